@@ -1,0 +1,44 @@
+//! Boots one kernel with one initramfs and prints its console: `boot PLATFORM KERNEL INITRAMFS MIB SECONDS [CMDLINE…]`.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use vmm::boot::image;
+use vmm::boot::linux::LinuxBoot;
+use vmm::machine::{Machine, MachineConfig, Stop};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [platform, kernel, initramfs, mib, seconds, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: boot PLATFORM KERNEL INITRAMFS MIB SECONDS [CMDLINE…]".into());
+    };
+    let start = Instant::now();
+    let file = image::read(kernel.as_ref())?;
+    let kernel = image::extract_vmlinux(&file)?;
+    let initramfs = std::fs::read(initramfs)?;
+    println!("read after {:?}", start.elapsed());
+    let config = MachineConfig { ram: mib.parse::<u64>()? << 20, ..MachineConfig::new(platform.parse()?) };
+    let mut machine = Machine::new(&config)?;
+    let command_line = rest.join(" ");
+    machine.boot_linux(&LinuxBoot { kernel: &kernel, initramfs: &initramfs, command_line: &command_line })?;
+    println!("loaded after {:?}", start.elapsed());
+    let deadline = Instant::now() + Duration::from_secs(seconds.parse()?);
+    loop {
+        match machine.run(deadline, &AtomicBool::new(false))? {
+            Stop::Agent => {
+                let bytes = machine.take_from_agent();
+                println!("agent wrote {} bytes after {:?}: {bytes:02x?}", bytes.len(), start.elapsed());
+            }
+            stop => {
+                println!("{stop}");
+                break;
+            }
+        }
+    }
+    println!("{}", machine.console().text());
+    println!("{:?}", machine.stats());
+    for event in machine.events() {
+        println!("{event}");
+    }
+    Ok(())
+}

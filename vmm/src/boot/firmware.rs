@@ -1,0 +1,44 @@
+//! What firmware leaves in memory: the BIOS data areas, SMBIOS tables, and markers everywhere else it owns.
+
+use super::marker::{self, Tag};
+use super::smbios;
+use crate::layout::{self, PAGE_SIZE};
+use crate::memory::{GuestMemory, MemoryError};
+use crate::platform::PlatformKind;
+
+/// Fills every firmware-owned page. Markers name view and GPA, so any byte of them that turns up elsewhere tells
+/// where it was read and through what.
+pub fn write(memory: &GuestMemory, platform: PlatformKind) -> Result<(), MemoryError> {
+    let ram = *memory.ram();
+    let owned = [
+        (0, PAGE_SIZE),
+        (layout::EBDA, layout::VGA),
+        (layout::ROM, layout::HIGH_MEMORY),
+        (ram.reserved(), ram.low_end()),
+    ];
+    for (start, end) in owned {
+        let mut bytes = vec![0; (end - start) as usize];
+        marker::fill(Tag::Private, start, &mut bytes);
+        memory.write(start, &bytes)?;
+    }
+    bios_data_area(memory)?;
+    let tables = smbios::build(&smbios::Params {
+        platform: platform.name(),
+        table_address: ram.acpi() as u32,
+        ram_mib: (ram.mapped_size() >> 20) as u32,
+    });
+    memory.write(layout::SYSTEM_ROM, &tables.entry_point)?;
+    // Linux maps reserved memory shared when it reads the table again for sysfs, so a table there would be
+    // ciphertext to the guest (`arch/x86/mm/ioremap.c:__ioremap_check_encrypted`); ACPI data it maps private.
+    memory.write(ram.acpi(), &tables.table)
+}
+
+/// The fields Linux itself reads; the rest of the area keeps its markers.
+fn bios_data_area(memory: &GuestMemory) -> Result<(), MemoryError> {
+    let ports = [layout::COM1, layout::COM2, 0, 0];
+    let ports: Vec<u8> = ports.iter().flat_map(|port| port.to_le_bytes()).collect();
+    memory.write(layout::BDA, &ports)?;
+    memory.write(layout::BDA_EBDA_SEGMENT, &((layout::EBDA >> 4) as u16).to_le_bytes())?;
+    memory.write(layout::BDA_BASE_MEMORY_KIB, &((layout::EBDA >> 10) as u16).to_le_bytes())?;
+    memory.write(layout::EBDA, &[((layout::VGA - layout::EBDA) >> 10) as u8])
+}

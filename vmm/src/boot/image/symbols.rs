@@ -1,0 +1,122 @@
+//! A kernel's symbols: from its ELF file, or from `System.map` or `/proc/kallsyms`, which have one format.
+
+/// gABI `STT_FUNC`: the highest kind that names code or data; sections, files and the rest lie above.
+const STT_FUNC: u8 = 2;
+
+/// include/linux/kallsyms.h: `KSYM_NAME_LEN`. Longer names are passed over.
+const MAX_NAME: usize = 512;
+
+/// A symbol near an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Symbol<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its address.
+    pub address: u64,
+    /// How far the address asked for lies behind it.
+    pub offset: u64,
+}
+
+impl std::fmt::Display for Symbol<'_> {
+    /// As the kernel prints them: `startup_64+0x12`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{:#x}", self.name, self.offset)
+    }
+}
+
+/// A symbol before its name is looked up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawSymbol {
+    pub address: u64,
+    pub size: u64,
+    pub kind: u8,
+    pub name: u32,
+}
+
+/// Names and addresses, sorted both ways.
+#[derive(Debug, Clone, Default)]
+pub struct SymbolTable {
+    /// By address; of several at one address, the most telling comes last.
+    symbols: Vec<RawSymbol>,
+    /// Indices of `symbols` by name.
+    by_name: Vec<u32>,
+    /// NUL-terminated names.
+    names: Vec<u8>,
+}
+
+impl SymbolTable {
+    /// Takes the symbols that name code or data.
+    pub(super) fn new(raw: impl Iterator<Item = RawSymbol>, names: Vec<u8>) -> Self {
+        let mut table = Self { symbols: Vec::new(), by_name: Vec::new(), names };
+        let mut symbols: Vec<_> = raw
+            .filter(|s| s.kind <= STT_FUNC)
+            .filter(|s| table.name(s.name).is_some_and(|name| !name.is_empty() && !name.starts_with(".L")))
+            .collect();
+        symbols.sort_unstable_by_key(|s| (s.address, s.kind, s.size, s.name));
+        let mut by_name: Vec<_> = (0..symbols.len() as u32).collect();
+        by_name.sort_unstable_by_key(|&i| (table.name(symbols[i as usize].name), i));
+        table.symbols = symbols;
+        table.by_name = by_name;
+        table
+    }
+
+    /// Reads lines of address, kind and name; lines of another form, and symbols of modules, are passed over.
+    pub fn from_map(text: &str) -> Self {
+        let mut names = Vec::new();
+        let mut raw = Vec::new();
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let (Some(address), Some(kind), Some(name), None) =
+                (words.next(), words.next(), words.next(), words.next())
+            else {
+                continue;
+            };
+            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
+            let kind = if kind.eq_ignore_ascii_case("t") { STT_FUNC } else { 0 };
+            raw.push(RawSymbol { address, size: 0, kind, name: names.len() as u32 });
+            names.extend_from_slice(name.as_bytes());
+            names.push(0);
+        }
+        Self::new(raw.into_iter(), names)
+    }
+
+    /// How many symbols there are.
+    pub fn len(&self) -> usize {
+        self.symbols.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.symbols.is_empty()
+    }
+
+    /// The address of a symbol; the lowest if several have that name.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        let index = |i: u32| self.symbols[i as usize];
+        let first = self.by_name.partition_point(|&i| self.name(index(i).name) < Some(name));
+        let found = index(*self.by_name.get(first)?);
+        (self.name(found.name) == Some(name)).then_some(found.address)
+    }
+
+    /// The symbol that an address lies in: the last before it, if it reaches that far or its size is unknown.
+    pub fn resolve(&self, address: u64) -> Option<Symbol<'_>> {
+        let after = self.symbols.partition_point(|s| s.address <= address);
+        // What follows the last symbol is not in the image.
+        if after == self.symbols.len() && self.symbols.last()?.address != address {
+            return None;
+        }
+        let found = self.symbols.get(after.checked_sub(1)?)?;
+        let offset = address - found.address;
+        if found.size != 0 && offset >= found.size {
+            return None;
+        }
+        Some(Symbol { name: self.name(found.name)?, address: found.address, offset })
+    }
+
+    /// The name at an offset of the string table.
+    fn name(&self, at: u32) -> Option<&str> {
+        let rest = self.names.get(at as usize..)?;
+        let rest = &rest[..rest.len().min(MAX_NAME)];
+        std::str::from_utf8(&rest[..rest.iter().position(|&b| b == 0)?]).ok()
+    }
+}

@@ -1,0 +1,123 @@
+//! Everything behind a port or an address that is not RAM.
+
+mod cmos;
+pub mod pci;
+pub mod serial;
+mod window;
+
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+
+use self::cmos::Cmos;
+use self::pci::PciBus;
+use self::serial::{Capture, IrqLine, Port};
+use self::window::Windows;
+use crate::layout;
+
+/// Something a device wants of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// The guest resets itself through this port.
+    Reset {
+        /// Port written.
+        port: u16,
+    },
+    /// A small test guest ends with this byte.
+    DebugExit(u8),
+}
+
+/// All devices of one guest.
+#[derive(Debug)]
+pub struct Devices {
+    /// The kernel's console.
+    pub console: Port<Capture>,
+    /// The agent's byte pipe; the sink holds what the guest wrote and nobody took yet.
+    pub agent: Port<Vec<u8>>,
+    /// PCI configuration space and the test devices' memory.
+    pub pci: PciBus,
+    cmos: Cmos,
+    windows: Windows,
+}
+
+impl Devices {
+    /// Devices that interrupt through `vm`.
+    pub fn new(vm: &Arc<VmFd>) -> Self {
+        Self {
+            console: Port::new(IrqLine::new(vm, layout::COM1_IRQ), Capture::default()),
+            agent: Port::new(IrqLine::new(vm, layout::COM2_IRQ), Vec::new()),
+            pci: PciBus::new(layout::BAR32, layout::BAR64),
+            cmos: Cmos::default(),
+            windows: Windows::default(),
+        }
+    }
+
+    /// OUT of one item.
+    pub fn port_write(&mut self, port: u16, data: &[u8]) -> Option<Request> {
+        let byte = data.first().copied().unwrap_or_default();
+        match port {
+            layout::COM1..=0x3ff => self.console.write(port - layout::COM1, byte),
+            layout::COM2..=0x2ff => self.agent.write(port - layout::COM2, byte),
+            layout::CMOS_INDEX => self.cmos.select(byte),
+            layout::RESET_CONTROL if data.len() == 1 => {
+                const RESET_CPU: u8 = 1 << 2;
+                return (byte & RESET_CPU != 0).then_some(Request::Reset { port });
+            }
+            layout::PCI_CONFIG_ADDRESS..=0xcff => self.pci.write_config_port(port, data),
+            layout::I8042_COMMAND => {
+                const PULSE_RESET: u8 = 0xfe;
+                return (byte == PULSE_RESET).then_some(Request::Reset { port });
+            }
+            layout::DEBUG_EXIT => return Some(Request::DebugExit(byte)),
+            _ => {}
+        }
+        None
+    }
+
+    /// IN of one item; ports nobody decodes float high.
+    pub fn port_read(&mut self, port: u16, data: &mut [u8]) {
+        data.fill(0xff);
+        match port {
+            layout::COM1..=0x3ff => data[0] = self.console.read(port - layout::COM1),
+            layout::COM2..=0x2ff => data[0] = self.agent.read(port - layout::COM2),
+            layout::CMOS_DATA => data[0] = self.cmos.read(),
+            // Empty buffers: a kernel that polls before its reset command must not wait for ever.
+            layout::I8042_COMMAND => data[0] = 0,
+            layout::PCI_CONFIG_ADDRESS..=0xcff => self.pci.read_config_port(port, data),
+            _ => {}
+        }
+    }
+
+    /// Load from plain GPA `gpa`, outside RAM.
+    pub fn mmio_read(&self, gpa: u64, data: &mut [u8]) {
+        for (at, byte) in (gpa..).zip(data.iter_mut()) {
+            *byte = self.byte(at);
+        }
+    }
+
+    /// Store to plain GPA `gpa`, outside RAM.
+    pub fn mmio_write(&mut self, gpa: u64, data: &[u8]) {
+        if let Some((device, offset)) = self.pci.decode(gpa) {
+            self.pci.write_memory(device, offset, data);
+            return;
+        }
+        for (at, byte) in (gpa..).zip(data) {
+            self.windows.write(at, *byte);
+        }
+    }
+
+    fn byte(&self, gpa: u64) -> u8 {
+        if let Some((device, offset)) = self.pci.decode(gpa) {
+            let mut byte = [0];
+            self.pci.read_memory(device, offset, &mut byte);
+            return byte[0];
+        }
+        self.windows.read(gpa)
+    }
+
+    /// Forgets what guests stored in device memory.
+    pub fn reset_memory(&mut self) {
+        self.windows.reset();
+        self.pci.reset_memory();
+    }
+}

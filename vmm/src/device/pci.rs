@@ -1,0 +1,169 @@
+//! A PCI bus with a host bridge and two test devices that no driver claims: one with a 32-bit memory BAR, one with
+//! a 64-bit one. Configuration mechanism #1 (PCI Local Bus Specification 3.0 §3.2.2.3.2).
+
+use crate::boot::marker::{self, Tag};
+
+mod config;
+/// What the devices' memory holds before a guest stores anything.
+fn fresh_memory() -> [Vec<u8>; 2] {
+    TestDevice::ALL.map(|device| {
+        let mut memory = vec![0; BAR_SIZE as usize];
+        marker::fill(device.tag(), 0, &mut memory);
+        memory
+    })
+}
+
+#[cfg(test)]
+mod tests;
+
+use self::config::{Bar, Function};
+
+/// `CONFIG_ADDRESS`: only 4-byte accesses are for it; others at these ports are for other devices.
+const CONFIG_ADDRESS: u16 = 0xcf8;
+/// `CONFIG_DATA`: a window of four ports on the register that `CONFIG_ADDRESS` selects.
+const CONFIG_DATA: u16 = 0xcfc;
+/// How many ports that is.
+const CONFIG_DATA_PORTS: u16 = 4;
+/// `CONFIG_ADDRESS` bit 31: accesses to `CONFIG_DATA` are configuration cycles.
+const ENABLE: u32 = 1 << 31;
+/// `CONFIG_ADDRESS`: the bits that exist; the lowest two are always zero.
+const ADDRESS_BITS: u32 = !3;
+/// `CONFIG_ADDRESS` bits 2 to 7: register; the remaining bits select the function.
+const REGISTER_BITS: u32 = 0xfc;
+/// `CONFIG_ADDRESS`: distance of the device number from bit 0.
+const DEVICE_SHIFT: u32 = 11;
+
+/// How large a test device's memory is.
+pub const BAR_SIZE: u64 = 0x1_0000;
+
+/// A test device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TestDevice {
+    /// 00:01.0 with a 32-bit memory BAR.
+    Bar32,
+    /// 00:02.0 with a 64-bit memory BAR.
+    Bar64,
+}
+
+impl TestDevice {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Bar32, Self::Bar64];
+
+    /// How its memory is marked.
+    pub const fn tag(self) -> Tag {
+        match self {
+            Self::Bar32 => Tag::Bar32,
+            Self::Bar64 => Tag::Bar64,
+        }
+    }
+
+    /// Its device number; the host bridge has 0.
+    pub const fn number(self) -> usize {
+        match self {
+            Self::Bar32 => 1,
+            Self::Bar64 => 2,
+        }
+    }
+}
+
+/// Bus 0 with all that is on it.
+#[derive(Debug, Clone)]
+pub struct PciBus {
+    address: u32,
+    /// By device number; each has function 0 only.
+    functions: [Function; 3],
+    /// By device number, less the host bridge: what the guest reads from a BAR.
+    memory: [Vec<u8>; 2],
+}
+
+impl PciBus {
+    /// A bus as firmware leaves it: BARs assigned, memory decoding on. Addresses are rounded down to [`BAR_SIZE`].
+    pub fn new(bar32: u64, bar64: u64) -> Self {
+        let functions = [
+            Function::host_bridge(),
+            Function::test_device(Bar::Memory32, bar32),
+            Function::test_device(Bar::Memory64, bar64),
+        ];
+        Self { address: 0, functions, memory: fresh_memory() }
+    }
+
+    /// Forgets what guests stored in the devices' memory.
+    pub fn reset_memory(&mut self) {
+        self.memory = fresh_memory();
+    }
+
+    /// IN from a port between 0xcf8 and 0xcff; ports and registers that are not there float high.
+    pub fn read_config_port(&self, port: u16, data: &mut [u8]) {
+        data.fill(0xff);
+        if port == CONFIG_ADDRESS && data.len() == size_of::<u32>() {
+            data.copy_from_slice(&self.address.to_le_bytes());
+            return;
+        }
+        let Some(device) = self.selected() else { return };
+        for (port, byte) in (port..).zip(data) {
+            if let Some(register) = self.register(port) {
+                *byte = self.functions[device].read(register);
+            }
+        }
+    }
+
+    /// OUT to a port between 0xcf8 and 0xcff.
+    pub fn write_config_port(&mut self, port: u16, data: &[u8]) {
+        if port == CONFIG_ADDRESS
+            && let Ok(address) = <[u8; 4]>::try_from(data)
+        {
+            self.address = u32::from_le_bytes(address) & ADDRESS_BITS;
+            return;
+        }
+        let Some(device) = self.selected() else { return };
+        for (port, byte) in (port..).zip(data) {
+            if let Some(register) = self.register(port) {
+                self.functions[device].write(register, *byte);
+            }
+        }
+    }
+
+    /// The device that answers at a guest physical address, and the offset in its memory.
+    pub fn decode(&self, gpa: u64) -> Option<(TestDevice, u64)> {
+        TestDevice::ALL.into_iter().find_map(|device| {
+            let offset = gpa.checked_sub(self.bar(device)?)?;
+            (offset < BAR_SIZE).then_some((device, offset))
+        })
+    }
+
+    /// Where a device's memory is now; `None` while the guest has it switched off or at address 0.
+    pub fn bar(&self, device: TestDevice) -> Option<u64> {
+        self.functions[device.number()].bar()
+    }
+
+    /// Reads from a device's memory; beyond its end nobody answers.
+    pub fn read_memory(&self, device: TestDevice, offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+        let memory = self.memory[device.number() - 1].get(offset as usize..).unwrap_or_default();
+        for (to, from) in data.iter_mut().zip(memory) {
+            *to = *from;
+        }
+    }
+
+    /// Writes to a device's memory, which keeps it.
+    pub fn write_memory(&mut self, device: TestDevice, offset: u64, data: &[u8]) {
+        let memory = self.memory[device.number() - 1].get_mut(offset as usize..).unwrap_or_default();
+        for (to, from) in memory.iter_mut().zip(data) {
+            *to = *from;
+        }
+    }
+
+    /// The device on bus 0 that `CONFIG_ADDRESS` selects, if it is there.
+    fn selected(&self) -> Option<usize> {
+        // Function, bus and reserved bits are all zero for the functions that there are.
+        let device = ((self.address & !ENABLE & !REGISTER_BITS) >> DEVICE_SHIFT) as usize;
+        let exact = self.address & !REGISTER_BITS == ENABLE | (device as u32) << DEVICE_SHIFT;
+        (exact && device < self.functions.len()).then_some(device)
+    }
+
+    /// The register behind a data port.
+    fn register(&self, port: u16) -> Option<u8> {
+        let window = CONFIG_DATA..CONFIG_DATA + CONFIG_DATA_PORTS;
+        window.contains(&port).then(|| (self.address & REGISTER_BITS) as u8 + (port - CONFIG_DATA) as u8)
+    }
+}

@@ -1,0 +1,152 @@
+//! Configuration space of one function: PCI Local Bus Specification 3.0 §6.1.
+
+use std::mem::{offset_of, size_of};
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
+
+use super::BAR_SIZE;
+
+/// Red Hat, Inc.; its devices are QEMU's.
+const VENDOR: u16 = 0x1b36;
+/// QEMU's PCI Express host bridge, for which Linux has no quirk.
+const DEVICE_HOST_BRIDGE: u16 = 0x0008;
+/// QEMU's pci-testdev (docs/specs/pci-testdev.rst), for which Linux has no driver.
+const DEVICE_TEST: u16 = 0x0005;
+/// §D.7: host bridge.
+const CLASS_HOST_BRIDGE: [u8; 3] = [0x00, 0x00, 0x06];
+/// §D: the device fits in no class.
+const CLASS_NONE: [u8; 3] = [0x00, 0x00, 0xff];
+/// §6.2.2, command: memory space.
+const COMMAND_MEMORY: u16 = 1 << 1;
+/// §6.2.2, command: bus master.
+const COMMAND_MASTER: u16 = 1 << 2;
+/// §6.2.2, command: interrupt disable.
+const COMMAND_INTERRUPT_DISABLE: u16 = 1 << 10;
+/// §6.2.5.1: type field of a 64-bit memory BAR.
+const MEMORY_64: u32 = 0b100;
+/// §6.2.5.1: what in a memory BAR is no address.
+const TYPE_BITS: u64 = 0xf;
+
+/// §6.1, figure 6-1, and §6.2.4: the type 00h header.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, Unaligned)]
+#[expect(clippy::struct_field_names, reason = "the specification's names")]
+#[repr(C)]
+struct Header {
+    vendor_id: U16,
+    device_id: U16,
+    command: U16,
+    status: U16,
+    revision_id: u8,
+    class_code: [u8; 3],
+    cache_line_size: u8,
+    latency_timer: u8,
+    header_type: u8,
+    bist: u8,
+    base_address: [U32; 6],
+    cardbus_cis_pointer: U32,
+    subsystem_vendor_id: U16,
+    subsystem_id: U16,
+    expansion_rom_base_address: U32,
+    capabilities_pointer: u8,
+    reserved: [u8; 7],
+    interrupt_line: u8,
+    interrupt_pin: u8,
+    min_gnt: u8,
+    max_lat: u8,
+}
+
+const _: () = {
+    assert!(offset_of!(Header, class_code) == 0x09);
+    assert!(offset_of!(Header, base_address) == 0x10);
+    assert!(offset_of!(Header, subsystem_vendor_id) == 0x2c);
+    assert!(offset_of!(Header, interrupt_line) == 0x3c);
+    assert!(size_of::<Header>() == 0x40);
+};
+
+/// The BAR that a test device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bar {
+    /// Below 4 GiB.
+    Memory32,
+    /// Anywhere.
+    Memory64,
+}
+
+/// One function: what its header holds, and which bits of it can be written.
+#[derive(Debug, Clone)]
+pub(super) struct Function {
+    header: Header,
+    writable: Header,
+    bar: Option<Bar>,
+}
+
+impl Function {
+    /// What all have in common.
+    fn new(device_id: u16, class_code: [u8; 3]) -> Self {
+        let zero: Header = zerocopy::transmute!([0_u8; size_of::<Header>()]);
+        let header = Header {
+            vendor_id: VENDOR.into(),
+            device_id: device_id.into(),
+            command: COMMAND_MEMORY.into(),
+            class_code,
+            ..zero
+        };
+        let command = COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTERRUPT_DISABLE;
+        let writable = Header {
+            command: command.into(),
+            cache_line_size: 0xff,
+            latency_timer: 0xff,
+            interrupt_line: 0xff,
+            ..zero
+        };
+        Self { header, writable, bar: None }
+    }
+
+    pub(super) fn host_bridge() -> Self {
+        Self::new(DEVICE_HOST_BRIDGE, CLASS_HOST_BRIDGE)
+    }
+
+    /// §6.2.5.1: a BAR's size shows by the address bits that cannot be written.
+    pub(super) fn test_device(bar: Bar, address: u64) -> Self {
+        let mut function = Self::new(DEVICE_TEST, CLASS_NONE);
+        function.bar = Some(bar);
+        let size_mask = !(BAR_SIZE - 1);
+        let (header, writable) = (&mut function.header, &mut function.writable);
+        header.base_address[0] = ((address & size_mask) as u32).into();
+        writable.base_address[0] = (size_mask as u32).into();
+        header.subsystem_vendor_id = VENDOR.into();
+        header.subsystem_id = 32.into();
+        if bar == Bar::Memory64 {
+            header.base_address[0] |= MEMORY_64;
+            header.base_address[1] = ((address >> 32) as u32).into();
+            writable.base_address[1] = u32::MAX.into();
+            header.subsystem_id = 64.into();
+        }
+        function
+    }
+
+    /// Registers behind the header are not implemented: §6.1 wants them to read as zero.
+    pub(super) fn read(&self, register: u8) -> u8 {
+        self.header.as_bytes().get(usize::from(register)).copied().unwrap_or_default()
+    }
+
+    /// Bits that cannot be written stay as they are.
+    pub(super) fn write(&mut self, register: u8, value: u8) {
+        let register = usize::from(register);
+        let mask = self.writable.as_bytes().get(register).copied().unwrap_or_default();
+        if let Some(byte) = self.header.as_mut_bytes().get_mut(register) {
+            *byte = *byte & !mask | value & mask;
+        }
+    }
+
+    /// The BAR's address, if it is one that the function answers at.
+    pub(super) fn bar(&self) -> Option<u64> {
+        let [low, high, ..] = self.header.base_address.map(|half| u64::from(half.get()));
+        let address = match self.bar? {
+            Bar::Memory32 => low,
+            Bar::Memory64 => low | high << 32,
+        } & !TYPE_BITS;
+        (address != 0 && self.header.command.get() & COMMAND_MEMORY != 0).then_some(address)
+    }
+}

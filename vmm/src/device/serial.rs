@@ -1,0 +1,172 @@
+//! The two serial ports: the kernel's console, captured, and the agent's byte pipe.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+use vm_superio::serial::NoEvents;
+use vm_superio::{Serial, Trigger};
+
+/// Pulses an interrupt line of the in-kernel interrupt controller.
+#[derive(Debug, Clone)]
+pub struct IrqLine {
+    vm: Arc<VmFd>,
+    line: u32,
+}
+
+impl IrqLine {
+    /// Line `line` of `vm`.
+    pub fn new(vm: &Arc<VmFd>, line: u32) -> Self {
+        Self { vm: Arc::clone(vm), line }
+    }
+}
+
+impl Trigger for IrqLine {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        // The 8259A lines of serial ports are edge-triggered.
+        let set = |active| {
+            self.vm.set_irq_line(self.line, active).map_err(|e| io::Error::from_raw_os_error(e.errno()))
+        };
+        set(true)?;
+        set(false)
+    }
+}
+
+/// Console output: all of it up to a bound, then the newest, so that a flood costs no memory and a panic at
+/// its end is still there.
+#[derive(Debug, Default)]
+pub struct Capture {
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    dropped: u64,
+}
+
+impl Capture {
+    /// Bytes kept from the start.
+    pub const HEAD: usize = 1 << 20;
+    /// Bytes kept from the end once the head is full.
+    pub const TAIL: usize = 1 << 20;
+
+    /// Everything kept, with a line that tells how much is missing.
+    pub fn text(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::from_utf8_lossy(&self.head).into_owned();
+        if self.dropped > 0 {
+            let _ = write!(text, "\n[... {} bytes of console output not kept ...]\n", self.dropped);
+        }
+        let (front, back) = self.tail.as_slices();
+        text.push_str(&String::from_utf8_lossy(&[front, back].concat()));
+        text
+    }
+
+    /// Bytes written by the guest, kept or not.
+    pub fn total(&self) -> u64 {
+        self.dropped + (self.head.len() + self.tail.len()) as u64
+    }
+
+    /// Bytes not kept.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = Self::HEAD - self.head.len();
+        let (first, rest) = bytes.split_at(room.min(bytes.len()));
+        self.head.extend_from_slice(first);
+        self.tail.extend(rest);
+        let excess = self.tail.len().saturating_sub(Self::TAIL);
+        self.tail.drain(..excess);
+        self.dropped += excess as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A 16550A with any sink behind it.
+pub struct Port<W: Write> {
+    uart: Serial<IrqLine, NoEvents, W>,
+    incoming: VecDeque<u8>,
+}
+
+impl<W: Write> Port<W> {
+    /// A port that interrupts through `irq` and writes to `sink`.
+    pub fn new(irq: IrqLine, sink: W) -> Self {
+        Self { uart: Serial::new(irq, sink), incoming: VecDeque::new() }
+    }
+
+    /// IN from register `offset`.
+    pub fn read(&mut self, offset: u16) -> u8 {
+        let value = self.uart.read(offset as u8);
+        self.refill();
+        value
+    }
+
+    /// OUT to register `offset`.
+    pub fn write(&mut self, offset: u16, value: u8) {
+        // A lost interrupt or a full sink shows in what the guest does next; there is nobody to tell here.
+        let _ = self.uart.write(offset as u8, value);
+    }
+
+    /// Queues bytes for the guest.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.incoming.extend(bytes);
+        self.refill();
+    }
+
+    /// What stands behind the port.
+    pub fn sink(&self) -> &W {
+        self.uart.writer()
+    }
+
+    /// What stands behind the port.
+    pub fn sink_mut(&mut self) -> &mut W {
+        self.uart.writer_mut()
+    }
+
+    fn refill(&mut self) {
+        while !self.incoming.is_empty() {
+            let room = self.uart.fifo_capacity();
+            let (front, _) = self.incoming.as_slices();
+            let part = front[..front.len().min(room)].to_vec();
+            match self.uart.enqueue_raw_bytes(&part) {
+                Ok(taken) if taken > 0 => drop(self.incoming.drain(..taken)),
+                _ => return,
+            }
+        }
+    }
+}
+
+impl<W: Write> std::fmt::Debug for Port<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Port").field("incoming", &self.incoming.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_keeps_the_beginning_and_the_end() {
+        let mut capture = Capture::default();
+        capture.write_all(b"first\n").unwrap();
+        for _ in 0..100 {
+            capture.write_all(&vec![b'x'; 1 << 20]).unwrap();
+        }
+        capture.write_all(b"\nKernel panic\n").unwrap();
+        let text = capture.text();
+        assert!(text.starts_with("first\n"));
+        assert!(text.ends_with("\nKernel panic\n"));
+        assert!(text.contains("bytes of console output not kept"));
+        assert!(text.len() < (Capture::HEAD + Capture::TAIL + 200));
+        assert_eq!(capture.total(), 6 + (100 << 20) + 14);
+    }
+}

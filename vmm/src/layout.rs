@@ -1,0 +1,103 @@
+//! Every guest physical address and port copra decides, one doc line each.
+//!
+//! The low megabyte follows the PC (what `arch/x86/kernel/ebda.c` and `probe_roms.c` look at);
+//! everything else is placed so that each class of address the kernel distinguishes exists once.
+
+/// One 4 KiB page: the unit of page state and of every view switch.
+pub const PAGE_SIZE: u64 = 4096;
+/// One 2 MiB page.
+pub const LARGE_PAGE_SIZE: u64 = 2 << 20;
+
+/// BIOS data area, inside page 0.
+pub const BDA: u64 = 0x400;
+/// BDA word: segment of the EBDA (`arch/x86/include/asm/bios_ebda.h:get_bios_ebda`).
+pub const BDA_EBDA_SEGMENT: u64 = 0x40e;
+/// BDA word: KiB of base memory (`arch/x86/kernel/ebda.c:reserve_bios_regions`).
+pub const BDA_BASE_MEMORY_KIB: u64 = 0x413;
+/// One past the BIOS data area.
+pub const BDA_END: u64 = 0x500;
+
+/// `struct boot_params`, handed to the kernel in RSI.
+pub const BOOT_PARAMS: u64 = 0x7000;
+/// Entry page tables: one PML4, one PDPT, one PD of 2 MiB pages for the first GiB; one more PD and a PT
+/// for the aliases small test guests look through.
+pub const PAGE_TABLES: u64 = 0x9000;
+/// Pages used from [`PAGE_TABLES`] on.
+pub const PAGE_TABLE_PAGES: u64 = 5;
+/// The kernel command line: low System RAM that keeps the boot loader's bytes.
+pub const COMMAND_LINE: u64 = 0x20000;
+/// Longest command line Linux takes, with its NUL (`arch/x86/include/asm/setup.h:COMMAND_LINE_SIZE`).
+pub const COMMAND_LINE_SIZE: usize = 2048;
+/// Where small test guests keep their code and the stack below it.
+pub const FLAT_CODE: u64 = 0x30000;
+
+/// Extended BIOS data area: the last KiB of base memory.
+pub const EBDA: u64 = 0x9_fc00;
+/// The VGA window: no memory behind it, a device answers.
+pub const VGA: u64 = 0xa_0000;
+/// First byte of the ROM area.
+pub const ROM: u64 = 0xc_0000;
+/// System ROM, where the SMBIOS entry point stands (SMBIOS 3.x §5.2.1).
+pub const SYSTEM_ROM: u64 = 0xf_0000;
+/// First byte above the first MiB.
+pub const HIGH_MEMORY: u64 = 0x10_0000;
+
+/// Bytes of the e820 reserved hole that ends low RAM together with the ACPI data.
+pub const RESERVED_SIZE: u64 = 0x1_0000;
+/// Bytes of e820 ACPI data at the very end of low RAM; holds the SMBIOS structure table.
+pub const ACPI_DATA_SIZE: u64 = 0x1_0000;
+
+/// Start of the 32-bit device hole; low RAM never reaches it.
+pub const DEVICE_HOLE: u64 = 0xc000_0000;
+/// 32-bit memory BAR of the first PCI test device.
+pub const BAR32: u64 = 0xe000_0000;
+/// A range the kernel command line marks busy (`reserve=`): device memory somebody claims.
+pub const CLAIMED_MMIO: u64 = 0xe100_0000;
+/// Bytes of [`CLAIMED_MMIO`].
+pub const CLAIMED_MMIO_SIZE: u64 = 0x1_0000;
+/// Device hole nobody claims and nothing backs.
+pub const UNCLAIMED_MMIO: u64 = 0xe200_0000;
+/// Local APIC.
+pub const LAPIC: u64 = 0xfee0_0000;
+/// Three pages KVM wants for real mode on Intel hosts (`KVM_SET_TSS_ADDR`).
+pub const KVM_TSS: u64 = 0xfffb_d000;
+/// One page KVM wants for an identity map on Intel hosts.
+pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
+
+/// RAM above the device hole, so that the hole lies below the kernel's `high_memory` and read(2)
+/// reaches device memory (`arch/x86/mm/mmap.c:valid_phys_addr_range`).
+pub const HIGH_RAM: u64 = 1 << 32;
+/// Bytes of [`HIGH_RAM`].
+pub const HIGH_RAM_SIZE: u64 = 64 << 20;
+/// 64-bit memory BAR of the second PCI test device.
+pub const BAR64: u64 = 0x20_0000_0000;
+
+/// Least RAM a guest is started with: 57 MB of kernel image, a 64 MiB swiotlb, and room to live.
+pub const MIN_RAM: u64 = 192 << 20;
+/// Most RAM a guest is started with.
+pub const MAX_RAM: u64 = DEVICE_HOLE + HIGH_RAM_SIZE;
+
+/// First serial port, the kernel's console, 8 ports.
+pub const COM1: u16 = 0x3f8;
+/// Second serial port, the agent's, 8 ports.
+pub const COM2: u16 = 0x2f8;
+/// Interrupt line of [`COM1`].
+pub const COM1_IRQ: u32 = 4;
+/// Interrupt line of [`COM2`].
+pub const COM2_IRQ: u32 = 3;
+/// i8042 data port.
+pub const I8042_DATA: u16 = 0x60;
+/// i8042 command and status port; 0xfe pulses the reset line.
+pub const I8042_COMMAND: u16 = 0x64;
+/// CMOS index port.
+pub const CMOS_INDEX: u16 = 0x70;
+/// CMOS data port.
+pub const CMOS_DATA: u16 = 0x71;
+/// PCI configuration address, also the neighbour of [`RESET_CONTROL`].
+pub const PCI_CONFIG_ADDRESS: u16 = 0xcf8;
+/// PCI configuration data, 4 ports.
+pub const PCI_CONFIG_DATA: u16 = 0xcfc;
+/// Reset control register (PIIX/ICH "CF9"); bit 2 resets.
+pub const RESET_CONTROL: u16 = 0xcf9;
+/// Debug exit for small test guests: the byte written is their verdict.
+pub const DEBUG_EXIT: u16 = 0x501;

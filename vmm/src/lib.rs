@@ -1,0 +1,16 @@
+//! Boots one Linux guest on plain KVM as a simulated confidential guest.
+//!
+//! A [`machine::Machine`] is one guest with one vCPU, driven from one thread. It knows nothing of /dev/mem or
+//! of policies: it runs a kernel, carries bytes to and from an agent inside, tells what each memory view shows,
+//! and records every access that reached a page through a view the page's state forbids.
+
+pub mod audit;
+pub mod boot;
+pub mod device;
+pub mod layout;
+pub mod machine;
+pub mod memory;
+pub mod platform;
+pub mod probe;
+pub mod region;
+pub mod vcpu;

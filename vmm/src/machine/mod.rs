@@ -1,0 +1,162 @@
+//! One guest: memory, devices, platform and one vCPU, driven from one thread.
+
+mod error;
+mod run;
+mod setup;
+pub mod stats;
+mod stop;
+
+use std::sync::Arc;
+
+use kvm_ioctls::VcpuFd;
+
+pub use self::error::{MachineError, RunError};
+pub use self::stats::Stats;
+pub use self::stop::Stop;
+use crate::audit::AccessEvent;
+use crate::boot::firmware;
+use crate::boot::linux::{self, LinuxBoot};
+use crate::boot::page_tables;
+use crate::device::Devices;
+use crate::device::serial::Capture;
+use crate::layout;
+use crate::memory::ram::Ram;
+use crate::memory::{FaultHandler, GuestMemory, View};
+use crate::platform::{HostFacts, Platform, PlatformKind};
+use crate::vcpu::long_mode;
+
+/// What machine to make.
+#[derive(Debug, Clone)]
+pub struct MachineConfig {
+    /// Bytes of RAM.
+    pub ram: u64,
+    /// What the guest believes.
+    pub platform: PlatformKind,
+    /// Position of the encryption bit; `None` takes the highest one that works here.
+    pub encryption_bit: Option<u8>,
+    /// Memory key seed; the same seed gives the same ciphertext.
+    pub seed: u64,
+}
+
+impl MachineConfig {
+    /// A machine of 512 MiB.
+    pub fn new(platform: PlatformKind) -> Self {
+        Self { ram: 512 << 20, platform, encryption_bit: None, seed: 0x0063_6f70_7261 }
+    }
+}
+
+/// A guest on KVM.
+#[derive(Debug)]
+pub struct Machine {
+    // Order matters on drop: the vCPU lets go of memory before the fault handler stops answering.
+    vcpu: VcpuFd,
+    _faults: Option<FaultHandler>,
+    memory: Arc<GuestMemory>,
+    platform: Box<dyn Platform>,
+    devices: Devices,
+    host: HostFacts,
+    events: Vec<AccessEvent>,
+    stats: Stats,
+    idle_halts: u32,
+}
+
+impl Machine {
+    /// Makes the VM, its memory and its vCPU; nothing is loaded.
+    pub fn new(config: &MachineConfig) -> Result<Self, MachineError> {
+        setup::machine(config)
+    }
+
+    /// Loads a Linux kernel and points the vCPU at it.
+    pub fn boot_linux(&mut self, boot: &LinuxBoot<'_>) -> Result<(), MachineError> {
+        let entry = linux::load(&self.memory, self.platform.as_ref(), boot)?;
+        self.enter(entry.rip, entry.boot_params, entry.cr3)
+    }
+
+    /// Loads raw 64-bit code at [`layout::FLAT_CODE`] and points the vCPU at it. Pages from
+    /// [`page_tables::SECOND_GIB`] on are mapped to `aliases`, encryption bits and all.
+    pub fn boot_flat(&mut self, code: &[u8], aliases: &[u64]) -> Result<(), MachineError> {
+        self.memory.write(layout::FLAT_CODE, code)?;
+        let private = self.platform.private_mask();
+        let cr3 = page_tables::write(&self.memory, private)?;
+        page_tables::write_aliases(&self.memory, private, aliases)?;
+        self.enter(layout::FLAT_CODE, 0, cr3)
+    }
+
+    fn enter(&mut self, rip: u64, rsi: u64, cr3: u64) -> Result<(), MachineError> {
+        let kvm = |attempt| move |source| MachineError::Kvm { attempt, source };
+        let mut sregs = self.vcpu.get_sregs().map_err(kvm("reading the vCPU's system registers"))?;
+        long_mode::enter(&mut sregs, cr3);
+        self.vcpu.set_sregs(&sregs).map_err(kvm("setting the vCPU's system registers"))?;
+        let regs = long_mode::registers(rip, rsi, layout::FLAT_CODE);
+        self.vcpu.set_regs(&regs).map_err(kvm("setting the vCPU's registers"))
+    }
+
+    /// Guest RAM; reading it while the guest stands still gives the ground truth.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// What the guest believes.
+    pub fn platform(&self) -> &dyn Platform {
+        self.platform.as_ref()
+    }
+
+    /// What the host allows.
+    pub fn host(&self) -> &HostFacts {
+        &self.host
+    }
+
+    /// Physical address bits the guest's CPUID reports.
+    pub fn guest_physical_bits(&self) -> u8 {
+        let bit = self.platform.encryption_bit().map_or(0, |bit| bit + 1);
+        self.host.physical_bits.max(bit)
+    }
+
+    /// Where RAM lies.
+    pub fn ram(&self) -> &Ram {
+        self.memory.ram()
+    }
+
+    /// What `view` shows at `gpa`: RAM, or what a device answers.
+    pub fn truth(&self, view: View, gpa: u64, buffer: &mut [u8]) {
+        if self.memory.read(view, gpa, buffer).is_err() {
+            self.devices.mmio_read(gpa, buffer);
+        }
+    }
+
+    /// Puts firmware's pages and device memory back to what they were when the guest started.
+    pub fn restore_firmware(&mut self) -> Result<(), MachineError> {
+        self.devices.reset_memory();
+        Ok(firmware::write(&self.memory, self.platform.kind())?)
+    }
+
+    /// Memory, not a device, stands at `gpa`.
+    pub fn is_ram(&self, gpa: u64) -> bool {
+        self.ram().offset(gpa).is_some()
+    }
+
+    /// The kernel's console so far.
+    pub fn console(&self) -> &Capture {
+        self.devices.console.sink()
+    }
+
+    /// Queues bytes on the agent's port.
+    pub fn send_to_agent(&mut self, bytes: &[u8]) {
+        self.devices.agent.send(bytes);
+    }
+
+    /// Takes what the agent has written.
+    pub fn take_from_agent(&mut self) -> Vec<u8> {
+        std::mem::take(self.devices.agent.sink_mut())
+    }
+
+    /// Every access so far that the page's state forbids.
+    pub fn events(&self) -> &[AccessEvent] {
+        &self.events
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        Stats { memory: self.memory.counters(), ..self.stats.clone() }
+    }
+}

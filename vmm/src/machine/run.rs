@@ -1,0 +1,216 @@
+//! The run loop: exits in, answers out, until there is something to tell.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::{Machine, RunError, Stop};
+use crate::audit::{AccessEvent, Instruction, PageView};
+use crate::device::Request;
+use crate::memory::{AccessKind, View};
+use crate::vcpu::exit::{self, Exit};
+use crate::vcpu::heartbeat::Heartbeat;
+
+/// RFLAGS.IF.
+const INTERRUPT_FLAG: u64 = 1 << 9;
+/// HLT.
+const HLT: u8 = 0xf4;
+/// Heartbeats in a row at HLT with interrupts off before the guest counts as halted.
+const HALT_BEATS: u32 = 3;
+
+impl Machine {
+    /// Runs the guest until it has something to tell, `deadline` passes or `interrupt` is set. Whatever a guest does
+    /// ends in a [`Stop`]; an error is the host's.
+    pub fn run(&mut self, deadline: Instant, interrupt: &AtomicBool) -> Result<Stop, RunError> {
+        let _heartbeat = Heartbeat::start().map_err(RunError::Timer)?;
+        loop {
+            if let Some(stop) = self.step()? {
+                return Ok(stop);
+            }
+            if !self.devices.agent.sink().is_empty() {
+                return Ok(Stop::Agent);
+            }
+            if interrupt.load(Ordering::Relaxed) {
+                return Ok(Stop::Interrupted);
+            }
+            if Instant::now() >= deadline {
+                return Ok(Stop::Deadline);
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Stop>, RunError> {
+        let exit = self.enter_guest()?;
+        self.stats.exits += 1;
+        self.drain_coalesced();
+        if let Some(failure) = self.memory.take_failure() {
+            return Err(failure.into());
+        }
+        if self.memory.pending().is_some() {
+            self.record_mismatch(exit == Exit::MemoryFault)?;
+            if exit == Exit::MemoryFault {
+                return Ok(None);
+            }
+        }
+        self.handle(exit)
+    }
+
+    fn enter_guest(&mut self) -> Result<Exit, RunError> {
+        match self.vcpu.run() {
+            Ok(_) => Ok(exit::decode(self.vcpu.get_kvm_run())),
+            Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => Ok(Exit::Interrupted),
+            // A page held back has no access rights in this process; KVM says only that it cannot reach it.
+            Err(e) if e.errno() == libc::EFAULT && self.memory.pending().is_some() => Ok(Exit::MemoryFault),
+            Err(source) => {
+                if let Some(failure) = self.memory.take_failure() {
+                    return Err(failure.into());
+                }
+                let rip = self.vcpu.get_regs().map_or(0, |regs| regs.rip);
+                Err(RunError::Kvm { attempt: "running the guest", rip, source })
+            }
+        }
+    }
+
+    fn handle(&mut self, exit: Exit) -> Result<Option<Stop>, RunError> {
+        if exit != Exit::Interrupted {
+            self.idle_halts = 0;
+        }
+        match exit {
+            Exit::PortWrite { port, size, data } => {
+                self.stats.port_io += 1;
+                let mut asked = None;
+                for item in data.chunks(size.max(1)) {
+                    asked = asked.or(self.devices.port_write(port, item));
+                }
+                return Ok(asked.map(|request| match request {
+                    Request::Reset { port } => Stop::Reset { port },
+                    Request::DebugExit(code) => Stop::DebugExit(code),
+                }));
+            }
+            Exit::PortRead { port, size, count } => {
+                self.stats.port_io += 1;
+                let mut data = vec![0; size * count];
+                for item in data.chunks_mut(size.max(1)) {
+                    self.devices.port_read(port, item);
+                }
+                exit::complete_port_read(self.vcpu.get_kvm_run(), &data);
+            }
+            Exit::MmioRead { gpa, len } => {
+                self.stats.mmio += 1;
+                let plain = self.device_access(gpa, AccessKind::Read)?;
+                let mut data = vec![0; len];
+                self.devices.mmio_read(plain, &mut data);
+                exit::complete_mmio_read(self.vcpu.get_kvm_run(), &data);
+            }
+            Exit::MmioWrite { gpa, data } => {
+                self.stats.mmio += 1;
+                let plain = self.device_access(gpa, AccessKind::Write)?;
+                self.devices.mmio_write(plain, &data);
+            }
+            Exit::ReadMsr(index) => {
+                self.stats.msr += 1;
+                let value = self.platform.read_msr(index);
+                exit::complete_msr(self.vcpu.get_kvm_run(), value);
+            }
+            Exit::WriteMsr(index, value) => {
+                self.stats.msr += 1;
+                let taken = self.platform.write_msr(index, value, &self.memory);
+                exit::complete_msr(self.vcpu.get_kvm_run(), taken.map(|()| value));
+            }
+            Exit::Hypercall { number, arguments } => {
+                self.stats.hypercalls += 1;
+                let rax = self.platform.hypercall(number, &arguments, &self.memory);
+                exit::complete_hypercall(self.vcpu.get_kvm_run(), rax);
+                let settled = self.memory.take_settled();
+                self.events.retain(|event| !settled.contains(&event.gpa));
+            }
+            Exit::Interrupted => {
+                self.stats.interruptions += 1;
+                if self.stands_at_final_halt() {
+                    self.idle_halts += 1;
+                    return Ok((self.idle_halts >= HALT_BEATS).then_some(Stop::Halted));
+                }
+                self.idle_halts = 0;
+            }
+            Exit::Halt => return Ok(Some(Stop::Halted)),
+            Exit::Shutdown => return Ok(Some(Stop::TripleFault)),
+            Exit::Debug => {}
+            Exit::MemoryFault => {
+                return Ok(Some(Stop::Failed("KVM could not reach guest memory nobody holds back".into())));
+            }
+            Exit::Failed(why) => return Ok(Some(Stop::Failed(why))),
+        }
+        Ok(None)
+    }
+
+    /// Serial bytes KVM gathered since the last exit come before the exit itself.
+    fn drain_coalesced(&mut self) {
+        while let Ok(Some(entry)) = self.vcpu.coalesced_mmio_read() {
+            self.stats.coalesced += u64::from(entry.len);
+            let len = (entry.len as usize).min(entry.data.len());
+            let _ = self.devices.port_write(entry.phys_addr as u16, &entry.data[..len]);
+        }
+    }
+
+    /// The access the fault handler holds back becomes an event, and then goes on.
+    fn record_mismatch(&mut self, exact: bool) -> Result<(), RunError> {
+        let Some(mismatch) = self.memory.pending() else { return Ok(()) };
+        self.stats.memory_faults += u64::from(exact);
+        let at = self.instruction(exact)?;
+        self.events.push(AccessEvent {
+            number: self.events.len() as u64,
+            gpa: mismatch.gpa,
+            view: mismatch.view,
+            state: PageView::Memory(mismatch.declared),
+            kind: mismatch.kind,
+            at: Some(at),
+        });
+        Ok(self.memory.release()?)
+    }
+
+    /// Plain GPA of a device access; one through the private view is an event, as devices are never private.
+    fn device_access(&mut self, address: u64, kind: AccessKind) -> Result<u64, RunError> {
+        let (view, gpa) = self.platform.split(address);
+        if self.platform.encryption_bit().is_some() && view == View::Private {
+            let page = gpa & !(crate::layout::PAGE_SIZE - 1);
+            let repeated = self
+                .events
+                .last()
+                .is_some_and(|e| (e.gpa, e.view, e.kind, e.state) == (page, view, kind, PageView::Device));
+            if !repeated {
+                let at = self.instruction(true)?;
+                self.events.push(AccessEvent {
+                    number: self.events.len() as u64,
+                    gpa: page,
+                    view,
+                    state: PageView::Device,
+                    kind,
+                    at: Some(at),
+                });
+            }
+        }
+        Ok(gpa)
+    }
+
+    fn instruction(&self, exact: bool) -> Result<Instruction, RunError> {
+        let failed = |source| RunError::Kvm { attempt: "reading the vCPU's registers", rip: 0, source };
+        let regs = self.vcpu.get_regs().map_err(failed)?;
+        let sregs = self.vcpu.get_sregs().map_err(failed)?;
+        Ok(Instruction { rip: regs.rip, cpl: sregs.ss.dpl, cr3: sregs.cr3, rsp: regs.rsp, exact })
+    }
+
+    /// `arch/x86/kernel/process.c:stop_this_cpu` ends every power-off and halt in HLT with interrupts off.
+    fn stands_at_final_halt(&self) -> bool {
+        let Ok(regs) = self.vcpu.get_regs() else { return false };
+        if regs.rflags & INTERRUPT_FLAG != 0 {
+            return false;
+        }
+        let at = |address: u64| {
+            let translated = self.vcpu.translate_gva(address).ok().filter(|t| t.valid != 0)?;
+            let (_, gpa) = self.platform.split(translated.physical_address);
+            let mut byte = [0];
+            self.memory.read(View::Private, gpa, &mut byte).ok()?;
+            Some(byte[0])
+        };
+        at(regs.rip) == Some(HLT) || at(regs.rip.wrapping_sub(1)) == Some(HLT)
+    }
+}

@@ -1,0 +1,146 @@
+//! Makes the VM: the order of ioctls that works on every KVM.
+
+use std::sync::Arc;
+
+use kvm_bindings::{
+    KVM_CAP_EXIT_HYPERCALL, KVM_CAP_X86_DISABLE_EXITS, KVM_CAP_X86_USER_SPACE_MSR, KVM_MAX_CPUID_ENTRIES,
+    KVM_MSR_EXIT_REASON_FILTER, KVM_PIT_SPEAKER_DUMMY, KVM_X86_DISABLE_EXITS_HLT, kvm_enable_cap,
+    kvm_pit_config, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{
+    Cap, IoEventAddress, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd,
+};
+
+use super::{Machine, MachineConfig, MachineError, Stats};
+use crate::device::Devices;
+use crate::layout;
+use crate::memory::ram::Ram;
+use crate::memory::{FaultHandler, GuestMemory};
+use crate::platform::{self, HostFacts, MsrRange, Platform};
+use crate::vcpu::cpuid::{self, CpuidTable};
+
+fn failed(attempt: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
+    move |source| MachineError::Kvm { attempt, source }
+}
+
+pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
+    let kvm = Kvm::new().map_err(MachineError::Open)?;
+    let supported = kvm
+        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+        .map_err(failed("asking KVM which CPUID leaves it supports"))?;
+    let mut table = CpuidTable::new(&supported);
+    let host = HostFacts { physical_bits: cpuid::physical_address_bits(&table), tsc_khz: None };
+    let platform = platform::make(config.platform, &host, config.encryption_bit, config.seed);
+    let ram = Ram::new(config.ram).map_err(crate::memory::MemoryError::Ram)?;
+    check_encryption_bit(platform.as_ref(), &host)?;
+
+    let vm = Arc::new(kvm.create_vm().map_err(failed("creating a VM"))?);
+    require(&vm)?;
+    enable(
+        &vm,
+        KVM_CAP_X86_DISABLE_EXITS,
+        u64::from(KVM_X86_DISABLE_EXITS_HLT),
+        "letting HLT stay in the guest",
+    )?;
+    vm.set_tss_address(layout::KVM_TSS as usize).map_err(failed("placing KVM's TSS"))?;
+    vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).map_err(failed("placing KVM's identity map"))?;
+    vm.create_irq_chip().map_err(failed("creating the interrupt controllers"))?;
+    let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+    vm.create_pit2(pit).map_err(failed("creating the interval timer"))?;
+
+    let memory = Arc::new(GuestMemory::new(ram, platform.content())?);
+    for (slot, number) in memory.slots().iter().zip(0u32..) {
+        let region = kvm_userspace_memory_region {
+            slot: number,
+            flags: 0,
+            guest_phys_addr: platform.alias(slot.view, slot.gpa),
+            memory_size: slot.len,
+            userspace_addr: slot.hva,
+        };
+        // SAFETY: `hva` points at `len` bytes that live as long as `memory`, which the machine keeps until after
+        // its VM is gone.
+        unsafe { vm.set_user_memory_region(region) }.map_err(failed("giving guest memory to KVM"))?;
+    }
+    msrs(&vm, platform.msrs())?;
+    if vm.check_extension(Cap::ExitHypercall) {
+        let map_gpa_range = 1 << platform::HYPERCALL_MAP_GPA_RANGE;
+        enable(&vm, KVM_CAP_EXIT_HYPERCALL, map_gpa_range, "receiving page conversion hypercalls")?;
+    }
+
+    let mut vcpu = vm.create_vcpu(0).map_err(failed("creating a vCPU"))?;
+    cpuid::common(&mut table, 0);
+    platform.cpuid(&mut table);
+    vcpu.set_cpuid2(&table.to_kvm()).map_err(failed("setting the guest's CPUID"))?;
+    if vcpu.map_coalesced_mmio_ring().is_ok() {
+        // Data bytes of both serial ports need no exit each: every burst ends with an access that does exit.
+        for port in [layout::COM1, layout::COM2] {
+            let _ = vm.register_coalesced_mmio(IoEventAddress::Pio(u64::from(port)), 1);
+        }
+    }
+    let faults = FaultHandler::start(&memory)?;
+    let devices = Devices::new(&vm);
+    let tsc_khz = vcpu.get_tsc_khz().ok();
+    Ok(Machine {
+        vcpu,
+        _faults: faults,
+        memory,
+        platform,
+        devices,
+        host: HostFacts { tsc_khz, ..host },
+        events: Vec::new(),
+        stats: Stats::default(),
+        idle_halts: 0,
+    })
+}
+
+fn check_encryption_bit(platform: &dyn Platform, host: &HostFacts) -> Result<(), MachineError> {
+    let lowest = (u64::BITS - layout::BAR64.leading_zeros()) as u8;
+    match platform.encryption_bit() {
+        Some(bit) if bit < lowest || bit >= host.physical_bits => {
+            Err(MachineError::EncryptionBit { bit, lowest, bits: host.physical_bits })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What stock KVM has had for years and copra cannot do without.
+fn require(vm: &VmFd) -> Result<(), MachineError> {
+    let needs = [
+        (Cap::Irqchip, "KVM_CAP_IRQCHIP", "interrupt controllers"),
+        (Cap::Pit2, "KVM_CAP_PIT2", "an interval timer"),
+        (Cap::UserMemory, "KVM_CAP_USER_MEMORY", "guest memory"),
+        (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT", "deadlines"),
+        (Cap::X86UserSpaceMsr, "KVM_CAP_X86_USER_SPACE_MSR", "answering confidential-guest MSRs"),
+        (Cap::X86MsrFilter, "KVM_CAP_X86_MSR_FILTER", "answering confidential-guest MSRs"),
+    ];
+    needs
+        .into_iter()
+        .find(|(cap, ..)| !vm.check_extension(*cap))
+        .map_or(Ok(()), |(_, capability, purpose)| Err(MachineError::Capability { capability, purpose }))
+}
+
+fn enable(vm: &VmFd, cap: u32, argument: u64, attempt: &'static str) -> Result<(), MachineError> {
+    let mut request = kvm_enable_cap { cap, ..Default::default() };
+    request.args[0] = argument;
+    vm.enable_cap(&request).map_err(failed(attempt))
+}
+
+fn msrs(vm: &VmFd, ranges: &[MsrRange]) -> Result<(), MachineError> {
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    enable(vm, KVM_CAP_X86_USER_SPACE_MSR, u64::from(KVM_MSR_EXIT_REASON_FILTER), "receiving MSR accesses")?;
+    // A clear bit denies, and a denied access exits.
+    let bitmaps: Vec<Vec<u8>> = ranges.iter().map(|r| vec![0; r.count.div_ceil(8) as usize]).collect();
+    let filter: Vec<MsrFilterRange<'_>> = ranges
+        .iter()
+        .zip(&bitmaps)
+        .map(|(range, bitmap)| MsrFilterRange {
+            flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+            base: range.first,
+            msr_count: range.count,
+            bitmap,
+        })
+        .collect();
+    vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &filter).map_err(failed("filtering MSR accesses"))
+}

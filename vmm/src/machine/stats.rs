@@ -1,0 +1,26 @@
+//! What a run cost.
+
+use crate::memory::MemoryCounters;
+
+/// Exits by kind, and what enforcement did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Exits to user space, all kinds.
+    pub exits: u64,
+    /// Port I/O exits.
+    pub port_io: u64,
+    /// Device memory exits.
+    pub mmio: u64,
+    /// MSR exits.
+    pub msr: u64,
+    /// Hypercalls.
+    pub hypercalls: u64,
+    /// Stops at an instruction that touched a forbidden page.
+    pub memory_faults: u64,
+    /// Heartbeats and other signals.
+    pub interruptions: u64,
+    /// Bytes that reached the serial ports without an exit of their own.
+    pub coalesced: u64,
+    /// Page moves and faults.
+    pub memory: MemoryCounters,
+}

@@ -1,0 +1,42 @@
+//! Why a machine stands still.
+
+use std::fmt;
+
+/// What a run came back for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The agent has written; take it with `take_from_agent`.
+    Agent,
+    /// The guest reset itself through a port.
+    Reset {
+        /// i8042 0x64, or 0xcf9.
+        port: u16,
+    },
+    /// The vCPU halted for good: HLT with interrupts off.
+    Halted,
+    /// Triple fault.
+    TripleFault,
+    /// A small test guest ended with this byte.
+    DebugExit(u8),
+    /// The caller asked for it.
+    Interrupted,
+    /// The deadline passed.
+    Deadline,
+    /// KVM could not go on with this guest.
+    Failed(String),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent => f.write_str("the agent answered"),
+            Self::Reset { port } => write!(f, "the guest reset itself (port {port:#x})"),
+            Self::Halted => f.write_str("the guest halted with interrupts off (power-off or halt)"),
+            Self::TripleFault => f.write_str("the guest triple-faulted"),
+            Self::DebugExit(code) => write!(f, "the test guest ended with {code}"),
+            Self::Interrupted => f.write_str("the run was interrupted"),
+            Self::Deadline => f.write_str("the deadline passed"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}

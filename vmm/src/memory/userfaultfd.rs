@@ -1,0 +1,177 @@
+//! The part of userfaultfd(2) that decides who may touch a page: register, unregister, copy, wake.
+//!
+//! Written against `include/uapi/linux/userfaultfd.h`; the crate of that name needs libclang to build.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
+
+const UFFD_API: u64 = 0xaa;
+/// `UFFD_FEATURE_THREAD_ID`: each event names the thread that faulted.
+const FEATURE_THREAD_ID: u64 = 1 << 8;
+/// `UFFDIO_REGISTER_MODE_MISSING`: faults on pages that are not there.
+const MODE_MISSING: u64 = 1;
+const EVENT_PAGEFAULT: u8 = 0x12;
+/// `UFFD_PAGEFAULT_FLAG_WRITE`.
+const FLAG_WRITE: u64 = 1;
+
+#[repr(C)]
+#[derive(Default)]
+struct Api {
+    version: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Range {
+    start: u64,
+    len: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Register {
+    range: Range,
+    mode: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Copy {
+    dst: u64,
+    src: u64,
+    len: u64,
+    mode: u64,
+    copied: i64,
+}
+
+#[repr(C)]
+#[derive(Default, Clone, Copy)]
+struct Message {
+    event: u8,
+    reserved1: u8,
+    reserved2: u16,
+    reserved3: u32,
+    flags: u64,
+    address: u64,
+    thread: u32,
+    padding: u32,
+}
+
+const _: () = assert!(size_of::<Message>() == 32);
+
+/// Request numbers, as functions the macro makes.
+mod request {
+    use super::{Api, Copy, Register, UFFD_API};
+    vmm_sys_util::ioctl_iowr_nr!(UFFDIO_REGISTER, UFFD_API as u32, 0x00, Register);
+    vmm_sys_util::ioctl_iowr_nr!(UFFDIO_COPY, UFFD_API as u32, 0x03, Copy);
+    vmm_sys_util::ioctl_iowr_nr!(UFFDIO_API, UFFD_API as u32, 0x3f, Api);
+}
+/// `_IOR`, unlike its neighbours.
+const UFFDIO_WAKE: libc::c_ulong = 0x8010_aa02;
+/// `USERFAULTFD_IOC_NEW` on /dev/userfaultfd.
+const USERFAULTFD_IOC_NEW: libc::c_ulong = 0xaa00;
+
+/// A touch of a page that is registered and not there.
+#[derive(Debug, Clone, Copy)]
+pub struct PageFault {
+    /// Host virtual address of the page.
+    pub address: u64,
+    /// The touch was a write.
+    pub write: bool,
+    /// Thread that touched it.
+    pub thread: u32,
+}
+
+/// An open userfaultfd, non-blocking.
+#[derive(Debug)]
+pub struct Userfaultfd {
+    file: File,
+}
+
+impl Userfaultfd {
+    /// Opens one that also sees faults taken inside KVM: by the system call where privilege or
+    /// `vm.unprivileged_userfaultfd` allows, else through /dev/userfaultfd.
+    pub fn open() -> io::Result<Self> {
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+        // SAFETY: the call takes flags only and returns a new descriptor or -1.
+        let mut fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) } as RawFd;
+        if fd < 0 {
+            let refused = io::Error::last_os_error();
+            let Ok(device) = File::options().read(true).write(true).open("/dev/userfaultfd") else {
+                return Err(refused);
+            };
+            // SAFETY: the ioctl takes flags by value and returns a new descriptor or -1.
+            fd = unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) };
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // SAFETY: `fd` was just returned by the kernel and nobody else owns it.
+        let uffd = Self { file: unsafe { File::from_raw_fd(fd) } };
+        let mut api = Api { version: UFFD_API, features: FEATURE_THREAD_ID, ioctls: 0 };
+        // SAFETY: `api` is the struct this ioctl reads and writes, and lives through the call.
+        check(unsafe { ioctl_with_mut_ref(&uffd.file, request::UFFDIO_API(), &mut api) })?;
+        Ok(uffd)
+    }
+
+    /// From now on a touch of a page missing in `[start, start + len)` waits for an answer.
+    pub fn register(&self, start: u64, len: u64) -> io::Result<()> {
+        let mut request = Register { range: Range { start, len }, mode: MODE_MISSING, ioctls: 0 };
+        // SAFETY: `request` is the struct this ioctl reads and writes, and lives through the call.
+        check(unsafe { ioctl_with_mut_ref(&self.file, request::UFFDIO_REGISTER(), &mut request) })
+    }
+
+    /// Puts a copy of `page` at `dst` and wakes whoever waits for it.
+    pub fn copy(&self, dst: u64, page: &[u8]) -> io::Result<()> {
+        let mut request =
+            Copy { dst, src: page.as_ptr() as u64, len: page.len() as u64, ..Default::default() };
+        // SAFETY: `src` is valid for `len` bytes and `dst` lies in a registered mapping of this process;
+        // the kernel refuses anything else with an error.
+        check(unsafe { ioctl_with_mut_ref(&self.file, request::UFFDIO_COPY(), &mut request) })
+    }
+
+    /// Lets whoever waits in `[start, start + len)` try again.
+    pub fn wake(&self, start: u64, len: u64) -> io::Result<()> {
+        let range = Range { start, len };
+        // SAFETY: `range` is the struct this ioctl reads, and lives through the call.
+        check(unsafe { ioctl_with_ref(&self.file, UFFDIO_WAKE, &range) })
+    }
+
+    /// Takes the next fault, `None` if there is none now.
+    pub fn next(&self) -> io::Result<Option<PageFault>> {
+        let mut raw = [0u8; size_of::<Message>()];
+        loop {
+            match (&self.file).read(&mut raw) {
+                Ok(n) if n == raw.len() => {}
+                Ok(_) => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            }
+            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| raw[at + i]));
+            if raw[0] == EVENT_PAGEFAULT {
+                return Ok(Some(PageFault {
+                    address: word(std::mem::offset_of!(Message, address)) & !0xfff,
+                    write: word(std::mem::offset_of!(Message, flags)) & FLAG_WRITE != 0,
+                    thread: word(std::mem::offset_of!(Message, thread)) as u32,
+                }));
+            }
+        }
+    }
+}
+
+impl AsRawFd for Userfaultfd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,156 @@
+//! One host mapping of all guest RAM: what one view of memory, private or shared, looks at.
+
+use std::fmt;
+use std::io;
+
+use crate::layout::LARGE_PAGE_SIZE;
+
+/// Through which encryption attribute an address is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum View {
+    /// C-bit set (SEV, SNP) or shared bit clear (TDX, VBS): the guest's own key.
+    Private,
+    /// The other alias: what the host and devices see.
+    Shared,
+}
+
+impl View {
+    /// The opposite view.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Private => Self::Shared,
+            Self::Shared => Self::Private,
+        }
+    }
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Private => "private",
+            Self::Shared => "shared",
+        })
+    }
+}
+
+/// Anonymous memory, reserved whole and populated as touched, aligned for huge pages.
+#[derive(Debug)]
+pub struct Mapping {
+    base: *mut u8,
+    len: usize,
+    reserved: *mut libc::c_void,
+    reserved_len: usize,
+}
+
+// SAFETY: the mapping is plain memory; who may touch which page when is decided by `GuestMemory`'s lock
+// and by KVM, exactly as with any VMM's guest RAM.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Reserves `len` bytes, a multiple of the page size.
+    pub fn new(len: u64) -> io::Result<Self> {
+        let reserved_len = (len + LARGE_PAGE_SIZE) as usize;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nobody's memory.
+        let reserved = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                reserved_len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if reserved == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let aligned = (reserved as u64).next_multiple_of(LARGE_PAGE_SIZE);
+        let mapping = Self { base: aligned as *mut u8, len: len as usize, reserved, reserved_len };
+        // Huge pages are a matter of speed only, so a refusal is no error.
+        // SAFETY: the range lies in the mapping made above.
+        let _ = unsafe { libc::madvise(mapping.base.cast(), mapping.len, libc::MADV_HUGEPAGE) };
+        Ok(mapping)
+    }
+
+    /// Host virtual address of the first byte.
+    pub fn base(&self) -> u64 {
+        self.base as u64
+    }
+
+    /// Bytes mapped.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Nothing is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Pointer to the byte at `offset`, if `len` bytes from there lie inside.
+    pub fn pointer(&self, offset: u64, len: usize) -> Option<*mut u8> {
+        let end = usize::try_from(offset).ok()?.checked_add(len)?;
+        // SAFETY: `offset <= end <= self.len`, so the result stays inside the mapping.
+        (end <= self.len).then(|| unsafe { self.base.add(offset as usize) })
+    }
+
+    /// Copies out; the caller knows that touching these pages does not wait on a userfault.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        let Some(from) = self.pointer(offset, buffer.len()) else { return false };
+        // SAFETY: `from` is valid for the length; guest RAM may change underneath, bytes are copied raw.
+        unsafe { std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), buffer.len()) };
+        true
+    }
+
+    /// Copies in; the caller knows that touching these pages does not wait on a userfault.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
+        let Some(to) = self.pointer(offset, bytes.len()) else { return false };
+        // SAFETY: `to` is valid for the length and no Rust reference into the mapping exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        true
+    }
+
+    /// Drops the contents of the pages; they are missing afterwards.
+    pub fn discard(&self, offset: u64, len: usize) -> io::Result<()> {
+        self.madvise(offset, len, libc::MADV_DONTNEED)
+    }
+
+    /// Makes every page present, without changing any that already is.
+    pub fn populate(&self, offset: u64, len: usize) -> io::Result<()> {
+        self.madvise(offset, len, libc::MADV_POPULATE_WRITE)
+    }
+
+    /// Forbids or allows every touch of the pages, leaving their contents alone.
+    pub fn forbid(&self, offset: u64, len: usize, forbidden: bool) -> io::Result<()> {
+        let at = self.pointer(offset, len).ok_or_else(out_of_range)?;
+        let protection = if forbidden { libc::PROT_NONE } else { libc::PROT_READ | libc::PROT_WRITE };
+        // SAFETY: the range lies inside this mapping.
+        if unsafe { libc::mprotect(at.cast(), len, protection) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    fn madvise(&self, offset: u64, len: usize, advice: libc::c_int) -> io::Result<()> {
+        let at = self.pointer(offset, len).ok_or_else(out_of_range)?;
+        // SAFETY: the range lies inside this mapping.
+        if unsafe { libc::madvise(at.cast(), len, advice) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping made in `new`, unmapped once.
+        unsafe { libc::munmap(self.reserved, self.reserved_len) };
+    }
+}
+
+fn out_of_range() -> io::Error {
+    io::Error::from(io::ErrorKind::InvalidInput)
+}

@@ -1,0 +1,153 @@
+//! The CPUID table a guest sees, edited leaf by leaf.
+
+use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+
+/// Four registers of one leaf.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leaf {
+    /// EAX.
+    pub eax: u32,
+    /// EBX.
+    pub ebx: u32,
+    /// ECX.
+    pub ecx: u32,
+    /// EDX.
+    pub edx: u32,
+}
+
+/// A CPUID table under construction.
+#[derive(Debug, Clone)]
+pub struct CpuidTable {
+    entries: Vec<kvm_cpuid_entry2>,
+}
+
+impl CpuidTable {
+    /// Starts from what KVM supports.
+    pub fn new(supported: &CpuId) -> Self {
+        Self { entries: supported.as_slice().to_vec() }
+    }
+
+    /// The leaf's registers, subleaf 0 where it has several.
+    pub fn get(&self, function: u32) -> Option<Leaf> {
+        self.entries.iter().find(|e| e.function == function && e.index == 0).map(|e| Leaf {
+            eax: e.eax,
+            ebx: e.ebx,
+            ecx: e.ecx,
+            edx: e.edx,
+        })
+    }
+
+    /// Changes the leaf (subleaf 0), made of zeros if it was missing.
+    pub fn edit(&mut self, function: u32, change: impl FnOnce(&mut Leaf)) {
+        let mut leaf = self.get(function).unwrap_or_default();
+        change(&mut leaf);
+        let Leaf { eax, ebx, ecx, edx } = leaf;
+        if let Some(e) = self.entries.iter_mut().find(|e| e.function == function && e.index == 0) {
+            (e.eax, e.ebx, e.ecx, e.edx) = (eax, ebx, ecx, edx);
+        } else {
+            self.entries.push(kvm_cpuid_entry2 { function, eax, ebx, ecx, edx, ..Default::default() });
+        }
+    }
+
+    /// Changes one subleaf, if it is there.
+    pub fn edit_subleaf(&mut self, function: u32, index: u32, change: impl FnOnce(&mut Leaf)) {
+        let found = self.entries.iter_mut().find(|e| {
+            e.function == function && e.index == index && e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX != 0
+        });
+        if let Some(e) = found {
+            let mut leaf = Leaf { eax: e.eax, ebx: e.ebx, ecx: e.ecx, edx: e.edx };
+            change(&mut leaf);
+            (e.eax, e.ebx, e.ecx, e.edx) = (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx);
+        }
+    }
+
+    /// Takes a leaf and all its subleaves away.
+    pub fn remove(&mut self, function: u32) {
+        self.entries.retain(|e| e.function != function);
+    }
+
+    /// The table as KVM takes it; entries beyond KVM's limit cannot occur, as it gave most of them.
+    pub fn to_kvm(&self) -> CpuId {
+        let entries = &self.entries[..self.entries.len().min(KVM_MAX_CPUID_ENTRIES)];
+        CpuId::from_entries(entries).unwrap_or_else(|_| {
+            // `from_entries` fails only above KVM_MAX_CPUID_ENTRIES, cut off just above.
+            unreachable!("{} CPUID entries", entries.len())
+        })
+    }
+}
+
+/// Largest physical address width the table reports (AMD APM volume 3 §E.4.7, leaf 0x80000008 EAX[7:0]).
+pub fn physical_address_bits(table: &CpuidTable) -> u8 {
+    table.get(LEAF_ADDRESS_SIZES).map_or(36, |leaf| (leaf.eax & 0xff) as u8)
+}
+
+/// Address sizes.
+pub const LEAF_ADDRESS_SIZES: u32 = 0x8000_0008;
+/// Features; ECX bit 31 says "a hypervisor is here", bit 24 "TSC-deadline timer".
+const LEAF_FEATURES: u32 = 1;
+/// Extended state enumeration.
+const LEAF_XSAVE: u32 = 0xd;
+/// Structured extended features; EBX bit 5 is AVX2.
+const LEAF_EXTENDED_FEATURES: u32 = 7;
+/// KVM's paravirtual features (`arch/x86/include/uapi/asm/kvm_para.h`).
+const LEAF_KVM_FEATURES: u32 = 0x4000_0001;
+/// Host signature of QEMU's TCG in leaf 0x40000000.
+const TCG_SIGNATURE: [u32; 3] = [0x5447_4354, 0x4354_4743, 0x4743_5447];
+
+/// What every platform needs, whatever it pretends to be.
+pub fn common(table: &mut CpuidTable, apic_id: u32) {
+    const HYPERVISOR: u32 = 1 << 31;
+    const TSC_DEADLINE: u32 = 1 << 24;
+    // `kvm_para.h`: ASYNC_PF, ASYNC_PF_VMEXIT, ASYNC_PF_INT. A page held back must stop the vCPU itself, not a
+    // worker that faults for it.
+    const ASYNC_PF: u32 = 1 << 4 | 1 << 10 | 1 << 14;
+    table.edit(LEAF_FEATURES, |leaf| {
+        leaf.ecx |= HYPERVISOR | TSC_DEADLINE;
+        leaf.ebx = (leaf.ebx & 0x00ff_ffff) | apic_id << 24;
+    });
+    table.edit(LEAF_KVM_FEATURES, |leaf| leaf.eax &= !ASYNC_PF);
+    if host_is_tcg() {
+        // TCG does not intercept XSETBV, so sizes in leaf 0xD contradict XCR0: Linux 6.12 warns
+        // (`arch/x86/kernel/fpu/xstate.c:paranoid_xstate_size_valid`), later kernels panic.
+        const XSAVE_OSXSAVE_AVX: u32 = 1 << 26 | 1 << 27 | 1 << 28;
+        const F16C_FMA: u32 = 1 << 29 | 1 << 12;
+        const AVX2: u32 = 1 << 5;
+        table.edit(LEAF_FEATURES, |leaf| leaf.ecx &= !(XSAVE_OSXSAVE_AVX | F16C_FMA));
+        table.edit_subleaf(LEAF_EXTENDED_FEATURES, 0, |leaf| leaf.ebx &= !AVX2);
+        table.remove(LEAF_XSAVE);
+    }
+}
+
+/// The host is QEMU's emulator rather than a processor.
+pub fn host_is_tcg() -> bool {
+    let leaf = std::arch::x86_64::__cpuid(0x4000_0000);
+    [leaf.ebx, leaf.ecx, leaf.edx] == TCG_SIGNATURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(entries: &[kvm_cpuid_entry2]) -> CpuidTable {
+        CpuidTable { entries: entries.to_vec() }
+    }
+
+    #[test]
+    fn a_missing_leaf_is_made_and_a_present_one_edited() {
+        let mut t = table(&[kvm_cpuid_entry2 { function: 1, eax: 5, ..Default::default() }]);
+        t.edit(1, |leaf| leaf.eax += 1);
+        t.edit(9, |leaf| leaf.edx = 3);
+        assert_eq!(t.get(1).unwrap().eax, 6);
+        assert_eq!(t.get(9).unwrap(), Leaf { edx: 3, ..Default::default() });
+        t.remove(1);
+        assert_eq!(t.get(1), None);
+    }
+
+    #[test]
+    fn common_announces_a_hypervisor_and_no_async_page_faults() {
+        let mut t = table(&[kvm_cpuid_entry2 { function: LEAF_KVM_FEATURES, eax: !0, ..Default::default() }]);
+        common(&mut t, 0);
+        assert_ne!(t.get(1).unwrap().ecx & 1 << 31, 0);
+        assert_eq!(t.get(LEAF_KVM_FEATURES).unwrap().eax & (1 << 4 | 1 << 10 | 1 << 14), 0);
+    }
+}
