@@ -87,7 +87,7 @@ pub const COM1_IRQ: u32 = 4;
 pub const COM2_IRQ: u32 = 3;
 /// i8042 data port.
 pub const I8042_DATA: u16 = 0x60;
-/// i8042 command and status port; 0xfe pulses the reset line.
+/// i8042 command port; 0xfe pulses the reset line. Reads float high: there is no keyboard controller to wait for.
 pub const I8042_COMMAND: u16 = 0x64;
 /// CMOS index port.
 pub const CMOS_INDEX: u16 = 0x70;

@@ -33,6 +33,13 @@ pub fn write(memory: &GuestMemory, platform: PlatformKind) -> Result<(), MemoryE
     memory.write(ram.acpi(), &tables.table)
 }
 
+/// Leaves in low RAM what boot loaders leave there: bytes that are no zeros. Only before the kernel starts.
+pub fn leave_residue(memory: &GuestMemory) -> Result<(), MemoryError> {
+    let mut bytes = vec![0; (layout::EBDA - PAGE_SIZE) as usize];
+    marker::fill(Tag::Private, PAGE_SIZE, &mut bytes);
+    memory.write(PAGE_SIZE, &bytes)
+}
+
 /// The fields Linux itself reads; the rest of the area keeps its markers.
 fn bios_data_area(memory: &GuestMemory) -> Result<(), MemoryError> {
     let ports = [layout::COM1, layout::COM2, 0, 0];

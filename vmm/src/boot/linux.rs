@@ -30,10 +30,10 @@ const HEADER_MAGIC: u32 = 0x5372_6448;
 const KERNEL_ALIGNMENT: u32 = 2 << 20;
 
 /// What every guest's command line starts with: the console on the first serial port, one device range marked busy, a
-/// reset that the machine sees, and a panic that ends at once.
+/// reset through port 0xcf9, and a panic that ends at once.
 pub fn base_command_line() -> String {
     format!(
-        "console=ttyS0 reboot=k panic=-1 reserve={:#x},{:#x}",
+        "console=ttyS0 reboot=p panic=-1 reserve={:#x},{:#x}",
         layout::CLAIMED_MMIO,
         layout::CLAIMED_MMIO_SIZE
     )
@@ -114,6 +114,7 @@ pub fn load(memory: &GuestMemory, platform: &dyn Platform, boot: &LinuxBoot<'_>)
         return Err(LoadError::CommandLineTooLong { len: boot.command_line.len() });
     }
     firmware::write(memory, platform.kind())?;
+    firmware::leave_residue(memory)?;
     let loaded = Elf::load(
         &loader_memory(memory)?,
         None,

@@ -81,8 +81,6 @@ impl Devices {
             layout::COM1..=0x3ff => data[0] = self.console.read(port - layout::COM1),
             layout::COM2..=0x2ff => data[0] = self.agent.read(port - layout::COM2),
             layout::CMOS_DATA => data[0] = self.cmos.read(),
-            // Empty buffers: a kernel that polls before its reset command must not wait for ever.
-            layout::I8042_COMMAND => data[0] = 0,
             layout::PCI_CONFIG_ADDRESS..=0xcff => self.pci.read_config_port(port, data),
             _ => {}
         }
@@ -90,8 +88,8 @@ impl Devices {
 
     /// Load from plain GPA `gpa`, outside RAM.
     pub fn mmio_read(&self, gpa: u64, data: &mut [u8]) {
-        for (at, byte) in (gpa..).zip(data.iter_mut()) {
-            *byte = self.byte(at);
+        for (offset, byte) in (0..).zip(data) {
+            *byte = self.byte(gpa.wrapping_add(offset));
         }
     }
 

@@ -119,8 +119,15 @@ impl Machine {
 
     /// What `view` shows at `gpa`: RAM, or what a device answers.
     pub fn truth(&self, view: View, gpa: u64, buffer: &mut [u8]) {
-        if self.memory.read(view, gpa, buffer).is_err() {
-            self.devices.mmio_read(gpa, buffer);
+        let (mut at, mut rest) = (gpa, buffer);
+        while !rest.is_empty() {
+            let room = (layout::PAGE_SIZE - at % layout::PAGE_SIZE) as usize;
+            let (part, after) = rest.split_at_mut(room.min(rest.len()));
+            if self.memory.read(view, at, part).is_err() {
+                self.devices.mmio_read(at, part);
+            }
+            at = at.wrapping_add(part.len() as u64);
+            rest = after;
         }
     }
 

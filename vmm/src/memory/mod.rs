@@ -485,9 +485,9 @@ impl GuestMemory {
     ) -> Result<(), MemoryError> {
         let mut done = 0;
         while done < len {
-            let at = gpa + done as u64;
+            let at = gpa.checked_add(done as u64).ok_or(MemoryError::NotRam { gpa, len })?;
             let page = at & !(PAGE_SIZE - 1);
-            let part = ((page + PAGE_SIZE - at) as usize).min(len - done);
+            let part = ((PAGE_SIZE - at % PAGE_SIZE) as usize).min(len - done);
             let offset = self.ram.offset(page).ok_or(MemoryError::NotRam { gpa, len })?;
             f(offset, done..done + part)?;
             done += part;

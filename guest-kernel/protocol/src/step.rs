@@ -1,0 +1,527 @@
+//! What the agent can be asked to do.
+
+use crate::wire::{Reader, Sink};
+use crate::{Error, MAX_REPEATED};
+
+/// A value that can be a field of a step.
+trait Field<'a>: Sized {
+    fn put(&self, sink: &mut impl Sink);
+    fn get(reader: &mut Reader<'a>) -> Result<Self, Error>;
+}
+
+impl<'a> Field<'a> for u8 {
+    fn put(&self, sink: &mut impl Sink) {
+        sink.byte(*self);
+    }
+    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        reader.byte()
+    }
+}
+
+impl<'a> Field<'a> for bool {
+    fn put(&self, sink: &mut impl Sink) {
+        sink.byte(u8::from(*self));
+    }
+    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        match reader.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Error::Value),
+        }
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty)*) => {$(
+        impl<'a> Field<'a> for $number {
+            fn put(&self, sink: &mut impl Sink) {
+                sink.number(u64::from(*self));
+            }
+            fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
+                reader.narrow()
+            }
+        }
+    )*};
+}
+numbers!(u16 u32 u64);
+
+impl<'a> Field<'a> for i64 {
+    fn put(&self, sink: &mut impl Sink) {
+        sink.signed(*self);
+    }
+    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        reader.signed()
+    }
+}
+
+impl<'a> Field<'a> for &'a [u8] {
+    fn put(&self, sink: &mut impl Sink) {
+        sink.string(self);
+    }
+    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        reader.string()
+    }
+}
+
+impl<'a> Field<'a> for [u64; 6] {
+    fn put(&self, sink: &mut impl Sink) {
+        for &number in self {
+            sink.number(number);
+        }
+    }
+    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        let mut numbers = [0; 6];
+        for number in &mut numbers {
+            *number = reader.number()?;
+        }
+        Ok(numbers)
+    }
+}
+
+/// An enum that travels as one byte.
+macro_rules! byte_enum {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $code:literal,)* }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$inner])* $variant = $code,)* }
+
+        impl $name {
+            /// Every value there is.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+        }
+
+        impl<'a> Field<'a> for $name {
+            fn put(&self, sink: &mut impl Sink) {
+                sink.byte(*self as u8);
+            }
+            fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
+                match reader.byte()? {
+                    $($code => Ok(Self::$variant),)*
+                    _ => Err(Error::Value),
+                }
+            }
+        }
+    };
+}
+
+byte_enum! {
+    /// Bytes touched by one access.
+    Width {
+        /// One byte.
+        Byte = 1,
+        /// Two bytes.
+        Word = 2,
+        /// Four bytes.
+        Long = 4,
+        /// Eight bytes.
+        Quad = 8,
+    }
+}
+
+byte_enum! {
+    /// The user buffer that a read or write is given.
+    Buffer {
+        /// A good one.
+        Good = 0,
+        /// The null pointer.
+        Null = 1,
+        /// An address in the kernel's half.
+        Kernel = 2,
+        /// Mapped for half of the length (at most one page), then unmapped.
+        Straddling = 3,
+    }
+}
+
+byte_enum! {
+    /// Whose address space an access through the kernel goes to.
+    Via {
+        /// The worker's own.
+        Itself = 0,
+        /// A stopped child forked for the step, with copies of the worker's mappings.
+        Child = 1,
+    }
+}
+
+byte_enum! {
+    /// How the guest ends.
+    Reset {
+        /// Restart.
+        Restart = 0,
+        /// Power off.
+        PowerOff = 1,
+        /// Halt.
+        Halt = 2,
+    }
+}
+
+/// Where the worker asks the kernel to put the mapping of a slot. The kernel follows it as long as nothing is there, so
+/// fault addresses can be told apart and are the same in every run.
+pub const fn map_address(map: u8) -> u64 {
+    0x1000_0000_0000 + ((map as u64) << 36)
+}
+
+macro_rules! steps {
+    ($($(#[$outer:meta])* $code:literal $name:ident $({ $($(#[$inner:meta])* $field:ident: $kind:ty,)* })?)*) => {
+        /// One thing the worker is asked to do.
+        ///
+        /// `file` is a slot below [`crate::FILE_SLOTS`], `map` one below [`crate::MAP_SLOTS`]; the host chooses them. Every
+        /// step gives one [`Outcome`](crate::outcome), `Repeat` one for all it repeats.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Step<'a> {
+            $($(#[$outer])* $name $({ $($(#[$inner])* $field: $kind,)* })?,)*
+        }
+
+        impl<'a> Step<'a> {
+            /// Appends the step's wire form.
+            pub fn encode(&self, sink: &mut impl Sink) {
+                match self {
+                    $(Self::$name $({ $($field,)* })? => {
+                        sink.byte($code);
+                        $($(<$kind as Field<'_>>::put($field, sink);)*)?
+                    })*
+                }
+            }
+
+            /// Reads the next step.
+            pub fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
+                match reader.byte()? {
+                    $($code => Ok(Self::$name $({ $($field: <$kind as Field<'a>>::get(reader)?,)* })?),)*
+                    _ => Err(Error::Step),
+                }
+            }
+
+            /// The step's name in reports.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name $({ $($field: _,)* })? => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    /// `open(path, flags, mode)` into a slot; what was open there is closed first. Returns 0.
+    0x01 Open {
+        /// Slot.
+        file: u8,
+        /// Path.
+        path: &'a [u8],
+        /// `O_*`.
+        flags: u32,
+        /// Permissions of a created file.
+        mode: u32,
+    }
+    /// `close`.
+    0x02 Close {
+        /// Slot.
+        file: u8,
+    }
+    /// `lseek`. The new offset as `i64`, so one above 2^63 is negative.
+    0x03 Lseek {
+        /// Slot.
+        file: u8,
+        /// Offset.
+        offset: i64,
+        /// `SEEK_SET` 0, `SEEK_CUR` 1, `SEEK_END` 2.
+        whence: u8,
+    }
+    /// `read`.
+    0x04 Read {
+        /// Slot.
+        file: u8,
+        /// Bytes; more than [`crate::MAX_DATA`] only with a bad buffer.
+        len: u64,
+        /// Destination.
+        buffer: Buffer,
+    }
+    /// `pread64`.
+    0x05 Pread {
+        /// Slot.
+        file: u8,
+        /// Offset.
+        offset: u64,
+        /// Bytes; more than [`crate::MAX_DATA`] only with a bad buffer.
+        len: u64,
+        /// Destination.
+        buffer: Buffer,
+    }
+    /// `write`.
+    0x06 Write {
+        /// Slot.
+        file: u8,
+        /// What to write.
+        data: &'a [u8],
+        /// Source.
+        buffer: Buffer,
+    }
+    /// `pwrite64`.
+    0x07 Pwrite {
+        /// Slot.
+        file: u8,
+        /// Offset.
+        offset: u64,
+        /// What to write.
+        data: &'a [u8],
+        /// Source.
+        buffer: Buffer,
+    }
+    /// `mmap` into a map slot, at [`map_address`]; what was mapped there is unmapped first. Returns the address.
+    0x08 Mmap {
+        /// Map slot.
+        map: u8,
+        /// Slot; 255 for none (anonymous memory).
+        file: u8,
+        /// Offset in the file, as given to the system call.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// `PROT_*`.
+        prot: u32,
+        /// `MAP_*`.
+        flags: u32,
+    }
+    /// `munmap` of the whole mapping.
+    0x09 Munmap {
+        /// Map slot.
+        map: u8,
+    }
+    /// Loads from a mapping, one access of the width for each element. May go beyond the end.
+    0x0a Peek {
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// Bytes; a multiple of the width.
+        len: u32,
+        /// Access width.
+        width: Width,
+    }
+    /// Stores to a mapping, one access of the width for each element.
+    0x0b Poke {
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// What to store; a multiple of the width.
+        data: &'a [u8],
+        /// Access width.
+        width: Width,
+    }
+    /// `pread` of /proc/PID/mem at an address in a mapping.
+    0x0c ProcMemRead {
+        /// Whose memory.
+        via: Via,
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+    }
+    /// `pwrite` of /proc/PID/mem at an address in a mapping.
+    0x0d ProcMemWrite {
+        /// Whose memory.
+        via: Via,
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// What to write.
+        data: &'a [u8],
+    }
+    /// `process_vm_readv` at an address in a mapping.
+    0x0e VmRead {
+        /// Whose memory.
+        via: Via,
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+    }
+    /// `process_vm_writev` at an address in a mapping.
+    0x0f VmWrite {
+        /// Whose memory.
+        via: Via,
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// What to write.
+        data: &'a [u8],
+    }
+    /// `PTRACE_PEEKDATA` on a stopped child, word by word.
+    0x10 PtracePeek {
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// Bytes; a multiple of 8.
+        len: u32,
+    }
+    /// `PTRACE_POKEDATA` on a stopped child, word by word. Returns the words written.
+    0x11 PtracePoke {
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// What to write; a multiple of 8 bytes.
+        data: &'a [u8],
+    }
+    /// `stat`: gives [`crate::FileStatus`].
+    0x12 Stat {
+        /// Path.
+        path: &'a [u8],
+    }
+    /// `open`, `pread` until the length or the end, `close`.
+    0x13 ReadFile {
+        /// Path.
+        path: &'a [u8],
+        /// Offset.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+    }
+    /// `open` for writing, `write`, `close`.
+    0x14 WriteFile {
+        /// Path.
+        path: &'a [u8],
+        /// Create it, or empty it if it is there.
+        create: bool,
+        /// What to write.
+        data: &'a [u8],
+    }
+    /// Names in a folder, without `.` and `..`, each ended by a line feed. The value is how many there are in all; names
+    /// from number `skip` on are given as far as they fit.
+    0x15 ListDir {
+        /// Path.
+        path: &'a [u8],
+        /// Names to leave out at the front.
+        skip: u32,
+    }
+    /// `uname`: six lines (system, node, release, version, machine, domain).
+    0x16 Uname
+    /// `iopl`.
+    0x17 Iopl {
+        /// Level, 0 to 3.
+        level: u8,
+    }
+    /// `ioperm`.
+    0x18 Ioperm {
+        /// First port.
+        from: u64,
+        /// Ports.
+        count: u64,
+        /// Allow or forbid.
+        on: bool,
+    }
+    /// `IN` in user mode. The value read.
+    0x19 PortIn {
+        /// Port.
+        port: u16,
+        /// Byte, word or long.
+        width: Width,
+    }
+    /// `OUT` in user mode.
+    0x1a PortOut {
+        /// Port.
+        port: u16,
+        /// Byte, word or long.
+        width: Width,
+        /// What to write.
+        value: u32,
+    }
+    /// Any system call with plain numbers, but those that fork.
+    0x1b Syscall {
+        /// Number.
+        number: u32,
+        /// Arguments.
+        arguments: [u64; 6],
+    }
+    /// Takes capabilities away from the worker (effective, permitted, inheritable); the bits of the mask.
+    0x1c DropCaps {
+        /// `1 << CAP_*`.
+        mask: u64,
+    }
+    /// Gives up the worker's groups, then `setresgid`, then `setresuid`.
+    0x1d SetUser {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    }
+    /// The kernel log, oldest first, from a byte offset. The value is the log's whole length.
+    0x1e KernelLog {
+        /// Offset.
+        offset: u32,
+        /// Bytes.
+        len: u32,
+    }
+    /// Puts a number where the host sees it without being told ([`crate::window::Directory`]).
+    0x1f Marker {
+        /// The number.
+        value: u64,
+    }
+    /// Ends the worker, and with it the batch. The next batch starts a new one.
+    0x20 ExitWorker
+    /// Ends the batch; when its results are sent, ends the guest.
+    0x21 Reset {
+        /// How.
+        kind: Reset,
+    }
+    /// Executes the next `steps` steps `count` times; iteration *i* with `stride * i` added to the offset (or port, or
+    /// number) of those whose bit is set in `moving`.
+    0x22 Repeat {
+        /// Iterations.
+        count: u32,
+        /// Steps, at most [`crate::MAX_REPEATED`]; not `Repeat`, `Reset` or `ExitWorker`.
+        steps: u8,
+        /// What is added at each iteration.
+        stride: i64,
+        /// Bit *i*: step *i* moves.
+        moving: u32,
+        /// Bytes of data that are reported; where there is more, its digest is too.
+        keep: u32,
+    }
+}
+
+impl Step<'_> {
+    /// Adds to the step's offset, port or number, wrapping around. Steps that have none stay as they are.
+    pub fn shift(&mut self, delta: i64) {
+        match self {
+            Self::Lseek { offset, .. } => *offset = offset.wrapping_add(delta),
+            Self::Pread { offset, .. }
+            | Self::Pwrite { offset, .. }
+            | Self::Mmap { offset, .. }
+            | Self::Peek { offset, .. }
+            | Self::Poke { offset, .. }
+            | Self::ProcMemRead { offset, .. }
+            | Self::ProcMemWrite { offset, .. }
+            | Self::VmRead { offset, .. }
+            | Self::VmWrite { offset, .. }
+            | Self::PtracePeek { offset, .. }
+            | Self::PtracePoke { offset, .. }
+            | Self::ReadFile { offset, .. } => *offset = offset.wrapping_add_signed(delta),
+            Self::KernelLog { offset, .. } => *offset = offset.wrapping_add_signed(delta as i32),
+            Self::Ioperm { from, .. } => *from = from.wrapping_add_signed(delta),
+            Self::PortIn { port, .. } | Self::PortOut { port, .. } => {
+                *port = port.wrapping_add_signed(delta as i16);
+            }
+            Self::Marker { value } => *value = value.wrapping_add_signed(delta),
+            _ => {}
+        }
+    }
+
+    /// Whether `Repeat` may cover the step.
+    pub fn repeatable(&self) -> bool {
+        !matches!(self, Self::Repeat { .. } | Self::Reset { .. } | Self::ExitWorker)
+    }
+
+    /// Whether a `Repeat` covers a number of steps it may cover; true for all other steps.
+    pub fn well_formed(&self) -> bool {
+        !matches!(*self, Self::Repeat { steps, .. } if steps == 0 || steps > MAX_REPEATED)
+    }
+}
