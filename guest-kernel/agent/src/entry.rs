@@ -1,0 +1,58 @@
+//! Where the kernel enters.
+
+use core::arch::global_asm;
+
+use crate::{boot, serial, supervisor, syscall};
+
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {main}",
+    "ud2",
+    main = sym main,
+);
+
+/// The first Rust code, with the stack as the kernel laid it out: the number of arguments, then pointers to them.
+extern "C" fn main(stack: *const usize) -> ! {
+    if syscall::getpid() == 1 {
+        as_init()
+    }
+    // SAFETY: the kernel's layout; `arguments` words follow the count.
+    let (count, last) = unsafe { (*stack, *stack.add(3) as *const u8) };
+    if count == 3 {
+        let mut file = 0;
+        for at in 0..3 {
+            // SAFETY: arguments are terminated by zero, which ends the loop.
+            let digit = unsafe { *last.add(at) }.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            file = file * 10 + i32::from(digit);
+        }
+        supervisor::run(file, false)
+    }
+    boot::say(b"usage: agent --fd N (it is meant to be PID 1 of a copra guest)\n");
+    syscall::exit(2)
+}
+
+fn as_init() -> ! {
+    boot::mount_all();
+    let marker = boot::wants_marker();
+    let line = serial::open();
+    if marker {
+        boot::say(b"copra: agent ready\n");
+    }
+    let Some(line) = line else {
+        if !marker {
+            boot::say(b"copra: agent: no second serial port (ttyS1): nothing to do, restarting\n");
+        }
+        syscall::sync();
+        syscall::reboot(syscall::REBOOT_RESTART);
+        // Not reached, unless the kernel forbids it; the end of PID 1 is a panic, and that ends the guest as well.
+        syscall::exit(1)
+    };
+    supervisor::run(line, true)
+}

@@ -1,0 +1,73 @@
+//! The line to the host: the second serial port, raw.
+
+use crate::syscall::{self, File, Result};
+
+const PATH: &core::ffi::CStr = c"/dev/ttyS1";
+
+/// The kernel's `struct termios`.
+#[repr(C)]
+struct Termios {
+    input: u32,
+    output: u32,
+    control: u32,
+    local: u32,
+    discipline: u8,
+    characters: [u8; 19],
+}
+
+/// Opens the port and makes it raw; `None` if the guest has none. The kernel makes nodes for ports that do not exist
+/// too, but those have no settings.
+pub fn open() -> Option<File> {
+    let line = try_open().or_else(|_| {
+        let _ = syscall::mknod(PATH, 4, 65);
+        try_open()
+    });
+    line.ok()
+}
+
+fn try_open() -> Result<File> {
+    const TCSETS: u32 = 0x5402;
+    const B115200: u32 = 0o010_002;
+    const CS8: u32 = 0o60;
+    const CREAD: u32 = 0o200;
+    const CLOCAL: u32 = 0o4000;
+    const F_SETFL: u32 = 4;
+    const VMIN: usize = 6;
+    // Without waiting for a carrier, which nobody raises.
+    let flags = syscall::O_RDWR | syscall::O_NOCTTY | syscall::O_NONBLOCK | syscall::O_CLOEXEC;
+    let line = syscall::open(PATH, flags, 0)?;
+    let mut termios = Termios {
+        input: 0,
+        output: 0,
+        control: B115200 | CS8 | CREAD | CLOCAL,
+        local: 0,
+        discipline: 0,
+        characters: [0; 19],
+    };
+    termios.characters[VMIN] = 1;
+    let set = syscall::ioctl(line, TCSETS, &raw const termios as u64)
+        .and_then(|_| syscall::set_flags(line, F_SETFL, syscall::O_RDWR));
+    match set {
+        Ok(_) => Ok(line),
+        Err(error) => {
+            let _ = syscall::close(line);
+            Err(error)
+        }
+    }
+}
+
+/// Waits until everything written has left the port.
+pub fn drain(line: File) {
+    const TCSBRK: u32 = 0x5409;
+    let _ = syscall::ioctl(line, TCSBRK, 1);
+}
+
+/// Writes everything. A line that fails cannot be told about anywhere.
+pub fn write_all(line: File, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match syscall::write(line, bytes) {
+            Ok(count) if count > 0 => bytes = bytes.get(count..).unwrap_or_default(),
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! PID 1: talks to the host, keeps a worker, and outlives it.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use protocol::batch::Head;
+use protocol::frame::MAX_FRAME;
+use protocol::outcome::{self, FRESH};
+use protocol::wire::{Reader, Sink, Slice};
+use protocol::{Decoder, Error, Frame, HALF_FRAME_MS, Kind, Payload};
+
+use crate::syscall::{self, File};
+use crate::window::Window;
+use crate::{boot, serial, worker};
+
+/// How long a killed worker may take to die.
+const DEATH_MS: u32 = 2_000;
+/// `wait` only for what is dead already.
+const NO_HANG: u32 = 1;
+
+struct Worker {
+    process: i32,
+    /// A byte here starts a batch.
+    orders: File,
+    /// A byte from here ends one. It reads as ended when the worker is gone.
+    answers: File,
+}
+
+/// How a worker's turn ended.
+enum End {
+    Done,
+    Gone,
+    TimedOut,
+}
+
+struct Supervisor {
+    line: File,
+    is_init: bool,
+    window: Window,
+    worker: Option<Worker>,
+}
+
+/// Serves the host on `line` for ever.
+pub fn run(line: File, is_init: bool) -> ! {
+    let memory = (Window::new(is_init), syscall::memory(MAX_FRAME, syscall::MAP_PRIVATE));
+    let (Ok(window), Ok(buffer)) = memory else {
+        boot::say(b"copra: agent: out of memory\n");
+        syscall::exit(1)
+    };
+    syscall::ignore_broken_pipes();
+    let mut supervisor = Supervisor { line, is_init, window, worker: None };
+    supervisor.say_hello();
+    let mut decoder = Decoder::new(buffer);
+    let mut bytes = [0; 256];
+    loop {
+        if decoder.is_pending() && !syscall::wait_readable(line, HALF_FRAME_MS) {
+            decoder.reset();
+            supervisor.refuse(Error::Truncated);
+            continue;
+        }
+        let count = match syscall::read(line, &mut bytes) {
+            Ok(count) if count > 0 => count,
+            // The test is over.
+            _ if !is_init => syscall::exit(0),
+            // A line that was hung up may come back; PID 1 has nowhere else to go.
+            _ => {
+                syscall::sleep(100);
+                0
+            }
+        };
+        for &byte in bytes.get(..count).unwrap_or_default() {
+            decoder.push(byte);
+            while let Some(frame) = decoder.poll() {
+                supervisor.answer(frame);
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    fn answer(&mut self, frame: Result<Frame<'_>, Error>) {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return self.refuse(error),
+        };
+        match frame.kind {
+            Kind::Batch => {
+                let taken = match frame.payload {
+                    Payload::Inline(payload) => self.window.fill_down(payload),
+                    Payload::Window => self.window.check_down(),
+                };
+                match taken.and_then(|()| self.execute()) {
+                    Ok(()) => self.send_results(frame.reply_by_window),
+                    Err(error) => self.refuse(error),
+                }
+            }
+            Kind::Attach => self.say_hello(),
+            Kind::Again => self.send_results(frame.reply_by_window),
+            Kind::Hello | Kind::Results | Kind::Refused => self.refuse(Error::Kind),
+        }
+    }
+
+    fn send(&self, kind: Kind, payload: Payload<'_>) {
+        let frame = Frame { kind, sequence: self.window.sequence(), reply_by_window: false, payload };
+        // One write for what is short: the driver then fills the port's FIFO at once.
+        let mut bytes = [0; 64];
+        let mut sink = Slice::new(&mut bytes);
+        frame.encode(&mut sink);
+        if sink.overflowed() {
+            frame.encode(&mut Line(self.line));
+        } else {
+            serial::write_all(self.line, sink.written());
+        }
+    }
+
+    fn say_hello(&mut self) {
+        let usable = self.window.prepare();
+        self.send_hello(usable);
+    }
+
+    fn send_hello(&self, usable: bool) {
+        let mut bytes = [0; 24];
+        let mut sink = Slice::new(&mut bytes);
+        self.window.hello(usable).encode(&mut sink);
+        self.send(Kind::Hello, Payload::Inline(sink.written()));
+    }
+
+    /// Makes the window ready for the next frame; if the directory page has moved, says so before it. False if there is
+    /// no window.
+    fn ring(&mut self) -> bool {
+        let before = self.window.frame_number();
+        let usable = self.window.prepare();
+        if usable && before != self.window.frame_number() {
+            self.send_hello(usable);
+        }
+        usable
+    }
+
+    fn refuse(&mut self, error: Error) {
+        self.ring();
+        self.send(Kind::Refused, Payload::Inline(&[error as u8]));
+    }
+
+    fn send_results(&mut self, by_window: bool) {
+        self.window.seal();
+        let usable = self.ring();
+        let payload =
+            if usable && by_window { Payload::Window } else { Payload::Inline(self.window.results()) };
+        self.send(Kind::Results, payload);
+        self.end_guest();
+    }
+
+    /// Ends the guest if the last batch asked for it.
+    fn end_guest(&self) {
+        let command = match self.window.directory.reset.swap(0, Relaxed) {
+            0 => return,
+            1 => syscall::REBOOT_RESTART,
+            2 => syscall::REBOOT_POWER_OFF,
+            _ => syscall::REBOOT_HALT,
+        };
+        if !self.is_init {
+            syscall::exit(0);
+        }
+        serial::drain(self.line);
+        syscall::sync();
+        syscall::reboot(command);
+    }
+
+    /// Has the worker execute the batch in the down half; its results are in the up half.
+    fn execute(&mut self) -> Result<(), Error> {
+        let head = Head::decode(&mut Reader::new(self.window.batch()))?;
+        if head.new_worker {
+            self.end_worker();
+        }
+        let directory = self.window.directory;
+        directory.step.store(0, Relaxed);
+        directory.reset.store(0, Relaxed);
+        directory.up_len.store(1, Relaxed);
+        let mut fresh = self.worker.is_none();
+        // One that died between two batches is replaced.
+        if self.worker.as_ref().is_some_and(|worker| syscall::send_byte(worker.orders, 1).is_err()) {
+            self.end_worker();
+            fresh = true;
+        }
+        if fresh {
+            let worker = self.start_worker()?;
+            let _ = syscall::send_byte(worker.orders, 1);
+            self.worker = Some(worker);
+        }
+        self.window.up()[0] = if fresh { FRESH } else { 0 };
+        let end = self.wait_for_worker(head.step_ms);
+        let died = match end {
+            End::Done => None,
+            End::Gone => Some(self.end_worker()),
+            End::TimedOut => {
+                let status = self.end_worker();
+                self.append(|sink| outcome::timeout(sink, status.is_none()));
+                None
+            }
+        };
+        if let Some(status) = died {
+            let status = status.unwrap_or_default().cast_unsigned();
+            let signal = (status & 0x7f) as u8;
+            if signal != 0 {
+                self.append(|sink| outcome::killed(sink, signal));
+            } else if directory.reset.load(Relaxed) != worker::LEFT {
+                self.append(|sink| outcome::exited(sink, (status >> 8) as u8));
+            }
+            directory.reset.store(0, Relaxed);
+        }
+        self.reap();
+        Ok(())
+    }
+
+    fn append(&mut self, write: impl FnOnce(&mut Slice<'_>)) {
+        let len = self.window.up_len();
+        let mut sink = Slice::resume(self.window.up(), len);
+        write(&mut sink);
+        let len = sink.len();
+        self.window.directory.up_len.store(len as u64, Relaxed);
+    }
+
+    fn start_worker(&mut self) -> Result<Worker, Error> {
+        // Pipes, since a kernel under test need not have sockets.
+        let (Ok(orders), Ok(answers)) = (syscall::pipe(), syscall::pipe()) else { return Err(Error::Worker) };
+        match syscall::fork() {
+            Ok(0) => {
+                let _ = syscall::close(orders.writes);
+                let _ = syscall::close(answers.reads);
+                let _ = syscall::close(self.line);
+                worker::run(&mut self.window, orders.reads, answers.writes)
+            }
+            Ok(process) => {
+                // A group of its own, so that its children can be ended with it; set on both sides, whoever is first.
+                let _ = syscall::setpgid(process, process);
+                let _ = syscall::close(orders.reads);
+                let _ = syscall::close(answers.writes);
+                Ok(Worker { process, orders: orders.writes, answers: answers.reads })
+            }
+            Err(_) => {
+                for file in [orders.reads, orders.writes, answers.reads, answers.writes] {
+                    let _ = syscall::close(file);
+                }
+                Err(Error::Worker)
+            }
+        }
+    }
+
+    fn wait_for_worker(&self, step_ms: u32) -> End {
+        let Some(worker) = &self.worker else { return End::Gone };
+        let progress = &self.window.directory.progress;
+        loop {
+            let before = progress.load(Relaxed);
+            if syscall::wait_readable(worker.answers, step_ms) {
+                let mut byte = [0];
+                return match syscall::read(worker.answers, &mut byte) {
+                    Ok(1) => End::Done,
+                    _ => End::Gone,
+                };
+            }
+            if progress.load(Relaxed) == before {
+                return End::TimedOut;
+            }
+        }
+    }
+
+    /// Kills the worker and all it started. Gives its wait status, unless it does not die.
+    fn end_worker(&mut self) -> Option<i32> {
+        let worker = self.worker.take()?;
+        let _ = syscall::kill(-worker.process, syscall::SIGKILL);
+        let _ = syscall::kill(worker.process, syscall::SIGKILL);
+        // Its end of the pipe closes when it dies.
+        let mut byte = [0];
+        let mut gone = false;
+        while !gone && syscall::wait_readable(worker.answers, DEATH_MS) {
+            gone = syscall::read(worker.answers, &mut byte) != Ok(1);
+        }
+        let _ = syscall::close(worker.orders);
+        let _ = syscall::close(worker.answers);
+        if !gone {
+            return None;
+        }
+        // One that is stuck on its last way is not waited for either.
+        for attempt in 0..DEATH_MS {
+            match syscall::wait(worker.process, NO_HANG) {
+                Ok((0, _)) if attempt < 16 => syscall::sched_yield(),
+                Ok((0, _)) => syscall::sleep(1),
+                Ok((_, status)) => return Some(status),
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// Orphans of the workers become ours.
+    fn reap(&mut self) {
+        while self.is_init {
+            match syscall::wait(-1, NO_HANG) {
+                Ok((process, _)) if process > 0 => {
+                    if let Some(worker) = self.worker.take_if(|worker| worker.process == process) {
+                        let _ = syscall::close(worker.orders);
+                        let _ = syscall::close(worker.answers);
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// The line as a sink, for what is too long to gather first.
+struct Line(File);
+
+impl Sink for Line {
+    fn put(&mut self, bytes: &[u8]) {
+        serial::write_all(self.0, bytes);
+    }
+}

@@ -1,0 +1,380 @@
+//! System calls.
+
+use core::arch::asm;
+use core::ffi::CStr;
+
+use protocol::Errno;
+
+/// What a call gave.
+pub type Result<T> = core::result::Result<T, Errno>;
+
+pub const O_RDWR: u32 = 2;
+pub const O_WRONLY: u32 = 1;
+pub const O_CREAT: u32 = 0o100;
+pub const O_TRUNC: u32 = 0o1000;
+pub const O_NOCTTY: u32 = 0o400;
+pub const O_NONBLOCK: u32 = 0o4000;
+pub const O_DIRECTORY: u32 = 0o200_000;
+pub const O_CLOEXEC: u32 = 0o2_000_000;
+
+pub const PROT_READ: u32 = 1;
+pub const PROT_WRITE: u32 = 2;
+pub const MAP_SHARED: u32 = 1;
+pub const MAP_PRIVATE: u32 = 2;
+pub const MAP_ANONYMOUS: u32 = 0x20;
+pub const MAP_POPULATE: u32 = 0x8000;
+
+pub const SIGKILL: u32 = 9;
+pub const SIGSTOP: u32 = 19;
+
+pub const REBOOT_RESTART: u32 = 0x0123_4567;
+pub const REBOOT_POWER_OFF: u32 = 0x4321_fedc;
+pub const REBOOT_HALT: u32 = 0xcdef_0123;
+
+pub const POLLIN: i16 = 1;
+
+/// Any system call.
+///
+/// # Safety
+/// The call must not touch memory that Rust owns, except as the wrappers here say.
+pub unsafe fn raw(number: u64, arguments: [u64; 6]) -> Result<u64> {
+    let result: i64;
+    // SAFETY: the kernel keeps all registers but these; the caller vouches for what the call does.
+    unsafe {
+        asm!("syscall", inlateout("rax") number => result,
+             in("rdi") arguments[0], in("rsi") arguments[1], in("rdx") arguments[2],
+             in("r10") arguments[3], in("r8") arguments[4], in("r9") arguments[5],
+             lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    if (-4095..0).contains(&result) {
+        Err(Errno(result.unsigned_abs() as u16))
+    } else {
+        Ok(result.cast_unsigned())
+    }
+}
+
+/// What a system call can be given: numbers, sign-extended where they have one, and pointers.
+trait Argument {
+    fn word(self) -> u64;
+}
+
+macro_rules! arguments {
+    ($($unsigned:ty)*; $($signed:ty)*) => {
+        $(impl Argument for $unsigned {
+            fn word(self) -> u64 {
+                self as u64
+            }
+        })*
+        $(impl Argument for $signed {
+            fn word(self) -> u64 {
+                i64::from(self).cast_unsigned()
+            }
+        })*
+    };
+}
+arguments!(bool u8 u32 u64 usize; i32 i64);
+
+impl<T> Argument for *const T {
+    fn word(self) -> u64 {
+        self as u64
+    }
+}
+
+impl<T> Argument for *mut T {
+    fn word(self) -> u64 {
+        self as u64
+    }
+}
+
+/// A call that takes plain numbers, or buffers that the safe wrappers below vouch for.
+macro_rules! call {
+    ($number:literal $(, $argument:expr)*) => {{
+        let mut arguments = [0u64; 6];
+        let given: &[u64] = &[$(Argument::word($argument)),*];
+        arguments[..given.len()].copy_from_slice(given);
+        // SAFETY: the wrapper around this hands over only numbers, and buffers borrowed for the time of the call.
+        unsafe { raw($number, arguments) }
+    }};
+}
+
+/// A file descriptor.
+pub type File = i32;
+
+pub fn open(path: &CStr, flags: u32, mode: u32) -> Result<File> {
+    call!(2, path.as_ptr(), flags, mode).map(|file| file as File)
+}
+
+pub fn close(file: File) -> Result<u64> {
+    call!(3, file)
+}
+
+pub fn lseek(file: File, offset: i64, whence: u8) -> Result<u64> {
+    call!(8, file, offset, whence)
+}
+
+pub fn read(file: File, buffer: &mut [u8]) -> Result<usize> {
+    call!(0, file, buffer.as_mut_ptr(), buffer.len()).map(|count| count as usize)
+}
+
+pub fn pread(file: File, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    call!(17, file, buffer.as_mut_ptr(), buffer.len(), offset).map(|count| count as usize)
+}
+
+pub fn write(file: File, bytes: &[u8]) -> Result<usize> {
+    call!(1, file, bytes.as_ptr(), bytes.len()).map(|count| count as usize)
+}
+
+pub fn pwrite(file: File, bytes: &[u8], offset: u64) -> Result<usize> {
+    call!(18, file, bytes.as_ptr(), bytes.len(), offset).map(|count| count as usize)
+}
+
+/// Reads to an address the kernel has to check: one of the bad buffers.
+pub fn read_at_address(file: File, offset: Option<u64>, address: u64, len: u64) -> Result<u64> {
+    match offset {
+        None => call!(0, file, address, len),
+        Some(offset) => call!(17, file, address, len, offset),
+    }
+}
+
+/// Writes from an address the kernel has to check: one of the bad buffers.
+pub fn write_at_address(file: File, offset: Option<u64>, address: u64, len: u64) -> Result<u64> {
+    match offset {
+        None => call!(1, file, address, len),
+        Some(offset) => call!(18, file, address, len, offset),
+    }
+}
+
+pub fn getdents(file: File, buffer: &mut [u8]) -> Result<usize> {
+    call!(217, file, buffer.as_mut_ptr(), buffer.len()).map(|count| count as usize)
+}
+
+pub fn stat(path: &CStr, status: &mut [u8; 144]) -> Result<u64> {
+    call!(4, path.as_ptr(), status.as_mut_ptr())
+}
+
+pub fn uname(names: &mut [u8; 390]) -> Result<u64> {
+    call!(63, names.as_mut_ptr())
+}
+
+/// `syslog(2)`.
+pub fn kernel_log(action: u32, buffer: &mut [u8]) -> Result<usize> {
+    call!(103, action, buffer.as_mut_ptr(), buffer.len()).map(|count| count as usize)
+}
+
+/// `mmap` where nothing of ours is: the address is a hint, and the kernel never gives memory that is in use.
+pub fn mmap(hint: u64, len: u64, prot: u32, flags: u32, file: File, offset: u64) -> Result<u64> {
+    call!(9, hint, len, prot, flags, file, offset)
+}
+
+/// # Safety
+/// Nothing may refer to the range any more.
+pub unsafe fn munmap(address: u64, len: u64) -> Result<u64> {
+    call!(11, address, len)
+}
+
+/// Fresh zeroed memory that is never unmapped.
+pub fn memory(len: usize, flags: u32) -> Result<&'static mut [u8]> {
+    let address = mmap(0, len as u64, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | flags, -1, 0)?;
+    // SAFETY: the range is new, readable, writable, zeroed, and ours for good.
+    Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, len) })
+}
+
+pub fn mlock(address: u64, len: usize) -> Result<u64> {
+    call!(149, address, len)
+}
+
+pub fn mount(kind: &CStr, place: &CStr) -> Result<u64> {
+    call!(165, kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, 0)
+}
+
+pub fn mkdir(path: &CStr) -> Result<u64> {
+    call!(83, path.as_ptr(), 0o755)
+}
+
+/// A character device node.
+pub fn mknod(path: &CStr, major: u32, minor: u32) -> Result<u64> {
+    call!(133, path.as_ptr(), 0o020_600, major << 8 | minor)
+}
+
+pub fn sync() {
+    let _ = call!(162);
+}
+
+pub fn reboot(command: u32) {
+    let _ = call!(169, 0xfee1_dead_u32, 0x2812_1969, command, 0);
+}
+
+pub fn getpid() -> i32 {
+    call!(39).unwrap_or_default() as i32
+}
+
+pub fn exit(status: i32) -> ! {
+    loop {
+        let _ = call!(231, status);
+    }
+}
+
+/// Zero in the child.
+pub fn fork() -> Result<i32> {
+    call!(57).map(|process| process as i32)
+}
+
+pub fn kill(process: i32, signal: u32) -> Result<u64> {
+    call!(62, process, signal)
+}
+
+pub fn setpgid(process: i32, group: i32) -> Result<u64> {
+    call!(109, process, group)
+}
+
+/// The process and its wait status; process 0 if there is none yet.
+pub fn wait(process: i32, options: u32) -> Result<(i32, i32)> {
+    let mut status = 0i32;
+    call!(61, process, &raw mut status, options, 0).map(|process| (process as i32, status))
+}
+
+/// Dies with the parent.
+pub fn die_with_parent() {
+    let _ = call!(157, 1, SIGKILL);
+}
+
+/// Both ends of a pipe.
+pub struct Pipe {
+    pub reads: File,
+    pub writes: File,
+}
+
+/// A new pipe.
+pub fn pipe() -> Result<Pipe> {
+    let mut files = [0; 2];
+    call!(293, files.as_mut_ptr(), O_CLOEXEC)?;
+    Ok(Pipe { reads: files[0], writes: files[1] })
+}
+
+/// One byte to a pipe whose other end may be gone; SIGPIPE must be ignored.
+pub fn send_byte(file: File, byte: u8) -> Result<u64> {
+    let byte = [byte];
+    call!(1, file, byte.as_ptr(), 1)
+}
+
+/// Ignores SIGPIPE, here and in every process forked later.
+pub fn ignore_broken_pipes() {
+    const SIGPIPE: u32 = 13;
+    /// `struct kernel_sigaction`: handler, flags, restorer, mask.
+    const IGNORE: [u64; 4] = [1, 0, 0, 0];
+    let _ = call!(13, SIGPIPE, IGNORE.as_ptr(), 0, 8);
+}
+
+/// Waits until there is something to read, or the other end is gone; false after `milliseconds`.
+pub fn wait_readable(file: File, milliseconds: u32) -> bool {
+    #[repr(C)]
+    struct Poll {
+        file: File,
+        events: i16,
+        happened: i16,
+    }
+    let mut poll = Poll { file, events: POLLIN, happened: 0 };
+    call!(7, &raw mut poll, 1, milliseconds.min(i32::MAX.cast_unsigned())).unwrap_or_default() != 0
+}
+
+pub fn sched_yield() {
+    let _ = call!(24);
+}
+
+pub fn sleep(milliseconds: u32) {
+    let _ = call!(7, 0, 0, milliseconds);
+}
+
+pub fn ioctl(file: File, request: u32, argument: u64) -> Result<u64> {
+    call!(16, file, request, argument)
+}
+
+/// `fcntl`.
+pub fn set_flags(file: File, command: u32, flags: u32) -> Result<u64> {
+    call!(72, file, command, flags)
+}
+
+pub fn random(buffer: &mut [u8]) {
+    const INSECURE: u32 = 4;
+    let _ = call!(318, buffer.as_mut_ptr(), buffer.len(), INSECURE);
+}
+
+/// `PTRACE_TRACEME`.
+pub fn trace_me() -> Result<u64> {
+    call!(101, 0, 0, 0, 0)
+}
+
+/// `PTRACE_PEEKDATA`.
+pub fn trace_peek(process: i32, address: u64) -> Result<u64> {
+    let mut word = 0u64;
+    call!(101, 2, process, address, &raw mut word)?;
+    Ok(word)
+}
+
+/// `PTRACE_POKEDATA`.
+pub fn trace_poke(process: i32, address: u64, word: u64) -> Result<u64> {
+    call!(101, 5, process, address, word)
+}
+
+/// `process_vm_readv`, one range.
+pub fn vm_read(process: i32, buffer: &mut [u8], address: u64) -> Result<usize> {
+    let local = [buffer.as_mut_ptr() as u64, buffer.len() as u64];
+    let remote = [address, buffer.len() as u64];
+    call!(310, process, local.as_ptr(), 1, remote.as_ptr(), 1, 0).map(|count| count as usize)
+}
+
+/// `process_vm_writev`, one range.
+pub fn vm_write(process: i32, bytes: &[u8], address: u64) -> Result<usize> {
+    let local = [bytes.as_ptr() as u64, bytes.len() as u64];
+    let remote = [address, bytes.len() as u64];
+    call!(311, process, local.as_ptr(), 1, remote.as_ptr(), 1, 0).map(|count| count as usize)
+}
+
+pub fn iopl(level: u8) -> Result<u64> {
+    call!(172, level)
+}
+
+pub fn ioperm(from: u64, count: u64, on: bool) -> Result<u64> {
+    call!(173, from, count, on)
+}
+
+/// `capget`: effective, permitted, inheritable of the low 32 capabilities, then of the high ones.
+pub fn capabilities() -> Result<[u32; 6]> {
+    let mut sets = [0; 6];
+    let header = [0x2008_0522u32, 0];
+    call!(125, header.as_ptr(), sets.as_mut_ptr())?;
+    Ok(sets)
+}
+
+/// `capset`.
+pub fn set_capabilities(sets: [u32; 6]) -> Result<u64> {
+    let header = [0x2008_0522u32, 0];
+    call!(126, header.as_ptr(), sets.as_ptr())
+}
+
+pub fn set_groups_none() -> Result<u64> {
+    call!(116, 0, 0)
+}
+
+pub fn set_gid(gid: u32) -> Result<u64> {
+    call!(119, gid, gid, gid)
+}
+
+pub fn set_uid(uid: u32) -> Result<u64> {
+    call!(117, uid, uid, uid)
+}
+
+/// `rt_sigaction` with the kernel's own structure.
+///
+/// # Safety
+/// The handler must be one, and its restorer return from it.
+pub unsafe fn signal_action(signal: u32, action: &[u64; 4]) -> Result<u64> {
+    call!(13, signal, action.as_ptr(), 0, 8)
+}
+
+/// # Safety
+/// The stack must be ours for good.
+pub unsafe fn signal_stack(stack: &'static mut [u8]) -> Result<u64> {
+    let description = [stack.as_mut_ptr() as u64, 0, stack.len() as u64];
+    call!(131, description.as_ptr(), 0)
+}

@@ -1,0 +1,318 @@
+//! Kernels built from Debian's source.
+//!
+//! One source tree and one set of objects per base: the first build compiles everything, as the `upstream` kernel, and
+//! keeps the objects. Every other kernel starts from a copy of them, so that it costs the objects its patches and options
+//! change, and a link. All builds happen in the same place, because the kernel's build tools remember absolute paths and
+//! would start over in another one.
+
+use crate::cache::{self, Cache, Key, Lock, hash_file, rename};
+use crate::command::{self, Tool};
+use crate::config::{self, Config, Dropped};
+use crate::image::{self, Image};
+use crate::kernel::{DebianPackage, Kernel};
+use crate::progress::{Amount, Progress};
+use crate::recipe::{self, Base, Recipe};
+use crate::source::{self, Tree, sync};
+use crate::spec::KernelSpec;
+use crate::store;
+use crate::tools;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Builds kernels into a cache.
+pub(crate) struct Builder<'a> {
+    cache: &'a Cache,
+    progress: &'a dyn Progress,
+    toolchain: String,
+}
+
+/// A source tree that nobody else builds in.
+struct Bench {
+    tree: Tree,
+    base: &'static Base,
+    lock: Lock,
+}
+
+/// Objects and result of one build.
+const SPACE: u64 = 600 << 20;
+
+impl<'a> Builder<'a> {
+    /// Checks that everything needed is installed.
+    pub(crate) fn new(cache: &'a Cache, progress: &'a dyn Progress) -> Result<Self, Error> {
+        tools::require()?;
+        Ok(Self { cache, progress, toolchain: tools::toolchain()? })
+    }
+
+    /// Builds the kernel, unless the cache has it. `newest` looks for newer source first.
+    pub(crate) fn build(&self, recipe: &Recipe, newest: bool) -> Result<Key, Error> {
+        let base = recipe.base()?;
+        let wait = || self.progress.note("waiting for another copra that is building a kernel");
+        let lock = self.cache.lock(&format!("build-{}", base.series), wait)?;
+        let tree = Tree::obtain(self.cache, self.progress, base.series, newest)?;
+        let bench = Bench { tree, base, lock };
+        let key = self.key(&bench, recipe)?;
+        if store::find(self.cache, self.progress, &key)?.is_none() {
+            self.cache.sweep()?;
+            self.cache.require_space(SPACE, "building a kernel")?;
+            self.make(&bench, recipe, &key)?;
+        }
+        self.remember(&bench, recipe, &key)?;
+        Ok(key)
+    }
+
+    /// Notes what the name stands for, and what decided that.
+    fn remember(&self, bench: &Bench, recipe: &Recipe, key: &Key) -> Result<(), Error> {
+        let version = bench.tree.version().to_string();
+        let inputs = vec![recipe.key()?.as_str().to_owned(), version, self.toolchain.clone()];
+        Ok(store::remember(self.cache, &spec(recipe)?, key, inputs)?)
+    }
+
+    fn key(&self, bench: &Bench, recipe: &Recipe) -> Result<Key, Error> {
+        Ok(Key::of([
+            "built-kernel",
+            bench.tree.package(),
+            bench.tree.version().as_str(),
+            recipe.key()?.as_str(),
+            &self.toolchain,
+        ]))
+    }
+
+    fn make(&self, bench: &Bench, recipe: &Recipe, key: &Key) -> Result<(), Error> {
+        let upstream = Recipe::upstream(bench.base);
+        let objects = bench.base_objects(&self.toolchain, &upstream)?;
+        if !objects.is_dir() {
+            let upstream_key = self.key(bench, &upstream)?;
+            self.progress.step(&format!("Building the Linux {} base, once", bench.tree.version().upstream()));
+            self.compile(bench, &upstream, &upstream_key, Some(bench.base.objects))?;
+            bench.keep_objects(&objects)?;
+            self.remember(bench, &upstream, &upstream_key)?;
+            if upstream_key == *key {
+                return Ok(());
+            }
+        }
+        self.progress.step(&format!("Building {} on it", recipe.name()));
+        bench.take_objects(&objects)?;
+        let built = self.compile(bench, recipe, key, None);
+        bench.tree.clear(&bench.objects());
+        built
+    }
+
+    /// Configures, compiles and stores one kernel, in the place for objects as it is.
+    fn compile(&self, bench: &Bench, recipe: &Recipe, key: &Key, expected: Option<u64>) -> Result<(), Error> {
+        let patched = bench.tree.patch(self.cache, &recipe.patches()?)?;
+        let made = self.configure(bench, recipe).and_then(|()| self.run_make(bench, recipe, expected));
+        match made {
+            Err(_) if self.cache.is_full() => {
+                bench.tree.clear(&bench.objects());
+                return Err(cache::Error::full("building a kernel", self.cache.root(), Some(SPACE)).into());
+            }
+            made => made?,
+        }
+        patched.restore()?;
+        if let Some(damaged) = self.cache.get(store::ROOM, key).err() {
+            self.progress.note(&damaged.to_string());
+            self.cache.evict(store::ROOM, key)?;
+        }
+        if self.cache.get(store::ROOM, key)?.is_none() {
+            self.cache.store(store::ROOM, key, |dir| self.collect(bench, recipe, dir))?;
+        }
+        Ok(())
+    }
+
+    fn configure(&self, bench: &Bench, recipe: &Recipe) -> Result<(), Error> {
+        let wanted = recipe.config()?;
+        let file = bench.tree.beside("wanted.config");
+        self.cache.write(&file, wanted.to_string().as_bytes())?;
+        let tool = bench.make("configure the kernel").env("KCONFIG_ALLCONFIG", &file.to_string_lossy());
+        tool.arg("allnoconfig").output()?;
+        let dropped = wanted.dropped_from(&Config::read(&bench.objects().join(".config"))?);
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Dropped { recipe: recipe.name().to_owned(), dropped })
+    }
+
+    fn run_make(&self, bench: &Bench, recipe: &Recipe, expected: Option<u64>) -> Result<(), Error> {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let tool = bench
+            .make(&format!("build the kernel {}", recipe.name()))
+            .arg(format!("-j{jobs}"))
+            .arg(format!("LOCALVERSION=-copra-{}", recipe.name()))
+            .arg("vmlinux");
+        let mut log = format!("{}\n", tool.line());
+        let mut objects = 0;
+        let made = tool.lines(|line| {
+            log.push_str(line);
+            log.push('\n');
+            if is_object(line) {
+                objects += 1;
+                self.progress.advance(Amount::objects(objects, expected.map(|e| e.max(objects))));
+            }
+        });
+        let Err(error) = made else { return Ok(()) };
+        let file = self.cache.root().join("logs").join(format!("build-{}.log", recipe.name()));
+        self.cache.write(&file, log.as_bytes())?;
+        let errors = log.lines().filter(|line| line.contains("error:") || line.contains("Error "));
+        let errors: String = errors.take(10).flat_map(|line| ["\n  ", line]).collect();
+        Err(Error::Make { recipe: recipe.name().to_owned(), log: file, errors, source: Box::new(error) })
+    }
+
+    /// Puts the finished kernel into its entry.
+    fn collect(&self, bench: &Bench, recipe: &Recipe, dir: &Path) -> Result<(), Error> {
+        let (vmlinux, config) = (bench.objects().join("vmlinux"), bench.objects().join(".config"));
+        let hash = |path: &Path| hash_file(path).map_err(|e| cache::Error::io("read", path, e));
+        let about = Image::inspect(&vmlinux)?;
+        let mut kernel = Kernel {
+            spec: spec(recipe)?,
+            image: PathBuf::from("vmlinux"),
+            release: about.release.unwrap_or_else(|| "unknown".to_owned()),
+            package: Some(DebianPackage {
+                name: bench.tree.package().to_owned(),
+                version: bench.tree.version().to_string(),
+            }),
+            image_sha256: hash(&vmlinux)?,
+            config_sha256: Some(hash(&config)?),
+            config: Some(PathBuf::from("config")),
+            policy: recipe.policy().map(str::to_owned),
+            patches: recipe.applied()?,
+            build_id: about.build_id,
+            toolchain: Some(self.toolchain.clone()),
+        };
+        // A copy of the configuration: the objects that stay go on needing theirs.
+        let copy = dir.join("config");
+        fs::copy(&config, &copy).map_err(|e| cache::Error::io("write", &copy, e))?;
+        Ok(store::put(dir, &mut kernel, &vmlinux, None)?)
+    }
+}
+
+impl Bench {
+    /// Where objects are while a build goes on. Below the source, so that the commands make remembers are relative.
+    fn objects(&self) -> PathBuf {
+        self.tree.linux().join("objects")
+    }
+
+    /// Where the objects of the base are kept.
+    fn base_objects(&self, toolchain: &str, upstream: &Recipe) -> Result<PathBuf, Error> {
+        let place = self.tree.linux();
+        let key = Key::of([toolchain, upstream.key()?.as_str(), &place.to_string_lossy()]);
+        Ok(self.tree.beside(&format!("{BASE}{}", key.as_str())))
+    }
+
+    /// Keeps what was just built, but for what is linked again anyway, and forgets older ones.
+    fn keep_objects(&self, kept: &Path) -> Result<(), Error> {
+        for linked in ["vmlinux", "vmlinux.o", "vmlinux.unstripped"] {
+            self.tree.clear(&self.objects().join(linked));
+        }
+        sync(&self.objects())?;
+        for older in self.tree.siblings(BASE) {
+            self.tree.clear(&older);
+        }
+        Ok(rename(&self.objects(), kept)?)
+    }
+
+    /// A copy of the base's objects, times and all, in the place where they were made.
+    fn take_objects(&self, kept: &Path) -> Result<(), Error> {
+        self.tree.clear(&self.objects());
+        let copy = Tool::new("cp", "copy the objects of the base").args(["-a", "--reflink=auto"]);
+        copy.arg(kept).arg(self.objects()).output()?;
+        Ok(())
+    }
+
+    fn make(&self, purpose: &str) -> Tool {
+        Tool::new("make", purpose)
+            .stdin(self.lock.as_stdin())
+            .dir(&self.tree.linux())
+            // The same input gives the same bits.
+            .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970")
+            .env("KBUILD_BUILD_USER", "copra")
+            .env("KBUILD_BUILD_HOST", "copra")
+            .env("KBUILD_BUILD_VERSION", "1")
+            .arg("O=objects")
+    }
+}
+
+const BASE: &str = "base-";
+
+fn spec(recipe: &Recipe) -> Result<KernelSpec, Error> {
+    let name = recipe.name().parse().map_err(|_| Error::Name { name: recipe.name().to_owned() })?;
+    Ok(KernelSpec::Build(name))
+}
+
+/// `  CC      drivers/char/mem.o`
+fn is_object(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    line.starts_with("  ")
+        && matches!(words.next(), Some("CC" | "AS" | "HOSTCC"))
+        && words.next().is_some_and(|file| !file.starts_with('['))
+}
+
+/// Why a kernel could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Kconfig did not take everything.
+    #[error(
+        "the configuration of {recipe} lost options; either this kernel does not have them, or something they depend on is not set:{}\nadd what they depend on to the fragment, or take them out",
+        config::lines(dropped)
+    )]
+    Dropped {
+        /// The kernel.
+        recipe: String,
+        /// What was lost.
+        dropped: Vec<Dropped>,
+    },
+    /// The compiler or linker failed.
+    #[error("building the kernel {recipe} failed; the complete log is {}{errors}", log.display())]
+    Make {
+        /// The kernel.
+        recipe: String,
+        /// Everything make printed.
+        log: PathBuf,
+        /// The lines that look like the reason.
+        errors: String,
+        /// How make ended.
+        source: Box<command::Error>,
+    },
+    /// A recipe from elsewhere with a name that is none.
+    #[error("`{name}` cannot name a built kernel; define it again under another name")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// Something is not installed.
+    #[error(transparent)]
+    Tools(#[from] tools::Error),
+    /// The recipe cannot be followed.
+    #[error(transparent)]
+    Recipe(#[from] recipe::Error),
+    /// The source could not be had, or patched.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// A configuration could not be read.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A tool failed.
+    #[error(transparent)]
+    Tool(#[from] command::Error),
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+    /// The result is no kernel.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_objects_only() {
+        assert!(is_object("  CC      drivers/char/mem.o"));
+        assert!(is_object("  AS      arch/x86/entry/entry_64.o"));
+        for line in
+            ["  AR      built-in.a", "  LD      vmlinux", "CC x.o", "mem.c:3: error: no", "  CC [M]  x.o", ""]
+        {
+            assert!(!is_object(line), "{line}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! From the name of a kernel to a kernel on disk.
+
+use crate::builder::{self, Builder};
+use crate::cache::{self, Cache, Key, hash_file};
+use crate::debian;
+use crate::image::{self, Image};
+use crate::kernel::Kernel;
+use crate::progress::Progress;
+use crate::recipe::{self, POLICIES, Recipe};
+use crate::source::Tree;
+use crate::spec::{KernelSpec, Name};
+use crate::store;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Finds, fetches and builds kernels.
+///
+/// ```no_run
+/// # use guest_kernel::{Cache, Catalogue, Silent};
+/// let catalogue = Catalogue::new(Cache::open()?, Box::new(Silent));
+/// let kernel = catalogue.resolve(&"debian:6.12".parse()?)?;
+/// println!("{} in {}", kernel.release, kernel.image.display());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Catalogue {
+    cache: Cache,
+    progress: Box<dyn Progress>,
+}
+
+/// A name in the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What to ask for.
+    pub spec: KernelSpec,
+    /// What it is, in a few words.
+    pub summary: String,
+    /// The kernel, if it needs no fetching or building.
+    pub kernel: Option<Kernel>,
+}
+
+/// How long a fetched kernel is taken for the newest.
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Catalogue {
+    /// A catalogue over a cache.
+    pub fn new(cache: Cache, progress: Box<dyn Progress>) -> Self {
+        Self { cache, progress }
+    }
+
+    /// The cache below.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The kernel of that name; fetches or builds it if the cache does not have it.
+    pub fn resolve(&self, spec: &KernelSpec) -> Result<Kernel, Error> {
+        self.obtain(spec, false)
+    }
+
+    /// The same, but looks for something newer first: a newer package, or newer source to build from.
+    pub fn refresh(&self, spec: &KernelSpec) -> Result<Kernel, Error> {
+        self.obtain(spec, true)
+    }
+
+    /// The kernel of that name, without network, compiler or a change to the cache.
+    pub fn resolve_cached(&self, spec: &KernelSpec) -> Result<Kernel, Error> {
+        if let KernelSpec::Path(path) = spec {
+            return file(path);
+        }
+        let known = match (spec, store::recall(&self.cache, spec)?) {
+            // What was built from another recipe of that name is another kernel.
+            (KernelSpec::Build(name), known) => {
+                let key = self.recipe(name)?.key()?;
+                known.filter(|(known, _)| known.inputs.first().is_some_and(|built| built == key.as_str()))
+            }
+            (_, known) => known,
+        };
+        let kernel = known.map(|(known, _)| store::load(&self.cache, &known.key)).transpose()?.flatten();
+        kernel.ok_or_else(|| Error::NotCached { spec: spec.clone() }).map(|kernel| named(kernel, spec))
+    }
+
+    /// Takes a recipe into the catalogue, under its name.
+    pub fn define(&self, recipe: &Recipe) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(recipe).unwrap_or_default();
+        Ok(self.cache.write(&self.recipe_file(recipe.name()), &text)?)
+    }
+
+    /// The recipe behind `build:NAME`.
+    pub fn recipe(&self, name: &Name) -> Result<Recipe, Error> {
+        if let Some(recipe) = Recipe::predefined(name.as_str()) {
+            return Ok(recipe);
+        }
+        let file = self.recipe_file(name.as_str());
+        let Some((text, _)) = Cache::read(&file)? else {
+            return Err(Error::NoRecipe { name: name.clone(), known: self.recipes().join(", ") });
+        };
+        serde_json::from_slice(&text).map_err(|source| Error::BadRecipe { name: name.clone(), file, source })
+    }
+
+    /// Everything that has a name here: what copra comes with, what the user defined, what was fetched.
+    pub fn list(&self) -> Vec<Known> {
+        let mut known = Vec::new();
+        for name in self.recipes() {
+            let Ok(spec) = format!("build:{name}").parse::<KernelSpec>() else { continue };
+            let summary =
+                POLICIES.iter().find(|policy| policy.name == name).map_or("your own", |p| p.summary);
+            let kernel = self.resolve_cached(&spec).ok();
+            known.push(Known { spec, summary: summary.to_owned(), kernel });
+        }
+        for fetched in store::recall_all(&self.cache) {
+            let Ok(spec @ KernelSpec::Debian { .. }) = fetched.spec.parse() else { continue };
+            let Ok(kernel) = self.resolve_cached(&spec) else { continue };
+            let package = kernel.package.as_ref().map_or("", |package| package.version.as_str());
+            known.push(Known { spec, summary: format!("Debian {package}"), kernel: Some(kernel) });
+        }
+        known.sort_by(|a, b| a.spec.cmp(&b.spec));
+        known
+    }
+
+    fn obtain(&self, spec: &KernelSpec, newest: bool) -> Result<Kernel, Error> {
+        match spec {
+            KernelSpec::Path(path) => file(path),
+            KernelSpec::Build(name) => self.built(spec, &self.recipe(name)?, newest),
+            KernelSpec::Debian { series, flavour } => {
+                let known = self.intact(spec)?;
+                if let Some((kernel, at)) = &known
+                    && !newest
+                    && age(*at) < FRESH
+                {
+                    return Ok(kernel.clone());
+                }
+                match (debian::fetch(&self.cache, &*self.progress, series, *flavour), known) {
+                    (Ok(key), _) => {
+                        store::remember(&self.cache, spec, &key, vec![])?;
+                        self.stored(spec, &key)
+                    }
+                    (Err(error), Some((kernel, at))) if !matches!(error, debian::Error::Cache(_)) => {
+                        let days = age(at).as_secs() / (24 * 60 * 60);
+                        self.progress.note(&format!(
+                            "using {} as found {days} days ago, because looking for a newer one failed: {error}",
+                            kernel.release
+                        ));
+                        Ok(kernel)
+                    }
+                    (Err(error), _) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    fn built(&self, spec: &KernelSpec, recipe: &Recipe, newest: bool) -> Result<Kernel, Error> {
+        let recipe_key = recipe.key()?;
+        let source = |tree: &Tree| tree.version().to_string();
+        let tree = Tree::find(&self.cache, recipe.base()?.series).as_ref().map(source);
+        let toolchain = crate::tools::toolchain().ok();
+        // Whoever has neither source nor compiler is still served what was built before.
+        let current = |inputs: &[String]| {
+            let [known_recipe, known_tree, known_tools] = inputs else { return false };
+            known_recipe == recipe_key.as_str()
+                && tree.as_ref().is_none_or(|tree| tree == known_tree)
+                && toolchain.as_ref().is_none_or(|tools| tools == known_tools)
+        };
+        if !newest
+            && let Some((known, _)) = store::recall(&self.cache, spec)?
+            && current(&known.inputs)
+            && let Some(kernel) = store::find(&self.cache, &*self.progress, &known.key)?
+        {
+            return Ok(named(kernel, spec));
+        }
+        let builder = Builder::new(&self.cache, &*self.progress)?;
+        self.stored(spec, &builder.build(recipe, newest)?)
+    }
+
+    /// What the name stood for last time, if that is still there, and when that was.
+    fn intact(&self, spec: &KernelSpec) -> Result<Option<(Kernel, SystemTime)>, Error> {
+        let Some((known, at)) = store::recall(&self.cache, spec)? else { return Ok(None) };
+        let kernel = store::find(&self.cache, &*self.progress, &known.key)?;
+        Ok(kernel.map(|kernel| (named(kernel, spec), at)))
+    }
+
+    fn stored(&self, spec: &KernelSpec, key: &Key) -> Result<Kernel, Error> {
+        let kernel = store::load(&self.cache, key)?;
+        kernel.ok_or_else(|| Error::NotCached { spec: spec.clone() }).map(|kernel| named(kernel, spec))
+    }
+
+    fn recipes(&self) -> Vec<String> {
+        let mut names: Vec<String> = POLICIES.iter().map(|policy| policy.name.to_owned()).collect();
+        let files = fs::read_dir(self.cache.root().join(RECIPES)).into_iter().flatten().flatten();
+        names.extend(files.filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".json")?.to_owned())));
+        names
+    }
+
+    fn recipe_file(&self, name: &str) -> PathBuf {
+        self.cache.root().join(RECIPES).join(format!("{name}.json"))
+    }
+}
+
+const RECIPES: &str = "recipes";
+
+/// An entry may have been made under another name.
+fn named(kernel: Kernel, spec: &KernelSpec) -> Kernel {
+    Kernel { spec: spec.clone(), ..kernel }
+}
+
+fn age(at: SystemTime) -> Duration {
+    SystemTime::now().duration_since(at).unwrap_or_default()
+}
+
+/// A file of the user's.
+fn file(path: &Path) -> Result<Kernel, Error> {
+    let failed = |source| Error::File { path: path.to_owned(), source };
+    let image = fs::canonicalize(path).map_err(failed)?;
+    let about = Image::inspect(&image)?;
+    let release = about.release.unwrap_or_else(|| "unknown".to_owned());
+    let config = config_of(&image, &release);
+    let hash = |path: &PathBuf| hash_file(path).map_err(|source| Error::File { path: path.clone(), source });
+    Ok(Kernel {
+        spec: KernelSpec::Path(path.to_owned()),
+        image_sha256: hash(&image)?,
+        config_sha256: config.as_ref().map(hash).transpose()?,
+        image,
+        release,
+        package: None,
+        config,
+        policy: None,
+        patches: vec![],
+        build_id: about.build_id,
+        toolchain: None,
+    })
+}
+
+/// The configuration that belongs to a kernel file: `/boot/config-*`, or that of the tree it was built in.
+fn config_of(image: &Path, release: &str) -> Option<PathBuf> {
+    let dir = image.parent()?;
+    let mut places = vec![dir.join(format!("config-{release}")), dir.join(".config"), dir.join("config")];
+    if dir.ends_with("arch/x86/boot") {
+        places.extend(dir.ancestors().nth(3).map(|tree| tree.join(".config")));
+    }
+    places.into_iter().find(|place| place.is_file())
+}
+
+/// Why there is no kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing may be fetched or built now, and the cache does not have it.
+    #[error("the kernel {spec} is not in the cache; run `copra kernel fetch {spec}` first")]
+    NotCached {
+        /// The kernel.
+        spec: KernelSpec,
+    },
+    /// No such recipe.
+    #[error(
+        "there is no recipe for build:{name}; known: {known}. Define one with `copra kernel build --base 6.12 --name {name}` and --policy, --patch or --config"
+    )]
+    NoRecipe {
+        /// The name.
+        name: Name,
+        /// Those there are.
+        known: String,
+    },
+    /// A recipe that another version wrote, or that was edited.
+    #[error("cannot read the recipe for build:{name} in {}: {source}; define it again", file.display())]
+    BadRecipe {
+        /// The name.
+        name: Name,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The user's own file.
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The user's own file is no kernel.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// Fetching failed.
+    #[error(transparent)]
+    Debian(#[from] debian::Error),
+    /// Building failed.
+    #[error(transparent)]
+    Build(#[from] builder::Error),
+    /// The recipe cannot be followed.
+    #[error(transparent)]
+    Recipe(#[from] recipe::Error),
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+}
+
+#[cfg(test)]
+mod tests;

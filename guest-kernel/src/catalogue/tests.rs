@@ -1,0 +1,172 @@
+use super::*;
+use crate::kernel::DebianPackage;
+use crate::progress::Silent;
+use crate::tools::is_installed;
+use std::process::Command;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    catalogue: Catalogue,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let catalogue = Catalogue::new(Cache::at(dir.path().join("copra")), Box::new(Silent));
+        Self { dir, catalogue }
+    }
+
+    fn cached(&self, spec: &str) -> Result<Kernel, Error> {
+        self.catalogue.resolve_cached(&spec.parse().unwrap())
+    }
+
+    /// As if this had been fetched or built.
+    fn put(&self, spec: &str, inputs: &[&str]) -> Key {
+        let spec: KernelSpec = spec.parse().unwrap();
+        let key = Key::of([spec.to_string()]);
+        let image = self.dir.path().join("image");
+        fs::write(&image, "image").unwrap();
+        let mut kernel = Kernel {
+            spec: spec.clone(),
+            image: "vmlinuz".into(),
+            release: "6.12.117-test".into(),
+            package: Some(DebianPackage { name: "linux-image".into(), version: "6.12.117-1".into() }),
+            image_sha256: String::new(),
+            config: None,
+            config_sha256: None,
+            policy: None,
+            patches: vec![],
+            build_id: None,
+            toolchain: None,
+        };
+        let fill = |dir: &Path| store::put(dir, &mut kernel, &image, None);
+        self.catalogue.cache.store(store::ROOM, &key, fill).unwrap();
+        let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
+        store::remember(&self.catalogue.cache, &spec, &key, inputs).unwrap();
+        key
+    }
+}
+
+#[test]
+fn what_is_not_cached_is_named_with_the_remedy() {
+    let message = |spec| Fixture::new().cached(spec).unwrap_err().to_string();
+    assert_eq!(
+        message("debian:6.12"),
+        "the kernel debian:6.12 is not in the cache; run `copra kernel fetch debian:6.12` first"
+    );
+    assert!(message("build:open-eperm").contains("run `copra kernel fetch build:open-eperm`"));
+    assert!(message("build:nope").contains("known: upstream, open-eperm"));
+    assert!(message("path:/no/such").contains("/no/such"));
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let fixture = Fixture::new();
+    let _ = fixture.cached("debian:6.12");
+    let _ = fixture.catalogue.list();
+    assert!(!fixture.catalogue.cache().root().exists());
+}
+
+#[test]
+fn cached_kernels_are_found_without_network() {
+    let fixture = Fixture::new();
+    let key = fixture.put("debian:6.12", &[]);
+    for kernel in [fixture.cached("debian:6.12"), fixture.catalogue.resolve(&"debian:6.12".parse().unwrap())]
+    {
+        let kernel = kernel.unwrap();
+        assert_eq!(kernel.release, "6.12.117-test");
+        assert_eq!(fs::read_to_string(&kernel.image).unwrap(), "image");
+        assert!(kernel.image.to_string_lossy().contains(key.as_str()));
+    }
+}
+
+#[test]
+fn damaged_kernels_are_not_served() {
+    let fixture = Fixture::new();
+    fixture.put("debian:6.12", &[]);
+    let image = fixture.cached("debian:6.12").unwrap().image;
+    fs::write(image, "imag").unwrap();
+    let error = fixture.cached("debian:6.12").unwrap_err().to_string();
+    assert!(error.contains("vmlinuz is damaged (4 bytes instead of 5)"), "{error}");
+}
+
+#[test]
+fn a_kernel_built_from_another_recipe_is_not_served() {
+    let fixture = Fixture::new();
+    let recipe = Recipe::predefined("open-eperm").unwrap().key().unwrap();
+    fixture.put("build:open-eperm", &["another", "6.12.117-1", "gcc"]);
+    assert!(matches!(fixture.cached("build:open-eperm"), Err(Error::NotCached { .. })));
+    fixture.catalogue.cache.evict(store::ROOM, &Key::of(["build:open-eperm"])).unwrap();
+    fixture.put("build:open-eperm", &[recipe.as_str(), "6.12.117-1", "gcc"]);
+    assert!(fixture.cached("build:open-eperm").is_ok());
+}
+
+#[test]
+fn recipes_are_kept() {
+    let fixture = Fixture::new();
+    let fragment = fixture.dir.path().join("no-port.config");
+    fs::write(&fragment, "# CONFIG_DEVPORT is not set\n").unwrap();
+    let (name, base) = ("no-port".parse().unwrap(), "6.12".parse().unwrap());
+    let recipe = Recipe::new(&name, &base, Some("open-eperm"), &[], std::slice::from_ref(&fragment)).unwrap();
+    fixture.catalogue.define(&recipe).unwrap();
+    fs::remove_file(fragment).unwrap();
+    assert_eq!(fixture.catalogue.recipe(&name).unwrap(), recipe);
+    let names: Vec<String> =
+        fixture.catalogue.list().into_iter().map(|known| known.spec.to_string()).collect();
+    assert_eq!(names, ["build:no-port", "build:open-eperm", "build:upstream"]);
+}
+
+#[test]
+fn a_file_finds_its_configuration() {
+    let fixture = Fixture::new();
+    let boot = fixture.dir.path().join("arch/x86/boot");
+    fs::create_dir_all(&boot).unwrap();
+    let mut image = vec![0; 0x2000];
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x20e..0x210].copy_from_slice(&0x1000u16.to_le_bytes());
+    image[0x1200..0x1206].copy_from_slice(b"6.12-x");
+    fs::write(boot.join("bzImage"), image).unwrap();
+    fs::write(fixture.dir.path().join(".config"), "CONFIG_DEVMEM=y\n").unwrap();
+    let kernel = fixture.cached(&format!("path:{}/bzImage", boot.display())).unwrap();
+    assert_eq!(kernel.release, "6.12-x");
+    assert!(kernel.read_config().unwrap().unwrap().is_yes("DEVMEM"));
+}
+
+/// Every policy's patches fit the source in the cache exactly. Works on copies of the files they touch.
+#[test]
+fn patches_apply_to_the_cached_source() {
+    let tree = Cache::open().ok().and_then(|cache| Tree::find(&cache, "6.12"));
+    let Some(tree) = tree.filter(|_| is_installed("patch")) else {
+        println!(
+            "skipped: no kernel source in the cache (or no patch program); any `build:` kernel brings it"
+        );
+        return;
+    };
+    for policy in &POLICIES {
+        let dir = tempfile::tempdir().unwrap();
+        for patch in Recipe::predefined(policy.name).unwrap().patches().unwrap() {
+            for file in patch.text.lines().filter_map(|line| line.strip_prefix("--- a/")) {
+                let copy = dir.path().join(file);
+                fs::create_dir_all(copy.parent().unwrap()).unwrap();
+                if !copy.exists() {
+                    fs::copy(tree.linux().join(file), copy).unwrap();
+                }
+            }
+            let file = dir.path().join("the.patch");
+            fs::write(&file, &patch.text).unwrap();
+            let mut command = Command::new("patch");
+            command
+                .args(["-p1", "--fuzz=0", "--batch", "--forward", "-d"])
+                .arg(dir.path())
+                .arg("-i")
+                .arg(file);
+            let run = command.output().unwrap();
+            let said = String::from_utf8_lossy(&run.stdout);
+            assert!(
+                run.status.success() && !said.contains("offset") && !said.contains("fuzz"),
+                "{}: {said}",
+                patch.name
+            );
+        }
+    }
+}

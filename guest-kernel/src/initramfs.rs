@@ -1,0 +1,110 @@
+//! The file system a guest starts with: the agent and next to nothing else.
+
+use std::io::{self, Write};
+
+use crate::agent;
+
+const FOLDER: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+const FILE: u32 = 0o100_644;
+const CHARACTER_DEVICE: u32 = 0o020_600;
+
+/// Says which extra files the guest gets.
+///
+/// ```
+/// let archive = guest_kernel::initramfs::Initramfs::new().file("etc/motd", b"hello\n").build()?;
+/// assert!(archive.starts_with(b"070701"));
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Initramfs {
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Initramfs {
+    /// The agent as `/init`, the folders it mounts on, and `/dev/console`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file, and the folders above it. The path is relative to the root.
+    #[must_use]
+    pub fn file(mut self, path: &str, content: &[u8]) -> Self {
+        self.files.push((path.trim_start_matches('/').to_owned(), content.to_owned()));
+        self
+    }
+
+    /// The archive, uncompressed (cpio, "newc"). Equal contents give equal bytes. Fails only for a file of 4 GiB or more.
+    pub fn build(&self) -> io::Result<Vec<u8>> {
+        let mut archive = Archive { bytes: Vec::new(), entries: 0 };
+        let mut folders = vec!["dev", "proc", "sys", "tmp"];
+        for (path, _) in &self.files {
+            for (at, _) in path.match_indices('/') {
+                let folder = path.get(..at).unwrap_or_default();
+                if !folders.contains(&folder) {
+                    folders.push(folder);
+                }
+            }
+        }
+        for folder in folders {
+            archive.add(folder, FOLDER, &[], (0, 0))?;
+        }
+        archive.add("dev/console", CHARACTER_DEVICE, &[], (5, 1))?;
+        archive.add("init", PROGRAM, agent::ELF, (0, 0))?;
+        for (path, content) in &self.files {
+            archive.add(path, FILE, content, (0, 0))?;
+        }
+        cpio::newc::trailer(archive.bytes)
+    }
+}
+
+struct Archive {
+    bytes: Vec<u8>,
+    entries: u32,
+}
+
+impl Archive {
+    fn add(&mut self, name: &str, mode: u32, content: &[u8], device: (u32, u32)) -> io::Result<()> {
+        self.entries += 1;
+        let len = u32::try_from(content.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mut writer = cpio::newc::Builder::new(name)
+            .ino(self.entries)
+            .mode(mode)
+            .nlink(1)
+            .rdev_major(device.0)
+            .rdev_minor(device.1)
+            .write(&mut self.bytes, len);
+        writer.write_all(content)?;
+        writer.finish()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_holds_what_a_guest_needs() {
+        let archive = Initramfs::new().file("/lib/modules/x.ko", b"module").build().unwrap();
+        assert_eq!(archive, Initramfs::new().file("lib/modules/x.ko", b"module").build().unwrap());
+        let mut found = Vec::new();
+        let mut rest = archive.as_slice();
+        loop {
+            let reader = cpio::newc::Reader::new(rest).unwrap();
+            if reader.entry().is_trailer() {
+                break;
+            }
+            let entry = reader.entry();
+            found.push((entry.name().to_owned(), entry.mode(), entry.file_size()));
+            rest = reader.finish().unwrap();
+        }
+        let names: Vec<&str> = found.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["dev", "proc", "sys", "tmp", "lib", "lib/modules", "dev/console", "init", "lib/modules/x.ko"]
+        );
+        assert_eq!(found[6].1, CHARACTER_DEVICE);
+        assert_eq!(found[7], ("init".to_owned(), PROGRAM, agent::ELF.len() as u32));
+    }
+}

@@ -1,0 +1,30 @@
+//! Kernels under test, and the agent that runs inside them.
+
+pub mod agent;
+pub mod initramfs;
+
+mod apt;
+mod builder;
+pub mod cache;
+mod catalogue;
+mod command;
+pub mod config;
+mod debian;
+mod image;
+mod kernel;
+mod progress;
+mod recipe;
+mod source;
+pub mod spec;
+mod store;
+mod tools;
+mod version;
+
+pub use cache::Cache;
+pub use catalogue::{Catalogue, Error, Known};
+pub use config::Config;
+pub use image::{Format, Image};
+pub use kernel::{Applied, DebianPackage, Kernel};
+pub use progress::{Amount, Progress, Silent, Unit};
+pub use recipe::{BASES, Base, POLICIES, Policy, Recipe};
+pub use spec::{Flavour, KernelSpec, Name, Series};

@@ -1,0 +1,310 @@
+//! What a kernel is built from: a base, a policy, and whatever else the user adds.
+
+use crate::cache::{Key, hash_bytes};
+use crate::config::{self, Config};
+use crate::kernel::Applied;
+use crate::spec::{Name, Series};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A series that copra has a configuration for.
+#[derive(Debug)]
+pub struct Base {
+    /// The series; the source is Debian's package `linux-source-SERIES`.
+    pub series: &'static str,
+    fragment: (&'static str, &'static str),
+    /// About how many objects a build from nothing compiles.
+    pub(crate) objects: u64,
+}
+
+/// The series kernels can be built from.
+pub static BASES: [Base; 1] = [Base {
+    series: "6.12",
+    fragment: ("base-6.12.config", include_str!("../config/base-6.12.config")),
+    objects: 1190,
+}];
+
+/// A rule set for /dev/mem, as kernel changes. Each is also the name of a kernel: `build:open-eperm`.
+#[derive(Debug)]
+pub struct Policy {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in one sentence.
+    pub summary: &'static str,
+    patches: &'static [(&'static str, &'static str)],
+    fragments: &'static [(&'static str, &'static str)],
+}
+
+/// The text of a patch in `patches/`.
+macro_rules! patches {
+    ($($path:literal),* $(,)?) => { &[$(($path, include_str!(concat!("../patches/", $path)))),*] };
+}
+
+/// The policies that kernels can be built for. One more is one more line, and its patch or fragment.
+pub static POLICIES: [Policy; 2] = [
+    Policy {
+        name: UPSTREAM,
+        summary: "the kernel as it is, with STRICT_DEVMEM and IO_STRICT_DEVMEM",
+        patches: &[],
+        fragments: &[],
+    },
+    Policy {
+        name: "open-eperm",
+        summary: "opening /dev/mem or /dev/port in an encrypted guest fails with EPERM",
+        patches: patches!("open-eperm/0001-devmem-refuse-open-in-encrypted-guests.patch"),
+        fragments: &[],
+    },
+];
+
+/// The policy without changes; its build is what every other build of the same base starts from.
+pub(crate) const UPSTREAM: &str = "upstream";
+
+/// A patch or a configuration fragment: its name and its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// The file name, for messages and reports.
+    pub name: String,
+    /// The contents.
+    pub text: String,
+}
+
+impl Piece {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text =
+            fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self { name, text })
+    }
+
+    fn of((name, text): &(&str, &str)) -> Self {
+        Self { name: (*name).to_owned(), text: (*text).to_owned() }
+    }
+}
+
+/// How to build one kernel. `build:NAME` names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    name: String,
+    base: String,
+    policy: Option<String>,
+    /// Beyond those of the policy.
+    patches: Vec<Piece>,
+    /// Beyond those of base and policy.
+    fragments: Vec<Piece>,
+}
+
+impl Recipe {
+    /// A recipe of the user's own. Reads the files; later changes to them do not matter.
+    ///
+    /// # Errors
+    /// Unknown base or policy, a predefined name, unreadable files, or a fragment that is no configuration.
+    pub fn new(
+        name: &Name,
+        base: &Series,
+        policy: Option<&str>,
+        patches: &[PathBuf],
+        fragments: &[PathBuf],
+    ) -> Result<Self, Error> {
+        if POLICIES.iter().any(|policy| policy.name == name.as_str()) {
+            return Err(Error::Predefined { name: name.to_string() });
+        }
+        let recipe = Self {
+            name: name.to_string(),
+            base: base.to_string(),
+            policy: policy.map(str::to_owned),
+            patches: patches.iter().map(|path| Piece::read(path)).collect::<Result<_, _>>()?,
+            fragments: fragments.iter().map(|path| Piece::read(path)).collect::<Result<_, _>>()?,
+        };
+        recipe.base()?;
+        recipe.config()?;
+        Ok(recipe)
+    }
+
+    /// The recipe that comes with copra under this name: a policy on the first base.
+    pub fn predefined(name: &str) -> Option<Self> {
+        let policy = POLICIES.iter().find(|policy| policy.name == name)?;
+        Some(Self::of_policy(policy, &BASES[0]))
+    }
+
+    pub(crate) fn upstream(base: &Base) -> Self {
+        Self::of_policy(&POLICIES[0], base)
+    }
+
+    fn of_policy(policy: &Policy, base: &Base) -> Self {
+        Self {
+            name: policy.name.to_owned(),
+            base: base.series.to_owned(),
+            policy: Some(policy.name.to_owned()),
+            patches: vec![],
+            fragments: vec![],
+        }
+    }
+
+    /// What `build:` calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The policy it is built for.
+    pub fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
+    }
+
+    /// The base it starts from.
+    pub fn base(&self) -> Result<&'static Base, Error> {
+        BASES.iter().find(|base| base.series == self.base).ok_or_else(|| Error::NoBase {
+            series: self.base.clone(),
+            known: BASES.iter().map(|base| base.series).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// All patches, in order.
+    pub fn patches(&self) -> Result<Vec<Piece>, Error> {
+        let policy = self.rules()?.into_iter().flat_map(|policy| policy.patches).map(Piece::of);
+        Ok(policy.chain(self.patches.iter().cloned()).collect())
+    }
+
+    /// The patches as a report names them.
+    pub(crate) fn applied(&self) -> Result<Vec<Applied>, Error> {
+        let patches = self.patches()?.into_iter();
+        Ok(patches.map(|p| Applied { sha256: hash_bytes(p.text.as_bytes()), name: p.name }).collect())
+    }
+
+    /// All fragments merged, the last word last.
+    pub fn config(&self) -> Result<Config, Error> {
+        let mut merged = Config::default();
+        for piece in self.fragments()? {
+            let fragment = Config::parse(&piece.text)
+                .map_err(|source| Error::Fragment { name: piece.name.clone(), source })?;
+            merged.merge(&fragment);
+        }
+        Ok(merged)
+    }
+
+    /// Stands for everything in the recipe that a build depends on.
+    pub(crate) fn key(&self) -> Result<Key, Error> {
+        let pieces = [self.patches()?, self.fragments()?].concat();
+        let texts = pieces.iter().map(|piece| piece.text.as_str());
+        Ok(Key::of([METHOD, &self.name, &self.base].into_iter().chain(texts)))
+    }
+
+    fn fragments(&self) -> Result<Vec<Piece>, Error> {
+        let mut pieces = vec![Piece::of(&self.base()?.fragment)];
+        pieces.extend(self.rules()?.into_iter().flat_map(|policy| policy.fragments).map(Piece::of));
+        pieces.extend(self.fragments.iter().cloned());
+        Ok(pieces)
+    }
+
+    fn rules(&self) -> Result<Option<&'static Policy>, Error> {
+        let find = |name: &String| {
+            POLICIES.iter().find(|policy| policy.name == name).ok_or_else(|| Error::NoPolicy {
+                name: name.clone(),
+                known: POLICIES.iter().map(|policy| policy.name).collect::<Vec<_>>().join(", "),
+            })
+        };
+        self.policy.as_ref().map(find).transpose()
+    }
+}
+
+/// Changes when the builder does something differently, so that kernels from before are built again.
+const METHOD: &str = "1";
+
+/// A recipe that cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name that comes with copra.
+    #[error("`{name}` comes with copra and cannot be redefined; choose another name for the kernel")]
+    Predefined {
+        /// The name.
+        name: String,
+    },
+    /// A series without configuration.
+    #[error(
+        "no kernel can be built from series {series}; known bases: {known}. Another kernel can be named as path:FILE"
+    )]
+    NoBase {
+        /// The series.
+        series: String,
+        /// Those there are.
+        known: String,
+    },
+    /// No such policy.
+    #[error("there is no policy `{name}` to build a kernel for; known policies: {known}")]
+    NoPolicy {
+        /// The name.
+        name: String,
+        /// Those there are.
+        known: String,
+    },
+    /// A file of the user's could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A fragment is wrong.
+    #[error("the configuration fragment {name} is wrong: {source}")]
+    Fragment {
+        /// The fragment.
+        name: String,
+        /// Where and how.
+        source: config::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(policy: Option<&str>, fragment: &str) -> Result<Recipe, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("my.config");
+        fs::write(&file, fragment).unwrap();
+        Recipe::new(&"mine".parse().unwrap(), &"6.12".parse().unwrap(), policy, &[], &[file])
+    }
+
+    #[test]
+    fn every_policy_is_a_kernel() {
+        for policy in &POLICIES {
+            let recipe = Recipe::predefined(policy.name).unwrap();
+            assert_eq!(recipe.policy(), Some(policy.name));
+            assert!(recipe.config().unwrap().is_yes("DEVMEM"));
+            assert!(recipe.patches().unwrap().iter().all(|patch| !patch.text.is_empty()));
+        }
+    }
+
+    #[test]
+    fn the_users_fragment_has_the_last_word() {
+        let recipe = own(Some("open-eperm"), "# CONFIG_DEVPORT is not set\n").unwrap();
+        assert!(!recipe.config().unwrap().is_yes("DEVPORT"));
+        assert_eq!(recipe.patches().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_key_covers_texts_and_name() {
+        let key = |recipe: &Recipe| recipe.key().unwrap().as_str().to_owned();
+        let one = own(None, "CONFIG_A=y").unwrap();
+        assert_eq!(key(&one), key(&own(None, "CONFIG_A=y").unwrap()));
+        assert_ne!(key(&one), key(&own(None, "CONFIG_B=y").unwrap()));
+        assert_ne!(key(&one), key(&own(Some("open-eperm"), "CONFIG_A=y").unwrap()));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |result: Result<Recipe, Error>| result.unwrap_err().to_string();
+        assert!(message(own(Some("nope"), "")).contains("known policies: upstream, open-eperm"));
+        assert!(message(own(None, "CONFIG_X")).contains("my.config is wrong: line 1"));
+        let (name, base) = ("mine".parse().unwrap(), "5.4".parse().unwrap());
+        assert!(message(Recipe::new(&name, &base, None, &[], &[])).contains("known bases: 6.12"));
+        let name = "open-eperm".parse().unwrap();
+        let base = "6.12".parse().unwrap();
+        assert!(message(Recipe::new(&name, &base, None, &[], &[])).contains("another name"));
+        let missing = [PathBuf::from("/no/such.patch")];
+        let name = "mine".parse().unwrap();
+        assert!(message(Recipe::new(&name, &base, None, &missing, &[])).contains("/no/such.patch"));
+    }
+}
