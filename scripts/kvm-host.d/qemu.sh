@@ -1,0 +1,186 @@
+# Run one command on a KVM host inside QEMU. Sourced by kvm-host.
+#
+# Why it is started as it is (QEMU 7.2 on two busy cores, so what counts is the
+# processor time; the small kernel, "true" as the command: 1.1 s in all, with
+# Debian's kernel 4 s):
+#
+#   q35, not microvm     microvm costs 0.4 s less, but has neither HPET nor ACPI
+#                        timer. On a busy machine the kernel then fails to
+#                        calibrate its clock, and hangs.
+#   qboot, not SeaBIOS   0.1 s less; nothing here needs a BIOS.
+#   one processor        A second one never made a guest start sooner, and costs
+#                        30 to 70 % more processor time.
+#   the APIC timer       "noapictimer" saves 0.1 s, but on the HPET alone guests
+#                        run at a third of their speed.
+#   tsc_early_khz        See tsc_khz below.
+#   tb-size              Left at QEMU's default, 1 GiB taken as it is used.
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # environment, kernel, initrd and such: set by kvm-host and fetch.sh
+
+quoted() { # quoted STRING: for sh, any bytes
+	printf "'%s' " "${1//\'/\'\\\'\'}"
+}
+
+# What the machine inside executes: its directory, environment and arguments.
+write_command() { # write_command COMMAND ARGUMENT...
+	local LC_ALL=C v busybox=/dev/.kvm-host/busybox
+	local -a env=()
+	for v in "${environment[@]}"; do
+		[[ $v == _=* ]] || env+=("$v")
+	done
+	env+=(COPRA_IN_KVM_HOST=1)
+	echo "ulimit -n 65536"
+	printf 'cd %s|| exit 126\n' "$(quoted "$PWD")"
+	printf 'exec %s env -i ' $busybox
+	for v in "${env[@]}"; do quoted "$v"; done
+	# env would take a command with a "=" for a variable.
+	[[ $1 != *=* ]] || printf "%s sh -c 'exec \"\$0\" \"\$@\"' " $busybox
+	for v in "$@"; do quoted "$v"; done
+	echo
+}
+
+machine_memory() { # MiB for the machine: 6 GiB, or 3/4 of what there is
+	local all limit
+	all=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
+	limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null) || limit=max
+	[[ $limit == max ]] || ((limit / 1048576 > all)) || all=$((limit / 1048576))
+	all=$((all * 3 / 4))
+	echo $((all < 6144 ? all : 6144))
+}
+
+# The rate of this machine's time stamp counter, which the machine inside reads as
+# its own. It must be told: on a busy machine its own calibration fails, or worse,
+# succeeds with a fifth of the true value. Empty if nothing here knows.
+tsc_khz() {
+	local boot known
+	boot=$(</proc/sys/kernel/random/boot_id)
+	if ! read -r known <"$cache/tsc-$boot"; then
+		known=$(measure_tsc) || known=$(reported_tsc) || known=
+		rm -f "$cache"/tsc-*
+		echo "$known" >"$cache/tsc-$boot"
+	fi 2>/dev/null
+	echo "$known"
+}
+
+measure_tsc() { # needs a C compiler, which whoever built copra has
+	local program=$run/tsc
+	cc -O -x c -o "$program" - <<-'EOF' 2>/dev/null && "$program"
+		#include <stdio.h>
+		#include <time.h>
+		#include <x86intrin.h>
+		static long long now(void)
+		{
+			struct timespec t;
+			clock_gettime(CLOCK_MONOTONIC, &t);
+			return t.tv_sec * 1000000000LL + t.tv_nsec;
+		}
+		/* Both clocks at once: the reading of many that took the least time. */
+		static void read_both(long long *ns, unsigned long long *tsc)
+		{
+			unsigned long long least = -1ULL;
+			for (int i = 0; i < 1000; i++) {
+				unsigned long long a = __rdtsc();
+				long long n = now();
+				unsigned long long took = __rdtsc() - a;
+				if (took < least) {
+					least = took;
+					*ns = n;
+					*tsc = a + took / 2;
+				}
+			}
+		}
+		int main(void)
+		{
+			struct timespec nap = { 0, 100000000 };
+			long long n0, n1;
+			unsigned long long t0, t1;
+			read_both(&n0, &t0);
+			nanosleep(&nap, 0);
+			read_both(&n1, &t1);
+			printf("%.0f\n", (double)(t1 - t0) * 1e6 / (n1 - n0));
+			return 0;
+		}
+	EOF
+}
+
+reported_tsc() { # what /proc/cpuinfo says, where that is not the present clock rate
+	grep -qw constant_tsc /proc/cpuinfo && ! grep -qw aperfmperf /proc/cpuinfo &&
+		[[ ! -e /sys/devices/system/cpu/cpufreq/policy0 ]] || return 1
+	awk -F: '/^cpu MHz/ { printf "%.0f\n", $2 * 1000; exit }' /proc/cpuinfo
+}
+
+# A place for one run; its name goes onto a kernel command line.
+make_run_directory() {
+	run=$(mktemp -d "${TMPDIR:-/tmp}/copra-kvm-host.XXXXXX")
+	if [[ ! $run =~ ^[A-Za-z0-9/._-]+$ ]]; then
+		rmdir "$run"
+		run=$(mktemp -d /tmp/copra-kvm-host.XXXXXX)
+	fi
+}
+
+machine_log() { # what QEMU and the kernel in it had to say
+	cat "$run/qemu" "$run/console" 2>/dev/null | grep -v "TCG doesn't support requested feature" || true
+}
+
+run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
+	local nonce in out err out_pid err_pid ended=0 mitigations='' khz
+	need qemu-system-x86_64 qemu-system-x86
+	need perl perl-base
+	prepared || with_lock prepare
+
+	make_run_directory
+	leftovers+=("$run")
+	write_command "$@" >"$run/command"
+	nonce=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+	echo "$nonce" >"$run/nonce"
+
+	# QEMU alone holds the writing ends, so its end, however it comes, is their end.
+	exec {out}> >(exec "$parts/relay" out "$nonce" "$run/status")
+	out_pid=$!
+	exec {err}> >(exec {out}>&- && exec "$parts/relay" err "$nonce" "$run/status.err" >&2)
+	err_pid=$!
+	# A process of its own, as QEMU would make our standard input non-blocking.
+	# setpriv: should this shell be killed outright, nothing must live on.
+	exec {in}< <(exec {out}>&- {err}>&- && echo go && exec setpriv --pdeathsig KILL cat)
+	children+=($!)
+	# (The small kernel has none, and says so on the console.)
+	[[ $kernel == */small-* ]] || mitigations=' mitigations=off'
+	khz=$(tsc_khz)
+	local -a options=(
+		-nodefaults -no-user-config -display none -no-reboot
+		-M q35 -bios qboot.rom -smp "$cpus" -m "${memory:-$(machine_memory)}"
+		-accel "tcg,thread=multi" -cpu "EPYC,+svm,+npt"
+		-kernel "$kernel/kernel" -initrd "$initrd"
+		-append "console=ttyS0 quiet panic=-1 oops=panic$mitigations tsc=reliable${khz:+ tsc_early_khz=$khz} no_timer_check random.trust_cpu=on kvm_host.run=$run"
+		-serial "file:$run/console"
+		-fsdev "local,id=host,path=/,security_model=none,multidevs=remap"
+		-device "virtio-9p-pci,fsdev=host,mount_tag=host"
+		-device virtio-serial-pci
+		-add-fd "fd=$out,set=1" -add-fd "fd=$err,set=2"
+		-chardev "stdio,id=in,signal=off"
+		# append: the set's files are pipes, which cannot be truncated
+		-chardev "file,id=out,path=/dev/fdset/1,append=on"
+		-chardev "file,id=err,path=/dev/fdset/2,append=on"
+		-device "virtserialport,nr=1,name=in,chardev=in"
+		-device "virtserialport,nr=2,name=out,chardev=out"
+		-device "virtserialport,nr=3,name=err,chardev=err"
+	)
+	verbose "kernel $kernel; log $run/console until the end"
+	setpriv --pdeathsig KILL qemu-system-x86_64 "${options[@]}" <&"$in" >"$run/qemu" 2>&1 &
+	children+=($!)
+	disown # should it be killed, the shell need not add its own words to ours
+	exec {in}<&- {out}>&- {err}>&-
+
+	wait "$out_pid" || ended=$?
+	if [[ $ended == 0 ]]; then
+		wait "$err_pid" || true
+		[[ -z ${verbose-} ]] || machine_log >&2
+		exit "$(<"$run/status")"
+	fi
+	[[ $ended != 141 ]] || exit 141
+	machine_log >"$cache/failed.log"
+	case $ended in
+	4) fail 70 "the machine inside QEMU did not start within three minutes; see $cache/failed.log" ;;
+	*) fail 70 "the machine inside QEMU died; see $cache/failed.log" ;;
+	esac
+}
