@@ -1,6 +1,6 @@
 //! Ports, device memory, and the two serial lines.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
-#[cfg(test)]
 mod common;
 
 use std::time::Duration;
@@ -210,8 +210,10 @@ guest_code!(
 fn one_access_may_straddle_ram_and_a_device() {
     let last = layout::VGA - 4096;
     for platform in [Plain, Sev] {
-        let mut machine = guest(platform, load_and_store_sixteen_bytes(), &[(Private, last), (Shared, layout::VGA)]);
-        let (ram, device): ([u8; 8], [u8; 8]) = (seen(&machine, Private, layout::VGA - 8), seen(&machine, Shared, layout::VGA));
+        let mut machine =
+            guest(platform, load_and_store_sixteen_bytes(), &[(Private, last), (Shared, layout::VGA)]);
+        let (ram, device): ([u8; 8], [u8; 8]) =
+            (seen(&machine, Private, layout::VGA - 8), seen(&machine, Shared, layout::VGA));
         machine.memory().write(RESULT + 16, b"0123456789abcdef").unwrap();
         pass(&mut machine);
         assert_eq!(seen::<16>(&machine, Private, RESULT).to_vec(), [ram, device].concat(), "{platform}");
@@ -226,7 +228,8 @@ fn the_truth_of_any_address_can_be_asked() {
     let machine = machine(Sev);
     machine.memory().write(layout::VGA - 4, b"abcd").unwrap();
     assert_eq!(&seen::<8>(&machine, Private, layout::VGA - 4), b"abcd<dev", "half RAM, half device");
-    for gpa in [layout::VGA - 4, layout::VGA, layout::ROM - 4, machine.ram().end() - 4, 1 << 51, u64::MAX - 4] {
+    for gpa in [layout::VGA - 4, layout::VGA, layout::ROM - 4, machine.ram().end() - 4, 1 << 51, u64::MAX - 4]
+    {
         for view in [Private, Shared] {
             let _ = seen::<8>(&machine, view, gpa);
         }

@@ -1,6 +1,6 @@
 //! What a guest asks of its processor: CPUID, MSRs, hypercalls.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
-#[cfg(test)]
 mod common;
 
 use vmm::guest_code;

@@ -1,12 +1,13 @@
 //! What a guest sees of one page through two views.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
-#[cfg(test)]
 mod common;
 
 use vmm::boot::marker::{self, Tag};
 use vmm::guest_code;
 use vmm::layout;
 use vmm::machine::{Machine, MachineError, Stop};
+use vmm::memory::MemoryCounters;
 use vmm::memory::View::{Private, Shared};
 use vmm::platform::PlatformKind::{None as Plain, Sev};
 
@@ -59,7 +60,7 @@ fn a_plain_guest_sees_one_page_at_every_alias_and_nothing_is_recorded() {
         machine.memory().write(gpa, &pattern()).unwrap();
         pass(&mut machine);
         assert!(copies(&machine) == (pattern(), pattern()), "{gpa:#x}");
-        assert_eq!((machine.events(), machine.memory().counters()), (&[][..], Default::default()));
+        assert_eq!((machine.events(), machine.memory().counters()), (&[][..], MemoryCounters::default()));
         assert!(machine.memory().slots().iter().all(|slot| slot.view == Private));
     }
 }
@@ -71,7 +72,10 @@ fn what_the_guest_sees_is_what_the_host_says_each_view_shows() {
         let said: (Page, Page) = (seen(&machine, Shared, gpa), seen(&machine, Private, gpa));
         pass(&mut machine);
         assert!(copies(&machine) == said, "{gpa:#x}");
-        assert!((seen(&machine, Shared, gpa), seen(&machine, Private, gpa)) == said, "looking changes nothing");
+        assert!(
+            (seen(&machine, Shared, gpa), seen(&machine, Private, gpa)) == said,
+            "looking changes nothing"
+        );
     }
 }
 
@@ -192,7 +196,14 @@ fn code_is_fetched_through_the_view_its_mapping_names() {
     }
 }
 
-guest_code!(load_from_the_next_2_mib, "mov eax, [0x40200008]", "mov [0x200000], eax", "mov al, 0x4b", "mov dx, 0x501", "out dx, al");
+guest_code!(
+    load_from_the_next_2_mib,
+    "mov eax, [0x40200008]",
+    "mov [0x200000], eax",
+    "mov al, 0x4b",
+    "mov dx, 0x501",
+    "out dx, al"
+);
 
 #[test]
 fn page_tables_are_walked_through_the_view_their_parent_names() {

@@ -1,12 +1,14 @@
 //! The run loop: exits in, answers out, until there is something to tell.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::{Machine, RunError, Stop};
 use crate::audit::{AccessEvent, Instruction, PageView};
 use crate::device::Request;
-use crate::memory::{AccessKind, View};
+use crate::layout::PAGE_SIZE;
+use crate::memory::{AccessKind, Mismatch, View};
 use crate::vcpu::exit::{self, Exit};
 use crate::vcpu::heartbeat::Heartbeat;
 
@@ -96,15 +98,22 @@ impl Machine {
             }
             Exit::MmioRead { gpa, len } => {
                 self.stats.mmio += 1;
-                let plain = self.device_access(gpa, AccessKind::Read)?;
                 let mut data = vec![0; len];
-                self.devices.mmio_read(plain, &mut data);
+                let (view, plain) = self.platform.split(gpa);
+                // Where KVM emulates an instruction, it takes a page that was held back for a device.
+                if self.memory.read(view, plain, &mut data).is_err() {
+                    self.device_access(view, plain, AccessKind::Read)?;
+                    self.devices.mmio_read(plain, &mut data);
+                }
                 exit::complete_mmio_read(self.vcpu.get_kvm_run(), &data);
             }
             Exit::MmioWrite { gpa, data } => {
                 self.stats.mmio += 1;
-                let plain = self.device_access(gpa, AccessKind::Write)?;
-                self.devices.mmio_write(plain, &data);
+                let (view, plain) = self.platform.split(gpa);
+                if self.memory.store(view, plain, &data).is_err() {
+                    self.device_access(view, plain, AccessKind::Write)?;
+                    self.devices.mmio_write(plain, &data);
+                }
             }
             Exit::ReadMsr(index) => {
                 self.stats.msr += 1;
@@ -120,8 +129,7 @@ impl Machine {
                 self.stats.hypercalls += 1;
                 let rax = self.platform.hypercall(number, &arguments, &self.memory);
                 exit::complete_hypercall(self.vcpu.get_kvm_run(), rax);
-                let settled = self.memory.take_settled();
-                self.events.retain(|event| !settled.contains(&event.gpa));
+                self.withdraw_settled();
             }
             Exit::Interrupted => {
                 self.stats.interruptions += 1;
@@ -156,30 +164,58 @@ impl Machine {
         let Some(mismatch) = self.memory.pending() else { return Ok(()) };
         self.stats.memory_faults += u64::from(exact);
         let at = self.instruction(exact)?;
+        let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(at.rip, &mismatch);
         self.events.push(AccessEvent {
-            number: self.events.len() as u64,
+            number: self.next_number(),
             gpa: mismatch.gpa,
             view: mismatch.view,
             state: PageView::Memory(mismatch.declared),
-            kind: mismatch.kind,
+            kind: if fetch { AccessKind::Fetch } else { mismatch.kind },
             at: Some(at),
         });
         Ok(self.memory.release()?)
     }
 
-    /// Plain GPA of a device access; one through the private view is an event, as devices are never private.
-    fn device_access(&mut self, address: u64, kind: AccessKind) -> Result<u64, RunError> {
-        let (view, gpa) = self.platform.split(address);
+    /// The instruction at `rip` itself lies in the page held back: a userfault does not tell a fetch from a load.
+    fn is_fetched(&self, rip: u64, mismatch: &Mismatch) -> bool {
+        const LONGEST_INSTRUCTION: u64 = 15;
+        [rip, rip.wrapping_add(LONGEST_INSTRUCTION - 1)].into_iter().any(|address| {
+            self.vcpu.translate_gva(address).is_ok_and(|t| {
+                let (view, gpa) = self.platform.split(t.physical_address);
+                t.valid != 0 && (view, gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa)
+            })
+        })
+    }
+
+    /// Takes back the events that turned out to begin a conversion: of each page settled, its last write.
+    fn withdraw_settled(&mut self) {
+        let mut settled: HashSet<u64> = self.memory.take_settled().into_iter().collect();
+        if !settled.is_empty() {
+            let newest_first = self.events.drain(..).rev();
+            let mut kept: Vec<_> =
+                newest_first.filter(|e| e.kind != AccessKind::Write || !settled.remove(&e.gpa)).collect();
+            kept.reverse();
+            self.events = kept;
+        }
+    }
+
+    fn next_number(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.number + 1)
+    }
+
+    /// A device access through the private view is an event, as devices are never private.
+    fn device_access(&mut self, view: View, gpa: u64, kind: AccessKind) -> Result<(), RunError> {
         if self.platform.encryption_bit().is_some() && view == View::Private {
-            let page = gpa & !(crate::layout::PAGE_SIZE - 1);
+            let page = gpa & !(PAGE_SIZE - 1);
             let repeated = self
                 .events
                 .last()
                 .is_some_and(|e| (e.gpa, e.view, e.kind, e.state) == (page, view, kind, PageView::Device));
             if !repeated {
-                let at = self.instruction(true)?;
+                // KVM has gone past a store by the time it tells of it.
+                let at = self.instruction(kind == AccessKind::Read)?;
                 self.events.push(AccessEvent {
-                    number: self.events.len() as u64,
+                    number: self.next_number(),
                     gpa: page,
                     view,
                     state: PageView::Device,
@@ -188,7 +224,7 @@ impl Machine {
                 });
             }
         }
-        Ok(gpa)
+        Ok(())
     }
 
     fn instruction(&self, exact: bool) -> Result<Instruction, RunError> {

@@ -225,17 +225,24 @@ impl GuestMemory {
 
     /// Writes plaintext at `gpa`, as the loader or firmware would: through the private view.
     pub fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        self.store(View::Private, gpa, bytes)
+    }
+
+    /// Stores at `gpa` through `view`, as the guest would, without judging it.
+    pub fn store(&self, view: View, gpa: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         self.for_each_page(gpa, bytes.len(), |offset, range| {
+            let mut mapping = &self.private;
             if let Some(encryption) = &self.encryption {
+                mapping = self.mapping(encryption, view);
                 let mut pages = encryption.lock();
                 let index = (offset / PAGE_SIZE) as usize;
-                if pages.states[index].content() == View::Shared {
-                    self.move_page(encryption, &mut pages, offset, View::Private)?;
-                    pages.states[index].touch(View::Private, AccessKind::Write, Owner::Kernel, true);
+                if pages.states[index].content() != view {
+                    self.move_page(encryption, &mut pages, offset, view)?;
+                    pages.states[index].touch(view, AccessKind::Write, Owner::Kernel, true);
                 }
             }
             let start = (gpa + range.start as u64) % PAGE_SIZE;
-            self.private.write(offset + start, &bytes[range]);
+            mapping.write(offset + start, &bytes[range]);
             Ok(())
         })
     }

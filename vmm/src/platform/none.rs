@@ -1,5 +1,6 @@
 //! An ordinary KVM guest: one view, nothing pretended.
 
+use super::sev::LEAF_ENCRYPTED_MEMORY;
 use super::{MsrRange, Platform, PlatformKind};
 use crate::memory::{Content, GuestMemory, View};
 use crate::vcpu::cpuid::CpuidTable;
@@ -28,7 +29,11 @@ impl Platform for None {
         View::Shared
     }
 
-    fn cpuid(&self, _table: &mut CpuidTable) {}
+    fn cpuid(&self, table: &mut CpuidTable) {
+        // A host with SEV offers the leaf, and Linux then reads an MSR that an ordinary guest has not
+        // (`arch/x86/mm/mem_encrypt_identity.c:sme_enable`).
+        table.remove(LEAF_ENCRYPTED_MEMORY);
+    }
 
     fn msrs(&self) -> &'static [MsrRange] {
         &[]

@@ -7,7 +7,7 @@ use crate::memory::{Content, GuestMemory, View};
 use crate::vcpu::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
 
 /// Encrypted memory capabilities (AMD APM volume 3 §E.4.17).
-const LEAF_ENCRYPTED_MEMORY: u32 = 0x8000_001f;
+pub(super) const LEAF_ENCRYPTED_MEMORY: u32 = 0x8000_001f;
 /// Largest extended leaf.
 const LEAF_LARGEST_EXTENDED: u32 = 0x8000_0000;
 /// KVM's features; bit 17 asks the guest to report conversions (`kvm_para.h:KVM_FEATURE_MIGRATION_CONTROL`).

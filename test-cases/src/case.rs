@@ -1,0 +1,72 @@
+//! A case: what is tried inside a guest, on what, and what must come back under each policy and platform.
+
+mod action_parse;
+mod error;
+mod expect_parse;
+mod expectation;
+mod fields;
+mod flags;
+mod needs;
+mod parse;
+mod references;
+mod step;
+mod step_display;
+mod term;
+
+pub use error::{CaseErrors, Problem, ProblemKind};
+pub use expectation::{EventKind, Expectations, Expected, Key, Scope};
+pub use flags::{Direction, OpenFlags, Share, View};
+pub use needs::{ConfigNeed, Guest, Needs, ReleaseBound};
+pub use parse::parse;
+pub use step::{Action, Handle, Step, Yield};
+pub use term::Term;
+
+use crate::platform::Platform;
+use crate::region::Region;
+
+/// One case, as read from one file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// The file's path below the case folder, without `.toml`: `mmap/low-ram`.
+    pub name: String,
+    /// One line that says what the case shows.
+    pub title: String,
+    /// Why the kernel behaves so, and which function decides.
+    pub why: String,
+    /// Words to select cases by.
+    pub tags: Vec<String>,
+    /// The platforms the case makes sense on.
+    pub platforms: Vec<Platform>,
+    /// What the guest must have for the case to run.
+    pub needs: Needs,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Case {
+    /// The regions the steps speak of, each once.
+    pub fn regions(&self) -> Vec<Region> {
+        let mut regions: Vec<Region> =
+            self.steps.iter().filter_map(|step| step.action.place()?.region()).collect();
+        regions.sort_unstable();
+        regions.dedup();
+        regions
+    }
+
+    /// The step with this id.
+    pub fn step(&self, id: &str) -> Option<&Step> {
+        self.steps.iter().find(|step| step.id == id)
+    }
+
+    /// Why the case cannot run on this guest, if it cannot.
+    pub fn skip_reason(&self, guest: &Guest<'_>) -> Option<String> {
+        if !self.platforms.contains(&guest.platform) {
+            let wanted: Vec<_> = self.platforms.iter().map(|platform| platform.name()).collect();
+            return Some(format!("for platform {}", wanted.join(", ")));
+        }
+        let missing = self.regions().into_iter().find(|region| !guest.has(*region));
+        missing
+            .map(|region| format!("this guest has no region `{region}`"))
+            .or_else(|| self.needs.unmet(guest))
+    }
+}

@@ -1,0 +1,246 @@
+//! Reads what a step does.
+
+use super::error::ProblemKind;
+use super::fields::Fields;
+use super::flags::{Direction, OpenFlags, Share, View};
+use super::step::Action;
+use crate::names::UnknownName;
+
+/// The most bytes one step moves: what fits into one answer from the guest.
+const MOST_BYTES: u64 = 60 << 10;
+/// The most bytes one step maps.
+const MOST_MAPPED: u64 = 1 << 32;
+
+/// Every value of `do`.
+pub(super) const NAMES: [&str; 26] = [
+    "open",
+    "close",
+    "lseek",
+    "read",
+    "pread",
+    "write",
+    "pwrite",
+    "mmap",
+    "munmap",
+    "peek",
+    "poke",
+    "self-mem-read",
+    "self-mem-write",
+    "vm-readv",
+    "ptrace-peek",
+    "stat",
+    "read-file",
+    "write-file",
+    "port-in",
+    "port-out",
+    "iopl",
+    "ioperm",
+    "setuid",
+    "drop-caps",
+    "reboot",
+    "memory",
+];
+
+/// Reads `do` and the keys that go with it. Every key is asked for before any is missed, so that all
+/// problems of a step come up at once.
+pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
+    let (name, span) = f.text("do", "what the step does, as in \"pread\"")?;
+    match name {
+        "open" | "stat" | "read-file" | "write-file" => on_path(name, f),
+        "close" | "lseek" | "read" | "pread" | "write" | "pwrite" | "mmap" => on_file(name, f),
+        "munmap" | "peek" | "poke" | "self-mem-read" | "self-mem-write" | "vm-readv" | "ptrace-peek" => {
+            on_map(name, f)
+        }
+        "port-in" | "port-out" | "iopl" | "ioperm" => on_port(name, f),
+        "setuid" => {
+            f.number("uid", None, (0, u64::from(u32::MAX))).map(|uid| Action::Setuid { uid: uid as u32 })
+        }
+        "drop-caps" => {
+            let caps = f.texts("caps").into_iter().map(|(cap, _)| cap.to_owned()).collect();
+            Some(Action::DropCaps { caps })
+        }
+        "reboot" => Some(Action::Reboot),
+        "memory" => {
+            let (at, len) = (f.at("at"), f.number("len", None, (1, MOST_BYTES)));
+            let wrote = f.optional_text("wrote").map(|(step, _)| step.to_owned());
+            let view = match f.optional_text("view") {
+                Some((view, span)) => f.sink().take(&span, view.parse()),
+                None => Some(View::Owner),
+            };
+            Some(Action::Memory { at: at?, len: len?, wrote, view: view? })
+        }
+        _ => {
+            f.sink().add(&span, UnknownName::new("step", name, NAMES.into_iter()));
+            None
+        }
+    }
+}
+
+fn on_path(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
+    let path = f.text("path", "a path in quotes, as in \"/dev/mem\"").map(|(path, _)| path.to_owned());
+    match name {
+        "open" => {
+            let flags = f.text("flags", "flags of open(2), as in \"O_RDWR|O_SYNC\"");
+            let flags = flags.and_then(|(text, span)| f.sink().take(&span, OpenFlags::parse(text)));
+            let handle = f.handle("as");
+            Some(Action::Open { path: path?, flags: flags?, handle: handle? })
+        }
+        "stat" => Some(Action::Stat { path: path? }),
+        "read-file" => {
+            let len = f.number("len", Some(32_768), (1, MOST_BYTES));
+            Some(Action::ReadFile { path: path?, len: len? })
+        }
+        _ => {
+            let data = data(f);
+            Some(Action::WriteFile { path: path?, data: data? })
+        }
+    }
+}
+
+fn on_file(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
+    let fd = f.handle("fd");
+    match name {
+        "close" => Some(Action::Close { fd: fd? }),
+        "lseek" => {
+            let to = f.at("to");
+            let whence = match f.optional_text("whence") {
+                Some((whence, span)) => f.sink().take(&span, whence.parse()),
+                None => Some(Direction::Set),
+            };
+            Some(Action::Lseek { fd: fd?, to: to?, whence: whence? })
+        }
+        "read" => {
+            let len = f.number("len", None, (0, MOST_BYTES));
+            Some(Action::Read { fd: fd?, len: len? })
+        }
+        "pread" => {
+            let (at, len) = (f.at("at"), f.number("len", None, (0, MOST_BYTES)));
+            Some(Action::Pread { fd: fd?, at: at?, len: len? })
+        }
+        "write" => {
+            let data = data(f);
+            Some(Action::Write { fd: fd?, data: data? })
+        }
+        "pwrite" => {
+            let (at, data) = (f.at("at"), data(f));
+            Some(Action::Pwrite { fd: fd?, at: at?, data: data? })
+        }
+        _ => {
+            let (at, len) = (f.at("at"), f.number("len", Some(4096), (0, MOST_MAPPED)));
+            let protection = f.text("prot", "\"r\", \"w\", \"rw\" or \"none\"");
+            let protection = protection.and_then(|(text, span)| match text {
+                "r" => Some((true, false)),
+                "w" => Some((false, true)),
+                "rw" => Some((true, true)),
+                "none" => Some((false, false)),
+                _ => {
+                    let known = ["r", "w", "rw", "none"].into_iter();
+                    f.sink().add(&span, UnknownName::new("protection", text, known));
+                    None
+                }
+            });
+            let share: Option<Share> = f.parsed("share", "\"shared\" or \"private\"");
+            let handle = f.handle("as");
+            let (read, write) = protection?;
+            Some(Action::Mmap { fd: fd?, at: at?, len: len?, read, write, share: share?, handle: handle? })
+        }
+    }
+}
+
+fn on_map(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
+    let map = f.handle("map");
+    if name == "munmap" {
+        return Some(Action::Munmap { map: map? });
+    }
+    let offset = f.number("offset", Some(0), (0, MOST_MAPPED));
+    if matches!(name, "poke" | "self-mem-write") {
+        let data = data(f);
+        let (map, offset, data) = (map?, offset?, data?);
+        return Some(match name {
+            "poke" => Action::Poke { map, offset, data },
+            _ => Action::SelfMemWrite { map, offset, data },
+        });
+    }
+    let len = f.number("len", None, (1, MOST_BYTES));
+    let (map, offset, len) = (map?, offset?, len?);
+    Some(match name {
+        "peek" => Action::Peek { map, offset, len },
+        "self-mem-read" => Action::SelfMemRead { map, offset, len },
+        "vm-readv" => Action::VmReadv { map, offset, len },
+        _ => Action::PtracePeek { map, offset, len },
+    })
+}
+
+fn on_port(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
+    if name == "iopl" {
+        return f.number("level", None, (0, 3)).map(|level| Action::Iopl { level: level as u8 });
+    }
+    let port = f.number("port", None, (0, 0xffff)).map(|port| port as u16);
+    if name == "ioperm" {
+        let (count, on) = (f.number("count", Some(1), (1, 0xffff)), f.flag("on", true));
+        return Some(Action::Ioperm { port: port?, count: count? as u16, on: on? });
+    }
+    let width = width(f);
+    if name == "port-in" {
+        return Some(Action::PortIn { port: port?, width: width? });
+    }
+    let value = f.number("value", None, (0, u64::from(u32::MAX)));
+    Some(Action::PortOut { port: port?, width: width?, value: value? as u32 })
+}
+
+/// Reads how many bytes a port access has.
+fn width(f: &mut Fields<'_, '_, '_, '_>) -> Option<u8> {
+    let width = f.number("width", Some(1), (0, u64::MAX))?;
+    if matches!(width, 1 | 2 | 4) {
+        return Some(width as u8);
+    }
+    let span = f.span().clone();
+    f.sink().add(&span, ProblemKind::Nonsense(format!("`width` is {width}, it must be 1, 2 or 4")));
+    None
+}
+
+/// Reads the bytes to write: `hex` or `text`, with `repeat` if they are to come several times.
+fn data(f: &mut Fields<'_, '_, '_, '_>) -> Option<Vec<u8>> {
+    let (hex, text) = (f.optional_text("hex"), f.optional_text("text"));
+    let repeat = f.number("repeat", Some(1), (1, MOST_BYTES))?;
+    let problem = |why: &str| ProblemKind::Data { key: "hex".to_owned(), why: why.to_owned() };
+    let once = match (hex, text) {
+        (Some((digits, span)), None) => {
+            let bytes =
+                from_hex(digits).ok_or_else(|| problem("write pairs of hexadecimal digits: \"5a a5\""));
+            f.sink().take(&span, bytes)?
+        }
+        (None, Some((text, _))) => text.as_bytes().to_vec(),
+        _ => {
+            let span = f.span().clone();
+            f.sink().add(&span, problem("give either `hex` or `text`"));
+            return None;
+        }
+    };
+    if once.len() as u64 * repeat > MOST_BYTES {
+        let span = f.span().clone();
+        f.sink().add(&span, problem("one step writes at most 60 KiB"));
+        return None;
+    }
+    Some(once.repeat(repeat as usize))
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> =
+        text.chars().filter(|c| *c != ' ').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_digits_come_in_pairs() {
+        assert_eq!(from_hex("5a A5 00"), Some(vec![0x5a, 0xa5, 0]));
+        assert_eq!(from_hex(""), Some(vec![]));
+        assert_eq!(from_hex("5"), None);
+        assert_eq!(from_hex("5g"), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! One step of a case: a system call or an access inside the guest, or a look at memory from outside.
+
+use super::expectation::Expectations;
+use super::flags::{Direction, OpenFlags, Share, View};
+use crate::region::Place;
+
+/// The name a case gives to an open file or a mapping.
+pub type Handle = String;
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The step's name within its case.
+    pub id: String,
+    /// What is done.
+    pub action: Action,
+    /// What must come back.
+    pub expect: Expectations,
+    /// A remark printed with the evidence.
+    pub note: Option<String>,
+    /// The line of the case file on which the step starts.
+    pub line: usize,
+}
+
+/// What a step gives back when it succeeds, and so what can be expected of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Yield {
+    /// Success and nothing else.
+    Nothing,
+    /// A number.
+    Number,
+    /// A count of bytes taken.
+    Count,
+    /// Bytes from guest physical memory, which have a class.
+    Memory,
+    /// Bytes from elsewhere.
+    Text,
+    /// What became of memory.
+    State,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the fields are the system calls' parameters, by their names")]
+pub enum Action {
+    /// open(2)
+    Open { path: String, flags: OpenFlags, handle: Handle },
+    /// close(2)
+    Close { fd: Handle },
+    /// lseek(2); the offset's 64 bits are passed as they are
+    Lseek { fd: Handle, to: Place, whence: Direction },
+    /// read(2) at the file's position
+    Read { fd: Handle, len: u64 },
+    /// pread(2)
+    Pread { fd: Handle, at: Place, len: u64 },
+    /// write(2) at the file's position
+    Write { fd: Handle, data: Vec<u8> },
+    /// pwrite(2)
+    Pwrite { fd: Handle, at: Place, data: Vec<u8> },
+    /// mmap(2)
+    Mmap { fd: Handle, at: Place, len: u64, read: bool, write: bool, share: Share, handle: Handle },
+    /// munmap(2)
+    Munmap { map: Handle },
+    /// A load by the processor from a mapping
+    Peek { map: Handle, offset: u64, len: u64 },
+    /// A store by the processor to a mapping
+    Poke { map: Handle, offset: u64, data: Vec<u8> },
+    /// pread(2) of /proc/self/mem where a mapping is
+    SelfMemRead { map: Handle, offset: u64, len: u64 },
+    /// pwrite(2) of /proc/self/mem where a mapping is
+    SelfMemWrite { map: Handle, offset: u64, data: Vec<u8> },
+    /// `process_vm_readv(2)` from a mapping
+    VmReadv { map: Handle, offset: u64, len: u64 },
+    /// ptrace(2) `PTRACE_PEEKDATA` from a mapping of a stopped child
+    PtracePeek { map: Handle, offset: u64, len: u64 },
+    /// stat(2)
+    Stat { path: String },
+    /// Opens and reads a whole file, up to a length
+    ReadFile { path: String, len: u64 },
+    /// Opens a file and writes to it once
+    WriteFile { path: String, data: Vec<u8> },
+    /// The processor's `in`
+    PortIn { port: u16, width: u8 },
+    /// The processor's `out`
+    PortOut { port: u16, width: u8, value: u32 },
+    /// iopl(2), for the steps that follow
+    Iopl { level: u8 },
+    /// ioperm(2), for the steps that follow
+    Ioperm { port: u16, count: u16, on: bool },
+    /// setuid(2), for the steps that follow
+    Setuid { uid: u32 },
+    /// Drops capabilities from every set, for the steps that follow
+    DropCaps { caps: Vec<String> },
+    /// reboot(2) with `LINUX_REBOOT_CMD_RESTART`; comes back only when it fails
+    Reboot,
+    /// No step in the guest: the VMM looks at memory and compares it with what was there before the case
+    Memory { at: Place, len: u64, wrote: Option<String>, view: View },
+}
+
+impl Action {
+    /// The name in case files.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "open",
+            Self::Close { .. } => "close",
+            Self::Lseek { .. } => "lseek",
+            Self::Read { .. } => "read",
+            Self::Pread { .. } => "pread",
+            Self::Write { .. } => "write",
+            Self::Pwrite { .. } => "pwrite",
+            Self::Mmap { .. } => "mmap",
+            Self::Munmap { .. } => "munmap",
+            Self::Peek { .. } => "peek",
+            Self::Poke { .. } => "poke",
+            Self::SelfMemRead { .. } => "self-mem-read",
+            Self::SelfMemWrite { .. } => "self-mem-write",
+            Self::VmReadv { .. } => "vm-readv",
+            Self::PtracePeek { .. } => "ptrace-peek",
+            Self::Stat { .. } => "stat",
+            Self::ReadFile { .. } => "read-file",
+            Self::WriteFile { .. } => "write-file",
+            Self::PortIn { .. } => "port-in",
+            Self::PortOut { .. } => "port-out",
+            Self::Iopl { .. } => "iopl",
+            Self::Ioperm { .. } => "ioperm",
+            Self::Setuid { .. } => "setuid",
+            Self::DropCaps { .. } => "drop-caps",
+            Self::Reboot => "reboot",
+            Self::Memory { .. } => "memory",
+        }
+    }
+
+    /// The physical place the step names, if it names one.
+    pub const fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Lseek { to: at, .. }
+            | Self::Pread { at, .. }
+            | Self::Pwrite { at, .. }
+            | Self::Mmap { at, .. }
+            | Self::Memory { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The open file or mapping the step works on, which an earlier step must have obtained.
+    pub fn uses(&self) -> Option<&str> {
+        match self {
+            Self::Close { fd }
+            | Self::Lseek { fd, .. }
+            | Self::Read { fd, .. }
+            | Self::Pread { fd, .. }
+            | Self::Write { fd, .. }
+            | Self::Pwrite { fd, .. }
+            | Self::Mmap { fd, .. } => Some(fd),
+            Self::Munmap { map }
+            | Self::Peek { map, .. }
+            | Self::Poke { map, .. }
+            | Self::SelfMemRead { map, .. }
+            | Self::SelfMemWrite { map, .. }
+            | Self::VmReadv { map, .. }
+            | Self::PtracePeek { map, .. } => Some(map),
+            _ => None,
+        }
+    }
+
+    /// Whether what the step uses is a mapping.
+    pub const fn works_on_map(&self) -> bool {
+        matches!(
+            self,
+            Self::Munmap { .. }
+                | Self::Peek { .. }
+                | Self::Poke { .. }
+                | Self::SelfMemRead { .. }
+                | Self::SelfMemWrite { .. }
+                | Self::VmReadv { .. }
+                | Self::PtracePeek { .. }
+        )
+    }
+
+    /// The open file or mapping the step obtains when it succeeds.
+    pub fn obtains(&self) -> Option<&str> {
+        match self {
+            Self::Open { handle, .. } | Self::Mmap { handle, .. } => Some(handle),
+            _ => None,
+        }
+    }
+
+    /// The step whose work a `memory` step looks for.
+    pub fn looks_for(&self) -> Option<&str> {
+        match self {
+            Self::Memory { wrote, .. } => wrote.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// How many bytes the step asks for or offers.
+    pub const fn asks(&self) -> Option<u64> {
+        match self {
+            Self::Read { len, .. }
+            | Self::Pread { len, .. }
+            | Self::Peek { len, .. }
+            | Self::SelfMemRead { len, .. }
+            | Self::VmReadv { len, .. }
+            | Self::PtracePeek { len, .. } => Some(*len),
+            Self::Write { data, .. }
+            | Self::Pwrite { data, .. }
+            | Self::Poke { data, .. }
+            | Self::SelfMemWrite { data, .. }
+            | Self::WriteFile { data, .. } => Some(data.len() as u64),
+            _ => None,
+        }
+    }
+
+    /// The bytes the step offers to memory.
+    pub fn data(&self) -> Option<&[u8]> {
+        match self {
+            Self::Write { data, .. }
+            | Self::Pwrite { data, .. }
+            | Self::Poke { data, .. }
+            | Self::SelfMemWrite { data, .. } => Some(data),
+            _ => None,
+        }
+    }
+
+    /// What success gives.
+    pub const fn yields(&self) -> Yield {
+        match self {
+            Self::Read { .. }
+            | Self::Pread { .. }
+            | Self::Peek { .. }
+            | Self::SelfMemRead { .. }
+            | Self::VmReadv { .. }
+            | Self::PtracePeek { .. } => Yield::Memory,
+            Self::Stat { .. } | Self::ReadFile { .. } => Yield::Text,
+            Self::Write { .. }
+            | Self::Pwrite { .. }
+            | Self::Poke { .. }
+            | Self::SelfMemWrite { .. }
+            | Self::WriteFile { .. } => Yield::Count,
+            Self::Lseek { .. } | Self::PortIn { .. } => Yield::Number,
+            Self::Memory { .. } => Yield::State,
+            _ => Yield::Nothing,
+        }
+    }
+}

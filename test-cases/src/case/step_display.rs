@@ -1,0 +1,62 @@
+//! How a step is shown in reports: as a person would write the call.
+
+use std::fmt;
+
+use super::flags::View;
+use super::step::Action;
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { path, flags, .. } => write!(f, "open({path}, {flags})"),
+            Self::Close { fd } => write!(f, "close({fd})"),
+            Self::Lseek { fd, to, whence } => write!(f, "lseek({fd}, {to}, {whence})"),
+            Self::Read { fd, len } => write!(f, "read({fd}, {len} bytes)"),
+            Self::Pread { fd, at, len } => write!(f, "pread({fd}, {len} bytes at {at})"),
+            Self::Write { fd, data } => write!(f, "write({fd}, {} bytes)", data.len()),
+            Self::Pwrite { fd, at, data } => write!(f, "pwrite({fd}, {} bytes at {at})", data.len()),
+            Self::Mmap { fd, at, len, read, write, share, .. } => {
+                let protection = match (read, write) {
+                    (true, true) => "rw",
+                    (true, false) => "r",
+                    (false, true) => "w",
+                    (false, false) => "none",
+                };
+                write!(f, "mmap({fd}, {len:#x} bytes at {at}, {protection}, {share})")
+            }
+            Self::Munmap { map } => write!(f, "munmap({map})"),
+            Self::Peek { map, offset, len } => write!(f, "load {len} bytes at {map} + {offset:#x}"),
+            Self::Poke { map, offset, data } => {
+                write!(f, "store {} bytes at {map} + {offset:#x}", data.len())
+            }
+            Self::SelfMemRead { map, offset, len } => {
+                write!(f, "pread(/proc/self/mem, {len} bytes at {map} + {offset:#x})")
+            }
+            Self::SelfMemWrite { map, offset, data } => {
+                write!(f, "pwrite(/proc/self/mem, {} bytes at {map} + {offset:#x})", data.len())
+            }
+            Self::VmReadv { map, offset, len } => {
+                write!(f, "process_vm_readv({len} bytes at {map} + {offset:#x})")
+            }
+            Self::PtracePeek { map, offset, len } => {
+                write!(f, "ptrace(PEEKDATA, {len} bytes at {map} + {offset:#x})")
+            }
+            Self::Stat { path } => write!(f, "stat({path})"),
+            Self::ReadFile { path, .. } => write!(f, "read all of {path}"),
+            Self::WriteFile { path, data } => write!(f, "write {} bytes to {path}", data.len()),
+            Self::PortIn { port, width } => write!(f, "in {width} bytes from port {port:#x}"),
+            Self::PortOut { port, width, value } => {
+                write!(f, "out {value:#x}, {width} bytes, to port {port:#x}")
+            }
+            Self::Iopl { level } => write!(f, "iopl({level})"),
+            Self::Ioperm { port, count, on } => write!(f, "ioperm({port:#x}, {count}, {on})"),
+            Self::Setuid { uid } => write!(f, "setuid({uid})"),
+            Self::DropCaps { caps } => write!(f, "drop {}", caps.join(", ")),
+            Self::Reboot => f.write_str("reboot()"),
+            Self::Memory { at, len, view: View::Owner, .. } => write!(f, "look at {len} bytes at {at}"),
+            Self::Memory { at, len, view, .. } => {
+                write!(f, "look at {len} bytes at {at} through the {view} view")
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What bytes are, found by comparing them with what the VMM knows is in memory, never by guessing.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::names::named;
+
+named! {
+    /// What the bytes a step returned turned out to be.
+    pub enum Class ("byte class") {
+        Plain = "plain", "the bytes as the page's owner sees them";
+        Ciphertext = "ciphertext", "what encryption makes of them when touched through the wrong view";
+        Shared = "shared", "the shared view's own content of a page whose owner uses the private view";
+        Device = "device", "what the device behind the address answered";
+        Zeros = "zeros", "all zeros";
+        Other = "other", "none of these";
+    }
+}
+
+named! {
+    /// What became of memory since the case began, as the VMM sees it.
+    pub enum MemoryState ("memory state") {
+        Unchanged = "unchanged", "the bytes from before the case";
+        Written = "written", "the bytes that a step wrote";
+        Zeroed = "zeroed", "all zeros, which they were not before";
+        Corrupted = "corrupted", "neither the old bytes nor the written ones";
+    }
+}
+
+/// What the VMM knows about the memory behind an access, at the moment of the access.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Truth {
+    /// The bytes as the page's owner sees them.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
+    pub plain: Option<Vec<u8>>,
+    /// The same bytes through the view that decrypts what is not encrypted, or the reverse.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
+    pub ciphertext: Option<Vec<u8>>,
+    /// The content that the shared view has of its own.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
+    pub shared: Option<Vec<u8>>,
+    /// What the emulated device returned.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
+    pub device: Option<Vec<u8>>,
+}
+
+/// Every class that fits some bytes: more than one when, for example, the memory itself holds zeros.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Classes(u8);
+
+impl Classes {
+    /// The set of these classes.
+    pub fn of(classes: impl IntoIterator<Item = Class>) -> Self {
+        Self(classes.into_iter().fold(0, |bits, class| bits | 1 << class as u8))
+    }
+
+    /// Whether the class fits.
+    pub const fn contains(self, class: Class) -> bool {
+        self.0 & (1 << class as u8) != 0
+    }
+
+    /// Whether nothing is known: no bytes were there to compare.
+    pub const fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether more than one class fits, so that the bytes prove little.
+    pub const fn is_ambiguous(self) -> bool {
+        self.0.count_ones() > 1
+    }
+
+    /// The classes that fit.
+    pub fn iter(self) -> impl Iterator<Item = Class> {
+        Class::ALL.iter().copied().filter(move |class| self.contains(*class))
+    }
+}
+
+impl fmt::Display for Classes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, class) in self.iter().enumerate() {
+            write!(f, "{}{class}", if index == 0 { "" } else { " and " })?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Classes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+/// Compares bytes with the truth; an empty slice has no class.
+pub fn classify(bytes: &[u8], truth: &Truth) -> Classes {
+    if bytes.is_empty() {
+        return Classes::default();
+    }
+    let is = |known: &Option<Vec<u8>>| known.as_deref() == Some(bytes);
+    let fits = [
+        (Class::Plain, is(&truth.plain)),
+        (Class::Ciphertext, is(&truth.ciphertext)),
+        (Class::Shared, is(&truth.shared)),
+        (Class::Device, is(&truth.device)),
+        (Class::Zeros, bytes.iter().all(|byte| *byte == 0)),
+    ];
+    let classes = Classes::of(fits.into_iter().filter(|(_, fits)| *fits).map(|(class, _)| class));
+    if classes.is_empty() { Classes::of([Class::Other]) } else { classes }
+}
+
+/// Compares memory now with memory before the case, and with what it would be had the write worked.
+pub fn memory_state(before: &[u8], now: &[u8], written: Option<&[u8]>) -> MemoryState {
+    if now == before {
+        MemoryState::Unchanged
+    } else if Some(now) == written {
+        MemoryState::Written
+    } else if now.iter().all(|byte| *byte == 0) {
+        MemoryState::Zeroed
+    } else {
+        MemoryState::Corrupted
+    }
+}
+
+/// Writes bytes as pairs of hexadecimal digits without spaces.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[expect(clippy::ref_option, reason = "serde's serialize_with hands over a reference to the field")]
+fn hex_option<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => serializer.serialize_str(&hex(&bytes[..bytes.len().min(64)])),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_what_they_equal() {
+        let truth = Truth { plain: Some(vec![1, 2]), ciphertext: Some(vec![9, 9]), ..Truth::default() };
+        assert_eq!(classify(&[1, 2], &truth), Classes::of([Class::Plain]));
+        assert_eq!(classify(&[9, 9], &truth), Classes::of([Class::Ciphertext]));
+        assert_eq!(classify(&[0, 0], &truth), Classes::of([Class::Zeros]));
+        assert_eq!(classify(&[1], &truth), Classes::of([Class::Other]));
+        assert!(classify(&[], &truth).is_empty());
+    }
+
+    #[test]
+    fn zeros_in_memory_are_ambiguous() {
+        let truth = Truth { plain: Some(vec![0; 4]), ..Truth::default() };
+        let classes = classify(&[0; 4], &truth);
+        assert!(classes.is_ambiguous());
+        assert_eq!(classes.to_string(), "plain and zeros");
+    }
+
+    proptest! {
+        #[test]
+        fn some_class_always_fits(bytes in prop::collection::vec(any::<u8>(), 1..80), plain: Option<Vec<u8>>) {
+            let truth = Truth { plain, ..Truth::default() };
+            prop_assert!(!classify(&bytes, &truth).is_empty());
+        }
+
+        #[test]
+        fn untouched_memory_is_unchanged_whatever_was_meant(bytes: Vec<u8>, meant: Option<Vec<u8>>) {
+            prop_assert_eq!(memory_state(&bytes, &bytes, meant.as_deref()), MemoryState::Unchanged);
+        }
+    }
+}

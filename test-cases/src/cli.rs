@@ -1,0 +1,157 @@
+//! The command line of `copra`.
+
+mod kernel;
+mod run;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs};
+pub use run::{ReproArgs, ReproSubject, RunArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  copra doctor                          can this machine run it?
+  copra repro mmap-hole                 see the hole, and the patch that closes it
+  copra run                             every case on Debian's 6.12 kernel as SEV guest
+  copra run 'mmap/*' --platform none    the same guest without encryption
+  copra run --kernel path:./vmlinux --policy open-eperm
+                                        hold your own kernel to a policy
+
+Exit codes: 0 as specified or done, 1 a finding, 2 could not run, 130 interrupted.
+Nothing here is secret from this host: confidential guests are simulated, not isolated.";
+
+/// What may root do with /dev/mem in a confidential guest?
+///
+/// Boots stock Linux kernels under plain KVM as simulated confidential guests, tries it, and compares what
+/// comes back with what a policy says.
+#[derive(Debug, Parser)]
+#[command(name = "copra", version, after_help = EXAMPLES, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Print no progress, only results
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Reproduce a documented hole, step by step, and show the patch that closes it
+    Repro(ReproArgs),
+    /// Run cases in a guest and judge what comes back
+    Run(RunArgs),
+    /// List cases, kernels, platforms, policies and regions
+    List(ListArgs),
+    /// Find out whether this machine can run copra, and what to do if not
+    Doctor,
+    /// Build, list and fetch kernels
+    Kernel(KernelArgs),
+}
+
+/// What to list; without an option, the cases.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[command(after_help = "Examples:
+  copra list                   cases, one line each
+  copra list --policies        what a policy claims
+  copra list --json --regions  for scripts")]
+pub struct ListArgs {
+    /// The cases that come with copra
+    #[arg(long)]
+    pub cases: bool,
+    /// The kernels that can be named, and which of them are here already
+    #[arg(long)]
+    pub kernels: bool,
+    /// What a guest can believe it runs on
+    #[arg(long)]
+    pub platforms: bool,
+    /// The rule sets a kernel can be held to
+    #[arg(long)]
+    pub policies: bool,
+    /// The parts of guest memory that cases speak of
+    #[arg(long)]
+    pub regions: bool,
+    /// As JSON, one object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ListArgs {
+    /// Whether the cases are to be listed: they are also what is listed when nothing is named.
+    pub const fn wants_cases(&self) -> bool {
+        self.cases || !(self.kernels || self.platforms || self.policies || self.regions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_has_useful_defaults() {
+        let Command::Run(run) = parse("copra run").unwrap().command else { panic!() };
+        assert_eq!(run.kernel, "debian:6.12");
+        assert_eq!(run.platform.name(), "sev");
+        assert!(run.policy.is_none() && run.cases.is_empty() && !run.ktap);
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_nearest_and_exit_code_2() {
+        for (line, near) in [
+            ("copra run --platform svm", "sev"),
+            ("copra run --policy open-perm", "open-eperm"),
+            ("copra repro mmap-whole", "mmap-hole"),
+            ("copra runn", "run"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(near), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_bounds() {
+        assert!(parse("copra run --timeout 0").is_err());
+        assert!(parse("copra run --memory 0").is_err());
+        assert!(parse("copra run --memory 512 --timeout 5").is_ok());
+    }
+
+    #[test]
+    fn kernel_build_takes_several_patches_and_fragments() {
+        let line = "copra kernel build --base 6.12 --patch a --patch b --config c --name mine";
+        let Command::Kernel(kernel) = parse(line).unwrap().command else { panic!() };
+        let KernelCommand::Build(build) = kernel.command else { panic!() };
+        assert_eq!((build.patches.len(), build.fragments.len(), build.name.as_str()), (2, 1, "mine"));
+    }
+
+    #[test]
+    fn quiet_goes_anywhere() {
+        assert!(parse("copra run -q").unwrap().quiet);
+        assert!(parse("copra -q run").unwrap().quiet);
+    }
+
+    #[test]
+    fn the_help_texts_stay_as_they_are() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        insta::assert_snapshot!("help", command.render_long_help());
+        for name in ["repro", "run", "list", "kernel"] {
+            let help = command.find_subcommand_mut(name).unwrap().render_long_help();
+            insta::assert_snapshot!(format!("help-{name}"), help);
+        }
+    }
+}

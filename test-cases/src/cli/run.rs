@@ -1,0 +1,125 @@
+//! `copra run` and `copra repro`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use crate::names::named;
+use crate::platform::Platform;
+use crate::policy::Policy;
+
+named! {
+    /// What can be reproduced.
+    pub enum ReproSubject ("reproduction") {
+        MmapHole = "mmap-hole", "mmap(2) of low memory shows what read(2) hides, through another encryption view";
+    }
+}
+
+/// A parser for one of our lists of names, with their explanations in the help.
+macro_rules! one_of {
+    ($type:ty) => {
+        PossibleValuesParser::new(
+            <$type>::ALL.iter().map(|value| PossibleValue::new(value.name()).help(value.about())),
+        )
+        .try_map(|name| name.parse::<$type>())
+    };
+}
+
+/// What to run, on what, and where the results go.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  copra run                                  every case, Debian's 6.12 kernel, SEV guest
+  copra run mmap/low-ram -v                  one case, with every byte it saw
+  copra run 'read/*' tag:view                cases by pattern and by tag
+  copra run ./my-case.toml                   a case of your own
+  copra run --platform none --json out.json  an ordinary guest, results for a program
+  copra run --kernel build:mine --ktap       a kernel you built, output as from kselftest
+
+Exit codes: 0 all as specified (known holes included), 1 a denial is missing or something
+unexpected came back, 2 could not run, 130 interrupted. Reports are written in every case, with
+what ran until then.")]
+pub struct RunArgs {
+    /// Cases by name, theme, pattern, `tag:NAME`, or path of a .toml file or folder; all if none is named
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+
+    /// The kernel: `debian:SERIES`, `build:NAME` or `path:FILE`
+    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
+    pub kernel: String,
+
+    /// What the guest believes it runs on
+    #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
+    pub platform: Platform,
+
+    /// The policy the kernel is held to [default: the one the kernel was built for, else upstream]
+    #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]
+    pub policy: Option<Policy>,
+
+    /// The kernel's .config, where it cannot be found next to the image
+    #[arg(long, value_name = "FILE")]
+    pub kernel_config: Option<PathBuf>,
+
+    /// Write everything that was observed as JSON; `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Write a JUnit report; `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+
+    /// Print results as KTAP instead of for people
+    #[arg(long)]
+    pub ktap: bool,
+
+    /// Show the evidence for every case, not only for those that failed
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Seconds after which a silent guest counts as hung
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+
+    /// Guest memory in MiB
+    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub memory: u64,
+
+    /// Add to the kernel's command line; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline_append: Vec<String>,
+
+    /// Show the guest's console as it comes
+    #[arg(long)]
+    pub console: bool,
+}
+
+/// What to reproduce.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  copra repro mmap-hole
+  copra repro mmap-hole --platform none  the hole does not need a confidential guest
+  copra repro mmap-hole --no-build       without the patched kernel, whose build takes some minutes
+
+Exit codes: 0 the documented behaviour was reproduced, the patch's denial included; 1 it was not;
+2 could not run.")]
+pub struct ReproArgs {
+    /// What to reproduce
+    #[arg(value_name = "WHAT", value_parser = one_of!(ReproSubject))]
+    pub subject: ReproSubject,
+
+    /// The kernel that shows it: `debian:SERIES`, `build:NAME` or `path:FILE`
+    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
+    pub kernel: String,
+
+    /// What the guest believes it runs on
+    #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
+    pub platform: Platform,
+
+    /// Do not build the patched kernel; show it only if it is there already
+    #[arg(long)]
+    pub no_build: bool,
+
+    /// Also show every step of every case behind it
+    #[arg(short, long)]
+    pub verbose: bool,
+}

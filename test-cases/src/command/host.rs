@@ -1,0 +1,117 @@
+//! Where a command's guests run: on this machine, or on a KVM host that is started for it inside QEMU.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+use crate::observation::KvmHost;
+
+/// Set inside a KVM host that `scripts/kvm-host` made.
+const INSIDE: &str = "COPRA_IN_KVM_HOST";
+/// `here`, `qemu` or `auto`.
+const CHOICE: &str = "COPRA_KVM_HOST";
+
+/// The scripts that make a KVM host, so that the command works without its repository.
+static SCRIPTS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/scripts.rs"));
+
+/// What to do to reach a working KVM.
+#[derive(Debug)]
+pub enum Place {
+    /// Guests run in this process.
+    Here(KvmHost),
+    /// Start over inside QEMU, for this reason.
+    Elsewhere(String),
+}
+
+/// Why no KVM host can be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The scripts could not be laid out or started.
+    #[error("starting a KVM host: {what}: {source}")]
+    Start {
+        /// What was attempted.
+        what: String,
+        /// The answer.
+        source: std::io::Error,
+    },
+}
+
+/// Whether this process runs on a KVM host made for it.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
+/// Decides where guests run; really runs a small guest to find out.
+pub fn choose() -> Place {
+    if is_inside() {
+        return Place::Here(KvmHost::Emulated { by: "QEMU (TCG with SVM)".into() });
+    }
+    match env::var(CHOICE).as_deref() {
+        Ok("here") => Place::Here(KvmHost::Direct),
+        Ok("qemu") => Place::Elsewhere(format!("{CHOICE}=qemu")),
+        _ => match vmm::probe::probe() {
+            Ok(()) => Place::Here(KvmHost::Direct),
+            Err(why) => Place::Elsewhere(why.to_string()),
+        },
+    }
+}
+
+/// A command that runs this very program with `arguments` inside QEMU.
+pub fn elsewhere(arguments: &[OsString]) -> Result<Command, HostError> {
+    let script = script()?;
+    let program = env::current_exe()
+        .map_err(|source| HostError::Start { what: "finding this program's file".into(), source })?;
+    let mut command = Command::new(script);
+    command.arg("--qemu").arg("--").arg(program).args(arguments);
+    Ok(command)
+}
+
+/// A command that runs this very program with `arguments` right here.
+pub fn myself(arguments: &[OsString]) -> Result<Command, HostError> {
+    let program = env::current_exe()
+        .map_err(|source| HostError::Start { what: "finding this program's file".into(), source })?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(command)
+}
+
+/// The exit code a shell would give a status.
+pub fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(2)
+}
+
+/// The script's file: in the repository this was built from if that is there, else laid out in the cache.
+fn script() -> Result<PathBuf, HostError> {
+    let built_from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/kvm-host");
+    if built_from.is_file() {
+        return Ok(built_from);
+    }
+    let mut digest = String::new();
+    for (_, content) in SCRIPTS {
+        use sha2::Digest;
+        digest = crate::class::hex(&sha2::Sha256::digest([digest.as_bytes(), content].concat()));
+    }
+    let folder = cache_folder().join("kvm-host-scripts").join(&digest[..16.min(digest.len())]);
+    let failed = |what: String| move |source| HostError::Start { what, source };
+    for (name, content) in SCRIPTS {
+        use std::os::unix::fs::PermissionsExt;
+        let file = folder.join(name);
+        let parent = file.parent().unwrap_or(&folder);
+        std::fs::create_dir_all(parent).map_err(failed(format!("making the folder {}", parent.display())))?;
+        let staged = file.with_extension(format!("{}", std::process::id()));
+        std::fs::write(&staged, content)
+            .and_then(|()| std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o755)))
+            .and_then(|()| std::fs::rename(&staged, &file))
+            .map_err(failed(format!("writing {}", file.display())))?;
+    }
+    Ok(folder.join("kvm-host"))
+}
+
+/// Where copra keeps what it fetched and built.
+pub fn cache_folder() -> PathBuf {
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
+    env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()).map_or_else(home, PathBuf::from).join("copra")
+}

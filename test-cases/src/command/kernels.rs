@@ -1,0 +1,172 @@
+//! Finds the kernel a user named, and gets it ready to boot.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use guest_kernel::{Cache, Catalogue, Config, Kernel, KernelSpec};
+use vmm::boot::image;
+
+use super::progress::Lines;
+use super::{Failed, host};
+use crate::observation::KernelFacts;
+use crate::policy::Policy;
+
+/// Bumped whenever extracting a vmlinux gives other bytes than before.
+const EXTRACTION: &str = "vmlinux-1";
+
+/// Options a report names, whatever the cases need.
+const TELLING_OPTIONS: [&str; 16] = [
+    "AMD_MEM_ENCRYPT",
+    "DEVMEM",
+    "DEVPORT",
+    "DMI",
+    "HARDENED_USERCOPY",
+    "HYPERV",
+    "INTEL_TDX_GUEST",
+    "IO_STRICT_DEVMEM",
+    "KVM_GUEST",
+    "PROC_PAGE_MONITOR",
+    "RANDOMIZE_BASE",
+    "SECURITY_LOCKDOWN_LSM",
+    "SMP",
+    "STRICT_DEVMEM",
+    "UNACCEPTED_MEMORY",
+    "X86_PAT",
+];
+
+/// A kernel ready to be booted.
+#[derive(Debug)]
+pub struct Found {
+    /// What is known of it.
+    pub facts: KernelFacts,
+    /// Its vmlinux.
+    pub image: PathBuf,
+    /// Every option it was built with, where known.
+    pub config: Option<BTreeMap<String, String>>,
+}
+
+/// The catalogue of kernels; progress goes to standard error.
+pub fn catalogue(quiet: bool) -> Result<Catalogue, Failed> {
+    Ok(Catalogue::new(Cache::open().map_err(Failed::new)?, Box::new(Lines::new(quiet))))
+}
+
+/// Finds a kernel; fetches or builds it where there is a network and a compiler.
+pub fn find(spec: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Failed> {
+    let catalogue = catalogue(quiet)?;
+    let spec: KernelSpec = spec.parse().map_err(Failed::new)?;
+    let kernel = if host::is_inside() { catalogue.resolve_cached(&spec) } else { catalogue.resolve(&spec) };
+    ready(&catalogue, &kernel.map_err(Failed::new)?, config)
+}
+
+/// Finds a kernel that copra builds itself; `None` if it is not here and must not be built.
+pub fn find_built(spec: &str, no_build: bool, quiet: bool) -> Result<Option<Found>, Failed> {
+    if !no_build {
+        return find(spec, None, quiet).map(Some);
+    }
+    let catalogue = catalogue(quiet)?;
+    let spec: KernelSpec = spec.parse().map_err(Failed::new)?;
+    match catalogue.resolve_cached(&spec) {
+        Ok(kernel) => ready(&catalogue, &kernel, None).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<&Path>) -> Result<Found, Failed> {
+    let config = match config {
+        Some(file) => Some(Config::read(file).map_err(Failed::new)?),
+        None => kernel.read_config().map_err(Failed::new)?,
+    };
+    let config: Option<BTreeMap<String, String>> = config
+        .map(|config| config.iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect());
+    let telling = |all: &BTreeMap<String, String>| {
+        let value = |name: &str| all.get(name).cloned().unwrap_or_else(|| "n".into());
+        TELLING_OPTIONS.iter().map(|name| ((*name).to_owned(), value(name))).collect()
+    };
+    let facts = KernelFacts {
+        spec: kernel.spec.to_string(),
+        release: kernel.release.clone(),
+        version: String::new(),
+        package: kernel.package.as_ref().map(|package| format!("{} {}", package.name, package.version)),
+        sha256: kernel.image_sha256.clone(),
+        build_id: kernel.build_id.clone(),
+        config_sha256: kernel.config_sha256.clone(),
+        policy: kernel.policy.as_deref().and_then(|name| name.parse::<Policy>().ok()),
+        config: config.as_ref().map(telling).unwrap_or_default(),
+        cmdline: String::new(),
+        log: Vec::new(),
+    };
+    Ok(Found { facts, image: vmlinux(catalogue, kernel)?, config })
+}
+
+/// The kernel's ELF file: itself, or extracted once and kept.
+fn vmlinux(catalogue: &Catalogue, kernel: &Kernel) -> Result<PathBuf, Failed> {
+    let named = |error: image::ImageError| Failed::new(format!("{}: {error}", kernel.image.display()));
+    if is_elf(&kernel.image) {
+        if !host::is_inside() {
+            // A file that is no kernel is told here, before anything is started for it.
+            let bytes = image::read(&kernel.image).map_err(named)?;
+            image::extract_vmlinux(&bytes).map_err(named)?;
+        }
+        return Ok(kernel.image.clone());
+    }
+    catalogue
+        .cache()
+        .derived(&[&kernel.image_sha256, EXTRACTION], "vmlinux", || {
+            let extract = || {
+                let bytes = image::read(&kernel.image)?;
+                image::extract_vmlinux(&bytes).map(|vmlinux| vmlinux.elf.into_owned())
+            };
+            extract().map_err(|error| Extract::Image(named(error)))
+        })
+        .map_err(|error| match error {
+            Extract::Image(error) => error,
+            Extract::Cache(error) => Failed::new(error),
+        })
+}
+
+fn is_elf(file: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(file).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
+}
+
+enum Extract {
+    Image(Failed),
+    Cache(guest_kernel::cache::Error),
+}
+
+impl From<guest_kernel::cache::Error> for Extract {
+    fn from(error: guest_kernel::cache::Error) -> Self {
+        Self::Cache(error)
+    }
+}
+
+/// Lists kernels.
+pub fn list(json: bool) -> Result<(), Failed> {
+    for known in catalogue(true)?.list() {
+        let here = known.kernel.as_ref();
+        if json {
+            let line = serde_json::json!({
+                "kind": "kernel",
+                "name": known.spec.to_string(),
+                "about": known.summary,
+                "release": here.map(|kernel| kernel.release.clone()),
+                "sha256": here.map(|kernel| kernel.image_sha256.clone()),
+            });
+            println!("{line}");
+        } else {
+            let state =
+                here.map_or_else(|| "not here yet".to_owned(), |kernel| format!("here: {}", kernel.release));
+            println!("{:<20} {:<44} {}", known.spec.to_string(), known.summary, state);
+        }
+    }
+    if !json {
+        println!(
+            "{:<20} Debian's newest packaged kernel of a series, fetched when asked for",
+            "debian:SERIES"
+        );
+        println!("{:<20} a bzImage or vmlinux of yours", "path:FILE");
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! `copra list`.
+
+use std::io;
+
+use super::{Failed, kernels};
+use crate::cli::ListArgs;
+use crate::exit::Exit;
+use crate::{library, list};
+
+/// Lists what was asked for.
+pub fn list(args: &ListArgs) -> Result<Exit, Failed> {
+    let cases = library::all().map_err(Failed::new)?;
+    list::write(args, &cases, io::stdout().lock())
+        .map_err(|error| Failed::new(format!("writing to standard output: {error}")))?;
+    if args.kernels {
+        kernels::list(args.json)?;
+    }
+    Ok(Exit::Success)
+}

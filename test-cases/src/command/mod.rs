@@ -1,0 +1,43 @@
+//! What each `copra` command does.
+
+pub mod doctor;
+pub mod host;
+mod interrupt;
+mod kernel;
+mod kernels;
+mod list;
+mod progress;
+mod repro;
+mod run;
+
+use std::fmt::Display;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+
+/// Carries out a command.
+pub fn dispatch(cli: &Cli) -> Exit {
+    let quiet = cli.quiet;
+    let done = match &cli.command {
+        Command::Run(args) => run::run(args, quiet),
+        Command::Repro(args) => repro::repro(args, quiet),
+        Command::List(args) => list::list(args),
+        Command::Doctor => Ok(doctor::doctor()),
+        Command::Kernel(args) => kernel::kernel(args, quiet),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("copra: {error}");
+        Exit::CouldNotRun
+    })
+}
+
+/// A command that could not do its work: one sentence for the user.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Failed(String);
+
+impl Failed {
+    fn new(error: impl Display) -> Self {
+        Self(error.to_string())
+    }
+}

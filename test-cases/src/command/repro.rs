@@ -1,0 +1,117 @@
+//! `copra repro`: the documented behaviour, told step by step, and the patch that ends it.
+
+mod story;
+mod witness;
+
+use std::path::Path;
+use std::process::Child;
+
+use serde_json::Value;
+
+use self::witness::Witness;
+use super::{Failed, host, kernels};
+use crate::cli::{ReproArgs, ReproSubject};
+use crate::exit::Exit;
+use crate::platform::Platform;
+
+/// The case behind the story.
+const CASE: &str = "repro/mmap-hole";
+/// The kernel whose patch closes the hole.
+const PATCHED: &str = "build:open-eperm";
+
+/// Reproduces, and says in plain words what it saw.
+pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
+    let ReproSubject::MmapHole = args.subject;
+    if let host::Place::Elsewhere(reason) = host::choose() {
+        println!("KVM here cannot run Linux: {reason}.");
+        println!("Guests run on a KVM host inside QEMU instead: slower, with the same results.\n");
+    }
+    let folder = tempfile::tempdir().map_err(|error| {
+        Failed::new(format!("making a temporary folder: {error}; free some space, or set TMPDIR"))
+    })?;
+    kernels::find(&args.kernel, None, quiet)?;
+    let stock = Run::start(&args.kernel, args.platform, args, folder.path())?.finish()?;
+    let mut reproduced = story::tell(&stock, args.platform);
+
+    if kernels::find_built(PATCHED, args.no_build, quiet)?.is_none() {
+        println!(
+            "\nThe patched kernel was not looked at (--no-build); to see the denial: copra repro mmap-hole"
+        );
+        return Ok(verdict(reproduced));
+    }
+    let patched = patched(args, folder.path())?;
+    reproduced &= story::contrast(&stock, &patched, args.platform);
+    Ok(verdict(reproduced))
+}
+
+/// The patched kernel as the platform asked for, and as an ordinary guest, at the same time.
+fn patched(args: &ReproArgs, folder: &Path) -> Result<Vec<Witness>, Failed> {
+    let mut platforms = vec![args.platform];
+    if args.platform != Platform::None {
+        platforms.push(Platform::None);
+    }
+    let runs: Vec<Run> = platforms
+        .into_iter()
+        .map(|platform| Run::start(PATCHED, platform, args, folder))
+        .collect::<Result<_, _>>()?;
+    runs.into_iter().map(Run::finish).collect()
+}
+
+fn verdict(reproduced: bool) -> Exit {
+    if reproduced {
+        println!("\nREPRODUCED: every step came out as documented.");
+        Exit::Success
+    } else {
+        println!("\nNOT reproduced: the steps marked ✗ came out otherwise.");
+        Exit::Finding
+    }
+}
+
+/// `copra run` of the case, its results by way of a file.
+struct Run {
+    child: Child,
+    json: std::path::PathBuf,
+    what: String,
+}
+
+impl Run {
+    fn start(kernel: &str, platform: Platform, args: &ReproArgs, folder: &Path) -> Result<Self, Failed> {
+        let what = format!("{kernel} as {platform} guest");
+        let json = folder.join(format!("{}-{platform}.json", kernel.replace([':', '/'], "-")));
+        let mut arguments: Vec<std::ffi::OsString> =
+            vec!["run".into(), CASE.into(), "--kernel".into(), kernel.into(), "--platform".into()];
+        arguments.extend([platform.name().into(), "--json".into(), json.clone().into_os_string()]);
+        if args.verbose {
+            arguments.push("--verbose".into());
+        } else {
+            arguments.push("--quiet".into());
+        }
+        let mut command = match host::choose() {
+            host::Place::Here(_) => host::myself(&arguments).map_err(Failed::new)?,
+            host::Place::Elsewhere(_) => host::elsewhere(&arguments).map_err(Failed::new)?,
+        };
+        command.env("COPRA_QUIET", "1");
+        if !args.verbose {
+            command.stdout(std::process::Stdio::null());
+        }
+        eprintln!("copra: booting {what}");
+        let child = command.spawn().map_err(|error| Failed::new(format!("starting {what}: {error}")))?;
+        Ok(Self { child, json, what })
+    }
+
+    fn finish(mut self) -> Result<Witness, Failed> {
+        let status =
+            self.child.wait().map_err(|error| Failed::new(format!("waiting for {}: {error}", self.what)))?;
+        let text = std::fs::read_to_string(&self.json).map_err(|_| {
+            Failed::new(format!(
+                "{} gave no results (exit code {}); see above",
+                self.what,
+                host::code(status)
+            ))
+        })?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| Failed::new(format!("reading the results of {}: {error}", self.what)))?;
+        Witness::of(value, CASE)
+            .ok_or_else(|| Failed::new(format!("{} did not run {CASE}; see above", self.what)))
+    }
+}

@@ -1,0 +1,125 @@
+//! What a person reads: the three paths to the same bytes, side by side, and what the patch changes.
+
+use super::witness::Witness;
+use crate::platform::Platform;
+use crate::report::evidence::hexdump;
+
+/// A place and what is to be said of it.
+struct Scene {
+    id: &'static str,
+    title: &'static str,
+}
+
+const SCENES: [Scene; 3] = [
+    Scene { id: "low-ram", title: "low System RAM, where the boot loader left the kernel's command line" },
+    Scene { id: "rom", title: "system ROM, e820 reserved (the firmware's marker names view and address)" },
+    Scene { id: "page0", title: "page 0, behind the BIOS data area" },
+];
+
+const PATHS: [(&str, &str); 3] = [("read", "read(2)"), ("mmap", "mmap(2)"), ("self-mem", "/proc/self/mem")];
+
+/// Tells what the stock kernel does; whether all of it is as documented.
+pub fn tell(stock: &Witness, platform: Platform) -> bool {
+    println!(
+        "{} ({}) as {} guest, unmodified, sha256 {}",
+        stock.text("/kernel/spec"),
+        stock.text("/kernel/release"),
+        name(platform),
+        stock.text("/kernel/sha256").get(..16).unwrap_or("?")
+    );
+    for line in stock.log() {
+        println!("  guest log: {}", line.trim());
+    }
+    println!("  forbidden accesses during boot: {}", stock.boot_events());
+    let mut all = mark(stock, "open", "open(/dev/mem) by root", &stock.answer("open"));
+    for scene in &SCENES {
+        println!("\n{:#x}: {}", stock.gpa(&format!("{}-mmap", scene.id)), scene.title);
+        for (path, call) in PATHS {
+            let id = format!("{}-{path}", scene.id);
+            all &= show(stock, &id, call);
+        }
+        println!("  {}", moral(stock, scene.id, platform));
+    }
+    println!("\n0x1000000: System RAM above 1 MiB, the kernel's own text");
+    all &= mark(stock, "ram-read", "read(2)", &stock.answer("ram-read"));
+    all &= mark(stock, "ram-map", "mmap(2)", &stock.answer("ram-map"));
+    all
+}
+
+/// Tells what the patched kernel does; whether it denies and leaves ordinary guests alone.
+pub fn contrast(stock: &Witness, patched: &[Witness], platform: Platform) -> bool {
+    let mut all = true;
+    println!("\nThe same steps with the patch of the thread (policy open-eperm), side by side:\n");
+    let columns: Vec<(&Witness, String)> = std::iter::once((stock, format!("stock, {}", name(platform))))
+        .chain(
+            patched.iter().zip([platform, Platform::None]).map(|(w, p)| (w, format!("patched, {}", name(p)))),
+        )
+        .collect();
+    print!("  {:<34}", "");
+    for (_, title) in &columns {
+        print!("{title:<24}");
+    }
+    println!();
+    let rows = [("open", "open(/dev/mem)"), ("port", "open(/dev/port)")]
+        .into_iter()
+        .map(|(id, what)| (id.to_owned(), what.to_owned()));
+    let scenes = SCENES.iter().flat_map(|scene| {
+        PATHS.map(|(path, call)| (format!("{}-{path}", scene.id), format!("{call} of {}", scene.id)))
+    });
+    for (id, what) in rows.chain(scenes) {
+        print!("  {what:<34}");
+        for (witness, _) in &columns {
+            let good = witness.is_as_documented(&id);
+            all &= good;
+            print!("{:<24}", format!("{} {}", sign(good), brief(witness, &id)));
+        }
+        println!();
+    }
+    all
+}
+
+fn show(witness: &Witness, id: &str, call: &str) -> bool {
+    let good = mark(witness, id, call, &brief(witness, id));
+    for line in hexdump(witness.gpa(id), &witness.bytes(id)).iter().take(2) {
+        println!("      {line}");
+    }
+    for event in witness.events(id).iter().take(1) {
+        println!("      forbidden: {event}");
+    }
+    good
+}
+
+fn mark(witness: &Witness, id: &str, call: &str, what: &str) -> bool {
+    let good = witness.is_as_documented(id);
+    println!("  {} {call:<24} {what}", sign(good));
+    good
+}
+
+fn sign(good: bool) -> char {
+    if good { '✓' } else { '✗' }
+}
+
+fn brief(witness: &Witness, id: &str) -> String {
+    let classes = witness.classes(id);
+    if classes.is_empty() { witness.answer(id) } else { classes.join(" and ") }
+}
+
+/// One sentence on what the three answers mean together.
+fn moral(witness: &Witness, scene: &str, platform: Platform) -> &'static str {
+    let is = |path: &str, class: &str| witness.classes(&format!("{scene}-{path}")).contains(&class);
+    match (is("read", "zeros"), is("read", "ciphertext"), is("mmap", "plain")) {
+        (true, _, true) => "→ the mmap hole: what read(2) hides, mmap(2) shows.",
+        (_, true, true) => {
+            "→ two views of one page: read(2) goes through the shared one, mmap(2) through the private one."
+        }
+        (_, _, true) if platform == Platform::None => "→ one view, one answer.",
+        _ => "→ not what is documented.",
+    }
+}
+
+fn name(platform: Platform) -> String {
+    match platform {
+        Platform::None => "an ordinary".into(),
+        other => format!("a simulated {}", other.name().to_uppercase()),
+    }
+}

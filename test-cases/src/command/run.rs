@@ -1,0 +1,133 @@
+//! `copra run`.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::host::{self, Place};
+use super::{Failed, interrupt, kernels};
+use crate::cli::RunArgs;
+use crate::engine::{self, Target, Watcher};
+use crate::exit::Exit;
+use crate::library;
+use crate::policy::Policy;
+use crate::report::style::Style;
+use crate::report::terminal::Terminal;
+use crate::report::{CaseResult, Report, json, junit, ktap};
+
+/// Runs cases and reports.
+pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
+    let cases = library::select(&args.cases).map_err(Failed::new)?;
+    engine::check(args.platform, args.memory).map_err(Failed::new)?;
+    // Kernels are fetched where there is a network; the image is read where the guests run.
+    let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
+    let policy = args.policy.or(found.facts.policy).unwrap_or(Policy::Upstream);
+    let host = match host::choose() {
+        Place::Here(host) => host,
+        Place::Elsewhere(_) => return start_over(),
+    };
+    let target = Target {
+        kernel: found.facts,
+        image: found.image,
+        config: found.config,
+        platform: args.platform,
+        policy,
+        memory_mib: args.memory,
+        command_line: args.cmdline_append.clone(),
+        limit: Duration::from_secs(args.timeout),
+        host,
+    };
+    let mut screen = Screen::new(args, quiet);
+    let report = engine::run(&target, &cases, &mut screen, &interrupt::flag()?).map_err(Failed::new)?;
+    screen.end(&report)?;
+    write_reports(args, &report)?;
+    Ok(match report.ended {
+        crate::report::Ended::Interrupted => Exit::Interrupted,
+        crate::report::Ended::Failed(_) if !report.cases.iter().any(|c| c.verdict.verdict.is_finding()) => {
+            Exit::CouldNotRun
+        }
+        _ => Exit::of_run(report.cases.iter().map(|result| &result.verdict.verdict)),
+    })
+}
+
+/// Runs this very command again where KVM works.
+fn start_over() -> Result<Exit, Failed> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let status = host::elsewhere(&arguments)
+        .map_err(Failed::new)?
+        .status()
+        .map_err(|error| Failed::new(format!("starting a KVM host: {error}")))?;
+    // The inner command has said and written everything; its exit code is ours.
+    std::process::exit(i32::from(host::code(status)));
+}
+
+fn write_reports(args: &RunArgs, report: &Report) -> Result<(), Failed> {
+    if let Some(path) = &args.json {
+        write(path, |out| json::write(report, out))?;
+    }
+    if let Some(path) = &args.junit {
+        write(path, |out| junit::write(report, out).map_err(io::Error::other))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failed> {
+    let done = if path == Path::new("-") {
+        fill(&mut io::stdout().lock())
+    } else {
+        File::create(path).and_then(|mut file| fill(&mut file))
+    };
+    done.map_err(|error| {
+        Failed::new(format!("writing the report {}: {error}; give another place", path.display()))
+    })
+}
+
+/// What a user sees while cases run.
+struct Screen {
+    terminal: Option<Terminal<io::Stdout>>,
+    ktap: bool,
+}
+
+impl Screen {
+    fn new(args: &RunArgs, quiet: bool) -> Self {
+        let to_stdout = |path: &Option<std::path::PathBuf>| path.as_deref() == Some(Path::new("-"));
+        let silent = args.ktap || to_stdout(&args.json) || to_stdout(&args.junit);
+        let style = Style::choose(
+            io::stdout().is_terminal(),
+            std::env::var_os("NO_COLOR").as_deref(),
+            std::env::var_os("COPRA_TTY").as_deref(),
+        );
+        let terminal = (!silent).then(|| Terminal::new(io::stdout(), style, args.verbose, quiet));
+        Self { terminal, ktap: args.ktap }
+    }
+
+    fn end(&mut self, report: &Report) -> Result<(), Failed> {
+        let done = match &mut self.terminal {
+            Some(terminal) => terminal.foot(report),
+            None if self.ktap => ktap::write(report, io::stdout().lock()),
+            None => Ok(()),
+        };
+        done.map_err(|error| Failed::new(format!("writing to standard output: {error}")))
+    }
+}
+
+impl Watcher for Screen {
+    fn progress(&mut self, text: &str) {
+        if let Some(terminal) = &mut self.terminal {
+            let _ = terminal.progress(text);
+        }
+    }
+
+    fn up(&mut self, report: &Report) {
+        if let Some(terminal) = &mut self.terminal {
+            let _ = terminal.head(report);
+        }
+    }
+
+    fn case(&mut self, result: &CaseResult) {
+        if let Some(terminal) = &mut self.terminal {
+            let _ = terminal.case(result);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use protocol::{Outcome, Step};
+use vmm::boot::image::{self, ImageError, Vmlinux};
+use vmm::boot::linux::base_command_line;
+use vmm::layout;
+use vmm::machine::{Machine, MachineConfig};
+use vmm::memory::ram::{Ram, RamError};
+use vmm::platform::PlatformKind;
+
+use crate::case::{Case, Guest};
+use crate::judge;
+use crate::observation::{CaseObservation, Counters, DeathKind, KernelFacts, KvmHost, NotRun, PlatformFacts};
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::region::PlacedRegion;
+use crate::release::Release;
+use crate::report::{CaseResult, Ended, Report};
+use crate::runner;
+use crate::session::{Plan, Session, SessionError};
+
+/// What a run needs to know.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The kernel, as far as known without booting it.
+    pub kernel: KernelFacts,
+    /// Its image: an ELF vmlinux, or a bzImage.
+    pub image: PathBuf,
+    /// Every option it was built with, where known.
+    pub config: Option<BTreeMap<String, String>>,
+    /// What the guest is to believe.
+    pub platform: Platform,
+    /// The policy it is held to.
+    pub policy: Policy,
+    /// Guest RAM in MiB.
+    pub memory_mib: u64,
+    /// Added to the kernel's command line.
+    pub command_line: Vec<String>,
+    /// Seconds after which a silent guest counts as hung.
+    pub limit: Duration,
+    /// Where KVM runs.
+    pub host: KvmHost,
+}
+
+/// Hears of a run's progress.
+pub trait Watcher {
+    /// What is going on right now.
+    fn progress(&mut self, text: &str);
+    /// The first guest is up: kernel and platform are known.
+    fn up(&mut self, report: &Report);
+    /// A case has its verdict.
+    fn case(&mut self, result: &CaseResult);
+}
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel image is of no use.
+    #[error("{}: {source}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ImageError,
+    },
+    /// The initramfs cannot be put together.
+    #[error("putting the agent into an initramfs: {0}")]
+    Initramfs(std::io::Error),
+    /// The platform is known, and not simulated.
+    #[error("platform {0} is not simulated by this version of copra: choose none or sev")]
+    NotSimulated(Platform),
+    /// No guest can have that much memory, or that little.
+    #[error(transparent)]
+    Memory(#[from] RamError),
+}
+
+/// Tells what no host could run, so that nothing is fetched or started for it.
+pub fn check(platform: Platform, memory_mib: u64) -> Result<PlatformKind, EngineError> {
+    Ram::new(memory_mib << 20)?;
+    platform.name().parse().map_err(|_| EngineError::NotSimulated(platform))
+}
+
+/// Runs the cases. What was observed is in the report whatever happens; `interrupt` ends the run early.
+pub fn run(
+    target: &Target,
+    cases: &[Case],
+    watcher: &mut dyn Watcher,
+    interrupt: &Arc<AtomicBool>,
+) -> Result<Report, EngineError> {
+    let in_image = |source| EngineError::Image { path: target.image.clone(), source };
+    let kind = check(target.platform, target.memory_mib)?;
+    let file = image::read(&target.image).map_err(in_image)?;
+    let kernel = image::extract_vmlinux(&file).map_err(in_image)?;
+    let initramfs = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
+    let mut engine = Engine {
+        target,
+        kernel: &kernel,
+        initramfs: &initramfs,
+        machine: MachineConfig { ram: target.memory_mib << 20, ..MachineConfig::new(kind) },
+        command_line: command_line(&target.command_line),
+        report: empty_report(target, kind, cases),
+        interrupt,
+        started: Instant::now(),
+    };
+    engine.report.kernel.cmdline.clone_from(&engine.command_line);
+    engine.report.kernel.build_id = kernel.facts.build_id.as_deref().map(crate::class::hex);
+    engine.run(cases, watcher);
+    engine.report.duration = engine.started.elapsed();
+    Ok(engine.report)
+}
+
+/// The command line a guest gets: quiet, since each console byte costs, and loud where it dies.
+fn command_line(added: &[String]) -> String {
+    let mut line = format!("{} quiet", base_command_line());
+    for text in added {
+        line.push(' ');
+        line.push_str(text);
+    }
+    line
+}
+
+struct Engine<'a> {
+    target: &'a Target,
+    kernel: &'a Vmlinux<'a>,
+    initramfs: &'a [u8],
+    machine: MachineConfig,
+    command_line: String,
+    report: Report,
+    interrupt: &'a Arc<AtomicBool>,
+    started: Instant,
+}
+
+impl Engine<'_> {
+    fn run(&mut self, cases: &[Case], watcher: &mut dyn Watcher) {
+        let mut session: Option<Session> = None;
+        for case in cases {
+            if self.interrupt.load(Ordering::Relaxed) {
+                self.report.ended = Ended::Interrupted;
+                break;
+            }
+            let current = match session.take() {
+                Some(session) => session,
+                None => match self.boot(watcher) {
+                    Ok(session) => session,
+                    Err(reason) => {
+                        self.report.ended = reason;
+                        return;
+                    }
+                },
+            };
+            watcher.progress(&format!("running {}", case.name));
+            session = self.case(current, case, watcher);
+        }
+        if let Some(session) = session {
+            self.settle(&session);
+        }
+    }
+
+    /// Runs one case; gives the guest back if it lives.
+    fn case(&mut self, mut session: Session, case: &Case, watcher: &mut dyn Watcher) -> Option<Session> {
+        let regions = self.report.platform.regions.clone();
+        let release = Release::of_version(&self.report.kernel.release).ok();
+        let config = self.target.config.as_ref();
+        let guest = Guest { platform: self.target.platform, release, config, regions: &regions };
+        let (observed, ended) = if let Some(reason) = case.skip_reason(&guest) {
+            let not_run = Some(NotRun::Skipped(reason));
+            (CaseObservation { not_run, ..CaseObservation::default() }, None)
+        } else {
+            let run = runner::run_case(&mut session, case, &regions, self.target.limit);
+            (run.observation, run.ended)
+        };
+        if self.interrupt.load(Ordering::Relaxed) && ended.is_some() {
+            // The guest was stopped in the middle of the case: there is nothing to judge.
+            self.settle(&session);
+            self.report.ended = Ended::Interrupted;
+            return None;
+        }
+        let context = judge::Context { policy: self.target.policy, platform: self.target.platform, release };
+        let verdict = judge::judge(case, context, &observed);
+        let result = CaseResult { case: case.clone(), observed, verdict };
+        watcher.case(&result);
+        self.report.cases.push(result);
+        self.report.duration = self.started.elapsed();
+        match ended {
+            None => Some(session),
+            Some((end, step)) => {
+                self.settle(&session);
+                self.report.deaths.push(end.into_death(Some(format!("{}#{step}", case.name))));
+                None
+            }
+        }
+    }
+
+    fn boot(&mut self, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
+        watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
+        let plan = Plan {
+            machine: self.machine.clone(),
+            kernel: self.kernel,
+            initramfs: self.initramfs,
+            command_line: &self.command_line,
+            boot_limit: self.target.limit,
+            interrupt: Arc::clone(self.interrupt),
+        };
+        let first = self.report.counters.boots == 0;
+        self.report.counters.boots += 1;
+        let mut session = match Session::boot(&plan) {
+            Ok(session) => session,
+            Err(SessionError::Ended(_)) if self.interrupt.load(Ordering::Relaxed) => {
+                return Err(Ended::Interrupted);
+            }
+            Err(SessionError::Ended(end)) => {
+                let reason = format!("the guest did not come up: {end}");
+                self.report.deaths.push(end.into_death(None));
+                return Err(Ended::Failed(reason));
+            }
+            Err(error) => return Err(Ended::Failed(error.to_string())),
+        };
+        self.report.counters.boot_events += session.machine().events().len() as u64;
+        if first {
+            self.learn(&mut session);
+            watcher.up(&self.report);
+        }
+        Ok(session)
+    }
+
+    /// What only a running guest tells.
+    fn learn(&mut self, session: &mut Session) {
+        if let Ok(Outcome::Data { data, .. }) = session.step(&Step::Uname, self.target.limit) {
+            let text = String::from_utf8_lossy(&data.bytes).into_owned();
+            let mut lines = text.lines().skip(2).map(str::to_owned);
+            self.report.kernel.release = lines.next().unwrap_or_default();
+            self.report.kernel.version = lines.next().unwrap_or_default();
+        }
+        if let Ok(log) = session.kernel_log(self.target.limit) {
+            self.report.kernel.log = log.lines().filter(|line| is_telling(line)).map(without_level).collect();
+        }
+        let facts = &mut self.report.platform;
+        facts.view_bit = session.machine().platform().encryption_bit();
+        facts.regions = placed(session.machine());
+        facts.boot_events = session.machine().events().iter().map(runner::event).collect();
+        facts.boot_seconds = session.boot_time().as_secs_f64();
+    }
+
+    fn settle(&mut self, session: &Session) {
+        let stats = session.machine().stats();
+        let counters: &mut Counters = &mut self.report.counters;
+        counters.exits += stats.exits;
+        counters.faults += stats.memory.faults;
+        counters.conversions += stats.memory.declared_moves + stats.memory.implicit_moves;
+    }
+}
+
+/// Kernel log lines that say what kind of guest it is.
+fn is_telling(line: &str) -> bool {
+    ["Memory Encryption Features", "SEV: Status", "tdx:", "Hypervisor detected", "Kernel is locked down"]
+        .iter()
+        .any(|telling| line.contains(telling))
+}
+
+/// syslog(2) gives each line its level, `<6>`.
+fn without_level(line: &str) -> String {
+    let bare = line.strip_prefix('<').and_then(|rest| rest.split_once('>'));
+    bare.map_or(line, |(_, text)| text).trim_end().to_owned()
+}
+
+fn placed(machine: &Machine) -> Vec<PlacedRegion> {
+    let bits = machine.guest_physical_bits();
+    vmm::region::regions(machine.ram(), machine.platform(), bits)
+        .into_iter()
+        .filter_map(|region| {
+            let name = region.name.parse().ok()?;
+            Some(PlacedRegion { region: name, gpa: region.gpa, len: region.len, kind: region.what.into() })
+        })
+        .collect()
+}
+
+fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
+    Report {
+        policy: target.policy,
+        kernel: target.kernel.clone(),
+        platform: PlatformFacts {
+            platform: target.platform,
+            view_bit: None,
+            memory_mib: target.memory_mib,
+            simulated: kind.simulated().iter().map(|&text| text.to_owned()).collect(),
+            not_simulated: kind.not_simulated().iter().map(|&text| text.to_owned()).collect(),
+            kvm: target.host.clone(),
+            rewritten: Vec::new(),
+            regions: Vec::new(),
+            boot_events: Vec::new(),
+            boot_seconds: 0.0,
+        },
+        planned: cases.iter().map(|case| case.name.clone()).collect(),
+        cases: Vec::new(),
+        deaths: Vec::new(),
+        counters: Counters::default(),
+        ended: Ended::Complete,
+        duration: Duration::ZERO,
+    }
+}
+
+/// The RAM a guest is given where nobody says otherwise.
+pub const DEFAULT_MEMORY_MIB: u64 = 512;
+
+const _: () = assert!(DEFAULT_MEMORY_MIB << 20 >= layout::MIN_RAM);
+
+/// Whether a guest's end is the kernel's doing rather than the host's.
+pub fn is_guests_own(kind: DeathKind) -> bool {
+    !matches!(kind, DeathKind::Internal)
+}

@@ -1,0 +1,21 @@
+//! Cases, verdicts and reports.
+
+pub mod case;
+pub mod class;
+pub mod cli;
+pub mod codes;
+pub mod command;
+pub mod engine;
+pub mod exit;
+pub mod judge;
+pub mod library;
+pub mod list;
+pub mod names;
+pub mod observation;
+pub mod platform;
+pub mod policy;
+pub mod region;
+pub mod release;
+pub mod report;
+pub mod runner;
+pub mod session;

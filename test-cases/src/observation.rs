@@ -1,0 +1,179 @@
+//! What happened: per step, per case, and in the run as a whole.
+
+mod facts;
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+pub use facts::{Counters, Death, DeathKind, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode};
+
+use crate::case::EventKind;
+use crate::class::{Classes, MemoryState, Truth, hex};
+use crate::codes::{Errno, Signal};
+
+/// How many bytes of an answer reports show.
+pub const SHOWN: usize = 64;
+
+/// How a step came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum Answer {
+    /// It succeeded and returned this number: a count, a position, a file descriptor.
+    Returned {
+        /// The number.
+        value: u64,
+    },
+    /// It failed with this error.
+    Failed {
+        /// The error.
+        errno: Errno,
+    },
+    /// The process that did it was ended by a signal.
+    Signalled {
+        /// The signal.
+        signal: Signal,
+    },
+    /// It did not come back in time, though the guest lives.
+    TimedOut,
+    /// The guest died of it.
+    GuestDied,
+    /// It was not tried, since it needs a file or mapping that an earlier step did not obtain.
+    NotReached {
+        /// The name of what it needs.
+        needs: String,
+    },
+    /// It was not tried, for a reason that has nothing to do with the case.
+    NotRun {
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// A range of guest physical addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct GpaRange {
+    /// The first address.
+    #[serde(serialize_with = "address")]
+    pub start: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+/// An access that met memory through a view or in a state that does not allow it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AccessEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// The page's guest physical address, without the bit that selects the view.
+    #[serde(serialize_with = "address")]
+    pub gpa: u64,
+    /// The page's state at that moment, as the VMM names it (`private`, `shared`, `unaccepted`).
+    pub state: String,
+    /// The instruction.
+    #[serde(serialize_with = "address")]
+    pub rip: u64,
+    /// The kernel function it is in, with offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+    /// The privilege level: 0 kernel, 3 user.
+    pub cpl: u8,
+}
+
+/// What one step gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepObservation {
+    /// The step's name.
+    pub step: String,
+    /// How it came back.
+    pub answer: Answer,
+    /// Every byte it gave back.
+    #[serde(serialize_with = "shown", skip_serializing_if = "Vec::is_empty")]
+    pub bytes: Vec<u8>,
+    /// What the bytes are.
+    #[serde(skip_serializing_if = "Classes::is_empty")]
+    pub class: Classes,
+    /// What became of memory (`memory` steps only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<MemoryState>,
+    /// What the VMM knows about the memory behind the step.
+    pub truth: Truth,
+    /// The guest physical addresses it was about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpa: Option<GpaRange>,
+    /// The forbidden accesses during the step.
+    pub events: Vec<AccessEvent>,
+    /// How long it took.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+impl StepObservation {
+    /// An observation of a step that came back so and gave nothing else.
+    pub fn new(step: &str, answer: Answer) -> Self {
+        Self {
+            step: step.to_owned(),
+            answer,
+            bytes: Vec::new(),
+            class: Classes::default(),
+            state: None,
+            truth: Truth::default(),
+            gpa: None,
+            events: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// Adds bytes and compares them with the truth.
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: Vec<u8>, truth: Truth) -> Self {
+        self.class = crate::class::classify(&bytes, &truth);
+        self.bytes = bytes;
+        self.truth = truth;
+        self
+    }
+}
+
+/// What the steps of one case gave, in their order; a case that was cut short has fewer than its steps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CaseObservation {
+    /// The steps.
+    pub steps: Vec<StepObservation>,
+    /// Why the case was not run at all, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_run: Option<NotRun>,
+    /// How long the case took.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+/// Why a case was not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "because", content = "reason", rename_all = "kebab-case")]
+pub enum NotRun {
+    /// It does not apply to this guest.
+    Skipped(String),
+    /// It could not be run.
+    Failed(String),
+}
+
+impl CaseObservation {
+    /// The observation of a step, if it was made.
+    pub fn step(&self, id: &str) -> Option<&StepObservation> {
+        self.steps.iter().find(|observed| observed.step == id)
+    }
+}
+
+fn shown<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(&bytes[..bytes.len().min(SHOWN)]))
+}
+
+/// Addresses are texts in JSON, since many of its readers know no 64-bit numbers.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's serialize_with hands over a reference")]
+pub(crate) fn address<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{address:#x}"))
+}
+
+pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}

@@ -1,0 +1,137 @@
+//! What a run ran on: kernel, platform, host, and what became of the guest.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::region::PlacedRegion;
+
+/// The kernel under test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct KernelFacts {
+    /// The kernel as the user named it: `debian:6.12`.
+    pub spec: String,
+    /// `uname -r`.
+    pub release: String,
+    /// `uname -v`.
+    pub version: String,
+    /// The package version, where it came from a package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// The image's SHA-256.
+    pub sha256: String,
+    /// The image's GNU build id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    /// The SHA-256 of its configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_sha256: Option<String>,
+    /// Its policy, where known without running it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// The options that matter here, without `CONFIG_`.
+    pub config: BTreeMap<String, String>,
+    /// The command line it was booted with.
+    pub cmdline: String,
+    /// The lines of its log that say what kind of guest it takes itself for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// What the guest believes it runs on, and what it really runs on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlatformFacts {
+    /// The platform.
+    pub platform: Platform,
+    /// The address bit that selects the view, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub view_bit: Option<u8>,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// What is simulated, one sentence each.
+    pub simulated: Vec<String>,
+    /// What real hardware has and this does not, one sentence each.
+    pub not_simulated: Vec<String>,
+    /// Where KVM ran.
+    pub kvm: KvmHost,
+    /// Instructions of the kernel image that were replaced.
+    pub rewritten: Vec<RewrittenOpcode>,
+    /// Where the guest's regions are.
+    pub regions: Vec<PlacedRegion>,
+    /// Forbidden accesses during the first boot, before any case.
+    pub boot_events: Vec<super::AccessEvent>,
+    /// Seconds from the start of the VMM's work to the agent's greeting, first boot.
+    pub boot_seconds: f64,
+}
+
+/// Where KVM ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "where", rename_all = "kebab-case")]
+pub enum KvmHost {
+    /// On this machine.
+    Direct,
+    /// In a virtual machine that emulates a processor with virtualisation.
+    Emulated {
+        /// What emulates it: `QEMU 7.2 (TCG)`.
+        by: String,
+    },
+}
+
+/// An instruction that was replaced because KVM cannot hand it to user space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RewrittenOpcode {
+    /// Its address.
+    #[serde(serialize_with = "super::address")]
+    pub address: u64,
+    /// What it was: `TDCALL`.
+    pub was: String,
+}
+
+/// How a guest ended before it was told to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Death {
+    /// In what manner.
+    pub kind: DeathKind,
+    /// The line that says why, for example the panic message.
+    pub text: String,
+    /// The case and step it happened in, `case#step`, if it happened in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub during: Option<String>,
+    /// The last lines of its console.
+    pub console: Vec<String>,
+}
+
+/// The manner of a guest's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeathKind {
+    /// The kernel panicked.
+    Panic,
+    /// Nothing came from it in time.
+    Hang,
+    /// The processor shut down.
+    TripleFault,
+    /// It reset or powered off.
+    Reset,
+    /// The platform ended it.
+    Terminated,
+    /// KVM could not go on.
+    Internal,
+}
+
+/// What the run cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Guests booted.
+    pub boots: u64,
+    /// Exits from the guest to the VMM.
+    pub exits: u64,
+    /// Page faults the VMM handled.
+    pub faults: u64,
+    /// Pages that changed from one view to the other.
+    pub conversions: u64,
+    /// Forbidden accesses seen outside of any case.
+    pub boot_events: u64,
+}

@@ -1,0 +1,172 @@
+//! A run and its verdicts, whole or cut short, and the forms in which it is reported.
+
+pub mod evidence;
+pub mod json;
+pub mod junit;
+pub mod ktap;
+pub mod style;
+pub mod terminal;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::case::Case;
+use crate::judge::{CaseVerdict, Verdict};
+use crate::observation::{CaseObservation, Counters, Death, KernelFacts, PlatformFacts};
+use crate::policy::Policy;
+
+/// A run: what it ran on, what was planned, and what came of it so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The policy the kernel was held to.
+    pub policy: Policy,
+    /// The kernel.
+    pub kernel: KernelFacts,
+    /// The platform, simulated and real.
+    pub platform: PlatformFacts,
+    /// The names of all cases that were to run, in order.
+    pub planned: Vec<String>,
+    /// The cases that have a verdict, in order.
+    pub cases: Vec<CaseResult>,
+    /// Guests that died.
+    pub deaths: Vec<Death>,
+    /// What the run cost.
+    pub counters: Counters,
+    /// Whether the run came to its end.
+    pub ended: Ended,
+    /// How long it took so far.
+    pub duration: Duration,
+}
+
+/// One case with what happened and what is to be said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseResult {
+    /// The case.
+    pub case: Case,
+    /// What happened.
+    pub observed: CaseObservation,
+    /// The verdict.
+    pub verdict: CaseVerdict,
+}
+
+/// How far a run came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "how", content = "reason", rename_all = "kebab-case")]
+pub enum Ended {
+    /// It came to its end.
+    Complete,
+    /// The user stopped it.
+    Interrupted,
+    /// It could not go on.
+    Failed(String),
+}
+
+/// How many cases ended how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Cases that were to run.
+    pub planned: usize,
+    /// Cases as specified, without known holes.
+    pub as_specified: usize,
+    /// Cases as specified that show a known hole.
+    pub known_hole: usize,
+    /// Cases with a denial missing.
+    pub denial_missing: usize,
+    /// Cases with something else unexpected.
+    pub unexpected: usize,
+    /// Cases that do not apply.
+    pub skipped: usize,
+    /// Cases that could not be run, those the run did not come to included.
+    pub not_run: usize,
+    /// Known holes shown, over all cases.
+    pub holes_shown: usize,
+    /// Why cases were skipped, and how many for each reason.
+    pub skip_reasons: BTreeMap<String, usize>,
+}
+
+impl Report {
+    /// The planned cases that the run did not come to.
+    pub fn remaining(&self) -> impl Iterator<Item = &str> {
+        let ran = |name: &String| self.cases.iter().any(|result| result.case.name == *name);
+        self.planned.iter().filter(move |name| !ran(name)).map(String::as_str)
+    }
+
+    /// Why the remaining cases were not run.
+    pub fn cut_short(&self) -> Option<String> {
+        match &self.ended {
+            Ended::Complete => None,
+            Ended::Interrupted => Some("the run was interrupted".to_owned()),
+            Ended::Failed(reason) => Some(reason.clone()),
+        }
+    }
+
+    /// Counts the verdicts.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary { planned: self.planned.len(), ..Summary::default() };
+        for result in &self.cases {
+            summary.holes_shown += result.verdict.holes().count();
+            match &result.verdict.verdict {
+                Verdict::KnownHole { .. } => summary.known_hole += 1,
+                Verdict::DenialMissing { .. } => summary.denial_missing += 1,
+                Verdict::Unexpected { .. } => summary.unexpected += 1,
+                Verdict::NotRun { .. } => summary.not_run += 1,
+                Verdict::Skipped { reason } => {
+                    summary.skipped += 1;
+                    *summary.skip_reasons.entry(reason.clone()).or_default() += 1;
+                }
+                _ => summary.as_specified += 1,
+            }
+        }
+        summary.not_run += self.remaining().count();
+        summary
+    }
+}
+
+impl CaseResult {
+    /// The steps with their observation, if there is one, and their verdict.
+    pub fn steps(
+        &self,
+    ) -> impl Iterator<Item = (&crate::case::Step, Option<&crate::observation::StepObservation>, &Verdict)>
+    {
+        let steps = self.case.steps.iter().zip(&self.verdict.steps);
+        steps.map(|(step, verdict)| (step, self.observed.step(&step.id), verdict))
+    }
+
+    /// One line for each step that went wrong, or for the case as a whole if it did not run.
+    pub fn complaints(&self) -> Vec<String> {
+        let whole = match &self.verdict.verdict {
+            Verdict::Skipped { reason } | Verdict::NotRun { reason } if self.verdict.steps.is_empty() => {
+                return vec![reason.clone()];
+            }
+            _ => self.steps(),
+        };
+        whole
+            .filter_map(|(step, _, verdict)| match verdict {
+                Verdict::DenialMissing { expected, got } | Verdict::Unexpected { expected, got } => {
+                    let label = verdict.label();
+                    Some(format!("{label} at `{}`, {}: expected {expected}, got {got}", step.id, step.action))
+                }
+                Verdict::NotRun { reason } => Some(format!("not run: `{}`: {reason}", step.id)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// What became of a rewritten kernel image, in words.
+pub(crate) fn rewritten(platform: &PlatformFacts) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for opcode in &platform.rewritten {
+        *counts.entry(&opcode.was).or_default() += 1;
+    }
+    if counts.is_empty() {
+        return "none, the image runs as it is".to_owned();
+    }
+    let counts: Vec<String> = counts.iter().map(|(was, count)| format!("{count} × {was}")).collect();
+    counts.join(", ")
+}

@@ -1,0 +1,205 @@
+//! Runs with fixed content, for the golden tests of the reports.
+
+use std::time::Duration;
+
+use super::{CaseResult, Ended, Report};
+use crate::case::{self, Case, EventKind};
+use crate::class::Truth;
+use crate::codes::Errno;
+use crate::judge::{Context, judge};
+use crate::library;
+use crate::observation::{
+    AccessEvent, Answer, CaseObservation, Counters, Death, DeathKind, GpaRange, KernelFacts, KvmHost, NotRun,
+    PlatformFacts, StepObservation,
+};
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::region::{PlacedRegion, Region};
+
+const OPEN: &str = r#"
+title = "open(2) is refused"
+why = "A case of the tests."
+[[step]]
+id = "open"
+do = "open"
+path = "/dev/mem"
+flags = "O_RDONLY"
+as = "mem"
+expect = "EPERM"
+[[step]]
+id = "read"
+do = "pread"
+fd = "mem"
+at = "low-ram"
+len = 16
+expect = "zeros"
+"#;
+
+const HOLE: &str = r#"
+title = "mmap(2) shows what read(2) hides"
+why = """
+Two lines of
+explanation."""
+[[step]]
+id = "open"
+do = "open"
+path = "/dev/mem"
+flags = "O_RDONLY"
+as = "mem"
+[[step]]
+id = "read"
+do = "pread"
+fd = "mem"
+at = "low-ram"
+len = 16
+expect = "zeros"
+[[step]]
+id = "map"
+do = "mmap"
+fd = "mem"
+at = "low-ram"
+prot = "r"
+share = "shared"
+as = "page"
+[[step]]
+id = "peek"
+do = "peek"
+map = "page"
+len = 16
+expect = { is = "plain", hole = "mmap(2) shows bytes that read(2) hides" }
+note = "the kernel command line"
+[[step]]
+id = "self-mem"
+do = "self-mem-read"
+map = "page"
+len = 16
+expect = { is = "ciphertext", hole = "the shared view of private RAM", events = ["shared-read"] }
+"#;
+
+const PLAIN: &[u8; 16] = b"console=ttyS0 qu";
+const CIPHER: [u8; 16] =
+    [0x9b, 0x1e, 0x44, 7, 0xc0, 0xff, 0x31, 0x62, 0x8d, 0, 0x5a, 0x13, 0xe9, 0xa4, 0x77, 0x20];
+
+fn truth() -> Truth {
+    Truth { plain: Some(PLAIN.to_vec()), ciphertext: Some(CIPHER.to_vec()), ..Truth::default() }
+}
+
+fn ok(step: &str, value: u64) -> StepObservation {
+    let observed = StepObservation::new(step, Answer::Returned { value });
+    StepObservation { duration: Duration::from_micros(250), ..observed }
+}
+
+fn bytes(step: &str, bytes: &[u8]) -> StepObservation {
+    let observed = ok(step, bytes.len() as u64).with_bytes(bytes.to_vec(), truth());
+    StepObservation { gpa: Some(GpaRange { start: 0x20000, len: 16 }), ..observed }
+}
+
+fn result(name: &str, text: &str, steps: Vec<StepObservation>) -> CaseResult {
+    let case = case::parse(text, name).unwrap();
+    judged(case, CaseObservation { steps, not_run: None, duration: Duration::from_millis(3) })
+}
+
+fn judged(case: Case, observed: CaseObservation) -> CaseResult {
+    let context = Context { policy: Policy::Upstream, platform: Platform::Sev, release: "6.12".parse().ok() };
+    let verdict = judge(&case, context, &observed);
+    CaseResult { case, observed, verdict }
+}
+
+fn not_run(name: &str, why: NotRun) -> CaseResult {
+    let case = library::all().unwrap().into_iter().find(|case| case.name == name).unwrap();
+    judged(case, CaseObservation { not_run: Some(why), ..CaseObservation::default() })
+}
+
+/// A run with one case of each kind.
+pub fn whole() -> Report {
+    let mut self_mem = bytes("self-mem", &CIPHER);
+    self_mem.events.push(AccessEvent {
+        kind: EventKind::SharedRead,
+        gpa: 0x20000,
+        state: "private".to_owned(),
+        rip: 0xffff_ffff_8133_3b56,
+        symbol: Some("memcpy_fromio+0x32".to_owned()),
+        cpl: 0,
+    });
+    let hole = vec![
+        ok("open", 3),
+        bytes("read", &[0; 16]),
+        ok("map", 0x7f00_0000_0000),
+        bytes("peek", PLAIN),
+        self_mem,
+    ];
+    let refused = StepObservation::new("open", Answer::Failed { errno: Errno(libc::EPERM) });
+    let closed = StepObservation::new("read", Answer::NotReached { needs: "mem".to_owned() });
+    let skipped = NotRun::Skipped("needs DEVPORT=y, this kernel has DEVPORT=n".to_owned());
+    let cases = vec![
+        result("test/denied", OPEN, vec![refused, closed]),
+        result("test/granted", OPEN, vec![ok("open", 3), bytes("read", PLAIN)]),
+        result("test/hole", HOLE, hole),
+        not_run("open/port", skipped),
+        not_run("dmi/sysfs", NotRun::Failed("the agent fell silent".to_owned())),
+    ];
+    Report {
+        policy: Policy::Upstream,
+        kernel: kernel(),
+        platform: platform(),
+        planned: cases.iter().map(|result| result.case.name.clone()).collect(),
+        cases,
+        deaths: Vec::new(),
+        counters: Counters { boots: 1, exits: 195, faults: 1020, conversions: 1020, boot_events: 0 },
+        ended: Ended::Complete,
+        duration: Duration::from_millis(4250),
+    }
+}
+
+/// The same run, cut short by the guest's death in its second case.
+pub fn cut_short() -> Report {
+    let mut report = whole();
+    report.cases.truncate(1);
+    let died = StepObservation::new("open", Answer::GuestDied);
+    report.cases.push(result("test/granted", OPEN, vec![died]));
+    report.planned = ["test/denied", "test/granted", "mmap/rom", "open/port"].map(str::to_owned).into();
+    report.deaths = vec![Death {
+        kind: DeathKind::Panic,
+        text: "Kernel panic - not syncing: Unexpected EPT-violation on private memory.".to_owned(),
+        during: Some("test/granted#open".to_owned()),
+        console: vec!["[    1.000000] Kernel panic - not syncing".to_owned()],
+    }];
+    report.ended = Ended::Failed("the guest died and could not be started again".to_owned());
+    report
+}
+
+fn kernel() -> KernelFacts {
+    KernelFacts {
+        spec: "debian:6.12".to_owned(),
+        release: "6.12.117-cloud-amd64".to_owned(),
+        version: "#1 SMP PREEMPT_DYNAMIC Debian".to_owned(),
+        package: Some("linux-image-6.12.117-cloud-amd64 6.12.117-1".to_owned()),
+        sha256: "00".repeat(32),
+        build_id: Some("0123456789abcdef".to_owned()),
+        config_sha256: Some("11".repeat(32)),
+        policy: Some(Policy::Upstream),
+        config: [("STRICT_DEVMEM".to_owned(), "y".to_owned())].into(),
+        cmdline: "console=ttyS0 quiet".to_owned(),
+        log: vec![],
+    }
+}
+
+fn platform() -> PlatformFacts {
+    PlatformFacts {
+        boot_events: vec![],
+        boot_seconds: 1.5,
+        platform: Platform::Sev,
+        view_bit: Some(38),
+        memory_mib: 512,
+        simulated: vec!["memory encryption: AES-XTS by address, through the C-bit".to_owned()],
+        not_simulated: vec!["attestation; isolation from this host".to_owned()],
+        kvm: KvmHost::Emulated { by: "QEMU 7.2 (TCG)".to_owned() },
+        rewritten: Vec::new(),
+        regions: vec![PlacedRegion {
+            region: Region::LowRam,
+            gpa: 0x20000,
+            len: 0x1000,
+            kind: "System RAM".to_owned(),
+        }],
+    }
+}

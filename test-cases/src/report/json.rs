@@ -1,0 +1,103 @@
+//! The run as JSON. `schema` names the form; it changes when a field changes its meaning or goes away, not
+//! when one is added. All fields are described in docs/report-json.md.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{CaseResult, Report};
+use crate::case::Case;
+
+/// The form written here.
+pub const SCHEMA: &str = "copra-run/1";
+
+/// Writes the run, whole or cut short.
+pub fn write(report: &Report, mut out: impl io::Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut out, &value(report))?;
+    writeln!(out)
+}
+
+/// The run as a JSON value.
+pub fn value(report: &Report) -> Value {
+    let remaining: Vec<&str> = report.remaining().collect();
+    json!({
+        "schema": SCHEMA,
+        "copra": env!("CARGO_PKG_VERSION"),
+        "policy": report.policy,
+        "kernel": report.kernel,
+        "platform": report.platform,
+        "ended": report.ended,
+        "seconds": report.duration.as_secs_f64(),
+        "summary": report.summary(),
+        "cases": report.cases.iter().map(case_value).collect::<Vec<_>>(),
+        "remaining": remaining,
+        "deaths": report.deaths,
+        "counters": report.counters,
+    })
+}
+
+fn case_value(result: &CaseResult) -> Value {
+    let steps: Vec<Value> = result
+        .steps()
+        .map(|(step, observed, verdict)| {
+            json!({
+                "id": step.id,
+                "do": step.action.name(),
+                "call": step.action.to_string(),
+                "judged": verdict,
+                "observed": observed,
+            })
+        })
+        .collect();
+    json!({
+        "name": result.case.name,
+        "title": result.case.title,
+        "tags": result.case.tags,
+        "judged": result.verdict.verdict,
+        "seconds": result.observed.duration.as_secs_f64(),
+        "steps": steps,
+    })
+}
+
+/// One line of `copra list --cases --json`.
+pub fn case_line(case: &Case) -> Value {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        kind: &'static str,
+        name: &'a str,
+        title: &'a str,
+        tags: &'a [String],
+        platforms: &'a [crate::platform::Platform],
+        regions: Vec<crate::region::Region>,
+        steps: usize,
+    }
+    let line = Line {
+        kind: "case",
+        name: &case.name,
+        title: &case.title,
+        tags: &case.tags,
+        platforms: &case.platforms,
+        regions: case.regions(),
+        steps: case.steps.len(),
+    };
+    json!(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn a_whole_run() {
+        insta::assert_snapshot!(format!("{:#}", value(&fixture::whole())));
+    }
+
+    #[test]
+    fn a_run_cut_short_says_what_remains() {
+        let value = value(&fixture::cut_short());
+        assert_eq!(value["remaining"], json!(["mmap/rom", "open/port"]));
+        assert_eq!(value["ended"]["how"], "failed");
+    }
+}

@@ -1,0 +1,113 @@
+//! The run as a JUnit report, for CI systems.
+
+use std::io;
+
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+use thiserror::Error;
+
+use super::{CaseResult, Report, evidence};
+use crate::judge::Verdict;
+
+/// Why the report could not be written.
+#[derive(Debug, Error)]
+pub enum JunitError {
+    /// The report could not be put together.
+    #[error("cannot put together the JUnit report: {0}")]
+    Serialize(#[from] quick_junit::SerializeError),
+    /// The report could not be written.
+    #[error("cannot write the JUnit report: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// Writes the run, whole or cut short: one suite, one test case per case.
+pub fn write(report: &Report, mut out: impl io::Write) -> Result<(), JunitError> {
+    let mut suite = TestSuite::new(format!("{} {}", report.kernel.spec, report.platform.platform));
+    suite.set_time(report.duration);
+    for (name, value) in properties(report) {
+        suite.add_property((name, value.as_str()));
+    }
+    for result in &report.cases {
+        suite.add_test_case(test_case(result));
+    }
+    let reason = report.cut_short().unwrap_or_else(|| "the run did not come to it".to_owned());
+    for name in report.remaining() {
+        suite.add_test_case(bare(name, status(NonSuccessKind::Error, "not run", &reason)));
+    }
+    let mut junit = Junit::new("copra");
+    junit.set_time(report.duration);
+    junit.add_test_suite(suite);
+    out.write_all(junit.to_string()?.as_bytes())?;
+    Ok(())
+}
+
+fn properties(report: &Report) -> Vec<(&'static str, String)> {
+    vec![
+        ("kernel", report.kernel.spec.clone()),
+        ("kernel.release", report.kernel.release.clone()),
+        ("kernel.sha256", report.kernel.sha256.clone()),
+        ("platform", report.platform.platform.to_string()),
+        ("policy", report.policy.to_string()),
+        ("rewritten", super::rewritten(&report.platform)),
+    ]
+}
+
+fn test_case(result: &CaseResult) -> TestCase {
+    let complaints = result.complaints().join("\n");
+    let status = match &result.verdict.verdict {
+        verdict if verdict.is_finding() => status(NonSuccessKind::Failure, verdict.label(), &complaints),
+        verdict @ Verdict::NotRun { .. } => status(NonSuccessKind::Error, verdict.label(), &complaints),
+        Verdict::Skipped { reason } => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(reason.as_str());
+            status
+        }
+        _ => TestCaseStatus::success(),
+    };
+    let mut case = bare(&result.case.name, status);
+    case.set_time(result.observed.duration);
+    let lines: Vec<String> = result
+        .steps()
+        .flat_map(|(step, observed, verdict)| evidence::of_step(step, observed, verdict))
+        .collect();
+    if !lines.is_empty() {
+        case.set_system_out(lines.join("\n"));
+    }
+    case
+}
+
+fn bare(name: &str, status: TestCaseStatus) -> TestCase {
+    let (theme, short) = name.rsplit_once('/').unwrap_or(("", name));
+    let mut case = TestCase::new(short, status);
+    case.set_classname(format!("copra.{}", theme.replace('/', ".")).trim_end_matches('.'));
+    case
+}
+
+fn status(kind: NonSuccessKind, label: &str, text: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_type(label);
+    status.set_message(text.lines().next().unwrap_or_default());
+    status.set_description(text);
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn text(report: &Report) -> String {
+        let mut out = Vec::new();
+        write(report, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_whole_run() {
+        insta::assert_snapshot!(text(&fixture::whole()));
+    }
+
+    #[test]
+    fn a_run_cut_short() {
+        insta::assert_snapshot!(text(&fixture::cut_short()));
+    }
+}

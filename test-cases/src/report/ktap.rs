@@ -1,0 +1,94 @@
+//! The run as KTAP, the form of the kernel's own tests (Documentation/dev-tools/ktap.rst).
+
+use std::io::{self, Write};
+
+use super::{CaseResult, Report, evidence};
+use crate::judge::Verdict;
+
+/// Writes the run, whole or cut short: one test per case, with one nested test per step.
+pub fn write(report: &Report, mut out: impl Write) -> io::Result<()> {
+    writeln!(out, "KTAP version 1")?;
+    writeln!(out, "# kernel {} {}", report.kernel.spec, report.kernel.release)?;
+    writeln!(out, "# platform {} policy {}", report.platform.platform, report.policy)?;
+    writeln!(out, "1..{}", report.planned.len())?;
+    for (index, result) in report.cases.iter().enumerate() {
+        write_case(index + 1, result, &mut out)?;
+    }
+    let reason = report.cut_short().unwrap_or_else(|| "the run did not come to it".to_owned());
+    for (index, name) in report.remaining().enumerate() {
+        let number = report.cases.len() + index + 1;
+        writeln!(out, "not ok {number} {name} # not run: {}", one_line(&reason))?;
+    }
+    let summary = report.summary();
+    let passed = summary.as_specified + summary.known_hole;
+    let failed = summary.denial_missing + summary.unexpected + summary.not_run;
+    writeln!(out, "# known holes shown: {}", summary.holes_shown)?;
+    writeln!(out, "# Totals: pass:{passed} fail:{failed} skip:{}", summary.skipped)
+}
+
+fn write_case(number: usize, result: &CaseResult, out: &mut impl Write) -> io::Result<()> {
+    let name = &result.case.name;
+    match &result.verdict.verdict {
+        Verdict::Skipped { reason } => {
+            return writeln!(out, "ok {number} {name} # SKIP {}", one_line(reason));
+        }
+        Verdict::NotRun { reason } if result.verdict.steps.is_empty() => {
+            return writeln!(out, "not ok {number} {name} # not run: {}", one_line(reason));
+        }
+        _ => {}
+    }
+    writeln!(out, "  KTAP version 1")?;
+    writeln!(out, "  # Subtest: {name}")?;
+    writeln!(out, "  1..{}", result.verdict.steps.len())?;
+    for (index, (step, observed, verdict)) in result.steps().enumerate() {
+        let good = !verdict.is_finding() && !matches!(verdict, Verdict::NotRun { .. });
+        if !good {
+            for line in evidence::of_step(step, observed, verdict) {
+                writeln!(out, "  # {}", one_line(&line))?;
+            }
+        }
+        let sign = if good { "ok" } else { "not ok" };
+        let remark = match verdict {
+            Verdict::NotReached => " # SKIP not reached".to_owned(),
+            Verdict::Evidence { .. } => " # SKIP evidence only: an earlier refusal is missing".to_owned(),
+            Verdict::KnownHole { hole } => format!(" # known hole: {}", one_line(hole)),
+            _ => String::new(),
+        };
+        writeln!(out, "  {sign} {} {}{remark}", index + 1, step.id)?;
+    }
+    let verdict = &result.verdict.verdict;
+    let failed = verdict.is_finding() || matches!(verdict, Verdict::NotRun { .. });
+    writeln!(out, "{} {number} {name}", if failed { "not ok" } else { "ok" })
+}
+
+/// A text without line ends, and without the sign that starts a directive.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('#', "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn text(report: &Report) -> String {
+        let mut out = Vec::new();
+        write(report, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_whole_run() {
+        insta::assert_snapshot!(text(&fixture::whole()));
+    }
+
+    #[test]
+    fn a_run_cut_short() {
+        insta::assert_snapshot!(text(&fixture::cut_short()));
+    }
+
+    #[test]
+    fn a_text_cannot_end_its_line_or_start_a_directive() {
+        assert_eq!(one_line("a\nok 1 b # SKIP"), "a ok 1 b % SKIP");
+    }
+}

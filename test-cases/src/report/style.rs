@@ -1,0 +1,67 @@
+//! Colours, used only where a person looks at a terminal.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+
+/// Whether to use colours and to overwrite lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Style {
+    /// Text may be coloured.
+    pub colour: bool,
+    /// A line may be overwritten by the next.
+    pub live: bool,
+}
+
+/// A meaning that has a colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// All is well.
+    Good,
+    /// Known to be bad.
+    Known,
+    /// A finding.
+    Bad,
+    /// Of less interest.
+    Faint,
+    /// Of more interest.
+    Strong,
+}
+
+impl Style {
+    /// Decides from whether the output is a terminal and from the environment: `NO_COLOR` (any value but the
+    /// empty one) forbids colours, `COPRA_TTY=1` says that a terminal is there though it cannot be seen,
+    /// as inside a KVM host.
+    pub fn choose(is_terminal: bool, no_color: Option<&OsStr>, copra_tty: Option<&OsStr>) -> Self {
+        let live = is_terminal || copra_tty.is_some_and(|value| value == "1");
+        let forbidden = no_color.is_some_and(|value| !value.is_empty());
+        Self { colour: live && !forbidden, live }
+    }
+
+    /// Text in the colour of its meaning.
+    pub fn paint(self, tone: Tone, text: impl Display) -> String {
+        let code = match tone {
+            Tone::Good => "32",
+            Tone::Known => "33",
+            Tone::Bad => "1;31",
+            Tone::Faint => "2",
+            Tone::Strong => "1",
+        };
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_need_a_terminal_and_no_objection() {
+        let on = |text: &'static str| Some(OsStr::new(text));
+        assert!(Style::choose(true, None, None).colour);
+        assert!(Style::choose(true, on(""), None).colour);
+        assert!(Style::choose(false, None, on("1")).colour);
+        assert!(!Style::choose(false, None, on("0")).live);
+        assert_eq!(Style::choose(true, on("1"), None), Style { colour: false, live: true });
+        assert_eq!(Style::default().paint(Tone::Bad, "x"), "x");
+    }
+}

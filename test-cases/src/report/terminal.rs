@@ -1,0 +1,215 @@
+//! The run for people: a line per case as it ends, the evidence where it matters, and what it all means.
+
+use std::io::{self, Write};
+
+use super::style::{Style, Tone};
+use super::{CaseResult, Report, evidence, rewritten};
+use crate::judge::Verdict;
+use crate::observation::KvmHost;
+
+/// Prints a run as it goes.
+#[derive(Debug)]
+pub struct Terminal<W> {
+    out: W,
+    style: Style,
+    verbose: bool,
+    quiet: bool,
+    /// A progress line stands where the next line is to come.
+    pending: bool,
+}
+
+impl<W: Write> Terminal<W> {
+    /// A printer to `out`; with `verbose` it shows the evidence of every case, with `quiet` no progress.
+    pub const fn new(out: W, style: Style, verbose: bool, quiet: bool) -> Self {
+        Self { out, style, verbose, quiet, pending: false }
+    }
+
+    /// Says what is going on, on a line that the next one overwrites; without a terminal, says nothing.
+    pub fn progress(&mut self, text: &str) -> io::Result<()> {
+        if self.quiet || !self.style.live {
+            return Ok(());
+        }
+        self.pending = true;
+        write!(self.out, "\r\x1b[K{}", self.style.paint(Tone::Faint, text))?;
+        self.out.flush()
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.pending) { write!(self.out, "\r\x1b[K") } else { Ok(()) }
+    }
+
+    /// Says what is run on what.
+    pub fn head(&mut self, report: &Report) -> io::Result<()> {
+        self.clear()?;
+        let (kernel, platform) = (&report.kernel, &report.platform);
+        let title = format!("{} as {} guest, policy {}", kernel.spec, platform.platform, report.policy);
+        writeln!(self.out, "{}", self.style.paint(Tone::Strong, title))?;
+        writeln!(self.out, "{} {}\n", kernel.release, kernel.version)
+    }
+
+    /// Says what came of a case.
+    pub fn case(&mut self, result: &CaseResult) -> io::Result<()> {
+        self.clear()?;
+        let verdict = &result.verdict.verdict;
+        let (word, tone) = match verdict {
+            verdict if verdict.is_finding() => ("FAIL", Tone::Bad),
+            Verdict::KnownHole { .. } => ("hole", Tone::Known),
+            Verdict::Skipped { .. } => ("skip", Tone::Faint),
+            Verdict::NotRun { .. } => ("----", Tone::Bad),
+            _ => ("ok", Tone::Good),
+        };
+        let says = match verdict {
+            Verdict::Skipped { reason } | Verdict::NotRun { reason } => reason.as_str(),
+            _ => result.case.title.as_str(),
+        };
+        let word = self.style.paint(tone, format!("{word:4}"));
+        writeln!(self.out, "{word}  {:24}  {says}", result.case.name)?;
+        let failed = verdict.is_finding();
+        if failed {
+            for complaint in result.complaints() {
+                writeln!(self.out, "      {}", self.style.paint(Tone::Bad, complaint))?;
+            }
+        }
+        if failed || self.verbose {
+            self.evidence(result)?;
+        }
+        self.out.flush()
+    }
+
+    fn evidence(&mut self, result: &CaseResult) -> io::Result<()> {
+        for (step, observed, verdict) in result.steps() {
+            if matches!(verdict, Verdict::NotReached) && !self.verbose {
+                continue;
+            }
+            for line in evidence::of_step(step, observed, verdict) {
+                writeln!(self.out, "        {line}")?;
+            }
+        }
+        if self.verbose {
+            for line in result.case.why.lines() {
+                writeln!(self.out, "        {}", self.style.paint(Tone::Faint, line))?;
+            }
+        }
+        writeln!(self.out)
+    }
+
+    /// Says what it all means, what was skipped, and what is simulated.
+    pub fn foot(&mut self, report: &Report) -> io::Result<()> {
+        self.clear()?;
+        let summary = report.summary();
+        for death in &report.deaths {
+            let during =
+                death.during.as_deref().map_or_else(String::new, |during| format!(" during {during}"));
+            let text = format!("the guest died{during}: {}", death.text);
+            writeln!(self.out, "\n{}", self.style.paint(Tone::Bad, text))?;
+            for line in &death.console {
+                writeln!(self.out, "    {line}")?;
+            }
+        }
+        let findings = summary.denial_missing + summary.unexpected;
+        let verdict = match findings {
+            0 if summary.not_run > 0 => self.style.paint(Tone::Bad, "not everything ran"),
+            0 if summary.as_specified + summary.known_hole == 0 => self.style.paint(Tone::Bad, "nothing ran"),
+            0 => self.style.paint(Tone::Good, "as specified"),
+            _ => self.style.paint(Tone::Bad, "NOT as specified"),
+        };
+        let holes = match summary.holes_shown {
+            0 => String::new(),
+            1 => "; 1 known hole shown".to_owned(),
+            many => format!("; {many} known holes shown"),
+        };
+        writeln!(self.out, "\n{verdict}{holes}")?;
+        if let Some(reason) = report.cut_short() {
+            writeln!(self.out, "cut short: {reason}")?;
+        }
+        writeln!(
+            self.out,
+            "{} cases: {} as specified, {} with known holes, {} with a denial missing, {} unexpected, {} skipped, {} not run ({:.1} s)",
+            summary.planned,
+            summary.as_specified,
+            summary.known_hole,
+            summary.denial_missing,
+            summary.unexpected,
+            summary.skipped,
+            summary.not_run,
+            report.duration.as_secs_f64(),
+        )?;
+        for (reason, count) in &summary.skip_reasons {
+            writeln!(self.out, "skipped: {count} × {reason}")?;
+        }
+        self.facts(report)
+    }
+
+    fn facts(&mut self, report: &Report) -> io::Result<()> {
+        let (kernel, platform) = (&report.kernel, &report.platform);
+        let mut facts: Vec<(&str, String)> = vec![("image", format!("sha256 {}", kernel.sha256))];
+        facts.extend(kernel.package.clone().map(|package| ("package", package)));
+        facts.extend(kernel.build_id.clone().map(|id| ("build id", id)));
+        facts.extend(kernel.config_sha256.clone().map(|hash| ("config", format!("sha256 {hash}"))));
+        facts.push(("rewritten", rewritten(platform)));
+        facts.push((
+            "KVM",
+            match &platform.kvm {
+                KvmHost::Direct => "on this machine".to_owned(),
+                KvmHost::Emulated { by } => format!("in a virtual machine under {by}"),
+            },
+        ));
+        facts.extend(platform.simulated.iter().map(|text| ("simulated", text.clone())));
+        facts.extend(platform.not_simulated.iter().map(|text| ("not simulated", text.clone())));
+        for (name, text) in facts {
+            writeln!(self.out, "{}", self.style.paint(Tone::Faint, format!("{name:14} {text}")))?;
+        }
+        self.out.flush()
+    }
+}
+
+/// Prints a whole run at once.
+pub fn write(report: &Report, out: impl Write, style: Style, verbose: bool) -> io::Result<()> {
+    let mut terminal = Terminal::new(out, style, verbose, true);
+    terminal.head(report)?;
+    for result in &report.cases {
+        terminal.case(result)?;
+    }
+    terminal.foot(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn text(report: &Report, style: Style, verbose: bool) -> String {
+        let mut out = Vec::new();
+        write(report, &mut out, style, verbose).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_whole_run() {
+        insta::assert_snapshot!(text(&fixture::whole(), Style::default(), false));
+    }
+
+    #[test]
+    fn a_whole_run_with_everything() {
+        insta::assert_snapshot!(text(&fixture::whole(), Style::default(), true));
+    }
+
+    #[test]
+    fn a_run_cut_short() {
+        insta::assert_snapshot!(text(&fixture::cut_short(), Style::default(), false));
+    }
+
+    #[test]
+    fn colours_and_progress_only_on_a_terminal() {
+        let style = Style { colour: true, live: true };
+        assert!(text(&fixture::whole(), style, false).contains("\x1b[1;31mFAIL\x1b[0m"));
+        assert!(!text(&fixture::whole(), Style::default(), false).contains('\x1b'));
+        let progress = |style, quiet| {
+            let mut out = Vec::new();
+            Terminal::new(&mut out, style, false, quiet).progress("booting").unwrap();
+            !out.is_empty()
+        };
+        assert!(progress(style, false));
+        assert!(!progress(style, true) && !progress(Style::default(), false));
+    }
+}

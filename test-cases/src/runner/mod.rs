@@ -1,0 +1,202 @@
+//! Runs cases in a booted guest: each step goes to the agent alone, so that what comes back can be compared with what
+//! memory holds at that very moment, and every forbidden access has one step to its name.
+
+mod baseline;
+mod slots;
+mod translate;
+mod truth;
+
+use std::time::{Duration, Instant};
+
+use protocol::{Batch, Outcome};
+
+use self::baseline::Baseline;
+use self::slots::Slots;
+use self::translate::Translated;
+use crate::case::{Action, Case, EventKind, Step};
+use crate::codes::{Errno, Signal};
+use crate::observation::{AccessEvent, Answer, CaseObservation, GpaRange, StepObservation};
+use crate::region::PlacedRegion;
+use crate::session::{Ended, Session};
+
+/// A case's observations, and how the guest ended if it did.
+#[derive(Debug)]
+pub struct CaseRun {
+    /// What was seen.
+    pub observation: CaseObservation,
+    /// The guest's end, with the step during which it came.
+    pub ended: Option<(Ended, String)>,
+}
+
+/// Runs one case with a worker of its own. `limit` bounds each step.
+pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], limit: Duration) -> CaseRun {
+    let started = Instant::now();
+    let baseline = Baseline::take(session.machine(), case, regions);
+    let mut state = State { slots: Slots::default(), baseline: &baseline, regions, limit, fresh: true };
+    let mut steps: Vec<StepObservation> = Vec::new();
+    let mut ended = None;
+    for step in &case.steps {
+        if ended.is_some() {
+            let answer = Answer::NotRun { reason: "the guest had died".into() };
+            steps.push(StepObservation::new(&step.id, answer));
+            continue;
+        }
+        let begun = Instant::now();
+        let mut observed = match state.run(session, step, &steps) {
+            Ok(observed) => observed,
+            Err(end) => {
+                ended = Some((end, step.id.clone()));
+                StepObservation::new(&step.id, Answer::GuestDied)
+            }
+        };
+        observed.duration = begun.elapsed();
+        steps.push(observed);
+    }
+    if ended.is_none() {
+        baseline.restore(session.machine_mut());
+    }
+    CaseRun { observation: CaseObservation { steps, not_run: None, duration: started.elapsed() }, ended }
+}
+
+struct State<'a> {
+    slots: Slots,
+    baseline: &'a Baseline,
+    regions: &'a [PlacedRegion],
+    limit: Duration,
+    fresh: bool,
+}
+
+impl State<'_> {
+    fn run(
+        &mut self,
+        session: &mut Session,
+        step: &Step,
+        before: &[StepObservation],
+    ) -> Result<StepObservation, Ended> {
+        if let Action::Memory { at, len, wrote, view } = &step.action {
+            return Ok(self.look(session, step, *at, *len, wrote.as_deref(), *view, before));
+        }
+        if let Some(needed) = step.action.uses()
+            && !self.slots.has(needed)
+        {
+            let answer = Answer::NotReached { needs: needed.into() };
+            return Ok(StepObservation::new(&step.id, answer));
+        }
+        let translated = match translate::step(&step.action, &mut self.slots, self.regions) {
+            Ok(translated) => translated,
+            Err(reason) => return Ok(StepObservation::new(&step.id, Answer::NotRun { reason })),
+        };
+        let seen = session.machine().events().len();
+        let mut batch = Batch::new().step_limit(u32::try_from(self.limit.as_millis() / 3).unwrap_or(0));
+        if std::mem::take(&mut self.fresh) {
+            batch = batch.new_worker();
+        }
+        batch.push(&translated.step());
+        let results = session.execute(&batch, self.limit)?;
+        let outcome = results.outcomes.into_iter().next().unwrap_or(Outcome::NotRun);
+        let mut observed = self.observe(session, step, &translated, outcome);
+        observed.events = session.machine().events()[seen..].iter().map(event).collect();
+        Ok(observed)
+    }
+
+    fn observe(
+        &mut self,
+        session: &Session,
+        step: &Step,
+        translated: &Translated,
+        outcome: Outcome,
+    ) -> StepObservation {
+        let (answer, bytes) = answer(outcome);
+        let gpa = self.slots.place(&step.action, translated, &answer);
+        self.slots.settle(&step.action, &answer, translated);
+        let mut observed = StepObservation::new(&step.id, answer);
+        if let Some(start) = gpa {
+            let len = step.action.asks().unwrap_or(0);
+            observed.gpa = Some(GpaRange { start, len });
+            if !bytes.is_empty() && step.action.yields() == crate::case::Yield::Memory {
+                let truth = truth::of(session.machine(), start, bytes.len());
+                return observed.with_bytes(bytes, truth);
+            }
+        }
+        observed.bytes = bytes;
+        observed
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one action")]
+    fn look(
+        &self,
+        session: &Session,
+        step: &Step,
+        at: crate::region::Place,
+        len: u64,
+        wrote: Option<&str>,
+        view: crate::case::View,
+        before: &[StepObservation],
+    ) -> StepObservation {
+        let reached = wrote.and_then(|id| before.iter().find(|o| o.step == id));
+        if let Some(StepObservation { answer: Answer::NotReached { needs }, .. }) = reached {
+            return StepObservation::new(&step.id, Answer::NotReached { needs: needs.clone() });
+        }
+        let Some(start) = at.resolve(self.regions) else {
+            let reason = format!("this guest has no `{at}`");
+            return StepObservation::new(&step.id, Answer::NotRun { reason });
+        };
+        let now = truth::seen(session.machine(), start, len as usize, view);
+        let written = wrote.and_then(|id| self.baseline.data_of(id));
+        let mut observed = StepObservation::new(&step.id, Answer::Returned { value: len });
+        observed.state = Some(self.baseline.compare(start, &now, written));
+        observed.gpa = Some(GpaRange { start, len });
+        observed.truth.plain = Some(now);
+        observed
+    }
+}
+
+/// What the agent says, in the words of observations.
+fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
+    let failed = |number: u16| Answer::Failed { errno: Errno(i32::from(number)) };
+    let signalled = |signal: u8| Answer::Signalled { signal: Signal(i32::from(signal)) };
+    let not_run = |reason: String| Answer::NotRun { reason };
+    match outcome {
+        Outcome::Value(value) => (Answer::Returned { value: value.cast_unsigned() }, Vec::new()),
+        Outcome::Data { value, data } => (Answer::Returned { value: value.cast_unsigned() }, data.bytes),
+        Outcome::Failed { errno, .. } => (failed(errno.0), Vec::new()),
+        Outcome::Signal { signal, data, .. } => (signalled(signal), data.bytes),
+        Outcome::Killed { signal } => (signalled(signal), Vec::new()),
+        Outcome::Timeout { .. } => (Answer::TimedOut, Vec::new()),
+        Outcome::Status(status) => {
+            let text = format!(
+                "mode {:o} rdev {:#x} size {} uid {} gid {}",
+                status.mode, status.rdev, status.size, status.uid, status.gid
+            );
+            (Answer::Returned { value: status.size }, text.into_bytes())
+        }
+        Outcome::Exited { status } => {
+            (not_run(format!("the agent's worker exited with {status}")), Vec::new())
+        }
+        Outcome::NoRoom => (not_run("no room for its result".into()), Vec::new()),
+        Outcome::Refused(why) => (not_run(format!("the agent refused it: {why:?}")), Vec::new()),
+        Outcome::Sweep(_) => (not_run("a sweep where one step was asked for".into()), Vec::new()),
+        Outcome::NotRun => (not_run("the agent stopped before it".into()), Vec::new()),
+    }
+}
+
+/// The VMM's event, in the words of observations.
+pub fn event(event: &vmm::audit::AccessEvent) -> AccessEvent {
+    use vmm::memory::{AccessKind, View};
+    let kind = match (event.view, event.kind) {
+        (View::Shared, AccessKind::Read) => EventKind::SharedRead,
+        (View::Shared, AccessKind::Write) => EventKind::SharedWrite,
+        (View::Shared, AccessKind::Fetch) => EventKind::SharedFetch,
+        (View::Private, AccessKind::Read) => EventKind::PrivateRead,
+        (View::Private, AccessKind::Write) => EventKind::PrivateWrite,
+        (View::Private, AccessKind::Fetch) => EventKind::PrivateFetch,
+    };
+    AccessEvent {
+        kind,
+        gpa: event.gpa,
+        state: event.state.to_string(),
+        rip: event.at.as_ref().map_or(0, |at| at.rip),
+        symbol: None,
+        cpl: event.at.as_ref().map_or(0, |at| at.cpl),
+    }
+}

@@ -1,0 +1,190 @@
+//! A case's step in the agent's words.
+
+use protocol::{Buffer, Reset, Step, Via, Width};
+
+use super::slots::Slots;
+use crate::case::{Action, Direction, Share};
+use crate::region::{Place, PlacedRegion};
+
+/// `CAP_*` by name (`include/uapi/linux/capability.h`).
+const CAPABILITIES: [(&str, u8); 8] = [
+    ("CAP_DAC_OVERRIDE", 1),
+    ("CAP_DAC_READ_SEARCH", 2),
+    ("CAP_SETUID", 7),
+    ("CAP_SYS_MODULE", 16),
+    ("CAP_SYS_RAWIO", 17),
+    ("CAP_SYS_PTRACE", 19),
+    ("CAP_SYS_ADMIN", 21),
+    ("CAP_SYS_BOOT", 22),
+];
+
+/// A step ready to be sent.
+#[derive(Debug)]
+pub struct Translated {
+    build: Build,
+    /// The guest physical address it names.
+    pub place: Option<u64>,
+}
+
+/// The agent's step borrows its bytes, so they are kept here.
+#[derive(Debug)]
+enum Build {
+    Open { file: u8, path: String, flags: u32 },
+    Write { file: u8, data: Vec<u8> },
+    Pwrite { file: u8, offset: u64, data: Vec<u8> },
+    Poke { map: u8, offset: u64, data: Vec<u8> },
+    ProcMemWrite { map: u8, offset: u64, data: Vec<u8> },
+    Stat(String),
+    ReadFile { path: String, len: u32 },
+    WriteFile { path: String, data: Vec<u8> },
+    Plain(Step<'static>),
+}
+
+impl Translated {
+    /// The step to send.
+    pub fn step(&self) -> Step<'_> {
+        match &self.build {
+            Build::Open { file, path, flags } => {
+                Step::Open { file: *file, path: path.as_bytes(), flags: *flags, mode: 0 }
+            }
+            Build::Write { file, data } => Step::Write { file: *file, data, buffer: Buffer::Good },
+            Build::Pwrite { file, offset, data } => {
+                Step::Pwrite { file: *file, offset: *offset, data, buffer: Buffer::Good }
+            }
+            Build::Poke { map, offset, data } => {
+                Step::Poke { map: *map, offset: *offset, data, width: width(*offset, data.len() as u64) }
+            }
+            Build::ProcMemWrite { map, offset, data } => {
+                Step::ProcMemWrite { via: Via::Itself, map: *map, offset: *offset, data }
+            }
+            Build::Stat(path) => Step::Stat { path: path.as_bytes() },
+            Build::ReadFile { path, len } => Step::ReadFile { path: path.as_bytes(), offset: 0, len: *len },
+            Build::WriteFile { path, data } => Step::WriteFile { path: path.as_bytes(), create: false, data },
+            Build::Plain(step) => *step,
+        }
+    }
+}
+
+/// The widest access that fits place and length, as memcpy would choose.
+fn width(offset: u64, len: u64) -> Width {
+    match (offset | len).trailing_zeros() {
+        0 => Width::Byte,
+        1 => Width::Word,
+        2 => Width::Long,
+        _ => Width::Quad,
+    }
+}
+
+fn port_width(width: u8) -> Result<Width, String> {
+    Width::ALL
+        .iter()
+        .copied()
+        .find(|known| *known as u8 == width)
+        .ok_or_else(|| format!("no port access has {width} bytes"))
+}
+
+/// Translates an action; the error says what this guest lacks.
+pub fn step(action: &Action, slots: &mut Slots, regions: &[PlacedRegion]) -> Result<Translated, String> {
+    let resolve =
+        |place: &Place| place.resolve(regions).ok_or_else(|| format!("this guest has no `{place}`"));
+    let place = action.place().map(&resolve).transpose()?;
+    let at = place.unwrap_or(0);
+    let build = match action {
+        Action::Open { path, flags, handle } => {
+            Build::Open { file: slots.file(handle), path: path.clone(), flags: flags.0.cast_unsigned() }
+        }
+        Action::Write { fd, data } => Build::Write { file: slots.file(fd), data: data.clone() },
+        Action::Pwrite { fd, data, .. } => {
+            Build::Pwrite { file: slots.file(fd), offset: at, data: data.clone() }
+        }
+        Action::Poke { map, offset, data } => {
+            Build::Poke { map: slots.map(map), offset: *offset, data: data.clone() }
+        }
+        Action::SelfMemWrite { map, offset, data } => {
+            Build::ProcMemWrite { map: slots.map(map), offset: *offset, data: data.clone() }
+        }
+        Action::Stat { path } => Build::Stat(path.clone()),
+        Action::ReadFile { path, len } => Build::ReadFile { path: path.clone(), len: *len as u32 },
+        Action::WriteFile { path, data } => Build::WriteFile { path: path.clone(), data: data.clone() },
+        other => Build::Plain(plain(other, slots, at)?),
+    };
+    Ok(Translated { build, place })
+}
+
+fn plain(action: &Action, slots: &mut Slots, at: u64) -> Result<Step<'static>, String> {
+    Ok(match action {
+        Action::Close { fd } => Step::Close { file: slots.file(fd) },
+        Action::Lseek { fd, whence, .. } => Step::Lseek {
+            file: slots.file(fd),
+            offset: at.cast_signed(),
+            whence: match whence {
+                Direction::Set => 0,
+                Direction::Current => 1,
+                Direction::End => 2,
+            },
+        },
+        Action::Read { fd, len } => Step::Read { file: slots.file(fd), len: *len, buffer: Buffer::Good },
+        Action::Pread { fd, len, .. } => {
+            Step::Pread { file: slots.file(fd), offset: at, len: *len, buffer: Buffer::Good }
+        }
+        Action::Mmap { fd, len, read, write, share, handle, .. } => Step::Mmap {
+            map: slots.map(handle),
+            file: slots.file(fd),
+            // mmap(2) takes whole pages; the place may point into one.
+            offset: at & !0xfff,
+            len: *len,
+            prot: u32::from(*read) | u32::from(*write) << 1,
+            flags: match share {
+                Share::Shared => libc::MAP_SHARED,
+                Share::Private => libc::MAP_PRIVATE,
+            }
+            .cast_unsigned(),
+        },
+        Action::Munmap { map } => Step::Munmap { map: slots.map(map) },
+        Action::Peek { map, offset, len } => {
+            Step::Peek { map: slots.map(map), offset: *offset, len: *len as u32, width: width(*offset, *len) }
+        }
+        Action::SelfMemRead { map, offset, len } => {
+            Step::ProcMemRead { via: Via::Itself, map: slots.map(map), offset: *offset, len: *len as u32 }
+        }
+        Action::VmReadv { map, offset, len } => {
+            Step::VmRead { via: Via::Child, map: slots.map(map), offset: *offset, len: *len as u32 }
+        }
+        Action::PtracePeek { map, offset, len } => {
+            Step::PtracePeek { map: slots.map(map), offset: *offset, len: *len as u32 }
+        }
+        Action::PortIn { port, width } => Step::PortIn { port: *port, width: port_width(*width)? },
+        Action::PortOut { port, width, value } => {
+            Step::PortOut { port: *port, width: port_width(*width)?, value: *value }
+        }
+        Action::Iopl { level } => Step::Iopl { level: *level },
+        Action::Ioperm { port, count, on } => {
+            Step::Ioperm { from: u64::from(*port), count: u64::from(*count), on: *on }
+        }
+        Action::Setuid { uid } => Step::SetUser { uid: *uid, gid: *uid },
+        Action::DropCaps { caps } => {
+            let mut mask = 0;
+            for cap in caps {
+                let known = CAPABILITIES.iter().find(|(name, _)| name == cap);
+                let (_, number) = known.ok_or_else(|| format!("copra does not know the capability {cap}"))?;
+                mask |= 1 << number;
+            }
+            Step::DropCaps { mask }
+        }
+        Action::Reboot => Step::Reset { kind: Reset::Restart },
+        _ => return Err("no step of the agent".into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accesses_are_as_wide_as_alignment_and_length_allow() {
+        assert_eq!(width(0, 64), Width::Quad);
+        assert_eq!(width(4, 64), Width::Long);
+        assert_eq!(width(0, 6), Width::Word);
+        assert_eq!(width(0x97, 1), Width::Byte);
+    }
+}
