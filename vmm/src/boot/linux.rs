@@ -30,10 +30,10 @@ const HEADER_MAGIC: u32 = 0x5372_6448;
 const KERNEL_ALIGNMENT: u32 = 2 << 20;
 
 /// What every guest's command line starts with: the console on the first serial port, one device range marked busy, a
-/// reset through port 0xcf9, and a panic that ends at once.
+/// reset through port 0xcf9, a panic that ends at once, and a small bounce buffer (2 MiB), as no device does DMA.
 pub fn base_command_line() -> String {
     format!(
-        "console=ttyS0 reboot=p panic=-1 reserve={:#x},{:#x}",
+        "console=ttyS0 reboot=p panic=-1 swiotlb=1024 reserve={:#x},{:#x}",
         layout::CLAIMED_MMIO,
         layout::CLAIMED_MMIO_SIZE
     )

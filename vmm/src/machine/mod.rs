@@ -1,6 +1,7 @@
 //! One guest: memory, devices, platform and one vCPU, driven from one thread.
 
 mod error;
+mod events;
 mod run;
 mod setup;
 pub mod stats;
@@ -48,12 +49,13 @@ impl MachineConfig {
 /// A guest on KVM.
 #[derive(Debug)]
 pub struct Machine {
-    // Order matters on drop: the vCPU lets go of memory before the fault handler stops answering.
+    // Order matters on drop: vCPU and devices, which hold the VM, let go of memory before the fault handler stops
+    // answering and the mappings go.
     vcpu: VcpuFd,
+    devices: Devices,
     _faults: Option<FaultHandler>,
     memory: Arc<GuestMemory>,
     platform: Box<dyn Platform>,
-    devices: Devices,
     host: HostFacts,
     events: Vec<AccessEvent>,
     stats: Stats,

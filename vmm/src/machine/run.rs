@@ -1,14 +1,11 @@
 //! The run loop: exits in, answers out, until there is something to tell.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::{Machine, RunError, Stop};
-use crate::audit::{AccessEvent, Instruction, PageView};
 use crate::device::Request;
-use crate::layout::PAGE_SIZE;
-use crate::memory::{AccessKind, Mismatch, View};
+use crate::memory::{AccessKind, View};
 use crate::vcpu::exit::{self, Exit};
 use crate::vcpu::heartbeat::Heartbeat;
 
@@ -157,81 +154,6 @@ impl Machine {
             let len = (entry.len as usize).min(entry.data.len());
             let _ = self.devices.port_write(entry.phys_addr as u16, &entry.data[..len]);
         }
-    }
-
-    /// The access the fault handler holds back becomes an event, and then goes on.
-    fn record_mismatch(&mut self, exact: bool) -> Result<(), RunError> {
-        let Some(mismatch) = self.memory.pending() else { return Ok(()) };
-        self.stats.memory_faults += u64::from(exact);
-        let at = self.instruction(exact)?;
-        let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(at.rip, &mismatch);
-        self.events.push(AccessEvent {
-            number: self.next_number(),
-            gpa: mismatch.gpa,
-            view: mismatch.view,
-            state: PageView::Memory(mismatch.declared),
-            kind: if fetch { AccessKind::Fetch } else { mismatch.kind },
-            at: Some(at),
-        });
-        Ok(self.memory.release()?)
-    }
-
-    /// The instruction at `rip` itself lies in the page held back: a userfault does not tell a fetch from a load.
-    fn is_fetched(&self, rip: u64, mismatch: &Mismatch) -> bool {
-        const LONGEST_INSTRUCTION: u64 = 15;
-        [rip, rip.wrapping_add(LONGEST_INSTRUCTION - 1)].into_iter().any(|address| {
-            self.vcpu.translate_gva(address).is_ok_and(|t| {
-                let (view, gpa) = self.platform.split(t.physical_address);
-                t.valid != 0 && (view, gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa)
-            })
-        })
-    }
-
-    /// Takes back the events that turned out to begin a conversion: of each page settled, its last write.
-    fn withdraw_settled(&mut self) {
-        let mut settled: HashSet<u64> = self.memory.take_settled().into_iter().collect();
-        if !settled.is_empty() {
-            let newest_first = self.events.drain(..).rev();
-            let mut kept: Vec<_> =
-                newest_first.filter(|e| e.kind != AccessKind::Write || !settled.remove(&e.gpa)).collect();
-            kept.reverse();
-            self.events = kept;
-        }
-    }
-
-    fn next_number(&self) -> u64 {
-        self.events.last().map_or(0, |event| event.number + 1)
-    }
-
-    /// A device access through the private view is an event, as devices are never private.
-    fn device_access(&mut self, view: View, gpa: u64, kind: AccessKind) -> Result<(), RunError> {
-        if self.platform.encryption_bit().is_some() && view == View::Private {
-            let page = gpa & !(PAGE_SIZE - 1);
-            let repeated = self
-                .events
-                .last()
-                .is_some_and(|e| (e.gpa, e.view, e.kind, e.state) == (page, view, kind, PageView::Device));
-            if !repeated {
-                // KVM has gone past a store by the time it tells of it.
-                let at = self.instruction(kind == AccessKind::Read)?;
-                self.events.push(AccessEvent {
-                    number: self.next_number(),
-                    gpa: page,
-                    view,
-                    state: PageView::Device,
-                    kind,
-                    at: Some(at),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn instruction(&self, exact: bool) -> Result<Instruction, RunError> {
-        let failed = |source| RunError::Kvm { attempt: "reading the vCPU's registers", rip: 0, source };
-        let regs = self.vcpu.get_regs().map_err(failed)?;
-        let sregs = self.vcpu.get_sregs().map_err(failed)?;
-        Ok(Instruction { rip: regs.rip, cpl: sregs.ss.dpl, cr3: sregs.cr3, rsp: regs.rsp, exact })
     }
 
     /// `arch/x86/kernel/process.c:stop_this_cpu` ends every power-off and halt in HLT with interrupts off.

@@ -21,6 +21,8 @@ pub struct Stats {
     pub interruptions: u64,
     /// Bytes that reached the serial ports without an exit of their own.
     pub coalesced: u64,
+    /// Forbidden accesses counted and not kept, beyond the bound.
+    pub events_not_kept: u64,
     /// Page moves and faults.
     pub memory: MemoryCounters,
 }

@@ -123,6 +123,16 @@ impl Mapping {
         self.madvise(offset, len, libc::MADV_POPULATE_WRITE)
     }
 
+    /// Bytes of it that take host memory at present.
+    pub fn resident(&self) -> io::Result<u64> {
+        let mut pages = vec![0u8; self.len.div_ceil(crate::layout::PAGE_SIZE as usize)];
+        // SAFETY: the range is this mapping, and `pages` has a byte for each page of it.
+        if unsafe { libc::mincore(self.base.cast(), self.len, pages.as_mut_ptr()) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(pages.iter().filter(|page| **page & 1 != 0).count() as u64 * crate::layout::PAGE_SIZE)
+    }
+
     /// Forbids or allows every touch of the pages, leaving their contents alone.
     pub fn forbid(&self, offset: u64, len: usize, forbidden: bool) -> io::Result<()> {
         let at = self.pointer(offset, len).ok_or_else(out_of_range)?;

@@ -1,0 +1,56 @@
+//! What the guest says about its pages.
+
+use super::{GuestMemory, View};
+use crate::layout::PAGE_SIZE;
+
+impl GuestMemory {
+    /// From now on this guest declares its conversions itself.
+    pub fn guest_announces(&self) {
+        if let Some(encryption) = &self.encryption {
+            encryption.lock().announces = true;
+        }
+    }
+
+    /// The guest declares `[gpa, gpa + pages × 4 KiB)`; pages that are not RAM are passed over.
+    pub fn declare(&self, gpa: u64, page_count: u64, view: View) {
+        let Some(encryption) = &self.encryption else { return };
+        let mut pages = encryption.lock();
+        pages.announces = true;
+        let end = gpa.saturating_add(page_count.saturating_mul(PAGE_SIZE)).min(self.ram.end());
+        let mut at = gpa & !(PAGE_SIZE - 1);
+        while at < end {
+            if let Some(offset) = self.ram.offset(at) {
+                let state = &mut pages.states[(offset / PAGE_SIZE) as usize];
+                state.declare(view);
+                let in_view = state.content() == view;
+                pages.counters.declared_pages += 1;
+                // `arch/x86/mm/mem_encrypt_amd.c:__sme_early_enc_dec` rewrites a page through the other view and
+                // declares it afterwards.
+                if pages.provisional.remove(&at) && in_view {
+                    pages.settled.push(at);
+                    pages.counters.mismatches -= 1;
+                    pages.counters.implicit_moves += 1;
+                }
+            } else if at < crate::layout::HIGH_RAM && at >= self.ram.low_end() {
+                at = crate::layout::HIGH_RAM;
+                continue;
+            }
+            at += PAGE_SIZE;
+        }
+    }
+
+    /// Pages whose mismatch turned out to be the first half of a conversion: written through the other view,
+    /// left alone, then declared for it.
+    pub fn take_settled(&self) -> Vec<u64> {
+        self.encryption.as_ref().map(|e| std::mem::take(&mut e.lock().settled)).unwrap_or_default()
+    }
+
+    /// The view the guest claims for the page at `gpa`.
+    pub fn declared(&self, gpa: u64) -> Option<View> {
+        let offset = self.ram.offset(gpa)?;
+        Some(match &self.encryption {
+            None => View::Private,
+            Some(e) => e.lock().states[(offset / PAGE_SIZE) as usize].declared(),
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! What happens when a page is touched through the view its contents do not stand in.
+
+use super::cipher::PAGE;
+use super::state::{AccessKind, Owner, Touch};
+use super::userfaultfd::PageFault;
+use super::{Encryption, GuestMemory, MemoryError, Mismatch, Pages, View};
+use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+
+/// Pages moved for one fault at most.
+const FOLLOW: u64 = 64;
+
+impl GuestMemory {
+    /// The touch held back at its instruction, if there is one.
+    pub fn pending(&self) -> Option<Mismatch> {
+        self.encryption.as_ref()?.lock().pending
+    }
+
+    /// The first failure of the fault handler, if any.
+    pub fn take_failure(&self) -> Option<MemoryError> {
+        self.encryption.as_ref()?.lock().failed.take()
+    }
+
+    /// Lets the touch held back go on, as hardware would: the contents follow it.
+    pub fn release(&self) -> Result<(), MemoryError> {
+        let Some(encryption) = &self.encryption else { return Ok(()) };
+        let mut pages = encryption.lock();
+        let Some(mismatch) = pages.pending.take() else { return Ok(()) };
+        let Some(offset) = self.ram.offset(mismatch.gpa) else { return Ok(()) };
+        self.mapping(encryption, mismatch.view)
+            .forbid(offset, PAGE, false)
+            .map_err(|source| MemoryError::Move { gpa: mismatch.gpa, view: mismatch.view, source })?;
+        if mismatch.kind == AccessKind::Write && self.owner(mismatch.gpa) == Owner::Kernel {
+            pages.provisional.insert(mismatch.gpa);
+        }
+        self.settle(encryption, &mut pages, offset, mismatch.view, mismatch.kind)
+    }
+
+    /// Answers one userfault: moves the page, or holds the touch back for [`Self::release`].
+    pub(super) fn on_fault(&self, fault: PageFault) {
+        let Some(encryption) = &self.encryption else { return };
+        let mut pages = encryption.lock();
+        pages.counters.faults += 1;
+        let Some((view, offset)) = self.locate(encryption, fault.address) else { return };
+        let kind = if fault.write { AccessKind::Write } else { AccessKind::Read };
+        let gpa = self.ram.gpa(offset);
+        let state = pages.states[(offset / PAGE_SIZE) as usize];
+        let touch = state.judge(view, kind, self.owner(gpa), pages.announces);
+        let outcome = if touch == Touch::Mismatch && pages.pending.is_none() {
+            pages.counters.mismatches += 1;
+            pages.pending = Some(Mismatch { gpa, view, declared: state.declared(), kind });
+            self.mapping(encryption, view)
+                .forbid(offset, PAGE, true)
+                .and_then(|()| encryption.uffd.wake(fault.address, PAGE_SIZE))
+                .map_err(|source| MemoryError::Move { gpa, view, source })
+        } else {
+            self.settle(encryption, &mut pages, offset, view, kind)
+        };
+        if let Err(error) = outcome {
+            pages.failed.get_or_insert(error);
+            // Whoever waits must not wait for ever; without its page KVM_RUN fails and the error is told.
+            let _ = self.mapping(encryption, view).forbid(offset, PAGE, true);
+            let _ = encryption.uffd.wake(fault.address, PAGE_SIZE);
+        }
+    }
+
+    fn settle(
+        &self,
+        encryption: &Encryption,
+        pages: &mut Pages,
+        offset: u64,
+        view: View,
+        kind: AccessKind,
+    ) -> Result<(), MemoryError> {
+        let gpa = self.ram.gpa(offset);
+        let index = (offset / PAGE_SIZE) as usize;
+        let announces = pages.announces;
+        if pages.states[index].content() == view {
+            let hva = self.mapping(encryption, view).base() + offset;
+            match encryption.uffd.copy(hva, &[0; PAGE]) {
+                Err(e) if e.raw_os_error() == Some(libc::EEXIST) => encryption.uffd.wake(hva, PAGE_SIZE),
+                other => other,
+            }
+            .map_err(|source| MemoryError::Move { gpa, view, source })?;
+            return Ok(());
+        }
+        self.move_page(encryption, pages, offset, view)?;
+        match pages.states[index].touch(view, kind, self.owner(gpa), announces) {
+            Touch::Declared => {
+                pages.counters.declared_moves += 1;
+                pages.provisional.remove(&gpa);
+                self.follow(encryption, pages, offset, view)?;
+            }
+            Touch::Implicit => pages.counters.implicit_moves += 1,
+            Touch::Here | Touch::Mismatch => {}
+        }
+        Ok(())
+    }
+
+    /// Moves the neighbours that are declared for `view` and stand in the other: their contents would follow on
+    /// the first touch anyway, and a fault costs far more than a page.
+    fn follow(
+        &self,
+        encryption: &Encryption,
+        pages: &mut Pages,
+        offset: u64,
+        view: View,
+    ) -> Result<(), MemoryError> {
+        for next in 1..FOLLOW {
+            let offset = offset + next * PAGE_SIZE;
+            let index = (offset / PAGE_SIZE) as usize;
+            match pages.states.get(index) {
+                Some(state) if state.declared() == view && state.content() != view => {}
+                _ => break,
+            }
+            self.move_page(encryption, pages, offset, view)?;
+            pages.states[index].touch(view, AccessKind::Read, Owner::Kernel, true);
+            pages.counters.declared_moves += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes the page out of the view it stands in and puts it, transformed, into `to`.
+    pub(super) fn move_page(
+        &self,
+        encryption: &Encryption,
+        pages: &mut Pages,
+        offset: u64,
+        to: View,
+    ) -> Result<(), MemoryError> {
+        let gpa = self.ram.gpa(offset);
+        let failed = |source| MemoryError::Move { gpa, view: to, source };
+        let mut page = [0u8; PAGE];
+        let from = self.mapping(encryption, to.other());
+        from.read(offset, &mut page);
+        match to {
+            View::Shared => encryption.cipher.encrypt(gpa, &mut page),
+            View::Private => encryption.cipher.decrypt(gpa, &mut page),
+        }
+        let chunk = (offset / LARGE_PAGE_SIZE) as usize;
+        if !pages.registered[chunk] {
+            // Whole 2 MiB chunks bound the number of mappings. Populated first, so that what is missing in a
+            // registered chunk stands in the other view, always.
+            let start = chunk as u64 * LARGE_PAGE_SIZE;
+            self.private.populate(start, LARGE_PAGE_SIZE as usize).map_err(failed)?;
+            encryption.uffd.register(self.private.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
+            pages.registered[chunk] = true;
+        }
+        from.discard(offset, PAGE).map_err(failed)?;
+        encryption.uffd.copy(self.mapping(encryption, to).base() + offset, &page).map_err(failed)
+    }
+
+    fn locate(&self, encryption: &Encryption, address: u64) -> Option<(View, u64)> {
+        [(View::Private, &self.private), (View::Shared, &encryption.shared)].into_iter().find_map(
+            |(view, m)| {
+                let offset = address.checked_sub(m.base())?;
+                (offset < m.len() as u64).then_some((view, offset))
+            },
+        )
+    }
+}
