@@ -43,7 +43,7 @@ fn as_init() -> ! {
     let marker = boot::wants_marker();
     let line = serial::open();
     if marker {
-        boot::say(b"copra: agent ready\n");
+        boot::say_ready();
     }
     let Some(line) = line else {
         if !marker {
