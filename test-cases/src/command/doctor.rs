@@ -52,14 +52,13 @@ pub fn doctor() -> Exit {
     }
     let fatal = findings.iter().any(|f| f.result.as_ref().is_err_and(|t| t.fatal));
     println!();
-    match (direct, emulated) {
-        _ if fatal => println!("This machine cannot run copra until the above is mended."),
-        (true, _) => println!("This machine can run copra directly on its KVM."),
-        (false, true) => {
-            println!("This machine can run copra, inside QEMU (slower).")
-        }
-        (false, false) => println!("This machine cannot run copra: it has neither a working KVM nor QEMU."),
-    }
+    let verdict = match (direct, emulated) {
+        _ if fatal => "This machine cannot run copra until the above is mended.",
+        (true, _) => "This machine can run copra directly on its KVM.",
+        (false, true) => "This machine can run copra, inside QEMU (slower: the processor is emulated).",
+        (false, false) => "This machine cannot run copra: it has neither a working KVM nor QEMU.",
+    };
+    println!("{verdict}");
     if fatal || !(direct || emulated) { Exit::Finding } else { Exit::Success }
 }
 

@@ -62,6 +62,8 @@ impl fmt::Display for Ended {
     }
 }
 
+impl std::error::Error for Ended {}
+
 /// A console line without the time stamp.
 fn without_time(line: &str) -> &str {
     line.split_once("] ").map_or(line, |(_, text)| text)

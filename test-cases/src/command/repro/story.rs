@@ -50,14 +50,12 @@ pub fn tell(stock: &Witness, platform: Platform) -> bool {
 pub fn contrast(stock: &Witness, patched: &[Witness], platform: Platform) -> bool {
     let mut all = true;
     println!("\nThe same steps with the patch of the thread (policy open-eperm), side by side:\n");
-    let columns: Vec<(&Witness, String)> = std::iter::once((stock, format!("stock, {}", name(platform))))
-        .chain(
-            patched.iter().zip([platform, Platform::None]).map(|(w, p)| (w, format!("patched, {}", name(p)))),
-        )
+    let columns: Vec<(&Witness, String)> = std::iter::once((stock, format!("stock, {platform}")))
+        .chain(patched.iter().zip([platform, Platform::None]).map(|(w, p)| (w, format!("patched, {p}"))))
         .collect();
     print!("  {:<34}", "");
     for (_, title) in &columns {
-        print!("{title:<24}");
+        print!("{title:<18}");
     }
     println!();
     let rows = [("open", "open(/dev/mem)"), ("port", "open(/dev/port)")]
@@ -71,7 +69,7 @@ pub fn contrast(stock: &Witness, patched: &[Witness], platform: Platform) -> boo
         for (witness, _) in &columns {
             let good = witness.is_as_documented(&id);
             all &= good;
-            print!("{:<24}", format!("{} {}", sign(good), brief(witness, &id)));
+            print!("{:<18}", format!("{} {}", sign(good), brief(witness, &id)));
         }
         println!();
     }
