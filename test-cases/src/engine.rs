@@ -1,7 +1,7 @@
 //! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -69,6 +69,9 @@ pub enum EngineError {
         /// What is wrong with it.
         source: ImageError,
     },
+    /// The kernel image cannot be read; the error names it.
+    #[error(transparent)]
+    Unreadable(ImageError),
     /// The initramfs cannot be put together.
     #[error("putting the agent into an initramfs: {0}")]
     Initramfs(std::io::Error),
@@ -86,6 +89,16 @@ pub fn check(platform: Platform, memory_mib: u64) -> Result<PlatformKind, Engine
     platform.name().parse().map_err(|_| EngineError::NotSimulated(platform))
 }
 
+/// Tells what is wrong with a user's kernel file, if anything; a bzImage is not unpacked for that.
+pub fn check_file(path: &Path) -> Result<(), EngineError> {
+    let in_image = |source| EngineError::Image { path: path.to_owned(), source };
+    let file = image::read(path).map_err(EngineError::Unreadable)?;
+    match image::identify(&file).map_err(in_image)? {
+        image::Format::Vmlinux => image::extract_vmlinux(&file).map(drop).map_err(in_image),
+        image::Format::BzImage => Ok(()),
+    }
+}
+
 /// Runs the cases. What was observed is in the report whatever happens; `interrupt` ends the run early.
 pub fn run(
     target: &Target,
@@ -95,7 +108,7 @@ pub fn run(
 ) -> Result<Report, EngineError> {
     let in_image = |source| EngineError::Image { path: target.image.clone(), source };
     let kind = check(target.platform, target.memory_mib)?;
-    let file = image::read(&target.image).map_err(in_image)?;
+    let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
     let kernel = image::extract_vmlinux(&file).map_err(in_image)?;
     let initramfs = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
     let mut engine = Engine {

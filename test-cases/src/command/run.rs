@@ -20,6 +20,10 @@ use crate::report::{CaseResult, Report, json, junit, ktap};
 pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let cases = library::select(&args.cases).map_err(Failed::new)?;
     engine::check(args.platform, args.memory).map_err(Failed::new)?;
+    if let Some(file) = args.kernel.strip_prefix("path:") {
+        engine::check_file(Path::new(file)).map_err(Failed::new)?;
+    }
+    places(args)?;
     // Kernels are fetched where there is a network; the image is read where the guests run.
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
     let policy = args.policy.or(found.facts.policy).unwrap_or(Policy::Upstream);
@@ -62,14 +66,27 @@ fn start_over() -> Result<Exit, Failed> {
     std::process::exit(i32::from(host::code(status)));
 }
 
-fn write_reports(args: &RunArgs, report: &Report) -> Result<(), Failed> {
-    if let Some(path) = &args.json {
-        write(path, |out| json::write(report, out))?;
-    }
-    if let Some(path) = &args.junit {
-        write(path, |out| junit::write(report, out).map_err(io::Error::other))?;
+/// Reports go into folders that are there: that is told before the run rather than after it.
+fn places(args: &RunArgs) -> Result<(), Failed> {
+    for path in [&args.json, &args.junit].into_iter().flatten() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Failed::new(format!(
+                "the report {} cannot be written: {} is no folder; make it, or give another place",
+                path.display(),
+                folder.display()
+            )));
+        }
     }
     Ok(())
+}
+
+/// Writes all reports that can be written.
+fn write_reports(args: &RunArgs, report: &Report) -> Result<(), Failed> {
+    let json = args.json.as_deref().map_or(Ok(()), |path| write(path, |out| json::write(report, out)));
+    let as_junit = |out: &mut dyn Write| junit::write(report, out).map_err(io::Error::other);
+    let junit = args.junit.as_deref().map_or(Ok(()), |path| write(path, as_junit));
+    json.and(junit)
 }
 
 fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failed> {

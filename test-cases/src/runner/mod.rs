@@ -96,6 +96,10 @@ impl State<'_> {
         let outcome = results.outcomes.into_iter().next().unwrap_or(Outcome::NotRun);
         let mut observed = self.observe(session, step, &translated, outcome);
         observed.events = session.machine().events()[seen..].iter().map(event).collect();
+        // The agent answers before it resets the guest; the end belongs to this step and to no later one.
+        if matches!((&step.action, &observed.answer), (Action::Reboot, Answer::Returned { .. })) {
+            return Err(session.await_end(self.limit));
+        }
         Ok(observed)
     }
 

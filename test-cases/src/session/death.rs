@@ -8,6 +8,8 @@ use crate::observation::{Death, DeathKind};
 
 /// Console lines kept as evidence.
 const LAST_LINES: usize = 30;
+/// Characters kept of each.
+const LONGEST_LINE: usize = 500;
 
 /// A guest that is no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +37,8 @@ impl Ended {
             }
         };
         let text = panic.map_or_else(|| stop.to_string(), |line| without_time(line).to_owned());
-        let lines: Vec<String> = console.lines().map(str::to_owned).collect();
+        let lines: Vec<String> =
+            console.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
         Self { kind, text, console: lines[lines.len().saturating_sub(LAST_LINES)..].to_vec() }
     }
 
@@ -53,10 +56,17 @@ impl fmt::Display for Ended {
             _ => "the guest ended: ",
         })?;
         f.write_str(&self.text)?;
-        if let (DeathKind::Hang, Some(last)) =
-            (self.kind, self.console.iter().rev().find(|l| !l.trim().is_empty()))
-        {
-            write!(f, "; its console's last line is \"{}\"", last.trim())?;
+        match (self.kind, self.console.iter().rev().find(|line| !line.trim().is_empty())) {
+            (DeathKind::Hang, Some(last)) => {
+                write!(f, "; its console's last line is \"{}\"", last.trim())?;
+            }
+            (_, None) => {
+                f.write_str("; its console is empty (--cmdline-append earlyprintk=serial shows more)")?;
+            }
+            _ => {}
+        }
+        if self.kind == DeathKind::Hang {
+            f.write_str("; if it is only slow, give it longer (--timeout)")?;
         }
         Ok(())
     }

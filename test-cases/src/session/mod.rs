@@ -148,6 +148,16 @@ impl Session {
         }
     }
 
+    /// Lets the guest run until it ends.
+    pub fn await_end(&mut self, limit: Duration) -> Ended {
+        let until = Instant::now() + limit;
+        loop {
+            if let Err(ended) = self.next_event(until) {
+                return ended;
+            }
+        }
+    }
+
     fn next_event(&mut self, until: Instant) -> Result<Event, Ended> {
         loop {
             let stop = match self.machine.run(until, &self.interrupt) {

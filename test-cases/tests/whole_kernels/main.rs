@@ -64,9 +64,7 @@ fn main() -> ExitCode {
 
 fn outcome(verdict: Verdict) -> Result<(), Failed> {
     match verdict {
-        Verdict::Good => Ok(()),
-        // The reason is printed and counted once all is done.
-        Verdict::Skipped(_) => Ok(()),
+        Verdict::Good | Verdict::Skipped => Ok(()),
         Verdict::Bad(why) => Err(why.into()),
     }
 }

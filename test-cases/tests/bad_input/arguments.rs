@@ -1,0 +1,101 @@
+//! Names, numbers and case files that make no sense: refused before anything is fetched or started.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+
+use crate::common::outcome::Outcome;
+use crate::common::trouble::{Checked, trial};
+use crate::copra;
+
+/// The tests.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("arguments::an_unknown_case", || {
+            refused(&["mmap/low-rom"], &["mmap/low-rom", "`mmap/low-ram`"])
+        }),
+        trial("arguments::an_unknown_tag", || {
+            refused(&["tag:mmap-hol"], &["tag:mmap-hol", "`tag:mmap-hole`"])
+        }),
+        trial("arguments::an_unknown_policy", || {
+            refused(&["--policy", "open-perm"], &["open-perm", "'open-eperm'"])
+        }),
+        trial("arguments::an_unknown_platform", || refused(&["--platform", "sew"], &["sew", "'sev'"])),
+        trial("arguments::a_platform_that_is_not_simulated", || {
+            refused(&["--platform", "tdx"], &["platform tdx is not simulated", "choose none or sev"])
+        }),
+        trial("arguments::an_unknown_kind_of_kernel", || {
+            refused(&["--kernel", "debain:6.12"], &["debain:6.12", "debian:"])
+        }),
+        trial("arguments::too_little_memory", || {
+            refused(&["--memory", "64"], &["64 MiB", "too small", "192 MiB", "--memory"])
+        }),
+        trial("arguments::too_much_memory", || {
+            refused(&["--memory", "900000"], &["900000 MiB", "too much", "--memory"])
+        }),
+        trial("arguments::memory_that_is_no_multiple_of_2_mib", || {
+            refused(&["--memory", "513"], &["537919488 bytes", "not a multiple of 2 MiB", "--memory"])
+        }),
+        trial("arguments::a_report_into_no_folder", || {
+            refused(&["--json", "/no/such/folder/report.json"], &["/no/such/folder", "another place"])
+        }),
+        trial("arguments::a_malformed_case_file", a_malformed_case_file),
+        trial("arguments::a_case_file_that_is_no_toml", || {
+            case_file("title = \"x\n", &[":1:", "not valid TOML"], 1)
+        }),
+        trial("arguments::a_missing_case_file", || {
+            refused(&["no/such.toml"], &["cannot read no/such.toml as a case"])
+        }),
+    ]
+}
+
+fn refused(arguments: &[&str], words: &[&str]) -> Checked {
+    let mut all = vec!["run"];
+    all.extend(arguments);
+    Outcome::of(&mut copra(&all))?.refused(words)
+}
+
+/// Every problem of a file is told at once, each with its line and column.
+fn a_malformed_case_file() -> Checked {
+    let text = "\
+title = \"Malformed\"
+wy = \"a slip of the finger\"
+
+[[step]]
+id = \"open\"
+do = \"opne\"
+path = \"/dev/mem\"
+
+[[step]]
+id = \"read\"
+do = \"pread\"
+fd = \"mem\"
+at = \"low-rom\"
+len = \"four\"
+expect = \"zeros\"
+";
+    let words = [
+        ".toml:2:1: unknown key `wy`",
+        "did you mean `why`?",
+        ".toml:6:6: unknown",
+        "`opne` (did you mean `open`?)",
+        ".toml:13:6: unknown region `low-rom` (did you mean `low-ram`?)",
+        ".toml:14:7: `len` is",
+    ];
+    case_file(text, &words, 4)
+}
+
+fn case_file(text: &str, words: &[&str], problems: usize) -> Checked {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("mine.toml");
+    fs::write(&file, text)?;
+    let name = file.display().to_string();
+    let outcome = Outcome::of(&mut copra(&["run", &name, "dmi/sysfs"]))?;
+    outcome.refused(words)?;
+    let told = outcome.stderr.matches(&name).count();
+    if told < problems {
+        Err(outcome.complain(&format!("{told} problems told, {problems} are there")))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! What must be said of each guest.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use super::{folder, outcome, report};
+use crate::common::outcome::Outcome;
+use crate::common::trouble::{Checked, Trouble, trial};
+
+/// Beyond what a guest that only waits takes: both ends of the console, a few times over.
+const FLOOD_KIB: u64 = 24 << 10;
+/// The longest a report of a flooded run may be.
+const FLOOD_REPORT: u64 = 256 << 10;
+
+/// The tests.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("guests::a_hang", || died("hang", "hang", &["did not answer in time", "--timeout"])),
+        trial("guests::a_triple_fault", || died("triple-fault", "triple-fault", &["triple-faulted"])),
+        trial("guests::a_reset_at_once", || died("reset", "reset", &["reset itself", "0x64"])),
+        trial("guests::an_agent_gone_silent", || died("mute", "hang", &["did not answer in time"])),
+        trial("guests::an_agent_that_babbles", || died("babble", "hang", &["did not answer in time"])),
+        trial("guests::a_console_flood", a_console_flood),
+        trial("guests::last_words_after_a_flood", || {
+            died("small-flood", "panic", &["Kernel panic - not syncing: flooded"])
+        }),
+        trial("guests::no_room_for_the_kernel", || {
+            failed("no-room-for-kernel", &["the kernel needs RAM up to 348 MiB", "--memory"])
+        }),
+        trial("guests::no_room_for_the_initramfs", || {
+            failed("no-room-for-initramfs", &["the initramfs of 1 MiB does not fit", "--memory"])
+        }),
+        trial("guests::a_command_line_too_long", || {
+            failed("long-command-line", &["the kernel command line has", "shorten it"])
+        }),
+        trial("guests::a_full_disk_under_the_report", a_full_disk_under_the_report),
+        trial("guests::no_userfaultfd", || {
+            failed("no-userfaultfd", &["userfaultfd", "vm.unprivileged_userfaultfd=1", "/dev/userfaultfd"])
+        }),
+        trial("guests::no_userfaultfd_where_none_is_needed", || {
+            died("no-userfaultfd-needed", "reset", &["reset itself"])
+        }),
+        trial("guests::a_kernel_panic", || died("panic", "panic", &["Kernel panic - not syncing"])),
+        trial("guests::other_cases_still_run", other_cases_still_run),
+        trial("guests::ctrl_c_while_booting", || interrupted("interrupted-boot").map(drop)),
+        trial("guests::ctrl_c_between_cases", ctrl_c_between_cases),
+    ]
+}
+
+/// No case could run, the reason is told once, and the report holds it.
+fn failure(name: &str, words: &[&str]) -> Result<(Outcome, Value), Trouble> {
+    let outcome = outcome(name)?;
+    outcome.ended(2)?;
+    if outcome.stdout.matches("cut short: ").count() != 1 {
+        return Err(outcome.complain("it does not say once why it was cut short"));
+    }
+    outcome.shows(words)?;
+    let report = report(name)?;
+    let reason = report["ended"]["reason"].as_str().unwrap_or_default();
+    if report["ended"]["how"] != "failed" || words.iter().any(|word| !reason.contains(word)) {
+        return Err(outcome.complain(&format!("the report says {}", report["ended"])));
+    }
+    if report["remaining"] != json!(["dmi/sysfs"]) || report["summary"]["not_run"] != 1 {
+        return Err(outcome.complain(&format!("what did not run: {}", report["remaining"])));
+    }
+    Ok((outcome, report))
+}
+
+fn failed(name: &str, words: &[&str]) -> Checked {
+    failure(name, words).map(drop)
+}
+
+/// As [`failure`], because the guest died in this manner.
+fn died(name: &str, kind: &str, words: &[&str]) -> Checked {
+    let (outcome, report) = failure(name, words)?;
+    if report["deaths"][0]["kind"] != kind || report["deaths"].as_array().map(Vec::len) != Some(1) {
+        return Err(outcome.complain(&format!("deaths: {}", report["deaths"])));
+    }
+    Ok(())
+}
+
+/// Memory stays bounded, and so does the report. How much of the 100 MB comes through before the deadline depends on
+/// the machine; that the bound holds for all of it is tested where the console is kept (vmm, device/serial.rs).
+fn a_console_flood() -> Checked {
+    let (outcome, report) = failure("flood", &["the guest "])?;
+    let kind = &report["deaths"][0]["kind"];
+    if kind != "hang" && kind != "panic" {
+        return Err(outcome.complain(&format!("the guest's death is {kind}")));
+    }
+    let quiet = self::outcome("hang")?;
+    if outcome.peak_kib > quiet.peak_kib + FLOOD_KIB {
+        let (with, without) = (outcome.peak_kib, quiet.peak_kib);
+        return Err(outcome.complain(&format!("{with} KiB of memory, {without} KiB without a flood")));
+    }
+    let len = fs::metadata(folder()?.join("flood.json"))?.len();
+    if len > FLOOD_REPORT {
+        return Err(outcome.complain(&format!("its report has {len} bytes")));
+    }
+    Ok(())
+}
+
+/// What cannot be written is told, and the other report is there.
+fn a_full_disk_under_the_report() -> Checked {
+    let outcome = outcome("full")?;
+    outcome.refused(&["writing the report /dev/full", "No space left", "another place"])?;
+    outcome.shows(&["reset itself"])?;
+    let junit = fs::read_to_string(folder()?.join("full.junit")).unwrap_or_default();
+    if junit.contains("</testsuites>") {
+        return Ok(());
+    }
+    Err(outcome.complain(&format!("the JUnit report is lost: {junit:?}")))
+}
+
+fn other_cases_still_run() -> Checked {
+    let outcome = outcome("survivors")?;
+    let report = report("survivors")?;
+    let verdicts: Vec<&str> = report["cases"]
+        .as_array()
+        .map(|cases| cases.iter().filter_map(|case| case["judged"]["verdict"].as_str()).collect())
+        .unwrap_or_default();
+    let last = verdicts.last().copied();
+    if verdicts.len() != 3 || verdicts[0] != "skipped" || last != Some("as-specified") {
+        return Err(outcome.complain(&format!("verdicts: {verdicts:?}")));
+    }
+    if report["ended"]["how"] != "complete" || report["counters"]["boots"] != 2 {
+        return Err(outcome.complain(&format!("{}, {}", report["ended"], report["counters"])));
+    }
+    let death = &report["deaths"][0];
+    if death["kind"] != "reset" || !death["during"].as_str().unwrap_or_default().ends_with("#reboot") {
+        return Err(outcome.complain(&format!("deaths: {}", report["deaths"])));
+    }
+    outcome.shows(&["this guest has no region `cbit-alias-ram`", "the guest died during"])
+}
+
+/// Ctrl-C ended the run in order.
+fn interrupted(name: &str) -> Result<Value, Trouble> {
+    let outcome = outcome(name)?;
+    outcome.ended(130)?;
+    outcome.shows(&["cut short: the run was interrupted"])?;
+    let report = report(name)?;
+    if report["ended"]["how"] != "interrupted" || report["remaining"][0].is_null() {
+        return Err(outcome.complain(&format!("{}, {}", report["ended"], report["remaining"])));
+    }
+    Ok(report)
+}
+
+fn ctrl_c_between_cases() -> Checked {
+    let report = interrupted("interrupted")?;
+    if report["cases"][0]["name"] == "dmi/sysfs" { Ok(()) } else { Err("the case that ran is lost".into()) }
+}

@@ -1,0 +1,129 @@
+//! What the guests are.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use vmm::memory::ram::Ram;
+
+use crate::common::elf;
+use crate::common::job::Job;
+
+/// Guest memory in MiB where a kernel is to be too large for it.
+const TIGHT_MIB: u64 = 192;
+/// What a kernel must find free beyond itself.
+const HEADROOM: u64 = 32 << 20;
+/// Pages of 100 MB of console output.
+const FLOOD_PAGES: u32 = 100_000_000 / 4096;
+
+/// A case that resets the guest.
+const REBOOT: &str = r#"
+title = "The guest resets itself in the middle of a case"
+why = "A guest that ends itself takes its case along, and no other."
+
+[[step]]
+id = "reboot"
+do = "reboot"
+expect = "dead"
+
+[[step]]
+id = "after"
+do = "stat"
+path = "/"
+expect = "ok"
+"#;
+
+/// A case about a region that only guests with an encryption bit have.
+const LACKING: &str = r#"
+title = "A region this guest lacks"
+why = "Only guests with an encryption bit have addresses with that bit."
+
+[[step]]
+id = "open"
+do = "open"
+path = "/dev/mem"
+flags = "O_RDONLY"
+as = "mem"
+
+[[step]]
+id = "read"
+do = "pread"
+fd = "mem"
+at = "cbit-alias-ram"
+len = 16
+"#;
+
+/// All jobs; those that need a real kernel only if there is one.
+pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
+    let tight = Ram::new(TIGHT_MIB << 20).map_err(io::Error::other)?;
+    let almost_all = tight.reserved() - HEADROOM - elf::BASE - 4096;
+    let tight = TIGHT_MIB.to_string();
+    let long = "x".repeat(4000);
+    let make = |name: &str, code: &[u8], memory: u64, arguments: &[&str]| {
+        let file = folder.join(format!("{name}.vmlinux"));
+        fs::write(&file, elf::elf(elf::X86_64, code, memory))?;
+        Ok::<Job, io::Error>(job(
+            folder,
+            name,
+            &format!("path:{}", file.display()),
+            &["dmi/sysfs"],
+            arguments,
+        ))
+    };
+    let tiny = |name: &str, code: &[u8], arguments: &[&str]| make(name, code, 1 << 20, arguments);
+    let junit = folder.join("full.junit").display().to_string();
+    let mut jobs = vec![
+        tiny("hang", elf::HANG, &["--timeout", "2"])?,
+        tiny("triple-fault", elf::TRIPLE_FAULT, &["--timeout", "20"])?,
+        tiny("reset", elf::RESET, &["--timeout", "20"])?,
+        tiny("mute", elf::MUTE, &["--timeout", "2"])?,
+        tiny("babble", elf::BABBLE, &["--timeout", "2"])?,
+        tiny("flood", &elf::flood(FLOOD_PAGES), &["--timeout", "6"])?,
+        tiny("small-flood", &elf::flood(8), &["--timeout", "20"])?,
+        make("no-room-for-kernel", elf::HANG, 300 << 20, &["--memory", &tight, "--timeout", "2"])?,
+        make("no-room-for-initramfs", elf::HANG, almost_all, &["--memory", &tight, "--timeout", "2"])?,
+        tiny("long-command-line", elf::HANG, &["--cmdline-append", &long, "--timeout", "2"])?,
+        tiny("full", elf::RESET, &["--json", "/dev/full", "--junit", &junit, "--timeout", "20"])?,
+        Job {
+            without_userfaultfd: true,
+            ..tiny("no-userfaultfd", elf::RESET, &["--platform", "sev", "--timeout", "2"])?
+        },
+        Job {
+            without_userfaultfd: true,
+            ..tiny("no-userfaultfd-needed", elf::RESET, &["--platform", "none", "--timeout", "20"])?
+        },
+        Job { interrupt_after: Some(1.5), ..tiny("interrupted-boot", elf::HANG, &["--timeout", "60"])? },
+    ];
+    let Some(kernel) = kernel else { return Ok(jobs) };
+    for (name, text) in [("reboot.toml", REBOOT), ("lacking.toml", LACKING)] {
+        fs::write(folder.join(name), text)?;
+    }
+    let ordinary = &["--platform", "none"];
+    jobs.extend([
+        job(
+            folder,
+            "panic",
+            kernel,
+            &["dmi/sysfs"],
+            &["--platform", "none", "--cmdline-append", "rdinit=/nope"],
+        ),
+        job(folder, "survivors", kernel, &["lacking.toml", "reboot.toml", "dmi/sysfs"], ordinary),
+        Job {
+            interrupt_at: Some("dmi/".into()),
+            ..job(folder, "interrupted", kernel, &["dmi/sysfs", "read", "mmap", "write"], ordinary)
+        },
+    ]);
+    Ok(jobs)
+}
+
+/// A run of cases on a kernel that writes its report; what `more` says comes last and counts.
+fn job(folder: &Path, name: &str, kernel: &str, cases: &[&str], more: &[&str]) -> Job {
+    let json = folder.join(format!("{name}.json")).display().to_string();
+    let mut arguments = vec!["run", "--quiet", "--kernel", kernel];
+    if !more.contains(&"--json") {
+        arguments.extend(["--json", &json]);
+    }
+    arguments.extend(more);
+    arguments.extend(cases);
+    Job { name: name.into(), arguments: arguments.into_iter().map(str::to_owned).collect(), ..Job::default() }
+}

@@ -1,0 +1,108 @@
+//! Guests that go wrong, all of them on one KVM host.
+
+mod checks;
+mod jobs;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+pub use self::checks::trials;
+use crate::common::host;
+use crate::common::job::{Plan, outcome_file};
+use crate::common::outcome::{self, Outcome};
+use crate::common::trouble::Trouble;
+use crate::copra;
+
+/// A kernel to be used in place of the one this file would choose, as `copra run --kernel` takes it.
+const KERNEL: &str = "COPRA_TEST_KERNEL";
+
+/// What came of all jobs.
+static BATCH: OnceLock<Result<Batch, String>> = OnceLock::new();
+
+/// All jobs, carried out.
+#[derive(Debug)]
+struct Batch {
+    folder: PathBuf,
+    /// Why there is no real kernel, if there is none.
+    no_kernel: Option<String>,
+}
+
+/// What came of the job `name`; the first to ask has all of them carried out.
+fn outcome(name: &str) -> Result<Outcome, Trouble> {
+    let batch = BATCH.get_or_init(Batch::carry_out).as_ref().map_err(|why| Trouble::Wrong(why.clone()))?;
+    let file = outcome_file(&batch.folder, name);
+    match (fs::read_to_string(&file), &batch.no_kernel) {
+        (Ok(text), _) => serde_json::from_str(&text).map_err(|error| error.to_string().into()),
+        (Err(_), Some(why)) => Err(Trouble::Skip(why.clone())),
+        (Err(error), None) => Err(format!("{}: {error}", file.display()).into()),
+    }
+}
+
+/// The report a job wrote.
+fn report(name: &str) -> Result<Value, Trouble> {
+    let outcome = outcome(name)?;
+    outcome::report(&folder()?.join(format!("{name}.json")))
+        .map_err(|_| outcome.complain("it wrote no report"))
+}
+
+fn folder() -> Result<&'static Path, Trouble> {
+    let batch = BATCH.get().and_then(|batch| batch.as_ref().ok());
+    batch.map(|batch| batch.folder.as_path()).ok_or_else(|| "no jobs were carried out".into())
+}
+
+/// Removes what the jobs left behind.
+pub fn clean_up() {
+    if let Ok(folder) = folder() {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+impl Batch {
+    fn carry_out() -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("preparing the guests: {error}");
+        let folder = tempfile::Builder::new().prefix("copra-bad-input.").tempdir().map_err(failed)?;
+        // Some jobs run as nobody, who must be able to write here, and to run a program that is elsewhere out of reach.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).map_err(failed)?;
+        let program = folder.path().join("copra");
+        fs::copy(env!("CARGO_BIN_EXE_copra"), &program).map_err(failed)?;
+        let (kernel, no_kernel) = match kernel() {
+            Ok(kernel) => (Some(kernel), None),
+            Err(why) => (None, Some(why)),
+        };
+        let jobs = jobs::all(folder.path(), kernel.as_deref()).map_err(failed)?;
+        host::carry_out(&Plan { program, jobs }, folder.path())?;
+        Ok(Self { folder: folder.keep(), no_kernel })
+    }
+}
+
+/// A kernel that boots: the smallest at hand, else Debian's.
+fn kernel() -> Result<String, String> {
+    if let Ok(kernel) = std::env::var(KERNEL) {
+        return Ok(kernel);
+    }
+    let known =
+        Outcome::of(&mut copra(&["list", "--kernels", "--json"])).map_err(|why| format!("{why:?}"))?;
+    let here = |name: &str| {
+        known
+            .stdout
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .any(|line| line["kind"] == "kernel" && line["name"] == name && line["sha256"].is_string())
+    };
+    if let Some(name) = ["build:open-eperm", "debian:6.12"].into_iter().find(|name| here(name)) {
+        return Ok(name.into());
+    }
+    let fetched =
+        Outcome::of(&mut copra(&["kernel", "fetch", "debian:6.12"])).map_err(|why| format!("{why:?}"))?;
+    match fetched.code {
+        Some(0) => Ok("debian:6.12".into()),
+        _ => Err(format!(
+            "there is no kernel to boot (name one in {KERNEL}): {}",
+            fetched.stderr.lines().next().unwrap_or("`copra kernel fetch debian:6.12` failed")
+        )),
+    }
+}

@@ -1,0 +1,52 @@
+//! Bad input and bad luck: each gets one error that names the thing and the remedy, the right exit code, and a report
+//! of what ran.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod arguments;
+mod guests;
+mod images;
+mod lacking;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use common::{host, job, trouble};
+use libtest_mimic::Arguments;
+
+/// The command under test, quiet about progress; what it must not depend on is gone from its environment.
+fn copra(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_copra"));
+    command.arg("--quiet").args(arguments).env("COPRA_QUIET", "1").env_remove("NO_COLOR");
+    command
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == host::INNER) {
+        let folder = PathBuf::from(words.next().unwrap_or_default());
+        return match job::run_all(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", folder.display());
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    // The first test has the guests run; what needs none comes meanwhile, and then what else came of the guests.
+    let mut trials = guests::trials();
+    let others = trials.split_off(1);
+    trials.extend(arguments::trials());
+    trials.extend(images::trials());
+    trials.extend(lacking::trials());
+    trials.extend(others);
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    guests::clean_up();
+    if !arguments.list {
+        trouble::tell_skips();
+    }
+    conclusion.exit_code()
+}

@@ -1,0 +1,38 @@
+//! Has a plan carried out where KVM works: right here, or in one KVM host inside QEMU for all of it.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::job::Plan;
+
+/// The option with which a test binary is started again to carry out a plan.
+pub const INNER: &str = "--carry-out";
+
+/// Carries out a plan in `folder`, which holds what came of it afterwards.
+pub fn carry_out(plan: &Plan, folder: &Path) -> Result<(), String> {
+    let text = serde_json::to_string(plan).map_err(|error| error.to_string())?;
+    std::fs::write(folder.join("plan"), text).map_err(|error| error.to_string())?;
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = if works_here() {
+        Command::new(program)
+    } else {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/kvm-host");
+        let mut command = Command::new(script);
+        command.args(["--qemu", "--"]).arg(program);
+        command
+    };
+    let output = command.arg(INNER).arg(folder).output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+fn works_here() -> bool {
+    match std::env::var("COPRA_KVM_HOST").as_deref() {
+        _ if std::env::var_os("COPRA_IN_KVM_HOST").is_some() => true,
+        Ok("qemu") => false,
+        Ok("here") => true,
+        _ => vmm::probe::probe().is_ok(),
+    }
+}

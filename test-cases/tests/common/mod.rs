@@ -1,0 +1,7 @@
+//! What the integration tests share.
+
+pub mod elf;
+pub mod host;
+pub mod job;
+pub mod outcome;
+pub mod trouble;
