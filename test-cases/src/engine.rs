@@ -44,6 +44,8 @@ pub struct Target {
     pub command_line: Vec<String>,
     /// Seconds after which a silent guest counts as hung.
     pub limit: Duration,
+    /// Show the guest's console on standard error as it comes.
+    pub console: bool,
     /// Where KVM runs.
     pub host: KvmHost,
 }
@@ -115,8 +117,12 @@ pub fn run(
         target,
         kernel: &kernel,
         initramfs: &initramfs,
-        machine: MachineConfig { ram: target.memory_mib << 20, ..MachineConfig::new(kind) },
-        command_line: command_line(&target.command_line),
+        machine: MachineConfig {
+            ram: target.memory_mib << 20,
+            echo_console: target.console,
+            ..MachineConfig::new(kind)
+        },
+        command_line: command_line(target.console, &target.command_line),
         report: empty_report(target, kind, cases),
         interrupt,
         started: Instant::now(),
@@ -128,9 +134,13 @@ pub fn run(
     Ok(engine.report)
 }
 
-/// The command line a guest gets: quiet, since each console byte costs, and loud where it dies.
-fn command_line(added: &[String]) -> String {
-    let mut line = format!("{} quiet", base_command_line());
+/// The command line a guest gets: quiet unless the console is to be shown, since each line of it costs; a kernel that
+/// dies is loud all the same.
+fn command_line(loud: bool, added: &[String]) -> String {
+    let mut line = base_command_line();
+    if !loud {
+        line.push_str(" quiet");
+    }
     for text in added {
         line.push(' ');
         line.push_str(text);

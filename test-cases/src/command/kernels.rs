@@ -56,6 +56,10 @@ pub fn catalogue(quiet: bool) -> Result<Catalogue, Failed> {
 pub fn find(spec: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Failed> {
     let catalogue = catalogue(quiet)?;
     let spec: KernelSpec = spec.parse().map_err(Failed::new)?;
+    if let (KernelSpec::Path(file), false) = (&spec, host::is_inside()) {
+        // A file that is no kernel is told here, before anything is started for it.
+        crate::engine::check_file(file).map_err(Failed::new)?;
+    }
     let kernel = if host::is_inside() { catalogue.resolve_cached(&spec) } else { catalogue.resolve(&spec) };
     ready(&catalogue, &kernel.map_err(Failed::new)?, config)
 }
@@ -104,11 +108,6 @@ fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<&Path>) -> Resul
 fn vmlinux(catalogue: &Catalogue, kernel: &Kernel) -> Result<PathBuf, Failed> {
     let named = |error: image::ImageError| Failed::new(format!("{}: {error}", kernel.image.display()));
     if is_elf(&kernel.image) {
-        if !host::is_inside() {
-            // A file that is no kernel is told here, before anything is started for it.
-            let bytes = image::read(&kernel.image).map_err(named)?;
-            image::extract_vmlinux(&bytes).map_err(named)?;
-        }
         return Ok(kernel.image.clone());
     }
     catalogue

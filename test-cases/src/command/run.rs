@@ -20,9 +20,6 @@ use crate::report::{CaseResult, Report, json, junit, ktap};
 pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let cases = library::select(&args.cases).map_err(Failed::new)?;
     engine::check(args.platform, args.memory).map_err(Failed::new)?;
-    if let Some(file) = args.kernel.strip_prefix("path:") {
-        engine::check_file(Path::new(file)).map_err(Failed::new)?;
-    }
     places(args)?;
     // Kernels are fetched where there is a network; the image is read where the guests run.
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
@@ -40,6 +37,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         memory_mib: args.memory,
         command_line: args.cmdline_append.clone(),
         limit: Duration::from_secs(args.timeout),
+        console: args.console,
         host,
     };
     let mut screen = Screen::new(args, quiet);
@@ -58,11 +56,9 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
 /// Runs this very command again where KVM works.
 fn start_over() -> Result<Exit, Failed> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let status = host::elsewhere(&arguments)
-        .map_err(Failed::new)?
-        .status()
-        .map_err(|error| Failed::new(format!("starting a KVM host: {error}")))?;
-    // The inner command has said and written everything; its exit code is ours.
+    let mut command = host::elsewhere(&arguments).map_err(Failed::new)?;
+    // The inner command says and writes everything, reports after Ctrl-C included; its exit code is ours.
+    let status = interrupt::pass_on(&mut command)?;
     std::process::exit(i32::from(host::code(status)));
 }
 

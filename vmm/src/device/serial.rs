@@ -42,6 +42,8 @@ pub struct Capture {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     dropped: u64,
+    /// Also show it on standard error as it comes.
+    pub echo: bool,
 }
 
 impl Capture {
@@ -75,6 +77,10 @@ impl Capture {
 
 impl Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.echo {
+            // Nobody listening is no reason to lose the capture.
+            let _ = io::stderr().write_all(bytes);
+        }
         let room = Self::HEAD - self.head.len();
         let (first, rest) = bytes.split_at(room.min(bytes.len()));
         self.head.extend_from_slice(first);

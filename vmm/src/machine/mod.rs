@@ -37,12 +37,14 @@ pub struct MachineConfig {
     pub encryption_bit: Option<u8>,
     /// Memory key seed; the same seed gives the same ciphertext.
     pub seed: u64,
+    /// Show the console on standard error as it comes.
+    pub echo_console: bool,
 }
 
 impl MachineConfig {
     /// A machine of 512 MiB.
     pub fn new(platform: PlatformKind) -> Self {
-        Self { ram: 512 << 20, platform, encryption_bit: None, seed: 0x0063_6f70_7261 }
+        Self { ram: 512 << 20, platform, encryption_bit: None, seed: 0x0063_6f70_7261, echo_console: false }
     }
 }
 

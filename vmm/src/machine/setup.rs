@@ -78,7 +78,8 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         }
     }
     let faults = FaultHandler::start(&memory)?;
-    let devices = Devices::new(&vm);
+    let mut devices = Devices::new(&vm);
+    devices.console.sink_mut().echo = config.echo_console;
     let tsc_khz = vcpu.get_tsc_khz().ok();
     Ok(Machine {
         vcpu,
