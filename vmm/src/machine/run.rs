@@ -40,7 +40,9 @@ impl Machine {
     fn step(&mut self) -> Result<Option<Stop>, RunError> {
         let exit = self.enter_guest()?;
         self.stats.exits += 1;
-        self.drain_coalesced();
+        if let Some(stop) = self.drain_coalesced() {
+            return Ok(Some(stop));
+        }
         if let Some(failure) = self.memory.take_failure() {
             return Err(failure.into());
         }
@@ -80,10 +82,7 @@ impl Machine {
                 for item in data.chunks(size.max(1)) {
                     asked = asked.or(self.devices.port_write(port, item));
                 }
-                return Ok(asked.map(|request| match request {
-                    Request::Reset { port } => Stop::Reset { port },
-                    Request::DebugExit(code) => Stop::DebugExit(code),
-                }));
+                return Ok(asked.map(stop));
             }
             Exit::PortRead { port, size, count } => {
                 self.stats.port_io += 1;
@@ -147,13 +146,15 @@ impl Machine {
         Ok(None)
     }
 
-    /// Serial bytes KVM gathered since the last exit come before the exit itself.
-    fn drain_coalesced(&mut self) {
+    /// Port writes KVM gathered since the last exit come before the exit itself.
+    fn drain_coalesced(&mut self) -> Option<Stop> {
+        let mut asked = None;
         while let Ok(Some(entry)) = self.vcpu.coalesced_mmio_read() {
-            self.stats.coalesced += u64::from(entry.len);
+            self.stats.coalesced += 1;
             let len = (entry.len as usize).min(entry.data.len());
-            let _ = self.devices.port_write(entry.phys_addr as u16, &entry.data[..len]);
+            asked = asked.or(self.devices.port_write(entry.phys_addr as u16, &entry.data[..len]));
         }
+        asked.map(stop)
     }
 
     /// `arch/x86/kernel/process.c:stop_this_cpu` ends every power-off and halt in HLT with interrupts off.
@@ -170,5 +171,13 @@ impl Machine {
             Some(byte[0])
         };
         at(regs.rip) == Some(HLT) || at(regs.rip.wrapping_sub(1)) == Some(HLT)
+    }
+}
+
+/// What a device asks for, as a reason to stop.
+fn stop(request: Request) -> Stop {
+    match request {
+        Request::Reset { port } => Stop::Reset { port },
+        Request::DebugExit(code) => Stop::DebugExit(code),
     }
 }

@@ -19,7 +19,7 @@ pub struct Stats {
     pub memory_faults: u64,
     /// Heartbeats and other signals.
     pub interruptions: u64,
-    /// Bytes that reached the serial ports without an exit of their own.
+    /// Port writes that needed no exit of their own.
     pub coalesced: u64,
     /// Forbidden accesses counted and not kept, beyond the bound.
     pub events_not_kept: u64,
