@@ -1,5 +1,7 @@
 //! What is fuzzed, once for libFuzzer and once for the plain smoke test.
 
+mod agent_frame;
+mod case_file;
 mod kernel_image;
 
 /// One parser of untrusted bytes.
@@ -17,5 +19,12 @@ pub struct Target {
 pub const KERNEL_IMAGE: Target =
     Target { name: "kernel_image", run: kernel_image::run, seeds: kernel_image::seeds };
 
+/// Case files.
+pub const CASE_FILE: Target = Target { name: "case_file", run: case_file::run, seeds: case_file::seeds };
+
+/// What a guest writes to its agent's port.
+pub const AGENT_FRAME: Target =
+    Target { name: "agent_frame", run: agent_frame::run, seeds: agent_frame::seeds };
+
 /// All targets.
-pub const TARGETS: &[Target] = &[KERNEL_IMAGE];
+pub const TARGETS: &[Target] = &[KERNEL_IMAGE, CASE_FILE, AGENT_FRAME];

@@ -1,0 +1,4 @@
+//! libFuzzer's way in to `copra_fuzz::AGENT_FRAME`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (copra_fuzz::AGENT_FRAME.run)(bytes));
