@@ -1,7 +1,7 @@
 //! Debian packages without installing them: apt with a configuration and directories of its own, so that it needs no
 //! rights, and neither sees nor changes what the system's apt knows. apt checks signatures and hashes as always.
 
-use crate::cache::{self, Cache, Key, Lock, hash_file};
+use crate::cache::{self, Cache, Key, Lock, hash_file, remove};
 use crate::command::{self, Tool, package_of};
 use crate::progress::{Amount, Progress};
 use crate::version::Version;
@@ -25,6 +25,13 @@ impl Reach {
         match self {
             Self::System => "system",
             Self::Archive => "archive",
+        }
+    }
+
+    fn whose(self) -> &'static str {
+        match self {
+            Self::System => "of the system's Debian archives",
+            Self::Archive => "of Debian's other suites",
         }
     }
 }
@@ -68,6 +75,8 @@ impl<'a> Apt<'a> {
         let wait = || progress.note("waiting for another copra that is using apt");
         let lock = cache.lock(&format!("apt-{}", reach.name()), wait)?;
         let apt = Self { cache, progress, reach, dir: cache.dir("apt")?.join(reach.name()), _lock: lock };
+        // The system may have fewer than last time.
+        remove(&apt.dir.join("sources.list.d"));
         for dir in ["state/lists/partial", "cache/archives/partial", "sources.list.d"] {
             let dir = apt.dir.join(dir);
             fs::create_dir_all(&dir).map_err(|e| cache::Error::io("create", &dir, e))?;
@@ -88,12 +97,13 @@ impl<'a> Apt<'a> {
             return Ok(());
         }
         let _ = fs::remove_file(self.stamp());
-        self.progress.step(match self.reach {
-            Reach::System => "Fetching package lists",
-            Reach::Archive => "Fetching package lists of Debian's other suites",
-        });
-        let tool = self.tool("apt-get", "fetch package lists").args(["--error-on=any", "update"]);
-        self.run(tool, |percent| self.progress.advance(Amount::percent(percent)))?;
+        // apt-get does not say that the disk is full; it waits for ever.
+        self.cache.require_space(SPARE, "package lists")?;
+        let lists = format!("package lists {}", self.reach.whose());
+        self.progress.step(&format!("Fetching {lists}"));
+        let purpose = format!("fetch {lists}");
+        let tool = self.tool("apt-get", &purpose).args(["--error-on=any", "update"]);
+        self.run(&purpose, tool, |percent| self.progress.advance(Amount::percent(percent)))?;
         Ok(self.cache.write(&self.stamp(), b"")?)
     }
 
@@ -118,8 +128,10 @@ impl<'a> Apt<'a> {
         self.progress.step(&format!("Downloading {name} {version}"));
         self.cache.require_space(size + SPARE, &format!("the package {name}"))?;
         let purpose = format!("download {name} {version}");
-        let tool = self.tool("apt-get", purpose).args(["download", &format!("{name}={version}")]).dir(dir);
-        self.run(tool, |percent| self.progress.advance(Amount::bytes(size * percent / 100, *size)))?;
+        let tool = self.tool("apt-get", &purpose).args(["download", &format!("{name}={version}")]).dir(dir);
+        self.run(&purpose, tool, |percent| {
+            self.progress.advance(Amount::bytes(size * percent / 100, *size));
+        })?;
         let debs = fs::read_dir(dir).map_err(|e| cache::Error::io("list", dir, e))?.flatten();
         let deb = debs.map(|entry| entry.path()).find(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -130,21 +142,29 @@ impl<'a> Apt<'a> {
         if sha256 == package.sha256 { Ok(deb) } else { Err(Error::Hash { package: name.clone(), sha256 }) }
     }
 
-    fn run(&self, tool: Tool, mut percent: impl FnMut(u64)) -> Result<(), Error> {
+    fn run(&self, purpose: &str, tool: Tool, mut percent: impl FnMut(u64)) -> Result<(), Error> {
+        let mut complaints: Vec<String> = Vec::new();
         let done = tool.arg("-q").args(["-o", "APT::Status-Fd=1"]).lines(|line| {
             let mut fields = line.strip_prefix("dlstatus:").into_iter().flat_map(|rest| rest.split(':'));
             if let Some(Ok(done)) = fields.nth(1).map(str::parse::<f64>) {
                 #[expect(clippy::cast_sign_loss, reason = "per cent are not negative")]
                 percent(done.clamp(0.0, 100.0) as u64);
+            } else if let Some(complaint) = line.strip_prefix("E: ") {
+                complaints.push(format!("\n  {complaint}"));
             }
         });
         match done {
             Err(_) if self.cache.is_full() => Err(cache::Error::full("a download", &self.dir, None).into()),
+            Err(command::Error::Failed { .. }) if !complaints.is_empty() => {
+                // The first ones say it all; the last only sums up.
+                complaints.truncate(2);
+                Err(Error::Apt { purpose: purpose.to_owned(), complaints: complaints.concat() })
+            }
             done => Ok(done?),
         }
     }
 
-    fn tool(&self, program: &str, purpose: impl Into<String>) -> Tool {
+    fn tool(&self, program: &str, purpose: &str) -> Tool {
         Tool::new(program, purpose).arg("-c").arg(self.config()).env("DEBIAN_FRONTEND", "noninteractive")
     }
 
@@ -191,7 +211,9 @@ APT::Architecture "amd64";
 APT::Architectures {{ "amd64"; }};
 APT::Sandbox::User "root";
 Acquire::Languages "none";
-Acquire::Retries "2";
+Acquire::Retries "1";
+Acquire::http::Timeout "20";
+Acquire::https::Timeout "20";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled "false";
 Acquire::IndexTargets::deb::DEP-11-icons-small::DefaultEnabled "false";
@@ -257,6 +279,14 @@ pub enum Error {
         package: String,
         /// What was computed.
         sha256: String,
+    },
+    /// apt failed.
+    #[error("cannot {purpose}:{complaints}")]
+    Apt {
+        /// What it was to do.
+        purpose: String,
+        /// Its error messages.
+        complaints: String,
     },
     /// A tool failed.
     #[error(transparent)]

@@ -83,6 +83,7 @@ impl<'a> Builder<'a> {
         if !objects.is_dir() {
             let upstream_key = self.key(bench, &upstream)?;
             self.progress.step(&format!("Building the Linux {} base, once", bench.tree.version().upstream()));
+            bench.clear_objects();
             self.compile(bench, &upstream, &upstream_key, Some(bench.base.objects))?;
             bench.keep_objects(&objects)?;
             self.remember(bench, &upstream, &upstream_key)?;
@@ -93,7 +94,7 @@ impl<'a> Builder<'a> {
         self.progress.step(&format!("Building {} on it", recipe.name()));
         bench.take_objects(&objects)?;
         let built = self.compile(bench, recipe, key, None);
-        bench.tree.clear(&bench.objects());
+        bench.clear_objects();
         built
     }
 
@@ -103,7 +104,7 @@ impl<'a> Builder<'a> {
         let made = self.configure(bench, recipe).and_then(|()| self.run_make(bench, recipe, expected));
         match made {
             Err(_) if self.cache.is_full() => {
-                bench.tree.clear(&bench.objects());
+                bench.clear_objects();
                 return Err(cache::Error::full("building a kernel", self.cache.root(), Some(SPACE)).into());
             }
             made => made?,
@@ -152,8 +153,13 @@ impl<'a> Builder<'a> {
         let Err(error) = made else { return Ok(()) };
         let file = self.cache.root().join("logs").join(format!("build-{}.log", recipe.name()));
         self.cache.write(&file, log.as_bytes())?;
-        let errors = log.lines().filter(|line| line.contains("error:") || line.contains("Error "));
-        let errors: String = errors.take(10).flat_map(|line| ["\n  ", line]).collect();
+        let reason =
+            |line: &&str| ["error:", "undefined reference", "No space left"].iter().any(|e| line.contains(e));
+        let reasons: Vec<&str> = log.lines().filter(reason).take(10).collect();
+        // Unless it stands out, it stands at the end.
+        let end = || log.lines().skip(log.lines().count().saturating_sub(10)).collect();
+        let shown: Vec<&str> = if reasons.is_empty() { end() } else { reasons };
+        let errors = shown.into_iter().flat_map(|line| ["\n  ", line]).collect();
         Err(Error::Make { recipe: recipe.name().to_owned(), log: file, errors, source: Box::new(error) })
     }
 
@@ -191,6 +197,11 @@ impl Bench {
         self.tree.linux().join("objects")
     }
 
+    /// Removes them: those of a finished build, or what a killed one left, some of it perhaps half written.
+    fn clear_objects(&self) {
+        self.tree.clear(&self.objects());
+    }
+
     /// Where the objects of the base are kept.
     fn base_objects(&self, toolchain: &str, upstream: &Recipe) -> Result<PathBuf, Error> {
         let place = self.tree.linux();
@@ -212,7 +223,7 @@ impl Bench {
 
     /// A copy of the base's objects, times and all, in the place where they were made.
     fn take_objects(&self, kept: &Path) -> Result<(), Error> {
-        self.tree.clear(&self.objects());
+        self.clear_objects();
         let copy = Tool::new("cp", "copy the objects of the base").args(["-a", "--reflink=auto"]);
         copy.arg(kept).arg(self.objects()).output()?;
         Ok(())
@@ -251,7 +262,7 @@ fn is_object(line: &str) -> bool {
 pub enum Error {
     /// Kconfig did not take everything.
     #[error(
-        "the configuration of {recipe} lost options; either this kernel does not have them, or something they depend on is not set:{}\nadd what they depend on to the fragment, or take them out",
+        "the configuration of {recipe} did not come out as asked for; this kernel does not have these options, or others forbid or force them:{}\nset in the fragment what they depend on, or leave them out",
         config::lines(dropped)
     )]
     Dropped {

@@ -36,6 +36,13 @@ pub(crate) fn fetch(
             .filter(|p| p.version.is_of_series(series.as_str()))
             .max_by(|a, b| a.version.cmp(&b.version));
         if let Some(newest) = newest {
+            if !reasons.is_empty() {
+                let reasons = reasons.join("\n");
+                progress.note(&format!(
+                    "{} is the newest known, but perhaps not the newest: {reasons}",
+                    newest.version
+                ));
+            }
             let parts = parts(&apt, newest)?;
             return obtain(cache, &apt, progress, &parts, (series, flavour));
         }
