@@ -34,7 +34,7 @@ pub fn trials() -> Vec<Trial> {
             refused(&["--memory", "900000"], &["900000 MiB", "too much", "--memory"])
         }),
         trial("arguments::memory_that_is_no_multiple_of_2_mib", || {
-            refused(&["--memory", "513"], &["537919488 bytes", "not a multiple of 2 MiB", "--memory"])
+            refused(&["--memory", "513"], &["513 MiB", "not a multiple of 2 MiB", "--memory"])
         }),
         trial("arguments::a_report_into_no_folder", || {
             refused(&["--json", "/no/such/folder/report.json"], &["/no/such/folder", "another place"])
