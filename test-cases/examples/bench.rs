@@ -60,7 +60,7 @@ fn boot(platform: &str, vmlinux: &str) -> Outcome<()> {
 fn session(platform: &str, vmlinux: &str) -> Outcome<Session> {
     let file = image::read(vmlinux.as_ref())?;
     let kernel = image::extract_vmlinux(&file)?;
-    let command_line = format!("{} quiet", base_command_line());
+    let command_line = format!("{} quiet loglevel=3", base_command_line());
     let plan = Plan {
         machine: MachineConfig { ram: MEMORY << 20, ..MachineConfig::new(platform.parse()?) },
         kernel: &kernel,
@@ -172,7 +172,7 @@ fn qemu(vmlinux: &str, initrd: &std::path::Path) -> Command {
         vmlinux,
     ]);
     command.arg("-initrd").arg(initrd);
-    command.args(["-append", "console=ttyS0 quiet panic=-1 reboot=t copra.marker=1"]);
+    command.args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t copra.marker=1"]);
     command
 }
 

@@ -139,7 +139,7 @@ pub fn run(
 fn command_line(loud: bool, added: &[String]) -> String {
     let mut line = base_command_line();
     if !loud {
-        line.push_str(" quiet");
+        line.push_str(" quiet loglevel=3");
     }
     for text in added {
         line.push(' ');

@@ -64,7 +64,9 @@ guest_code!(reset_by_cf9, "mov dx, 0xcf9", "mov al, 2", "out dx, al", "mov al, 6
 fn a_reset_through_cf9_is_seen_at_the_bit_that_resets() {
     let mut machine = guest(Plain, reset_by_cf9(), &[]);
     assert_eq!(run(&mut machine), Stop::Reset { port: layout::RESET_CONTROL });
-    assert_eq!(machine.stats().port_io, 2);
+    // Writes to the PCI address register's four ports may be gathered by KVM, but none is lost.
+    let stats = machine.stats();
+    assert_eq!(stats.port_io + stats.coalesced, 2);
 }
 
 guest_code!(

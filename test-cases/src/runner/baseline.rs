@@ -6,7 +6,7 @@ use vmm::machine::Machine;
 
 use super::truth;
 use crate::case::{Action, Case, View};
-use crate::class::MemoryState;
+use crate::class::{MemoryState, memory_state};
 use crate::region::PlacedRegion;
 
 /// Bytes of a page.
@@ -54,19 +54,12 @@ impl Baseline {
     /// What became of memory at `gpa` that now holds `now`, given what a step wrote there.
     pub fn compare(&self, gpa: u64, now: &[u8], written: Option<&[u8]>) -> MemoryState {
         let before: Vec<u8> = (gpa..).take(now.len()).map(|at| self.byte(at)).collect();
-        let is_written = written.is_some_and(|bytes| {
-            let len = bytes.len().min(now.len());
-            now[..len] == bytes[..len] && now[len..] == before[len..]
+        // What the write offered, and around it what was there.
+        let meant = written.map(|bytes| {
+            let len = bytes.len().min(before.len());
+            [&bytes[..len], &before[len..]].concat()
         });
-        if now == before && !is_written {
-            MemoryState::Unchanged
-        } else if is_written {
-            MemoryState::Written
-        } else if now.iter().all(|byte| *byte == 0) {
-            MemoryState::Zeroed
-        } else {
-            MemoryState::Corrupted
-        }
+        memory_state(&before, now, meant.as_deref())
     }
 
     /// Puts the pages and firmware's memory back.

@@ -1,7 +1,7 @@
 //! One kernel on one platform under one policy: run when first asked for, remembered afterwards.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -79,15 +79,15 @@ impl Combination {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let json = folder.path().join("report.json");
         let mut command = Command::new(env!("CARGO_BIN_EXE_copra"));
-        command.args(["run", "--quiet", "--kernel", self.kernel, "--platform", self.platform, "--json"]);
+        command.args(["run", "--kernel", self.kernel, "--platform", self.platform, "--json"]);
         command.arg(&json).args(["--timeout", "240"]).env("COPRA_QUIET", "1");
         if let Some(policy) = self.policy {
             command.args(["--policy", policy, "open/modes"]);
         }
+        // Fetching and building a kernel takes minutes: its progress is for whoever watches.
+        command.stderr(Stdio::inherit());
         let output = command.output().map_err(|error| format!("starting copra: {error}"))?;
-        let said = || {
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-        };
+        let said = || String::from_utf8_lossy(&output.stdout).into_owned();
         let text =
             std::fs::read_to_string(&json).map_err(|_| format!("copra wrote no report:\n{}", said()))?;
         let report =

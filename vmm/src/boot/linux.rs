@@ -30,10 +30,11 @@ const HEADER_MAGIC: u32 = 0x5372_6448;
 const KERNEL_ALIGNMENT: u32 = 2 << 20;
 
 /// What every guest's command line starts with: the console on the first serial port, one device range marked busy, a
-/// reset through port 0xcf9, a panic that ends at once, and a small bounce buffer (2 MiB), as no device does DMA.
+/// reset through port 0xcf9, a panic that ends at once; and nothing for what is not there: a bounce buffer of 2 MiB as no
+/// device does DMA, no machine-check banks, two serial ports.
 pub fn base_command_line() -> String {
     format!(
-        "console=ttyS0 reboot=p panic=-1 swiotlb=1024 reserve={:#x},{:#x}",
+        "console=ttyS0 reboot=p panic=-1 swiotlb=1024 mce=off 8250.nr_uarts=2 reserve={:#x},{:#x}",
         layout::CLAIMED_MMIO,
         layout::CLAIMED_MMIO_SIZE
     )
