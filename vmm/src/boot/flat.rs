@@ -15,7 +15,10 @@ pub const HIGH_CODE: u64 = HIGH_HALF + layout::FLAT_CODE;
 ///
 /// ```
 /// vmm::guest_code!(say_seven, "mov al, 7", "mov dx, 0x501", "out dx, al", "hlt");
-/// assert_eq!(say_seven(), [0xb0, 7, 0x66, 0xba, 0x01, 0x05, 0xee, 0xf4]);
+///
+/// fn main() {
+///     assert_eq!(say_seven(), [0xb0, 7, 0x66, 0xba, 0x01, 0x05, 0xee, 0xf4]);
+/// }
 /// ```
 #[macro_export]
 macro_rules! guest_code {
