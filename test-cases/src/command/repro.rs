@@ -23,7 +23,7 @@ const PATCHED: &str = "build:open-eperm";
 pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     let ReproSubject::MmapHole = args.subject;
     if let host::Place::Elsewhere(reason) = host::choose() {
-        println!("KVM here cannot run Linux: {reason}.");
+        println!("{reason}.");
         println!("Guests run on a KVM host inside QEMU instead: slower, with the same results.\n");
     }
     let folder = tempfile::tempdir().map_err(|error| {

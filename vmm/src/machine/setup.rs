@@ -70,7 +70,8 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     let mut vcpu = vm.create_vcpu(0).map_err(failed("creating a vCPU"))?;
     cpuid::common(&mut table, 0);
     platform.cpuid(&mut table);
-    vcpu.set_cpuid2(&table.to_kvm()).map_err(failed("setting the guest's CPUID"))?;
+    let too_many = || failed("putting the guest's CPUID table together")(kvm_ioctls::Error::new(libc::E2BIG));
+    vcpu.set_cpuid2(&table.to_kvm().ok_or_else(too_many)?).map_err(failed("setting the guest's CPUID"))?;
     if vcpu.map_coalesced_mmio_ring().is_ok() {
         // Data bytes of both serial ports, and PCI configuration addresses, need no exit each: every burst ends with an
         // access that does exit. A reset through 0xcf9, in the middle of the latter, is seen at the next heartbeat.

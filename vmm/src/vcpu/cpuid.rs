@@ -66,13 +66,10 @@ impl CpuidTable {
         self.entries.retain(|e| e.function != function);
     }
 
-    /// The table as KVM takes it; entries beyond KVM's limit cannot occur, as it gave most of them.
-    pub fn to_kvm(&self) -> CpuId {
-        let entries = &self.entries[..self.entries.len().min(KVM_MAX_CPUID_ENTRIES)];
-        CpuId::from_entries(entries).unwrap_or_else(|_| {
-            // `from_entries` fails only above KVM_MAX_CPUID_ENTRIES, cut off just above.
-            unreachable!("{} CPUID entries", entries.len())
-        })
+    /// The table as KVM takes it; `None` if it has grown beyond what KVM takes.
+    pub fn to_kvm(&self) -> Option<CpuId> {
+        let fits = self.entries.len() <= KVM_MAX_CPUID_ENTRIES;
+        fits.then(|| CpuId::from_entries(&self.entries).ok()).flatten()
     }
 }
 
