@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use protocol::{Outcome, Step};
 use vmm::boot::image::{self, ImageError, Vmlinux};
 use vmm::boot::linux::base_command_line;
-use vmm::layout;
 use vmm::machine::{Machine, MachineConfig};
 use vmm::memory::ram::{Ram, RamError};
 use vmm::platform::PlatformKind;
 
 use crate::case::{Case, Guest};
 use crate::judge;
-use crate::observation::{CaseObservation, Counters, DeathKind, KernelFacts, KvmHost, NotRun, PlatformFacts};
+use crate::observation::{CaseObservation, Counters, KernelFacts, KvmHost, NotRun, PlatformFacts};
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::region::PlacedRegion;
@@ -326,14 +325,4 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
         ended: Ended::Complete,
         duration: Duration::ZERO,
     }
-}
-
-/// The RAM a guest is given where nobody says otherwise.
-pub const DEFAULT_MEMORY_MIB: u64 = 512;
-
-const _: () = assert!(DEFAULT_MEMORY_MIB << 20 >= layout::MIN_RAM);
-
-/// Whether a guest's end is the kernel's doing rather than the host's.
-pub fn is_guests_own(kind: DeathKind) -> bool {
-    !matches!(kind, DeathKind::Internal)
 }

@@ -112,6 +112,6 @@ fn script() -> Result<PathBuf, HostError> {
 
 /// Where copra keeps what it fetched and built.
 pub fn cache_folder() -> PathBuf {
-    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
-    env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()).map_or_else(home, PathBuf::from).join("copra")
+    guest_kernel::Cache::open()
+        .map_or_else(|_| env::temp_dir().join("copra"), |cache| cache.root().to_owned())
 }

@@ -22,7 +22,8 @@ const PATCHED: &str = "build:open-eperm";
 /// Reproduces, and says in plain words what it saw.
 pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     let ReproSubject::MmapHole = args.subject;
-    if let host::Place::Elsewhere(reason) = host::choose() {
+    let place = host::choose();
+    if let host::Place::Elsewhere(reason) = &place {
         println!("{reason}.");
         println!("Guests run on a KVM host inside QEMU instead: slower, with the same results.\n");
     }
@@ -30,7 +31,8 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
         Failed::new(format!("making a temporary folder: {error}; free some space, or set TMPDIR"))
     })?;
     kernels::find(&args.kernel, None, quiet)?;
-    let stock = Run::start(&args.kernel, args.platform, args, folder.path())?.finish()?;
+    let stage = Stage { args, place, folder: folder.path() };
+    let stock = Run::start(&stage, &args.kernel, args.platform)?.finish()?;
     let mut reproduced = story::tell(&stock, args.platform);
 
     if kernels::find_built(PATCHED, args.no_build, quiet)?.is_none() {
@@ -39,20 +41,20 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
         );
         return Ok(verdict(reproduced));
     }
-    let patched = patched(args, folder.path())?;
+    let patched = patched(&stage)?;
     reproduced &= story::contrast(&stock, &patched, args.platform);
     Ok(verdict(reproduced))
 }
 
 /// The patched kernel as the platform asked for, and as an ordinary guest, at the same time.
-fn patched(args: &ReproArgs, folder: &Path) -> Result<Vec<Witness>, Failed> {
-    let mut platforms = vec![args.platform];
-    if args.platform != Platform::None {
+fn patched(stage: &Stage<'_>) -> Result<Vec<Witness>, Failed> {
+    let mut platforms = vec![stage.args.platform];
+    if stage.args.platform != Platform::None {
         platforms.push(Platform::None);
     }
     let runs: Vec<Run> = platforms
         .into_iter()
-        .map(|platform| Run::start(PATCHED, platform, args, folder))
+        .map(|platform| Run::start(stage, PATCHED, platform))
         .collect::<Result<_, _>>()?;
     runs.into_iter().map(Run::finish).collect()
 }
@@ -67,6 +69,13 @@ fn verdict(reproduced: bool) -> Exit {
     }
 }
 
+/// What the runs of one reproduction have in common.
+struct Stage<'a> {
+    args: &'a ReproArgs,
+    place: host::Place,
+    folder: &'a Path,
+}
+
 /// `copra run` of the case, its results by way of a file.
 struct Run {
     child: Child,
@@ -75,23 +84,23 @@ struct Run {
 }
 
 impl Run {
-    fn start(kernel: &str, platform: Platform, args: &ReproArgs, folder: &Path) -> Result<Self, Failed> {
+    fn start(stage: &Stage<'_>, kernel: &str, platform: Platform) -> Result<Self, Failed> {
         let what = format!("{kernel} as {platform} guest");
-        let json = folder.join(format!("{}-{platform}.json", kernel.replace([':', '/'], "-")));
+        let json = stage.folder.join(format!("{}-{platform}.json", kernel.replace([':', '/'], "-")));
         let mut arguments: Vec<std::ffi::OsString> =
             vec!["run".into(), CASE.into(), "--kernel".into(), kernel.into(), "--platform".into()];
         arguments.extend([platform.name().into(), "--json".into(), json.clone().into_os_string()]);
-        if args.verbose {
+        if stage.args.verbose {
             arguments.push("--verbose".into());
         } else {
             arguments.push("--quiet".into());
         }
-        let mut command = match host::choose() {
+        let mut command = match &stage.place {
             host::Place::Here(_) => host::myself(&arguments).map_err(Failed::new)?,
             host::Place::Elsewhere(_) => host::elsewhere(&arguments).map_err(Failed::new)?,
         };
         command.env("COPRA_QUIET", "1");
-        if !args.verbose {
+        if !stage.args.verbose {
             command.stdout(std::process::Stdio::null());
         }
         eprintln!("copra: booting {what}");

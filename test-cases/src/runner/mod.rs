@@ -111,7 +111,7 @@ impl State<'_> {
         outcome: Outcome,
     ) -> StepObservation {
         let (answer, bytes) = answer(outcome);
-        let gpa = self.slots.place(&step.action, translated, &answer);
+        let gpa = self.slots.place(&step.action, translated);
         self.slots.settle(&step.action, &answer, translated);
         let mut observed = StepObservation::new(&step.id, answer);
         if let Some(start) = gpa {

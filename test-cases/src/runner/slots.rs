@@ -42,7 +42,7 @@ impl Slots {
     }
 
     /// Guest physical address a step is about, if it is about one.
-    pub fn place(&self, action: &Action, translated: &Translated, _answer: &Answer) -> Option<u64> {
+    pub fn place(&self, action: &Action, translated: &Translated) -> Option<u64> {
         let held = self.held.get(action.uses()?).filter(|held| held.physical)?;
         match action {
             Action::Pread { .. } | Action::Pwrite { .. } | Action::Mmap { .. } => translated.place,

@@ -29,10 +29,10 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(failed("asking KVM which CPUID leaves it supports"))?;
     let mut table = CpuidTable::new(&supported);
-    let host = HostFacts { physical_bits: cpuid::physical_address_bits(&table), tsc_khz: None };
+    let host = HostFacts { physical_bits: cpuid::physical_address_bits(&table) };
     let platform = platform::make(config.platform, &host, config.encryption_bit, config.seed);
     let ram = Ram::new(config.ram).map_err(crate::memory::MemoryError::Ram)?;
-    check_encryption_bit(platform.as_ref(), &host)?;
+    check_encryption_bit(platform.as_ref(), host)?;
 
     let vm = Arc::new(kvm.create_vm().map_err(failed("creating a VM"))?);
     require(&vm)?;
@@ -82,21 +82,20 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     let faults = FaultHandler::start(&memory)?;
     let mut devices = Devices::new(&vm);
     devices.console.sink_mut().echo = config.echo_console;
-    let tsc_khz = vcpu.get_tsc_khz().ok();
     Ok(Machine {
         vcpu,
         _faults: faults,
         memory,
         platform,
         devices,
-        host: HostFacts { tsc_khz, ..host },
+        host,
         events: Vec::new(),
         stats: Stats::default(),
         idle_halts: 0,
     })
 }
 
-fn check_encryption_bit(platform: &dyn Platform, host: &HostFacts) -> Result<(), MachineError> {
+fn check_encryption_bit(platform: &dyn Platform, host: HostFacts) -> Result<(), MachineError> {
     let lowest = (u64::BITS - layout::BAR64.leading_zeros()) as u8;
     match platform.encryption_bit() {
         Some(bit) if bit < lowest || bit >= host.physical_bits => {

@@ -80,8 +80,6 @@ impl FromStr for PlatformKind {
 pub struct HostFacts {
     /// Physical address bits of a guest (`CPUID 0x80000008.EAX[7:0]` as KVM supports it).
     pub physical_bits: u8,
-    /// TSC frequency in kHz, if KVM tells it.
-    pub tsc_khz: Option<u32>,
 }
 
 impl HostFacts {
