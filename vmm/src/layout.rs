@@ -28,6 +28,12 @@ pub const PAGE_TABLE_PAGES: u64 = 5;
 pub const COMMAND_LINE: u64 = 0x20000;
 /// Longest command line Linux takes, with its NUL (`arch/x86/include/asm/setup.h:COMMAND_LINE_SIZE`).
 pub const COMMAND_LINE_SIZE: usize = 2048;
+/// `struct cc_blob_sev_info`, by which a kernel finds the next two (SEV-SNP).
+pub const CC_BLOB: u64 = 0x12000;
+/// The SNP secrets page.
+pub const SNP_SECRETS: u64 = 0x13000;
+/// The SNP CPUID page.
+pub const SNP_CPUID: u64 = 0x14000;
 /// Where small test guests keep their code and the stack below it.
 pub const FLAT_CODE: u64 = 0x30000;
 
@@ -47,6 +53,11 @@ pub const RESERVED_SIZE: u64 = 0x1_0000;
 /// Bytes of e820 ACPI data at the very end of low RAM; holds the SMBIOS structure table.
 pub const ACPI_DATA_SIZE: u64 = 0x1_0000;
 
+/// Where in the ACPI data the SMBIOS entry point stands a second time, for the EFI tables to point to: on SEV-SNP the
+/// ROM area is not validated.
+pub const SMBIOS_ENTRY_OFFSET: u64 = 0x8000;
+/// Bytes kept for EFI tables below the reserved hole.
+pub const EFI_SIZE: u64 = 0x4000;
 /// Start of the 32-bit device hole; low RAM never reaches it.
 pub const DEVICE_HOLE: u64 = 0xc000_0000;
 /// 32-bit memory BAR of the first PCI test device.
@@ -99,5 +110,16 @@ pub const PCI_CONFIG_ADDRESS: u16 = 0xcf8;
 pub const PCI_CONFIG_DATA: u16 = 0xcfc;
 /// Reset control register (PIIX/ICH "CF9"); bit 2 resets.
 pub const RESET_CONTROL: u16 = 0xcf9;
+/// Where a TDCALL goes that was rewritten to an OUT (`boot/opcode.rs`), 4 bytes wide as the next three. PCs keep
+/// 0xf0-0xff for the coprocessor, so no driver uses them.
+pub const TDCALL_PORT: u16 = 0xf1;
+/// Where a rewritten VMGEXIT goes.
+pub const VMGEXIT_PORT: u16 = 0xf2;
+/// Where a rewritten PVALIDATE goes.
+pub const PVALIDATE_PORT: u16 = 0xf3;
+/// Where a rewritten RMPADJUST goes.
+pub const RMPADJUST_PORT: u16 = 0xf4;
+/// Where the code of Hyper-V's hypercall page writes (`platform/vbs.rs`).
+pub const HYPERCALL_PORT: u16 = 0xf5;
 /// Debug exit for small test guests: the byte written is their verdict.
 pub const DEBUG_EXIT: u16 = 0x501;

@@ -1,5 +1,10 @@
 //! Accesses that met memory through a view the page's state forbids, with what the vCPU was doing.
 
+pub mod backtrace;
+pub mod kernel;
+pub mod operand;
+pub mod task;
+
 use std::fmt;
 
 use crate::memory::{AccessKind, View};

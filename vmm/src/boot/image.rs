@@ -11,16 +11,17 @@ pub mod bzimage;
 pub mod decompress;
 pub mod elf;
 mod foreign;
+mod kallsyms;
 pub mod symbols;
 
 #[cfg(test)]
-mod synth;
+pub(crate) mod synth;
 #[cfg(test)]
 mod tests;
 
 pub use bzimage::{BzImageError, SetupHeader};
 pub use decompress::{Compression, DecompressError};
-pub use elf::{ElfError, ElfFacts, Segment};
+pub use elf::{ElfError, ElfFacts, Section, Segment};
 pub use symbols::{Symbol, SymbolTable};
 
 /// The largest kernel file that is read; a distribution's vmlinux with all its debug information is below 1 GiB.

@@ -1,9 +1,12 @@
 //! What a guest finds in memory when it starts.
 
+pub mod efi;
 pub mod firmware;
 pub mod flat;
 pub mod image;
 pub mod linux;
 pub mod marker;
+pub mod opcode;
 pub mod page_tables;
 pub mod smbios;
+pub mod snp_launch;

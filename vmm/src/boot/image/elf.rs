@@ -10,6 +10,11 @@ use super::symbols::{RawSymbol, SymbolTable};
 use abi::{Elf64Ehdr, Elf64Nhdr, Elf64Phdr, Elf64Shdr, Elf64Sym};
 
 mod abi;
+mod linked;
+mod sections;
+
+pub use linked::Section;
+pub use sections::{CodeSection, code_sections, is_module};
 
 const ELFMAG: &[u8] = b"\x7fELF";
 /// gABI `e_ident[EI_CLASS]`: where the class stands.

@@ -4,7 +4,7 @@
 const STT_FUNC: u8 = 2;
 
 /// include/linux/kallsyms.h: `KSYM_NAME_LEN`. Longer names are passed over.
-const MAX_NAME: usize = 512;
+pub(super) const MAX_NAME: usize = 512;
 
 /// A symbol near an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +72,20 @@ impl SymbolTable {
                 continue;
             };
             let Ok(address) = u64::from_str_radix(address, 16) else { continue };
-            let kind = if kind.eq_ignore_ascii_case("t") { STT_FUNC } else { 0 };
-            raw.push(RawSymbol { address, size: 0, kind, name: names.len() as u32 });
+            raw.push((address, kind.bytes().next().unwrap_or_default(), names.len() as u32));
             names.extend_from_slice(name.as_bytes());
             names.push(0);
         }
-        Self::new(raw.into_iter(), names)
+        Self::from_kallsyms(raw.into_iter(), names)
+    }
+
+    /// Takes addresses, nm(1)'s types and names at offsets of the string table.
+    pub(super) fn from_kallsyms(entries: impl Iterator<Item = (u64, u8, u32)>, names: Vec<u8>) -> Self {
+        let raw = entries.map(|(address, kind, name)| {
+            let kind = if kind.eq_ignore_ascii_case(&b't') { STT_FUNC } else { 0 };
+            RawSymbol { address, size: 0, kind, name }
+        });
+        Self::new(raw, names)
     }
 
     /// How many symbols there are.
@@ -96,6 +104,12 @@ impl SymbolTable {
         let first = self.by_name.partition_point(|&i| self.name(index(i).name) < Some(name));
         let found = index(*self.by_name.get(first)?);
         (self.name(found.name) == Some(name)).then_some(found.address)
+    }
+
+    /// The next address behind this one that has a symbol.
+    pub fn next_after(&self, address: u64) -> Option<u64> {
+        let after = self.symbols.partition_point(|s| s.address <= address);
+        Some(self.symbols.get(after)?.address)
     }
 
     /// The symbol that an address lies in: the last before it, if it reaches that far or its size is unknown.

@@ -114,6 +114,32 @@ pub(crate) fn elf() -> Vec<u8> {
     file
 }
 
+/// The same with more sections: name, address, flags and contents.
+pub(crate) fn elf_with_sections(sections: &[(&str, u64, u64, &[u8])]) -> Vec<u8> {
+    let mut file = elf();
+    let mut headers = file[SECTIONS_OFFSET..SECTIONS_OFFSET + 3 * 64].to_vec();
+    let mut names = vec![0];
+    for (name, address, flags, contents) in sections {
+        let at = file.len().next_multiple_of(8);
+        put(&mut file, at, contents);
+        let (end, size) = (headers.len(), contents.len() as u64);
+        words(&mut headers, end, &[pair(names.len() as u32, 1), *flags, *address, at as u64, size, 0, 1, 0]);
+        names.extend_from_slice(name.as_bytes());
+        names.push(0);
+    }
+    let names_at = file.len();
+    let end = headers.len();
+    words(&mut headers, end, &[pair(0, 3), 0, 0, names_at as u64, names.len() as u64, 0, 1, 0]);
+    put(&mut file, names_at, &names);
+    let headers_at = file.len().next_multiple_of(8);
+    put(&mut file, headers_at, &headers);
+    words(&mut file, 40, &[headers_at as u64]);
+    let count = headers.len() as u16 / 64;
+    put(&mut file, 60, &count.to_le_bytes());
+    put(&mut file, 62, &(count - 1).to_le_bytes());
+    file
+}
+
 /// What the kernel's build can pack with, and copra can unpack.
 pub(crate) const METHODS: [&str; 4] = ["gzip", "zstd", "xz", "lz4"];
 

@@ -308,6 +308,10 @@ fn exercise(bytes: &[u8]) {
                 symbols.resolve(facts.entry);
                 symbols.address_of("_end");
             }
+            kernel.kallsyms();
+            kernel.section(".text");
+            kernel.code();
+            kernel.data_from(facts.entry);
         }
         Err(e) => assert!(!e.to_string().is_empty()),
     }

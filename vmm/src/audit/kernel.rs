@@ -1,0 +1,64 @@
+//! What copra knows of the kernel that runs: names of its code, its unwinding tables, where it keeps task names.
+
+use std::sync::{Arc, OnceLock};
+
+use super::backtrace::{Backtrace, KernelMemory, Registers, Unwinder};
+use super::task::TaskNames;
+use crate::boot::image::{SymbolTable, Vmlinux};
+
+/// A kernel image to read names from, read at the first question: many a run has none.
+#[derive(Debug)]
+pub struct KernelNames {
+    image: Arc<Vmlinux<'static>>,
+    known: OnceLock<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    symbols: Option<SymbolTable>,
+    unwinder: Unwinder,
+    tasks: Option<TaskNames>,
+}
+
+impl KernelNames {
+    /// Names of the kernel in `image`.
+    pub fn new(image: Arc<Vmlinux<'static>>) -> Self {
+        Self { image, known: OnceLock::new() }
+    }
+
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| {
+            let symbols = self.image.symbol_table();
+            let tasks = symbols.as_ref().and_then(|symbols| TaskNames::of(&self.image, symbols));
+            Known { unwinder: Unwinder::new(&self.image), tasks, symbols }
+        })
+    }
+
+    /// Symbols: of the ELF file, or recovered from the image's own kallsyms; `None` if it has neither.
+    pub fn symbols(&self) -> Option<&SymbolTable> {
+        self.known().symbols.as_ref()
+    }
+
+    /// `function+0x12` for an address; `None` where no symbol is near.
+    pub fn name(&self, address: u64) -> Option<String> {
+        self.symbols()?.resolve(address).map(|symbol| symbol.to_string())
+    }
+
+    /// The kernel functions on the stack.
+    pub fn backtrace(&self, memory: &dyn KernelMemory, registers: Registers) -> Backtrace {
+        self.known().unwinder.backtrace(memory, registers)
+    }
+
+    /// The frames with names, one line each.
+    pub fn frames(&self, trace: &Backtrace) -> Vec<String> {
+        let Some(symbols) = self.symbols() else {
+            return trace.addresses().map(|address| format!("{address:#x}")).collect();
+        };
+        trace.frames.iter().map(|frame| frame.with(symbols).to_string().trim_end().to_owned()).collect()
+    }
+
+    /// Name of the task that runs, given the kernel's GS base.
+    pub fn task(&self, memory: &dyn KernelMemory, gs_base: u64) -> Option<String> {
+        self.known().tasks?.current(memory, gs_base)
+    }
+}

@@ -1,0 +1,272 @@
+//! The four instructions of confidential guests that KVM cannot hand to user space, found in a kernel so that the loader
+//! can write something else in their place.
+//!
+//! Without the hardware TDCALL, PVALIDATE and RMPADJUST are undefined (#UD in the guest, no exit) and VMGEXIT is a
+//! VMMCALL that KVM answers itself (`arch/x86/kvm/x86.c:handle_ud`, `kvm_emulate_hypercall`). An OUT to a port that only
+//! copra knows is as long, changes no register either, and leaves KVM with RIP still at it.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+pub use self::boundary::Reason;
+pub use self::modules::{Findings, ModuleError, scan_initramfs, scan_module};
+use super::image::Vmlinux;
+use super::image::elf::{ElfError, code_sections};
+use crate::layout;
+
+mod boundary;
+mod modules;
+mod newc;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+/// No kernel has a hundredth of that many places that even look like one of the instructions.
+const MAX_CANDIDATES: usize = 4096;
+/// How many bytes before and after a site its hash covers.
+const HASHED: usize = 32;
+/// OUT imm8, EAX (Intel SDM volume 2, OUT).
+const OUT_IMM8_EAX: u8 = 0xe7;
+/// The NOP of two bytes (Intel SDM volume 2, NOP): with it the rewrite is as long as what it replaces.
+const NOP2: [u8; 2] = [0x66, 0x90];
+
+/// Why a kernel's sites cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpcodeError {
+    /// Section headers that contradict the file.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    /// An image made to keep copra busy.
+    #[error(
+        "more than {MAX_CANDIDATES} places in the kernel's code look like TDCALL, VMGEXIT, PVALIDATE or RMPADJUST; no \
+         kernel has that many, build or fetch it again"
+    )]
+    TooMany,
+}
+
+/// One of the four instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Opcode {
+    /// TDX: a call to the TDX module (`arch/x86/virt/vmx/tdx/tdxcall.S`).
+    Tdcall,
+    /// SEV-ES and SNP: a call to the hypervisor (`arch/x86/include/asm/sev.h:VMGEXIT`).
+    Vmgexit,
+    /// SNP: validates a page or takes that back (`arch/x86/include/asm/sev.h:pvalidate`).
+    Pvalidate,
+    /// SNP: changes the rights of a VM privilege level (`arch/x86/include/asm/sev.h:rmpadjust`).
+    Rmpadjust,
+}
+
+impl Opcode {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tdcall, Self::Vmgexit, Self::Pvalidate, Self::Rmpadjust];
+    /// Bytes each takes, rewritten or not.
+    pub const LEN: usize = 4;
+
+    /// What the assembler makes of it.
+    pub const fn bytes(self) -> [u8; Self::LEN] {
+        match self {
+            Self::Tdcall => [0x66, 0x0f, 0x01, 0xcc],
+            Self::Vmgexit => [0xf3, 0x0f, 0x01, 0xd9],
+            Self::Pvalidate => [0xf2, 0x0f, 0x01, 0xff],
+            Self::Rmpadjust => [0xf3, 0x0f, 0x01, 0xfe],
+        }
+    }
+
+    /// The port its rewrite writes to; below 0x100 all.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Tdcall => layout::TDCALL_PORT,
+            Self::Vmgexit => layout::VMGEXIT_PORT,
+            Self::Pvalidate => layout::PVALIDATE_PORT,
+            Self::Rmpadjust => layout::RMPADJUST_PORT,
+        }
+    }
+
+    /// The instruction whose rewrite writes to a port.
+    pub fn of_port(port: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|opcode| opcode.port() == port)
+    }
+
+    /// What is written in its place: `out %eax, $port` and a NOP.
+    pub const fn replacement(self) -> [u8; Self::LEN] {
+        [OUT_IMM8_EAX, self.port() as u8, NOP2[0], NOP2[1]]
+    }
+
+    /// Its mnemonic.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tdcall => "TDCALL",
+            Self::Vmgexit => "VMGEXIT",
+            Self::Pvalidate => "PVALIDATE",
+            Self::Rmpadjust => "RMPADJUST",
+        }
+    }
+}
+
+const _: () = {
+    let mut index = 0;
+    while index < Opcode::ALL.len() {
+        assert!(Opcode::ALL[index].port() <= u8::MAX as u16, "OUT has room for one byte");
+        index += 1;
+    }
+};
+
+impl std::fmt::Display for Opcode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An instruction to rewrite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// What it is.
+    pub opcode: Opcode,
+    /// Its virtual address.
+    pub address: u64,
+    /// Its guest physical address: where to write, and RIP before the kernel has mapped itself high.
+    pub physical: u64,
+    /// The first 8 bytes of the SHA-256 of the code around it (32 bytes before to 32 bytes after its first, as far as
+    /// the section has them), as it was in the file: names the place across kernels.
+    pub hash: u64,
+    /// The section it stands in; empty if the kernel has no section headers.
+    pub section: String,
+}
+
+impl Site {
+    /// What stands there in the file.
+    pub const fn original(&self) -> [u8; Opcode::LEN] {
+        self.opcode.bytes()
+    }
+
+    /// What to write there.
+    pub const fn replacement(&self) -> [u8; Opcode::LEN] {
+        self.opcode.replacement()
+    }
+}
+
+/// Bytes that look like one of the instructions and are left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// What it looks like.
+    pub opcode: Opcode,
+    /// Its virtual address.
+    pub address: u64,
+    /// Why it is none.
+    pub reason: Reason,
+}
+
+/// All there is to rewrite in a kernel.
+#[derive(Debug, Clone, Default)]
+pub struct Sites {
+    found: Vec<Site>,
+    rejected: Vec<Rejected>,
+    by_address: HashMap<u64, usize>,
+}
+
+impl Sites {
+    /// In the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Site> {
+        self.found.iter()
+    }
+
+    /// Those of some instructions: what one platform needs rewritten.
+    pub fn for_opcodes(&self, opcodes: &[Opcode]) -> impl Iterator<Item = &Site> {
+        self.found.iter().filter(|site| opcodes.contains(&site.opcode))
+    }
+
+    /// How many there are of an instruction.
+    pub fn count(&self, opcode: Opcode) -> usize {
+        self.for_opcodes(&[opcode]).count()
+    }
+
+    /// The site at an instruction pointer. Early code runs at its physical address, in an identity map
+    /// (`arch/x86/kernel/head_64.S:startup_64`), all later code at its virtual one.
+    pub fn at(&self, rip: u64) -> Option<&Site> {
+        self.by_address.get(&rip).and_then(|&index| self.found.get(index))
+    }
+
+    /// What looked like a site.
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    fn push(&mut self, site: Site) {
+        for address in [site.address, site.physical] {
+            self.by_address.insert(address, self.found.len());
+        }
+        self.found.push(site);
+    }
+}
+
+/// Finds the instructions in a kernel's executable segments: in all sections of code, `.init.text` and those of the
+/// alternatives included, or in all of the segment if the section headers are gone.
+pub fn find(kernel: &Vmlinux<'_>) -> Result<Sites, OpcodeError> {
+    let sections = code_sections(&kernel.elf)?;
+    let mut found = Sites::default();
+    let mut count = 0;
+    for segment in kernel.facts.executable() {
+        let bytes = kernel.segment_bytes(segment);
+        for (at, opcode) in boundary::candidates(bytes) {
+            count += 1;
+            if count > MAX_CANDIDATES {
+                return Err(OpcodeError::TooMany);
+            }
+            let start = segment.offset as usize;
+            let section = sections.iter().find(|s| s.file.contains(&(start + at)));
+            let code = match section {
+                Some(section) => within(&section.file, start, bytes.len()),
+                None if sections.is_empty() => Some(0..bytes.len()),
+                None => None,
+            };
+            let judged = match code {
+                Some(code) => judge(&bytes[code.clone()], at - code.start, opcode),
+                None => Err(Reason::Data),
+            };
+            let address = segment.vaddr + at as u64;
+            match judged {
+                Ok(hash) => found.push(Site {
+                    opcode,
+                    address,
+                    physical: segment.paddr + at as u64,
+                    hash,
+                    section: section.map(|s| s.name.clone()).unwrap_or_default(),
+                }),
+                Err(reason) => found.rejected.push(Rejected { opcode, address, reason }),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Finds the instructions in code that is nothing but instructions, as small test guests are, loaded and run at `address`.
+pub fn find_flat(code: &[u8], address: u64) -> Sites {
+    let mut found = Sites::default();
+    for (at, opcode) in boundary::sweep(code) {
+        let hash = hash(code, at);
+        let place = address + at as u64;
+        found.push(Site { opcode, address: place, physical: place, hash, section: String::new() });
+    }
+    found
+}
+
+/// A section's place in the segment's bytes, which are `len` from `start` on; `None` unless it is inside.
+fn within(section: &Range<usize>, start: usize, len: usize) -> Option<Range<usize>> {
+    let range = section.start.checked_sub(start)?..section.end.checked_sub(start)?;
+    (range.end <= len).then_some(range)
+}
+
+/// The hash of a site's surroundings, if it is one.
+fn judge(code: &[u8], at: usize, opcode: Opcode) -> Result<u64, Reason> {
+    boundary::judge(code, at, opcode)?;
+    Ok(hash(code, at))
+}
+
+fn hash(code: &[u8], at: usize) -> u64 {
+    let around = &code[at.saturating_sub(HASHED)..code.len().min(at + HASHED)];
+    let digest: [u8; 32] = Sha256::digest(around).into();
+    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}
