@@ -46,10 +46,12 @@ fn boot(platform: &str, vmlinux: &str) -> Outcome<()> {
     let stats = session.machine().stats();
     let resident = session.machine().memory().resident()?;
     println!(
-        "exits {} faults {} moves {} vmm_mib {:.1} guest_mib {:.1}",
+        "exits {} calls {} msr {} faults {} moves {} vmm_mib {:.1} guest_mib {:.1}",
         stats.exits,
+        stats.calls + stats.hypercalls,
+        stats.msr,
         stats.memory.faults,
-        stats.memory.declared_moves + stats.memory.implicit_moves,
+        stats.memory.declared_moves + stats.memory.implicit_moves + stats.memory.conversions,
         (own_resident()?.saturating_sub(resident)) as f64 / MIB,
         resident as f64 / MIB
     );
@@ -60,10 +62,11 @@ fn boot(platform: &str, vmlinux: &str) -> Outcome<()> {
 fn session(platform: &str, vmlinux: &str) -> Outcome<Session> {
     let file = image::read(vmlinux.as_ref())?;
     let kernel = image::extract_vmlinux(&file)?;
-    let command_line = format!("{} quiet loglevel=3", base_command_line());
+    let command_line = format!("{} quiet loglevel=3", base_command_line(platform.parse()?));
     let plan = Plan {
         machine: MachineConfig { ram: MEMORY << 20, ..MachineConfig::new(platform.parse()?) },
         kernel: &kernel,
+        names: None,
         initramfs: &Initramfs::new().build()?,
         command_line: &command_line,
         boot_limit: Duration::from_secs(120),

@@ -23,6 +23,7 @@ pub use term::Term;
 
 use crate::platform::Platform;
 use crate::region::Region;
+use crate::setup::Wishes;
 
 /// One case, as read from one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,8 @@ pub struct Case {
     pub platforms: Vec<Platform>,
     /// What the guest must have for the case to run.
     pub needs: Needs,
+    /// What the case wants of its guest otherwise than the run has it.
+    pub guest: Wishes,
     /// What is done, in order.
     pub steps: Vec<Step>,
 }

@@ -45,6 +45,18 @@ pub struct Truth {
     pub device: Option<Vec<u8>>,
 }
 
+impl Truth {
+    /// The truth about the first `len` of these bytes.
+    #[must_use]
+    pub fn first(mut self, len: usize) -> Self {
+        let kept = [&mut self.plain, &mut self.ciphertext, &mut self.shared, &mut self.device];
+        for bytes in kept.into_iter().flatten() {
+            bytes.truncate(len);
+        }
+        self
+    }
+}
+
 /// Every class that fits some bytes: more than one when, for example, the memory itself holds zeros.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Classes(u8);

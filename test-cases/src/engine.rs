@@ -7,22 +7,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::{Outcome, Step};
+use vmm::audit::kernel::KernelNames;
 use vmm::boot::image::{self, ImageError, Vmlinux};
 use vmm::boot::linux::base_command_line;
+use vmm::boot::opcode::Site;
 use vmm::machine::{Machine, MachineConfig};
+use vmm::memory::protected;
 use vmm::memory::ram::{Ram, RamError};
 use vmm::platform::PlatformKind;
 
 use crate::case::{Case, Guest};
 use crate::judge;
-use crate::observation::{CaseObservation, Counters, KernelFacts, KvmHost, NotRun, PlatformFacts};
+use crate::observation::{
+    BadCall, CaseObservation, Counters, KernelFacts, KvmHost, NotRun, PlatformFacts, RewrittenOpcode,
+    Unaccepted,
+};
 use crate::platform::Platform;
+use crate::platform::missing_option;
 use crate::policy::Policy;
 use crate::region::PlacedRegion;
 use crate::release::Release;
 use crate::report::{CaseResult, Ended, Report};
 use crate::runner;
 use crate::session::{Plan, Session, SessionError};
+use crate::setup::{Mode, RomArea, Setup};
 
 /// What a run needs to know.
 #[derive(Debug, Clone)]
@@ -37,6 +45,8 @@ pub struct Target {
     pub platform: Platform,
     /// The policy it is held to.
     pub policy: Policy,
+    /// What else was chosen about the guest.
+    pub setup: Setup,
     /// Guest RAM in MiB.
     pub memory_mib: u64,
     /// Added to the kernel's command line.
@@ -77,8 +87,20 @@ pub enum EngineError {
     #[error("putting the agent into an initramfs: {0}")]
     Initramfs(std::io::Error),
     /// The platform is known, and not simulated.
-    #[error("platform {0} is not simulated by this version of copra: choose none or sev")]
+    #[error("platform {0} is not simulated by this version of copra")]
     NotSimulated(Platform),
+    /// The kernel was built without what the platform needs.
+    #[error(
+        "{kernel} cannot run as {platform} guest: it was built without {option}; choose another kernel or platform"
+    )]
+    Option {
+        /// The kernel as the user named it.
+        kernel: String,
+        /// The platform.
+        platform: Platform,
+        /// The option and the value it must have.
+        option: &'static str,
+    },
     /// No guest can have that much memory, or that little.
     #[error(transparent)]
     Memory(#[from] RamError),
@@ -109,19 +131,27 @@ pub fn run(
 ) -> Result<Report, EngineError> {
     let in_image = |source| EngineError::Image { path: target.image.clone(), source };
     let kind = check(target.platform, target.memory_mib)?;
+    if let Some(config) = &target.config
+        && let Some(option) = missing_option(target.platform, config)
+    {
+        let kernel = target.kernel.spec.clone();
+        return Err(EngineError::Option { kernel, platform: target.platform, option });
+    }
     let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
-    let kernel = image::extract_vmlinux(&file).map_err(in_image)?;
+    let kernel = Arc::new(image::extract_vmlinux(&file).map_err(in_image)?.into_owned());
+    drop(file);
     let initramfs = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
     let mut engine = Engine {
         target,
         kernel: &kernel,
+        names: Arc::new(KernelNames::new(Arc::clone(&kernel))),
         initramfs: &initramfs,
         machine: MachineConfig {
             ram: target.memory_mib << 20,
             echo_console: target.console,
             ..MachineConfig::new(kind)
         },
-        command_line: command_line(target.console, &target.command_line),
+        command_line: command_line(kind, target.console, &target.command_line),
         report: empty_report(target, kind, cases),
         interrupt,
         started: Instant::now(),
@@ -135,8 +165,8 @@ pub fn run(
 
 /// The command line a guest gets: quiet unless the console is to be shown, since each line of it costs; a kernel that
 /// dies is loud all the same.
-fn command_line(loud: bool, added: &[String]) -> String {
-    let mut line = base_command_line();
+fn command_line(platform: PlatformKind, loud: bool, added: &[String]) -> String {
+    let mut line = base_command_line(platform);
     if !loud {
         line.push_str(" quiet loglevel=3");
     }
@@ -150,6 +180,7 @@ fn command_line(loud: bool, added: &[String]) -> String {
 struct Engine<'a> {
     target: &'a Target,
     kernel: &'a Vmlinux<'a>,
+    names: Arc<KernelNames>,
     initramfs: &'a [u8],
     machine: MachineConfig,
     command_line: String,
@@ -161,21 +192,30 @@ struct Engine<'a> {
 impl Engine<'_> {
     fn run(&mut self, cases: &[Case], watcher: &mut dyn Watcher) {
         let mut session: Option<Session> = None;
+        let mut booted = self.target.setup;
         for case in cases {
             if self.interrupt.load(Ordering::Relaxed) {
                 self.report.ended = Ended::Interrupted;
                 break;
             }
+            let wanted = self.target.setup.with(case.guest);
+            if let Some(session) = session.take_if(|_| self.applies(case) && !booted.boots_like(wanted)) {
+                self.settle(&session);
+            }
             let current = match session.take() {
                 Some(session) => session,
-                None => match self.boot(watcher) {
-                    Ok(session) => session,
+                None => match self.boot(wanted, watcher) {
+                    Ok(session) => {
+                        booted = wanted;
+                        session
+                    }
                     Err(reason) => {
                         self.report.ended = reason;
                         return;
                     }
                 },
             };
+            current.machine().memory().set_mode(memory_mode(wanted.mode));
             watcher.progress(&format!("running {}", case.name));
             session = self.case(current, case, watcher);
         }
@@ -219,11 +259,23 @@ impl Engine<'_> {
         }
     }
 
-    fn boot(&mut self, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
+    /// Whether the case is for this platform at all, so that no guest is booted for it in vain.
+    fn applies(&self, case: &Case) -> bool {
+        case.platforms.contains(&self.target.platform)
+    }
+
+    fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
         watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
         let plan = Plan {
-            machine: self.machine.clone(),
+            machine: MachineConfig {
+                mode: memory_mode(setup.mode),
+                rom: setup.rom.map(rom_state),
+                sept_ve_disable: !setup.sept_ve,
+                unaccepted_percent: setup.unaccepted,
+                ..self.machine.clone()
+            },
             kernel: self.kernel,
+            names: Some(Arc::clone(&self.names)),
             initramfs: self.initramfs,
             command_line: &self.command_line,
             boot_limit: self.target.limit,
@@ -262,10 +314,17 @@ impl Engine<'_> {
         if let Ok(log) = session.kernel_log(self.target.limit) {
             self.report.kernel.log = log.lines().filter(|line| is_telling(line)).map(without_level).collect();
         }
+        let regions = placed(session.machine());
+        let unaccepted =
+            if self.target.platform.accepts_memory() { unaccepted(session, self.target.limit) } else { None };
         let facts = &mut self.report.platform;
         facts.view_bit = session.machine().platform().encryption_bit();
-        facts.regions = placed(session.machine());
-        facts.boot_events = session.machine().events().iter().map(runner::event).collect();
+        facts.boot_events = runner::events(session, 0, &regions);
+        facts.regions = regions;
+        facts.rewritten = session.machine().sites().map(rewritten).collect();
+        facts.bad_calls =
+            session.machine().bad_calls().iter().map(|call| bad_call(call, &self.names)).collect();
+        facts.unaccepted = unaccepted;
         facts.boot_seconds = session.boot_time().as_secs_f64();
     }
 
@@ -274,15 +333,66 @@ impl Engine<'_> {
         let counters: &mut Counters = &mut self.report.counters;
         counters.exits += stats.exits;
         counters.faults += stats.memory.faults;
-        counters.conversions += stats.memory.declared_moves + stats.memory.implicit_moves;
+        counters.conversions +=
+            stats.memory.declared_moves + stats.memory.implicit_moves + stats.memory.conversions;
+        counters.accepted += stats.memory.accepted;
+        counters.calls += stats.calls + stats.hypercalls;
+        counters.msrs += stats.msr;
+        counters.exceptions += stats.exceptions;
+        counters.mismatches += stats.memory.mismatches;
+        counters.not_kept += stats.events_not_kept;
     }
+}
+
+fn memory_mode(mode: Mode) -> protected::Mode {
+    match mode {
+        Mode::Record => protected::Mode::Record,
+        Mode::Faithful => protected::Mode::Faithful,
+    }
+}
+
+fn rom_state(area: RomArea) -> protected::PageState {
+    match area {
+        RomArea::Validated => protected::PageState::Private,
+        RomArea::Unaccepted => protected::PageState::Unaccepted,
+        RomArea::Shared => protected::PageState::Shared,
+    }
+}
+
+fn rewritten(site: &Site) -> RewrittenOpcode {
+    RewrittenOpcode {
+        address: site.address,
+        was: site.opcode.name().to_owned(),
+        code_hash: format!("{:016x}", site.hash),
+    }
+}
+
+fn bad_call(call: &vmm::audit::BadCall, names: &KernelNames) -> BadCall {
+    BadCall { call: call.call.to_owned(), why: call.why.clone(), rip: call.rip, symbol: names.name(call.rip) }
+}
+
+/// What guest and VMM say at the same moment about memory not accepted yet.
+fn unaccepted(session: &mut Session, limit: Duration) -> Option<Unaccepted> {
+    let step = Step::ReadFile { path: b"/proc/meminfo", offset: 0, len: 8192 };
+    let Ok(Outcome::Data { data, .. }) = session.step(&step, limit) else { return None };
+    let text = String::from_utf8_lossy(&data.bytes).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("Unaccepted:"))?;
+    let guest_kib = line.split_whitespace().next()?.parse().ok()?;
+    Some(Unaccepted { guest_kib, vmm_kib: session.machine().memory().unaccepted() >> 10 })
 }
 
 /// Kernel log lines that say what kind of guest it is.
 fn is_telling(line: &str) -> bool {
-    ["Memory Encryption Features", "SEV: Status", "tdx:", "Hypervisor detected", "Kernel is locked down"]
-        .iter()
-        .any(|telling| line.contains(telling))
+    [
+        "Memory Encryption Features",
+        "SEV: Status",
+        "SNP running",
+        "tdx:",
+        "Hypervisor detected",
+        "Kernel is locked down",
+    ]
+    .iter()
+    .any(|telling| line.contains(telling))
 }
 
 /// syslog(2) gives each line its level, `<6>`.
@@ -316,6 +426,9 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
             rewritten: Vec::new(),
             regions: Vec::new(),
             boot_events: Vec::new(),
+            bad_calls: Vec::new(),
+            unaccepted: None,
+            setup: target.setup.into(),
             boot_seconds: 0.0,
         },
         planned: cases.iter().map(|case| case.name.clone()).collect(),

@@ -19,3 +19,4 @@ pub mod release;
 pub mod report;
 pub mod runner;
 pub mod session;
+pub mod setup;

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-pub use facts::{Counters, Death, DeathKind, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode};
+pub use facts::{
+    BadCall, Counters, Death, DeathKind, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts,
+    Unaccepted,
+};
 
 use crate::case::EventKind;
 use crate::class::{Classes, MemoryState, Truth, hex};
 use crate::codes::{Errno, Signal};
+use crate::region::Region;
 
 /// How many bytes of an answer reports show.
 pub const SHOWN: usize = 64;
@@ -65,9 +69,16 @@ pub struct GpaRange {
 pub struct AccessEvent {
     /// What happened.
     pub kind: EventKind,
-    /// The page's guest physical address, without the bit that selects the view.
+    /// The guest physical address, without the bit that selects the view: the first byte touched, or the page where the
+    /// instruction does not tell more.
     #[serde(serialize_with = "address")]
     pub gpa: u64,
+    /// Bytes touched, where the instruction tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub len: Option<u64>,
+    /// The region it lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
     /// The page's state at that moment, as the VMM names it (`private`, `shared`, `unaccepted`).
     pub state: String,
     /// The instruction.
@@ -78,6 +89,15 @@ pub struct AccessEvent {
     pub symbol: Option<String>,
     /// The privilege level: 0 kernel, 3 user.
     pub cpl: u8,
+    /// The task's name, where the kernel's image tells where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The kernel functions that had not returned, innermost first; `? ` before what is only found on the stack.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+    /// How they were found: `orc`, `stack-scan`, `orc-then-scan`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwound_by: Option<&'static str>,
 }
 
 /// What one step gave.

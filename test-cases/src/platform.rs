@@ -1,5 +1,7 @@
 //! What the guest believes it runs on.
 
+use std::collections::BTreeMap;
+
 use crate::names::named;
 
 named! {
@@ -13,7 +15,37 @@ named! {
     }
 }
 
+/// What a kernel must be built with to take itself for such a guest, and the sources that say so.
+const OPTIONS: &[(Platform, &str, &str)] = &[
+    (Platform::Sev, "AMD_MEM_ENCRYPT", "arch/x86/mm/mem_encrypt_identity.c"),
+    (Platform::Snp, "AMD_MEM_ENCRYPT", "arch/x86/coco/sev/core.c"),
+    (Platform::Snp, "EFI", "drivers/firmware/efi/unaccepted_memory.c"),
+    (Platform::Snp, "UNACCEPTED_MEMORY", "drivers/firmware/efi/unaccepted_memory.c"),
+    (Platform::Tdx, "INTEL_TDX_GUEST", "arch/x86/coco/tdx/tdx.c"),
+    (Platform::Tdx, "EFI", "drivers/firmware/efi/unaccepted_memory.c"),
+    (Platform::Tdx, "UNACCEPTED_MEMORY", "drivers/firmware/efi/unaccepted_memory.c"),
+    (Platform::Vbs, "AMD_MEM_ENCRYPT", "arch/x86/hyperv/ivm.c"),
+    (Platform::Vbs, "HYPERV", "arch/x86/hyperv/ivm.c"),
+];
+
+/// The first option that the platform needs and the kernel was not built with.
+pub fn missing_option(platform: Platform, config: &BTreeMap<String, String>) -> Option<&'static str> {
+    let has = |option: &str| config.get(option).is_some_and(|value| value == "y" || value == "m");
+    let mut needed = OPTIONS.iter().filter(|(needs, ..)| *needs == platform);
+    needed.find(|(_, option, _)| !has(option)).map(|(_, option, _)| *option)
+}
+
 impl Platform {
+    /// Whether a page has a state that admits one view and refuses the other.
+    pub const fn has_page_states(self) -> bool {
+        matches!(self, Self::Snp | Self::Tdx | Self::Vbs)
+    }
+
+    /// Whether RAM is launched unaccepted, for the guest to accept.
+    pub const fn accepts_memory(self) -> bool {
+        matches!(self, Self::Snp | Self::Tdx)
+    }
+
     /// Whether the guest believes that its memory is hidden from the host.
     pub const fn is_confidential(self) -> bool {
         !matches!(self, Self::None)

@@ -76,6 +76,15 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
         text.map(|text| (text, value.span()))
     }
 
+    /// A text that stands for something and may be missing.
+    pub(super) fn optional_parsed<T: FromStr>(&mut self, key: &'static str) -> Option<T>
+    where
+        T::Err: Into<ProblemKind>,
+    {
+        let (text, span) = self.optional_text(key)?;
+        self.sink.take(&span, text.parse())
+    }
+
     pub(super) fn text(&mut self, key: &'static str, form: &str) -> Option<(&'t str, Range<usize>)> {
         let value = self.required(key, form)?;
         match value.get_ref().as_str() {

@@ -9,6 +9,7 @@ use super::fields::{Fields, Value, is_name};
 use super::step::Step;
 use super::{Case, Needs, action_parse, expect_parse, references};
 use crate::platform::Platform;
+use crate::setup::Wishes;
 
 /// The most steps a case has.
 const MOST_STEPS: usize = 256;
@@ -38,6 +39,7 @@ fn read(mut f: Fields<'_, '_, '_, '_>, name: &str) -> Option<Case> {
     let wants = f.parsed_list("platforms");
     let platforms = if wants.is_empty() { Platform::ALL.to_vec() } else { wants };
     let needs = f.optional("needs").map_or_else(Needs::default, |value| needs(value, f.sink()));
+    let guest = f.optional("guest").map_or_else(Wishes::default, |value| guest(value, f.sink()));
     let list = f.list("step", "at least one [[step]]");
     let mut steps = Vec::new();
     for value in list.into_iter().flatten() {
@@ -53,7 +55,7 @@ fn read(mut f: Fields<'_, '_, '_, '_>, name: &str) -> Option<Case> {
     }
     f.finish();
     let steps = steps.into_iter().map(|(step, _)| step).collect();
-    Some(Case { name: name.to_owned(), title: title?, why: why?, tags, platforms, needs, steps })
+    Some(Case { name: name.to_owned(), title: title?, why: why?, tags, platforms, needs, guest, steps })
 }
 
 fn needs(value: Value<'_, '_>, sink: &mut Sink<'_>) -> Needs {
@@ -65,6 +67,21 @@ fn needs(value: Value<'_, '_>, sink: &mut Sink<'_>) -> Needs {
     let needs = Needs { config: f.parsed_list("config"), kernel: f.parsed_list("kernel") };
     f.finish();
     needs
+}
+
+fn guest(value: Value<'_, '_>, sink: &mut Sink<'_>) -> Wishes {
+    let Some(table) = value.get_ref().as_table() else {
+        super::fields::wrong_type(sink, "guest", "a table, as in { mode = \"faithful\" }", value);
+        return Wishes::default();
+    };
+    let mut f = Fields::new(table, value.span(), "guest", sink);
+    let wishes = Wishes {
+        mode: f.optional_parsed("mode"),
+        rom: f.optional_parsed("rom"),
+        sept_ve: f.optional("sept-ve").is_some().then(|| f.flag("sept-ve", false)).flatten(),
+    };
+    f.finish();
+    wishes
 }
 
 fn step(value: Value<'_, '_>, index: usize, sink: &mut Sink<'_>) -> Option<(Step, Range<usize>)> {

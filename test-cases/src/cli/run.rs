@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use crate::names::named;
 use crate::platform::Platform;
 use crate::policy::Policy;
+use crate::setup::{Mode, RomArea};
 
 named! {
     /// What can be reproduced.
@@ -28,6 +29,7 @@ macro_rules! one_of {
 
 /// What to run, on what, and where the results go.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[command(after_help = "Examples:
   copra run                                  every case, Debian's 6.12 kernel, SEV guest
   copra run mmap/low-ram -v                  one case, with every byte it saw
@@ -83,6 +85,22 @@ pub struct RunArgs {
     /// Guest memory in MiB
     #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub memory: u64,
+
+    /// What follows a forbidden access; a case that depends on it says so itself
+    #[arg(long, default_value = "record", value_name = "MODE", value_parser = one_of!(Mode))]
+    pub mode: Mode,
+
+    /// The ROM area at launch [default: unaccepted on snp, validated elsewhere]
+    #[arg(long, value_name = "STATE", value_parser = one_of!(RomArea))]
+    pub rom: Option<RomArea>,
+
+    /// TDX: raise #VE for private memory not accepted, instead of ending the TD
+    #[arg(long)]
+    pub sept_ve: bool,
+
+    /// SNP, TDX: percent of the free RAM that is launched unaccepted
+    #[arg(long, default_value_t = 100, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub unaccepted: u8,
 
     /// Add to the kernel's command line; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

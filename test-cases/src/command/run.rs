@@ -15,6 +15,7 @@ use crate::policy::Policy;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
 use crate::report::{CaseResult, Report, json, junit, ktap};
+use crate::setup::Setup;
 
 /// Runs cases and reports.
 pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
@@ -34,6 +35,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         config: found.config,
         platform: args.platform,
         policy,
+        setup: Setup { mode: args.mode, rom: args.rom, sept_ve: args.sept_ve, unaccepted: args.unaccepted },
         memory_mib: args.memory,
         command_line: args.cmdline_append.clone(),
         limit: Duration::from_secs(args.timeout),

@@ -201,10 +201,15 @@ fn events_are_judged_only_where_they_are_specified() {
     let event = AccessEvent {
         kind: EventKind::SharedRead,
         gpa: 0,
+        len: None,
+        region: None,
         state: "private".to_owned(),
         rip: 0,
         symbol: None,
         cpl: 0,
+        task: None,
+        backtrace: Vec::new(),
+        unwound_by: None,
     };
     let seen = StepObservation { events: vec![event], ..ok("a", 1) };
     let label = |expect: &str, observed: &StepObservation| {

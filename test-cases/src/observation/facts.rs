@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::region::PlacedRegion;
+use crate::setup::{Mode, RomArea, Setup};
 
 /// The kernel under test.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -62,6 +63,14 @@ pub struct PlatformFacts {
     pub regions: Vec<PlacedRegion>,
     /// Forbidden accesses during the first boot, before any case.
     pub boot_events: Vec<super::AccessEvent>,
+    /// Malformed calls during the first boot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bad_calls: Vec<BadCall>,
+    /// Memory not accepted when the agent was up, where there is such a thing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unaccepted: Option<Unaccepted>,
+    /// How the guest was set up.
+    pub setup: SetupFacts,
     /// Seconds from the start of the VMM's work to the agent's greeting, first boot.
     pub boot_seconds: f64,
 }
@@ -87,6 +96,53 @@ pub struct RewrittenOpcode {
     pub address: u64,
     /// What it was: `TDCALL`.
     pub was: String,
+    /// The first 8 bytes of the SHA-256 of the code around it, before the rewrite.
+    pub code_hash: String,
+}
+
+/// A call to the platform's module, firmware or hypervisor that was malformed or came from where it must not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BadCall {
+    /// The call.
+    pub call: String,
+    /// What was wrong, and what the guest got.
+    pub why: String,
+    /// The instruction.
+    #[serde(serialize_with = "super::address")]
+    pub rip: u64,
+    /// The function it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+}
+
+/// What guest and VMM count as memory not accepted, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unaccepted {
+    /// `Unaccepted` in /proc/meminfo, KiB.
+    pub guest_kib: u64,
+    /// Pages the VMM holds back, KiB.
+    pub vmm_kib: u64,
+}
+
+/// How the guest was set up, as far as it can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SetupFacts {
+    /// What follows a forbidden access; cases may ask for the other.
+    pub mode: Mode,
+    /// The ROM area, where it was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rom: Option<RomArea>,
+    /// #VE instead of the TD's end.
+    pub sept_ve: bool,
+    /// Percent of the free RAM launched unaccepted.
+    pub unaccepted_percent: u8,
+}
+
+impl From<Setup> for SetupFacts {
+    fn from(setup: Setup) -> Self {
+        let Setup { mode, rom, sept_ve, unaccepted } = setup;
+        Self { mode, rom, sept_ve, unaccepted_percent: unaccepted }
+    }
 }
 
 /// How a guest ended before it was told to.
@@ -134,4 +190,16 @@ pub struct Counters {
     pub conversions: u64,
     /// Forbidden accesses seen outside of any case.
     pub boot_events: u64,
+    /// Forbidden accesses in all, those a guest's later claim made legal not counted.
+    pub mismatches: u64,
+    /// Forbidden accesses beyond what is kept of one guest.
+    pub not_kept: u64,
+    /// Pages the guests accepted or validated.
+    pub accepted: u64,
+    /// Calls to the platform's module, firmware and hypervisor.
+    pub calls: u64,
+    /// MSR accesses the VMM answered.
+    pub msrs: u64,
+    /// Exceptions the VMM raised.
+    pub exceptions: u64,
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::case::Step;
 use crate::class::Class;
 use crate::judge::{Verdict, describe};
-use crate::observation::{SHOWN, StepObservation};
+use crate::observation::{AccessEvent, SHOWN, StepObservation};
 
 /// Bytes in a row of a dump.
 const ROW: usize = 8;
@@ -71,12 +71,38 @@ pub fn of_step(step: &Step, observed: Option<&StepObservation>, verdict: &Verdic
         lines.push(format!("  note: {note}"));
     }
     lines.extend(of_bytes(observed).into_iter().map(|line| format!("  {line}")));
-    lines.extend(observed.events.iter().map(|event| {
-        let symbol = event.symbol.as_deref().unwrap_or("?");
-        let level = if event.cpl == 0 { "kernel" } else { "user" };
-        let (kind, gpa, state, rip) = (event.kind, event.gpa, &event.state, event.rip);
-        format!("  {kind} of {gpa:#x}, which is {state}, by {level} {rip:#x} {symbol}")
-    }));
+    lines.extend(observed.events.iter().flat_map(of_event).map(|line| format!("  {line}")));
+    lines
+}
+
+/// A forbidden access: what was touched and in which state, by whom, and who called.
+pub fn of_event(event: &AccessEvent) -> Vec<String> {
+    let (kind, gpa, state, rip) = (event.kind, event.gpa, &event.state, event.rip);
+    let mut line = format!("{kind} of {gpa:#x}");
+    if let Some(len) = event.len {
+        let _ = write!(line, " ({len} bytes)");
+    }
+    if let Some(region) = event.region {
+        let _ = write!(line, " in {region}");
+    }
+    let level = if event.cpl == 0 { "kernel" } else { "user" };
+    let _ = write!(line, ", which is {state}, by {level} {rip:#x}");
+    if let Some(symbol) = &event.symbol {
+        let _ = write!(line, " {symbol}");
+    }
+    if let Some(task) = &event.task {
+        let _ = write!(line, ", task {task}");
+    }
+    let mut lines = vec![line];
+    // The first frame is the instruction itself.
+    if event.backtrace.len() > 1 {
+        let how = match event.unwound_by {
+            Some("orc") => "",
+            Some("orc-then-scan") => " (? = found on the stack)",
+            _ => " (found on the stack)",
+        };
+        lines.push(format!("  called by{how}: {}", event.backtrace[1..].join(" < ")));
+    }
     lines
 }
 

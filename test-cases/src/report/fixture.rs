@@ -115,11 +115,18 @@ pub fn whole() -> Report {
     let mut self_mem = bytes("self-mem", &CIPHER);
     self_mem.events.push(AccessEvent {
         kind: EventKind::SharedRead,
-        gpa: 0x20000,
+        gpa: 0x20010,
+        len: Some(8),
+        region: Some(Region::LowRam),
         state: "private".to_owned(),
         rip: 0xffff_ffff_8133_3b56,
         symbol: Some("memcpy_fromio+0x32".to_owned()),
         cpl: 0,
+        task: Some("init".to_owned()),
+        backtrace: ["memcpy_fromio+0x32", "generic_access_phys+0xd1", "mem_rw+0x1a2"]
+            .map(str::to_owned)
+            .to_vec(),
+        unwound_by: Some("orc"),
     });
     let hole = vec![
         ok("open", 3),
@@ -145,7 +152,15 @@ pub fn whole() -> Report {
         planned: cases.iter().map(|result| result.case.name.clone()).collect(),
         cases,
         deaths: Vec::new(),
-        counters: Counters { boots: 1, exits: 195, faults: 1020, conversions: 1020, boot_events: 0 },
+        counters: Counters {
+            boots: 1,
+            exits: 195,
+            faults: 1020,
+            conversions: 1020,
+            boot_events: 0,
+            mismatches: 1,
+            ..Counters::default()
+        },
         ended: Ended::Complete,
         duration: Duration::from_millis(4250),
     }
@@ -187,6 +202,9 @@ fn kernel() -> KernelFacts {
 fn platform() -> PlatformFacts {
     PlatformFacts {
         boot_events: vec![],
+        bad_calls: Vec::new(),
+        unaccepted: None,
+        setup: crate::setup::Setup::default().into(),
         boot_seconds: 1.5,
         platform: Platform::Sev,
         view_bit: Some(38),

@@ -147,6 +147,31 @@ impl<W: Write> Terminal<W> {
         facts.extend(kernel.build_id.clone().map(|id| ("build id", id)));
         facts.extend(kernel.config_sha256.clone().map(|hash| ("config", format!("sha256 {hash}"))));
         facts.push(("rewritten", rewritten(platform)));
+        facts.extend(platform.unaccepted.map(|it| {
+            let text = format!(
+                "{} MiB unaccepted at the agent by the guest's count, {} MiB by the VMM's",
+                it.guest_kib >> 10,
+                it.vmm_kib >> 10
+            );
+            ("memory", text)
+        }));
+        if platform.platform.is_confidential() {
+            let counters = &report.counters;
+            let text = format!(
+                "{} exits, {} calls, {} faults, {} conversions, {} pages accepted, {} forbidden accesses ({} while booting)",
+                counters.exits,
+                counters.calls,
+                counters.faults,
+                counters.conversions,
+                counters.accepted,
+                counters.mismatches,
+                counters.boot_events
+            );
+            facts.push(("counted", text));
+        }
+        if platform.platform.has_page_states() {
+            facts.push(("mode", format!("{}: {}", platform.setup.mode, platform.setup.mode.about())));
+        }
         facts.push((
             "KVM",
             match &platform.kvm {

@@ -64,6 +64,8 @@ impl Baseline {
 
     /// Puts the pages and firmware's memory back.
     pub fn restore(&self, machine: &mut Machine) {
+        // Pages that mismatches converted come back first, or nothing could be written to them.
+        let _ = machine.restore_firmware();
         for (gpa, page) in &self.pages {
             let changed = truth::seen(machine, *gpa, page.len(), View::Owner) != *page;
             if changed {
@@ -71,7 +73,6 @@ impl Baseline {
                 let _ = machine.memory().write(*gpa, page);
             }
         }
-        let _ = machine.restore_firmware();
     }
 
     fn byte(&self, gpa: u64) -> u8 {

@@ -2,6 +2,7 @@
 //! memory holds at that very moment, and every forbidden access has one step to its name.
 
 mod baseline;
+mod events;
 mod slots;
 mod translate;
 mod truth;
@@ -13,11 +14,14 @@ use protocol::{Batch, Outcome};
 use self::baseline::Baseline;
 use self::slots::Slots;
 use self::translate::Translated;
-use crate::case::{Action, Case, EventKind, Step};
+use crate::case::{Action, Case, Step};
+use crate::class::Truth;
 use crate::codes::{Errno, Signal};
-use crate::observation::{AccessEvent, Answer, CaseObservation, GpaRange, StepObservation};
+use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::region::PlacedRegion;
 use crate::session::{Ended, Session};
+
+pub use self::events::since as events;
 
 /// A case's observations, and how the guest ended if it did.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
             continue;
         }
         let begun = Instant::now();
+        let seen = session.machine().events().len();
         let mut observed = match state.run(session, step, &steps) {
             Ok(observed) => observed,
             Err(end) => {
@@ -49,6 +54,7 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
                 StepObservation::new(&step.id, Answer::GuestDied)
             }
         };
+        observed.events = events::since(session, seen, regions);
         observed.duration = begun.elapsed();
         steps.push(observed);
     }
@@ -57,6 +63,9 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
     }
     CaseRun { observation: CaseObservation { steps, not_run: None, duration: started.elapsed() }, ended }
 }
+
+/// Bytes looked at before a step, at most; steps that ask for more get fewer.
+const MAX_PRIOR: usize = 1 << 20;
 
 struct State<'a> {
     slots: Slots,
@@ -86,7 +95,7 @@ impl State<'_> {
             Ok(translated) => translated,
             Err(reason) => return Ok(StepObservation::new(&step.id, Answer::NotRun { reason })),
         };
-        let seen = session.machine().events().len();
+        let prior = self.prior(session, step, &translated);
         let mut batch = Batch::new().step_limit(u32::try_from(self.limit.as_millis() / 3).unwrap_or(0));
         if std::mem::take(&mut self.fresh) {
             batch = batch.new_worker();
@@ -94,13 +103,20 @@ impl State<'_> {
         batch.push(&translated.step());
         let results = session.execute(&batch, self.limit)?;
         let outcome = results.outcomes.into_iter().next().unwrap_or(Outcome::NotRun);
-        let mut observed = self.observe(session, step, &translated, outcome);
-        observed.events = session.machine().events()[seen..].iter().map(event).collect();
+        let observed = self.observe(session, step, &translated, outcome, prior);
         // The agent answers before it resets the guest; the end belongs to this step and to no later one.
         if matches!((&step.action, &observed.answer), (Action::Reboot, Answer::Returned { .. })) {
             return Err(session.await_end(self.limit));
         }
         Ok(observed)
+    }
+
+    /// The truth before the step, where the step itself may destroy it.
+    fn prior(&self, session: &Session, step: &Step, translated: &Translated) -> Option<Truth> {
+        let start = self.slots.place(&step.action, translated)?;
+        let len = step.action.asks().filter(|_| step.action.yields() == crate::case::Yield::Memory)?;
+        session.machine().memory().state(start)?;
+        Some(truth::of(session.machine(), start, usize::try_from(len).ok()?.min(MAX_PRIOR)))
     }
 
     fn observe(
@@ -109,6 +125,7 @@ impl State<'_> {
         step: &Step,
         translated: &Translated,
         outcome: Outcome,
+        prior: Option<Truth>,
     ) -> StepObservation {
         let (answer, bytes) = answer(outcome);
         let gpa = self.slots.place(&step.action, translated);
@@ -118,7 +135,10 @@ impl State<'_> {
             let len = step.action.asks().unwrap_or(0);
             observed.gpa = Some(GpaRange { start, len });
             if !bytes.is_empty() && step.action.yields() == crate::case::Yield::Memory {
-                let truth = truth::of(session.machine(), start, bytes.len());
+                let truth = match prior {
+                    Some(prior) => prior.first(bytes.len()),
+                    None => truth::of(session.machine(), start, bytes.len()),
+                };
                 return observed.with_bytes(bytes, truth);
             }
         }
@@ -181,26 +201,5 @@ fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
         Outcome::Refused(why) => (not_run(format!("the agent refused it: {why:?}")), Vec::new()),
         Outcome::Sweep(_) => (not_run("a sweep where one step was asked for".into()), Vec::new()),
         Outcome::NotRun => (not_run("the agent stopped before it".into()), Vec::new()),
-    }
-}
-
-/// The VMM's event, in the words of observations.
-pub fn event(event: &vmm::audit::AccessEvent) -> AccessEvent {
-    use vmm::memory::{AccessKind, View};
-    let kind = match (event.view, event.kind) {
-        (View::Shared, AccessKind::Read) => EventKind::SharedRead,
-        (View::Shared, AccessKind::Write) => EventKind::SharedWrite,
-        (View::Shared, AccessKind::Fetch) => EventKind::SharedFetch,
-        (View::Private, AccessKind::Read) => EventKind::PrivateRead,
-        (View::Private, AccessKind::Write) => EventKind::PrivateWrite,
-        (View::Private, AccessKind::Fetch) => EventKind::PrivateFetch,
-    };
-    AccessEvent {
-        kind,
-        gpa: event.gpa,
-        state: event.state.to_string(),
-        rip: event.at.as_ref().map_or(0, |at| at.rip),
-        symbol: None,
-        cpl: event.at.as_ref().map_or(0, |at| at.cpl),
     }
 }

@@ -2,6 +2,7 @@
 
 use vmm::machine::Machine;
 use vmm::memory::View as MemoryView;
+use vmm::memory::protected::PageState;
 use vmm::platform::PlatformKind;
 
 use crate::case::View;
@@ -23,6 +24,19 @@ pub fn of(machine: &Machine, gpa: u64, len: usize) -> Truth {
     match machine.platform().kind() {
         PlatformKind::None => Truth { plain, ..Truth::default() },
         PlatformKind::Sev => Truth { plain, ciphertext: Some(read(owner.other())), ..Truth::default() },
+        PlatformKind::Snp | PlatformKind::Tdx | PlatformKind::Vbs => separate(machine, gpa, read),
+    }
+}
+
+/// Two contents: the owner's, and what the shared view has of its own. A page nobody has accepted has no owner.
+fn separate(machine: &Machine, gpa: u64, read: impl Fn(MemoryView) -> Vec<u8>) -> Truth {
+    let shared = read(MemoryView::Shared);
+    match machine.memory().state(gpa) {
+        Some(PageState::Shared) => Truth { plain: Some(shared), ..Truth::default() },
+        Some(PageState::Unaccepted) => Truth { shared: Some(shared), ..Truth::default() },
+        Some(PageState::Private) | None => {
+            Truth { plain: Some(read(MemoryView::Private)), shared: Some(shared), ..Truth::default() }
+        }
     }
 }
 

@@ -28,6 +28,7 @@ impl Ended {
         let console = machine.console().text();
         let panic = console.lines().rev().find(|line| line.contains("Kernel panic - not syncing"));
         let kind = match (panic, stop) {
+            (_, Stop::Terminated(_)) => DeathKind::Terminated,
             (Some(_), _) => DeathKind::Panic,
             (None, Stop::Deadline) => DeathKind::Hang,
             (None, Stop::TripleFault) => DeathKind::TripleFault,
@@ -36,6 +37,7 @@ impl Ended {
                 DeathKind::Internal
             }
         };
+        let panic = panic.filter(|_| kind == DeathKind::Panic);
         let text = panic.map_or_else(|| stop.to_string(), |line| without_time(line).to_owned());
         let lines: Vec<String> =
             console.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();

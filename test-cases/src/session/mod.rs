@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::{Batch, Event, Link, Outcome, Results, Step};
+use vmm::audit::kernel::KernelNames;
 use vmm::boot::image::Vmlinux;
 use vmm::boot::linux::LinuxBoot;
 use vmm::machine::{Machine, MachineConfig, MachineError, RunError, Stop};
@@ -27,6 +28,8 @@ pub struct Plan<'a> {
     pub machine: MachineConfig,
     /// Kernel.
     pub kernel: &'a Vmlinux<'a>,
+    /// Its names, for events.
+    pub names: Option<Arc<KernelNames>>,
     /// Initramfs with the agent as /init.
     pub initramfs: &'a [u8],
     /// Whole command line.
@@ -54,6 +57,7 @@ pub struct Session {
     machine: Machine,
     link: Link,
     boot_time: Duration,
+    names: Option<Arc<KernelNames>>,
     interrupt: Arc<AtomicBool>,
 }
 
@@ -62,11 +66,21 @@ impl Session {
     pub fn boot(plan: &Plan<'_>) -> Result<Self, SessionError> {
         let started = Instant::now();
         let mut machine = Machine::new(&plan.machine)?;
-        let boot =
-            LinuxBoot { kernel: plan.kernel, initramfs: plan.initramfs, command_line: plan.command_line };
+        let boot = LinuxBoot {
+            kernel: plan.kernel,
+            initramfs: plan.initramfs,
+            command_line: plan.command_line,
+            names: plan.names.clone(),
+        };
         machine.boot_linux(&boot)?;
         let interrupt = Arc::clone(&plan.interrupt);
-        let mut session = Self { machine, link: Link::new(), boot_time: Duration::ZERO, interrupt };
+        let mut session = Self {
+            machine,
+            link: Link::new(),
+            boot_time: Duration::ZERO,
+            names: plan.names.clone(),
+            interrupt,
+        };
         let until = started + plan.boot_limit;
         match session.next_event(until) {
             Ok(Event::Hello(_)) => {
@@ -82,6 +96,11 @@ impl Session {
     /// From the start of the VMM's work to the agent's greeting.
     pub fn boot_time(&self) -> Duration {
         self.boot_time
+    }
+
+    /// Names of its kernel's code.
+    pub fn names(&self) -> Option<&KernelNames> {
+        self.names.as_deref()
     }
 
     /// The machine, standing still.

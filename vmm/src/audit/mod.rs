@@ -7,7 +7,10 @@ pub mod task;
 
 use std::fmt;
 
-use crate::memory::{AccessKind, View};
+use self::backtrace::Backtrace;
+use self::operand::Operand;
+use crate::memory::protected::PageChange;
+use crate::memory::{AccessKind, Standing, View};
 
 /// One such access.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct AccessEvent {
     pub state: PageView,
     /// Load, store or fetch.
     pub kind: AccessKind,
+    /// Which bytes of the page, where the instruction tells.
+    pub operand: Option<Operand>,
     /// Where the vCPU was.
     pub at: Option<Instruction>,
 }
@@ -29,16 +34,55 @@ pub struct AccessEvent {
 /// What stands at the page touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageView {
-    /// RAM the guest claims to use through this view.
+    /// RAM that this view may touch.
     Memory(View),
+    /// RAM no view may touch yet: assigned to the guest and not accepted.
+    Unaccepted,
     /// No RAM: a device answers.
     Device,
+}
+
+impl From<Standing> for PageView {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Private => Self::Memory(View::Private),
+            Standing::Shared => Self::Memory(View::Shared),
+            Standing::Unaccepted => Self::Unaccepted,
+        }
+    }
+}
+
+/// One change of the page that is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What happened.
+    pub change: PageChange,
+    /// By which instruction; `None` where the guest was told through an exit without one.
+    pub at: Option<Instruction>,
+}
+
+/// A call to the platform's module, firmware or hypervisor that was malformed, or came from where it must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadCall {
+    /// Name of the call.
+    pub call: &'static str,
+    /// What was wrong, and what the guest got.
+    pub why: String,
+    /// RIP.
+    pub rip: u64,
+}
+
+impl fmt::Display for BadCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at RIP {:#x}: {}", self.call, self.rip, self.why)
+    }
 }
 
 impl fmt::Display for PageView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(view) => write!(f, "{view}"),
+            Self::Unaccepted => f.write_str("unaccepted"),
             Self::Device => f.write_str("device"),
         }
     }
@@ -57,6 +101,10 @@ pub struct Instruction {
     pub rsp: u64,
     /// The vCPU stood at this very instruction; otherwise a host-side access while it was there.
     pub exact: bool,
+    /// Name of the task, where the kernel's is known.
+    pub task: Option<String>,
+    /// The kernel functions on the stack, where the vCPU was in the kernel and its image is known.
+    pub backtrace: Option<Backtrace>,
 }
 
 impl fmt::Display for AccessEvent {

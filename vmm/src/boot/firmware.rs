@@ -3,6 +3,7 @@
 use super::marker::{self, Tag};
 use super::smbios;
 use crate::layout::{self, PAGE_SIZE};
+use crate::memory::ram::Ram;
 use crate::memory::{GuestMemory, MemoryError};
 use crate::platform::PlatformKind;
 
@@ -28,9 +29,17 @@ pub fn write(memory: &GuestMemory, platform: PlatformKind) -> Result<(), MemoryE
         ram_mib: (ram.mapped_size() >> 20) as u32,
     });
     memory.write(layout::SYSTEM_ROM, &tables.entry_point)?;
+    if platform.accepts_memory() {
+        memory.write(smbios_entry_beside_tables(&ram), &tables.entry_point)?;
+    }
     // Linux maps reserved memory shared when it reads the table again for sysfs, so a table there would be
     // ciphertext to the guest (`arch/x86/mm/ioremap.c:__ioremap_check_encrypted`); ACPI data it maps private.
     memory.write(ram.acpi(), &tables.table)
+}
+
+/// The entry point's second place, for EFI tables.
+pub fn smbios_entry_beside_tables(ram: &Ram) -> u64 {
+    ram.acpi() + layout::SMBIOS_ENTRY_OFFSET
 }
 
 /// Leaves in low RAM what boot loaders leave there: bytes that are no zeros. Only before the kernel starts.

@@ -4,6 +4,7 @@
 //! firmware and no decompressor run in the guest.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use linux_loader::loader::KernelLoader;
@@ -12,11 +13,15 @@ use vm_memory::mmap::MmapRegion;
 use vm_memory::{ByteValued, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 use super::image::{ElfFacts, Vmlinux};
+use super::launch::{self, Launch};
+use super::opcode::{self, OpcodeError, Sites};
 use super::{firmware, page_tables};
+use crate::audit::kernel::KernelNames;
 use crate::layout::{self, PAGE_SIZE};
 use crate::memory::ram::Ram;
 use crate::memory::{GuestMemory, MemoryError};
-use crate::platform::Platform;
+use crate::platform::{Platform, PlatformKind};
+use crate::vcpu::cpuid::CpuidTable;
 
 /// Bytes of memory the kernel finds free beyond image and initramfs, at least.
 const HEADROOM: u64 = 32 << 20;
@@ -31,10 +36,11 @@ const KERNEL_ALIGNMENT: u32 = 2 << 20;
 
 /// What every guest's command line starts with: the console on the first serial port, one device range marked busy, a
 /// reset through port 0xcf9, a panic that ends at once; and nothing for what is not there: a bounce buffer of 2 MiB as no
-/// device does DMA, no machine-check banks, two serial ports.
-pub fn base_command_line() -> String {
+/// device does DMA, no machine-check banks, two serial ports, no EFI runtime services where there are EFI tables.
+pub fn base_command_line(platform: PlatformKind) -> String {
+    let efi = if platform.accepts_memory() { " efi=noruntime" } else { "" };
     format!(
-        "console=ttyS0 reboot=p panic=-1 swiotlb=1024 mce=off 8250.nr_uarts=2 reserve={:#x},{:#x}",
+        "console=ttyS0 reboot=p panic=-1 swiotlb=1024 mce=off 8250.nr_uarts=2 reserve={:#x},{:#x}{efi}",
         layout::CLAIMED_MMIO,
         layout::CLAIMED_MMIO_SIZE
     )
@@ -77,6 +83,15 @@ pub enum LoadError {
         "the kernel's segment at {0:#x} lies below 1 MiB, where boot data stand: build it with the usual PHYSICAL_START"
     )]
     KernelTooLow(u64),
+    /// EFI tables do not fit.
+    #[error("building the guest's EFI tables: {0}")]
+    Efi(String),
+    /// The instructions to rewrite cannot be told.
+    #[error(transparent)]
+    Opcode(#[from] OpcodeError),
+    /// The SNP launch pages do not fit.
+    #[error("building the guest's SEV-SNP launch pages: {0}")]
+    SnpLaunch(String),
     /// The ELF loader refused.
     #[error("loading the kernel's ELF segments: {0}; the image is damaged or of a kind copra does not know")]
     Elf(String),
@@ -94,10 +109,12 @@ pub struct LinuxBoot<'a> {
     pub initramfs: &'a [u8],
     /// Whole command line.
     pub command_line: &'a str,
+    /// The kernel's names, for events that tell of its code; `None` does without.
+    pub names: Option<Arc<KernelNames>>,
 }
 
 /// Where the vCPU starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Instruction pointer.
     pub rip: u64,
@@ -105,10 +122,18 @@ pub struct Entry {
     pub boot_params: u64,
     /// Page tables.
     pub cr3: u64,
+    /// Instructions that were found; those of the platform are rewritten.
+    pub sites: Sites,
 }
 
 /// Writes everything and gives the entry state.
-pub fn load(memory: &GuestMemory, platform: &dyn Platform, boot: &LinuxBoot<'_>) -> Result<Entry, LoadError> {
+pub fn load(
+    memory: &GuestMemory,
+    platform: &dyn Platform,
+    boot: &LinuxBoot<'_>,
+    launch: Launch,
+    cpuid: &CpuidTable,
+) -> Result<Entry, LoadError> {
     let ram = *memory.ram();
     let initramfs = place_initramfs(ram, &boot.kernel.facts, boot.initramfs.len() as u64)?;
     if boot.command_line.len() >= layout::COMMAND_LINE_SIZE {
@@ -127,10 +152,38 @@ pub fn load(memory: &GuestMemory, platform: &dyn Platform, boot: &LinuxBoot<'_>)
     let mut command_line = boot.command_line.as_bytes().to_vec();
     command_line.push(0);
     memory.write(layout::COMMAND_LINE, &command_line)?;
-    let params = params(ram, boot, initramfs);
+    let sites = rewrite(memory, platform, boot.kernel)?;
+    let mut params = params(ram, boot, initramfs);
+    let kind = platform.kind();
+    let used = [
+        launch::page_range(
+            boot.kernel.facts.lowest(),
+            boot.kernel.facts.highest() - boot.kernel.facts.lowest(),
+        ),
+        launch::page_range(initramfs, boot.initramfs.len() as u64),
+    ];
+    if let Some(info) = launch::efi(memory, kind, launch, &used)? {
+        params.efi_info = info.boot_params();
+    }
+    if kind == PlatformKind::Snp {
+        params.cc_blob_address = launch::snp_pages(memory, cpuid)?;
+    }
     memory.write(layout::BOOT_PARAMS, params.as_slice())?;
     let cr3 = page_tables::write(memory, platform.private_mask())?;
-    Ok(Entry { rip: loaded.kernel_load.0, boot_params: layout::BOOT_PARAMS, cr3 })
+    launch::states(memory, kind, launch, &used)?;
+    Ok(Entry { rip: loaded.kernel_load.0, boot_params: layout::BOOT_PARAMS, cr3, sites })
+}
+
+/// Rewrites the platform's instructions in the loaded kernel.
+fn rewrite(memory: &GuestMemory, platform: &dyn Platform, kernel: &Vmlinux<'_>) -> Result<Sites, LoadError> {
+    if platform.opcodes().is_empty() {
+        return Ok(Sites::default());
+    }
+    let sites = opcode::find(kernel)?;
+    for site in sites.for_opcodes(platform.opcodes()) {
+        memory.write(site.physical, &site.replacement())?;
+    }
+    Ok(sites)
 }
 
 fn place_initramfs(ram: Ram, kernel: &ElfFacts, len: u64) -> Result<u64, LoadError> {
@@ -139,7 +192,7 @@ fn place_initramfs(ram: Ram, kernel: &ElfFacts, len: u64) -> Result<u64, LoadErr
         return Err(LoadError::KernelTooLow(kernel.lowest()));
     }
     let end = kernel.highest().max(layout::HIGH_MEMORY).saturating_add(HEADROOM);
-    let top = ram.reserved();
+    let top = ram.efi();
     if end > top {
         return Err(LoadError::KernelTooLarge { need: mib(end), have: mib(ram.low_end()) });
     }
@@ -223,7 +276,7 @@ mod tests {
         let ram = Ram::new(256 << 20).unwrap();
         let at = place_initramfs(ram, &facts(16 << 20, 64 << 20), 12_345).unwrap();
         assert_eq!(at % PAGE_SIZE, 0);
-        assert!(at + 12_345 <= ram.reserved());
+        assert!(at + 12_345 <= ram.efi());
     }
 
     #[test]
@@ -241,7 +294,7 @@ mod tests {
         fn placement_never_overlaps(len in 0u64..1 << 40, highest in 0u64..1 << 40, ram_mib in 96u64..1500) {
             let ram = Ram::new((ram_mib * 2) << 20).unwrap();
             if let Ok(at) = place_initramfs(ram, &facts(1 << 20, highest), len) {
-                proptest::prop_assert!(at >= highest && at + len <= ram.reserved());
+                proptest::prop_assert!(at >= highest && at + len <= ram.efi());
             }
         }
     }

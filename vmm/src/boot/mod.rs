@@ -4,6 +4,7 @@ pub mod efi;
 pub mod firmware;
 pub mod flat;
 pub mod image;
+pub mod launch;
 pub mod linux;
 pub mod marker;
 pub mod opcode;

@@ -2,40 +2,89 @@
 
 use std::collections::HashSet;
 
-use super::{Machine, RunError};
-use crate::audit::{AccessEvent, Instruction, PageView};
+use super::witness::Moment;
+use super::{Machine, RunError, Stop};
+use crate::audit::operand::LONGEST_INSTRUCTION;
+use crate::audit::{AccessEvent, Change, Instruction, PageView};
 use crate::layout::PAGE_SIZE;
+use crate::memory::protected::{Mode, Resolution};
 use crate::memory::{AccessKind, Mismatch, View};
+use crate::platform::services::{Consequence, Exception};
+use crate::vcpu::exception;
+use crate::vcpu::walk;
 
 /// Events kept of one guest.
 const MAX_EVENTS: usize = 1 << 16;
 
 impl Machine {
-    /// The access the fault handler holds back becomes an event, and then goes on.
-    pub(super) fn record_mismatch(&mut self, exact: bool) -> Result<(), RunError> {
-        let Some(mismatch) = self.memory.pending() else { return Ok(()) };
+    /// The access the fault handler holds back becomes an event; then its platform says how it goes on.
+    pub(super) fn on_mismatch(&mut self, exact: bool) -> Result<Option<Stop>, RunError> {
+        let Some(mismatch) = self.memory.pending() else { return Ok(None) };
         self.stats.memory_faults += u64::from(exact);
-        let at = self.instruction(exact)?;
-        let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(at.rip, &mismatch);
+        let moment = self.moment()?;
+        let at = self.instruction(&moment, exact);
+        let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(&moment, &mismatch);
+        let kind = if fetch { AccessKind::Fetch } else { mismatch.kind };
+        let operand = if exact && !fetch { self.operand(&moment, &mismatch) } else { None };
         self.keep(AccessEvent {
             number: 0,
             gpa: mismatch.gpa,
             view: mismatch.view,
-            state: PageView::Memory(mismatch.declared),
-            kind: if fetch { AccessKind::Fetch } else { mismatch.kind },
-            at: Some(at),
+            state: mismatch.state.into(),
+            kind,
+            operand,
+            at: Some(at.clone()),
         });
-        Ok(self.memory.release()?)
+        let resolution = self.memory.release()?;
+        self.note_changes(Some(&at));
+        match resolution {
+            Resolution::Resumed => Ok(None),
+            Resolution::Denied(mismatch) => {
+                let consequence = self.platform.denied(&mismatch, operand.map_or(0, |o| o.address));
+                self.follow(consequence, exact)
+            }
+        }
     }
 
-    /// The instruction at `rip` itself lies in the page held back: a userfault does not tell a fetch from a load.
-    fn is_fetched(&self, rip: u64, mismatch: &Mismatch) -> bool {
-        const LONGEST_INSTRUCTION: u64 = 15;
-        [rip, rip.wrapping_add(LONGEST_INSTRUCTION - 1)].into_iter().any(|address| {
-            self.vcpu.translate_gva(address).is_ok_and(|t| {
-                let (view, gpa) = self.platform.split(t.physical_address);
-                t.valid != 0 && (view, gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa)
-            })
+    /// What an access gets that does not go through.
+    fn follow(&mut self, consequence: Consequence, exact: bool) -> Result<Option<Stop>, RunError> {
+        match consequence {
+            Consequence::Resume => Ok(None),
+            Consequence::End(termination) => Ok(Some(Stop::Terminated(termination))),
+            // KVM is in the middle of the instruction, so there is none to raise an exception at.
+            Consequence::Exception(_) if !exact => Ok(None),
+            Consequence::Exception(exception) => self.raise(exception),
+        }
+    }
+
+    /// Delivers an exception at the instruction the vCPU stands at.
+    pub(super) fn raise(&mut self, exception: Exception) -> Result<Option<Stop>, RunError> {
+        let failed = |source| RunError::Kvm { attempt: "delivering an exception", rip: 0, source };
+        let Moment { mut regs, mut sregs, tables } = self.moment()?;
+        self.stats.exceptions += 1;
+        match exception::deliver(&self.memory, &tables, &mut regs, &mut sregs, exception) {
+            Ok(()) => {
+                self.vcpu.set_sregs(&sregs).map_err(failed)?;
+                self.vcpu.set_regs(&regs).map_err(failed)?;
+                Ok(None)
+            }
+            Err(termination) => Ok(Some(Stop::Terminated(termination))),
+        }
+    }
+
+    /// Changes of the page that is watched, with what made them.
+    pub(super) fn note_changes(&mut self, at: Option<&Instruction>) {
+        for change in self.memory.take_changes() {
+            self.history.push(Change { change, at: at.cloned() });
+        }
+    }
+
+    /// The instruction itself lies in the page held back: a userfault does not tell a fetch from a load.
+    fn is_fetched(&self, moment: &Moment, mismatch: &Mismatch) -> bool {
+        let rip = moment.regs.rip;
+        [rip, rip.wrapping_add(LONGEST_INSTRUCTION as u64 - 1)].into_iter().any(|address| {
+            walk::translate(&self.memory, &moment.tables, address)
+                .is_some_and(|t| (t.view, t.gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa))
         })
     }
 
@@ -62,7 +111,12 @@ impl Machine {
     }
 
     /// A device access through the private view is an event, as devices are never private.
-    pub(super) fn device_access(&mut self, view: View, gpa: u64, kind: AccessKind) -> Result<(), RunError> {
+    pub(super) fn device_access(
+        &mut self,
+        view: View,
+        gpa: u64,
+        kind: AccessKind,
+    ) -> Result<Option<Stop>, RunError> {
         if self.platform.encryption_bit().is_some() && view == View::Private {
             let page = gpa & !(PAGE_SIZE - 1);
             let repeated = self
@@ -71,24 +125,23 @@ impl Machine {
                 .is_some_and(|e| (e.gpa, e.view, e.kind, e.state) == (page, view, kind, PageView::Device));
             if !repeated {
                 // KVM has gone past a store by the time it tells of it.
-                let at = self.instruction(kind == AccessKind::Read)?;
+                let moment = self.moment()?;
+                let at = self.instruction(&moment, kind == AccessKind::Read);
                 self.keep(AccessEvent {
                     number: 0,
                     gpa: page,
                     view,
                     state: PageView::Device,
                     kind,
+                    operand: None,
                     at: Some(at),
                 });
             }
+            if self.memory.mode() != Some(Mode::Record) {
+                let consequence = self.platform.private_device(page);
+                return self.follow(consequence, false);
+            }
         }
-        Ok(())
-    }
-
-    fn instruction(&self, exact: bool) -> Result<Instruction, RunError> {
-        let failed = |source| RunError::Kvm { attempt: "reading the vCPU's registers", rip: 0, source };
-        let regs = self.vcpu.get_regs().map_err(failed)?;
-        let sregs = self.vcpu.get_sregs().map_err(failed)?;
-        Ok(Instruction { rip: regs.rip, cpl: sregs.ss.dpl, cr3: sregs.cr3, rsp: regs.rsp, exact })
+        Ok(None)
     }
 }

@@ -1,11 +1,14 @@
 //! One guest: memory, devices, platform and one vCPU, driven from one thread.
 
+mod calls;
 mod error;
 mod events;
 mod run;
+mod services;
 mod setup;
 pub mod stats;
 mod stop;
+mod witness;
 
 use std::sync::Arc;
 
@@ -14,16 +17,21 @@ use kvm_ioctls::VcpuFd;
 pub use self::error::{MachineError, RunError};
 pub use self::stats::Stats;
 pub use self::stop::Stop;
-use crate::audit::AccessEvent;
+use crate::audit::kernel::KernelNames;
+use crate::audit::{AccessEvent, BadCall, Change};
 use crate::boot::firmware;
+use crate::boot::launch::Launch;
 use crate::boot::linux::{self, LinuxBoot};
+use crate::boot::opcode::{self, Site, Sites};
 use crate::boot::page_tables;
 use crate::device::Devices;
 use crate::device::serial::Capture;
 use crate::layout;
+use crate::memory::protected::{Mode, PageState};
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory, View};
 use crate::platform::{HostFacts, Platform, PlatformKind};
+use crate::vcpu::cpuid::CpuidTable;
 use crate::vcpu::long_mode;
 
 /// What machine to make.
@@ -37,6 +45,16 @@ pub struct MachineConfig {
     pub encryption_bit: Option<u8>,
     /// Memory key seed; the same seed gives the same ciphertext.
     pub seed: u64,
+    /// What follows an access the page's state forbids.
+    pub mode: Mode,
+    /// TD attribute 28, `SEPT_VE_DISABLE`.
+    pub sept_ve_disable: bool,
+    /// What the option ROM and system ROM area is, where pages have states; `None` takes the platform's usual.
+    pub rom: Option<PageState>,
+    /// Percent of the RAM no boot data use that is launched unaccepted, where the platform has such a thing.
+    pub unaccepted_percent: u8,
+    /// Note every state change of the page at this GPA.
+    pub watch: Option<u64>,
     /// Show the console on standard error as it comes.
     pub echo_console: bool,
 }
@@ -44,7 +62,18 @@ pub struct MachineConfig {
 impl MachineConfig {
     /// A machine of 512 MiB.
     pub fn new(platform: PlatformKind) -> Self {
-        Self { ram: 512 << 20, platform, encryption_bit: None, seed: 0x0063_6f70_7261, echo_console: false }
+        Self {
+            ram: 512 << 20,
+            platform,
+            encryption_bit: None,
+            seed: 0x0063_6f70_7261,
+            mode: Mode::Faithful,
+            sept_ve_disable: true,
+            rom: None,
+            unaccepted_percent: 100,
+            watch: None,
+            echo_console: false,
+        }
     }
 }
 
@@ -59,7 +88,15 @@ pub struct Machine {
     memory: Arc<GuestMemory>,
     platform: Box<dyn Platform>,
     host: HostFacts,
+    cpuid: CpuidTable,
+    /// Names of the kernel loaded, where its caller knows it.
+    kernel: Option<Arc<KernelNames>>,
+    /// Rewritten instructions of the kernel loaded.
+    sites: Sites,
+    launch: Launch,
     events: Vec<AccessEvent>,
+    bad_calls: Vec<BadCall>,
+    history: Vec<Change>,
     stats: Stats,
     idle_halts: u32,
 }
@@ -72,14 +109,21 @@ impl Machine {
 
     /// Loads a Linux kernel and points the vCPU at it.
     pub fn boot_linux(&mut self, boot: &LinuxBoot<'_>) -> Result<(), MachineError> {
-        let entry = linux::load(&self.memory, self.platform.as_ref(), boot)?;
+        let entry = linux::load(&self.memory, self.platform.as_ref(), boot, self.launch, &self.cpuid)?;
+        self.sites = entry.sites;
+        self.kernel.clone_from(&boot.names);
         self.enter(entry.rip, entry.boot_params, entry.cr3)
     }
 
     /// Loads raw 64-bit code at [`layout::FLAT_CODE`] and points the vCPU at it. Pages from
-    /// [`page_tables::SECOND_GIB`] on are mapped to `aliases`, encryption bits and all.
+    /// [`page_tables::SECOND_GIB`] on are mapped to `aliases`, encryption bits and all. Its platform's instructions are
+    /// rewritten as a kernel's are.
     pub fn boot_flat(&mut self, code: &[u8], aliases: &[u64]) -> Result<(), MachineError> {
         self.memory.write(layout::FLAT_CODE, code)?;
+        self.sites = opcode::find_flat(code, layout::FLAT_CODE);
+        for site in self.sites.for_opcodes(self.platform.opcodes()) {
+            self.memory.write(site.physical, &site.replacement())?;
+        }
         let private = self.platform.private_mask();
         let cr3 = page_tables::write(&self.memory, private)?;
         page_tables::write_aliases(&self.memory, private, aliases)?;
@@ -138,6 +182,7 @@ impl Machine {
     /// Puts firmware's pages and device memory back to what they were when the guest started.
     pub fn restore_firmware(&mut self) -> Result<(), MachineError> {
         self.devices.reset_memory();
+        self.memory.undo_damage()?;
         Ok(firmware::write(&self.memory, self.platform.kind())?)
     }
 
@@ -164,6 +209,21 @@ impl Machine {
     /// Every access so far that the page's state forbids.
     pub fn events(&self) -> &[AccessEvent] {
         &self.events
+    }
+
+    /// Calls to the platform's module, firmware or hypervisor that were malformed.
+    pub fn bad_calls(&self) -> &[BadCall] {
+        &self.bad_calls
+    }
+
+    /// What happened to the page that is watched.
+    pub fn history(&self) -> &[Change] {
+        &self.history
+    }
+
+    /// Instructions of the kernel that were rewritten.
+    pub fn sites(&self) -> impl Iterator<Item = &Site> {
+        self.sites.for_opcodes(self.platform.opcodes())
     }
 
     /// Counters.

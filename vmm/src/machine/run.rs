@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::calls::Called;
 use super::{Machine, RunError, Stop};
 use crate::device::Request;
 use crate::memory::{AccessKind, View};
@@ -47,12 +48,16 @@ impl Machine {
             return Err(failure.into());
         }
         if self.memory.pending().is_some() {
-            self.record_mismatch(exit == Exit::MemoryFault)?;
-            if exit == Exit::MemoryFault {
-                return Ok(None);
+            let stop = self.on_mismatch(exit == Exit::MemoryFault)?;
+            if exit == Exit::MemoryFault || stop.is_some() {
+                return Ok(stop);
             }
+        } else {
+            self.memory.end_loans()?;
         }
-        self.handle(exit)
+        let handled = self.handle(exit);
+        self.note_changes(None);
+        handled
     }
 
     fn enter_guest(&mut self) -> Result<Exit, RunError> {
@@ -77,6 +82,11 @@ impl Machine {
         }
         match exit {
             Exit::PortWrite { port, size, data } => {
+                if size == size_of::<u32>()
+                    && let Called::Answered(stop) = self.on_call(port)?
+                {
+                    return Ok(stop);
+                }
                 self.stats.port_io += 1;
                 let mut asked = None;
                 for item in data.chunks(size.max(1)) {
@@ -98,7 +108,9 @@ impl Machine {
                 let (view, plain) = self.platform.split(gpa);
                 // Where KVM emulates an instruction, it takes a page that was held back for a device.
                 if self.memory.read(view, plain, &mut data).is_err() {
-                    self.device_access(view, plain, AccessKind::Read)?;
+                    if let Some(stop) = self.device_access(view, plain, AccessKind::Read)? {
+                        return Ok(Some(stop));
+                    }
                     self.devices.mmio_read(plain, &mut data);
                 }
                 exit::complete_mmio_read(self.vcpu.get_kvm_run(), &data);
@@ -107,7 +119,9 @@ impl Machine {
                 self.stats.mmio += 1;
                 let (view, plain) = self.platform.split(gpa);
                 if self.memory.store(view, plain, &data).is_err() {
-                    self.device_access(view, plain, AccessKind::Write)?;
+                    if let Some(stop) = self.device_access(view, plain, AccessKind::Write)? {
+                        return Ok(Some(stop));
+                    }
                     self.devices.mmio_write(plain, &data);
                 }
             }
@@ -175,7 +189,7 @@ impl Machine {
 }
 
 /// What a device asks for, as a reason to stop.
-fn stop(request: Request) -> Stop {
+pub(super) fn stop(request: Request) -> Stop {
     match request {
         Request::Reset { port } => Stop::Reset { port },
         Request::DebugExit(code) => Stop::DebugExit(code),

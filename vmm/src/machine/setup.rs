@@ -12,11 +12,13 @@ use kvm_ioctls::{
 };
 
 use super::{Machine, MachineConfig, MachineError, Stats};
+use crate::boot::launch::Launch;
+use crate::boot::opcode::Sites;
 use crate::device::Devices;
 use crate::layout;
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
-use crate::platform::{self, HostFacts, MsrRange, Platform};
+use crate::platform::{self, HostFacts, MsrRange, Options, Platform};
 use crate::vcpu::cpuid::{self, CpuidTable};
 
 fn failed(attempt: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
@@ -30,7 +32,13 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         .map_err(failed("asking KVM which CPUID leaves it supports"))?;
     let mut table = CpuidTable::new(&supported);
     let host = HostFacts { physical_bits: cpuid::physical_address_bits(&table) };
-    let platform = platform::make(config.platform, &host, config.encryption_bit, config.seed);
+    let options = Options {
+        encryption_bit: config.encryption_bit,
+        seed: config.seed,
+        mode: config.mode,
+        sept_ve_disable: config.sept_ve_disable,
+    };
+    let platform = platform::make(config.platform, &host, &options);
     let ram = Ram::new(config.ram).map_err(crate::memory::MemoryError::Ram)?;
     check_encryption_bit(platform.as_ref(), host)?;
 
@@ -68,6 +76,9 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     }
 
     let mut vcpu = vm.create_vcpu(0).map_err(failed("creating a vCPU"))?;
+    if let Ok(khz) = vcpu.get_tsc_khz() {
+        table.set_tsc_hz(u64::from(khz) * 1000);
+    }
     cpuid::common(&mut table, 0);
     platform.cpuid(&mut table);
     let too_many = || failed("putting the guest's CPUID table together")(kvm_ioctls::Error::new(libc::E2BIG));
@@ -79,6 +90,9 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
             let _ = vm.register_coalesced_mmio(IoEventAddress::Pio(u64::from(port)), len);
         }
     }
+    if let Some(gpa) = config.watch {
+        memory.watch(gpa);
+    }
     let faults = FaultHandler::start(&memory)?;
     let mut devices = Devices::new(&vm);
     devices.console.sink_mut().echo = config.echo_console;
@@ -89,7 +103,13 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         platform,
         devices,
         host,
+        cpuid: table,
+        kernel: None,
+        sites: Sites::default(),
+        launch: Launch { rom: config.rom, unaccepted_percent: config.unaccepted_percent },
         events: Vec::new(),
+        bad_calls: Vec::new(),
+        history: Vec::new(),
         stats: Stats::default(),
         idle_halts: 0,
     })

@@ -15,6 +15,10 @@ pub struct Stats {
     pub msr: u64,
     /// Hypercalls.
     pub hypercalls: u64,
+    /// Calls to the platform's module, firmware or hypervisor: rewritten instructions met, hypercall pages entered.
+    pub calls: u64,
+    /// Exceptions delivered for accesses that did not go through.
+    pub exceptions: u64,
     /// Stops at an instruction that touched a forbidden page.
     pub memory_faults: u64,
     /// Heartbeats and other signals.

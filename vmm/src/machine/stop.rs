@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::platform::services::Termination;
+
 /// What a run came back for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
@@ -16,6 +18,8 @@ pub enum Stop {
     Halted,
     /// Triple fault.
     TripleFault,
+    /// The platform or its hypervisor ended the guest.
+    Terminated(Termination),
     /// A small test guest ended with this byte.
     DebugExit(u8),
     /// The caller asked for it.
@@ -33,6 +37,7 @@ impl fmt::Display for Stop {
             Self::Reset { port } => write!(f, "the guest reset itself (port {port:#x})"),
             Self::Halted => f.write_str("the guest halted with interrupts off (power-off or halt)"),
             Self::TripleFault => f.write_str("the guest triple-faulted"),
+            Self::Terminated(termination) => termination.fmt(f),
             Self::DebugExit(code) => write!(f, "the test guest ended with {code}"),
             Self::Interrupted => f.write_str("the run was interrupted"),
             Self::Deadline => f.write_str("the deadline passed"),

@@ -1,19 +1,20 @@
 //! What the guest says about its pages.
 
-use super::{GuestMemory, View};
+use super::protected::PageState;
+use super::{GuestMemory, Scheme, View};
 use crate::layout::PAGE_SIZE;
 
 impl GuestMemory {
     /// From now on this guest declares its conversions itself.
     pub fn guest_announces(&self) {
-        if let Some(encryption) = &self.encryption {
+        if let Some(encryption) = self.encryption() {
             encryption.lock().announces = true;
         }
     }
 
     /// The guest declares `[gpa, gpa + pages × 4 KiB)`; pages that are not RAM are passed over.
     pub fn declare(&self, gpa: u64, page_count: u64, view: View) {
-        let Some(encryption) = &self.encryption else { return };
+        let Some(encryption) = self.encryption() else { return };
         let mut pages = encryption.lock();
         pages.announces = true;
         let end = gpa.saturating_add(page_count.saturating_mul(PAGE_SIZE)).min(self.ram.end());
@@ -42,15 +43,19 @@ impl GuestMemory {
     /// Pages whose mismatch turned out to be the first half of a conversion: written through the other view,
     /// left alone, then declared for it.
     pub fn take_settled(&self) -> Vec<u64> {
-        self.encryption.as_ref().map(|e| std::mem::take(&mut e.lock().settled)).unwrap_or_default()
+        self.encryption().map(|e| std::mem::take(&mut e.lock().settled)).unwrap_or_default()
     }
 
-    /// The view the guest claims for the page at `gpa`.
+    /// The view the guest claims for the page at `gpa`; private for a page it has not accepted.
     pub fn declared(&self, gpa: u64) -> Option<View> {
         let offset = self.ram.offset(gpa)?;
-        Some(match &self.encryption {
-            None => View::Private,
-            Some(e) => e.lock().states[(offset / PAGE_SIZE) as usize].declared(),
+        Some(match &self.scheme {
+            Scheme::OneView => View::Private,
+            Scheme::OneContent(e) => e.lock().states[(offset / PAGE_SIZE) as usize].declared(),
+            Scheme::TwoContents(p) => match p.lock().state(offset) {
+                Some(PageState::Shared) => View::Shared,
+                _ => View::Private,
+            },
         })
     }
 }

@@ -1,9 +1,10 @@
 //! What happens when a page is touched through the view its contents do not stand in.
 
 use super::cipher::PAGE;
+use super::protected::Resolution;
 use super::state::{AccessKind, Owner, Touch};
 use super::userfaultfd::PageFault;
-use super::{Encryption, GuestMemory, MemoryError, Mismatch, Pages, View};
+use super::{Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme, View};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// Pages moved for one fault at most.
@@ -12,17 +13,34 @@ const FOLLOW: u64 = 64;
 impl GuestMemory {
     /// The touch held back at its instruction, if there is one.
     pub fn pending(&self) -> Option<Mismatch> {
-        self.encryption.as_ref()?.lock().pending
+        match &self.scheme {
+            Scheme::OneView => None,
+            Scheme::OneContent(encryption) => encryption.lock().pending,
+            Scheme::TwoContents(protection) => protection.lock().pending,
+        }
     }
 
     /// The first failure of the fault handler, if any.
     pub fn take_failure(&self) -> Option<MemoryError> {
-        self.encryption.as_ref()?.lock().failed.take()
+        match &self.scheme {
+            Scheme::OneView => None,
+            Scheme::OneContent(encryption) => encryption.lock().failed.take(),
+            Scheme::TwoContents(protection) => protection.lock().failed.take(),
+        }
     }
 
-    /// Lets the touch held back go on, as hardware would: the contents follow it.
-    pub fn release(&self) -> Result<(), MemoryError> {
-        let Some(encryption) = &self.encryption else { return Ok(()) };
+    /// Settles the touch held back. On SEV it goes on and the contents follow it; elsewhere the page's state decides.
+    pub fn release(&self) -> Result<Resolution, MemoryError> {
+        match &self.scheme {
+            Scheme::OneView => Ok(Resolution::Resumed),
+            Scheme::OneContent(encryption) => {
+                self.release_encrypted(encryption).map(|()| Resolution::Resumed)
+            }
+            Scheme::TwoContents(protection) => self.settle_protected(protection),
+        }
+    }
+
+    fn release_encrypted(&self, encryption: &Encryption) -> Result<(), MemoryError> {
         let mut pages = encryption.lock();
         let Some(mismatch) = pages.pending.take() else { return Ok(()) };
         let Some(offset) = self.ram.offset(mismatch.gpa) else { return Ok(()) };
@@ -37,7 +55,11 @@ impl GuestMemory {
 
     /// Answers one userfault: moves the page, or holds the touch back for [`Self::release`].
     pub(super) fn on_fault(&self, fault: PageFault) {
-        let Some(encryption) = &self.encryption else { return };
+        let encryption = match &self.scheme {
+            Scheme::OneView => return,
+            Scheme::OneContent(encryption) => encryption,
+            Scheme::TwoContents(protection) => return self.on_protected_fault(protection, fault),
+        };
         let mut pages = encryption.lock();
         pages.counters.faults += 1;
         let Some((view, offset)) = self.locate(encryption, fault.address) else { return };
@@ -47,7 +69,7 @@ impl GuestMemory {
         let touch = state.judge(view, kind, self.owner(gpa), pages.announces);
         let outcome = if touch == Touch::Mismatch && pages.pending.is_none() {
             pages.counters.mismatches += 1;
-            pages.pending = Some(Mismatch { gpa, view, declared: state.declared(), kind });
+            pages.pending = Some(Mismatch { gpa, view, state: state.declared().into(), kind });
             self.mapping(encryption, view)
                 .forbid(offset, PAGE, true)
                 .and_then(|()| encryption.uffd.wake(fault.address, PAGE_SIZE))
@@ -76,11 +98,11 @@ impl GuestMemory {
         let announces = pages.announces;
         if pages.states[index].content() == view {
             let hva = self.mapping(encryption, view).base() + offset;
-            match encryption.uffd.copy(hva, &[0; PAGE]) {
-                Err(e) if e.raw_os_error() == Some(libc::EEXIST) => encryption.uffd.wake(hva, PAGE_SIZE),
-                other => other,
-            }
-            .map_err(|source| MemoryError::Move { gpa, view, source })?;
+            encryption.uffd.place(hva, &[0; PAGE]).map_err(|source| MemoryError::Move {
+                gpa,
+                view,
+                source,
+            })?;
             return Ok(());
         }
         self.move_page(encryption, pages, offset, view)?;

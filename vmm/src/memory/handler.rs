@@ -20,7 +20,7 @@ pub struct FaultHandler {
 impl FaultHandler {
     /// Starts answering; `None` if this memory has one view and needs nobody.
     pub fn start(memory: &Arc<GuestMemory>) -> Result<Option<Self>, MemoryError> {
-        if memory.encryption.is_none() {
+        if memory.uffd().is_none() {
             return Ok(None);
         }
         let stop = EventFd::new(libc::EFD_CLOEXEC).map_err(MemoryError::Userfaultfd)?;
@@ -29,10 +29,8 @@ impl FaultHandler {
         let thread = std::thread::Builder::new()
             .name("copra-faults".into())
             .spawn(move || {
-                if let Err(e) = serve(&memory, &wait)
-                    && let Some(encryption) = &memory.encryption
-                {
-                    encryption.lock().failed.get_or_insert(MemoryError::Userfaultfd(e));
+                if let Err(e) = serve(&memory, &wait) {
+                    memory.fail(MemoryError::Userfaultfd(e));
                 }
             })
             .map_err(MemoryError::Userfaultfd)?;
@@ -53,17 +51,17 @@ impl Drop for FaultHandler {
 fn serve(memory: &GuestMemory, stop: &EventFd) -> io::Result<()> {
     const FAULT: u32 = 0;
     const STOP: u32 = 1;
-    let Some(encryption) = &memory.encryption else { return Ok(()) };
+    let Some(uffd) = memory.uffd() else { return Ok(()) };
     let errno = |e: vmm_sys_util::errno::Error| io::Error::from_raw_os_error(e.errno());
     let poll = PollContext::<u32>::new().map_err(errno)?;
-    poll.add(&Descriptor(encryption.uffd.as_raw_fd()), FAULT).map_err(errno)?;
+    poll.add(&Descriptor(uffd.as_raw_fd()), FAULT).map_err(errno)?;
     poll.add(stop, STOP).map_err(errno)?;
     loop {
         let ready = poll.wait().map_err(errno)?;
         if ready.iter_readable().any(|e| e.token() == STOP) {
             return Ok(());
         }
-        while let Some(fault) = encryption.uffd.next()? {
+        while let Some(fault) = uffd.next()? {
             memory.on_fault(fault);
         }
     }

@@ -1,14 +1,17 @@
 //! Guest RAM in two views, and the rules that tie them together.
 //!
-//! Platform `none` has one host mapping. On SEV there are two, one per view, and a page is present in at most
-//! one of them; touching it through the other waits on a userfault, which moves the contents, encrypted or
-//! decrypted, or first stops the vCPU if the guest's own claim forbids the touch.
+//! Platform `none` has one host mapping, every other platform two, one per view.
+//!
+//! On SEV both show one content: a page is present in at most one view; touching it through the other waits on a
+//! userfault, which moves the contents, encrypted or decrypted, or first stops the vCPU if the guest's own claim
+//! forbids the touch. SEV-SNP, TDX and VBS have two contents and a state per page: see [`protected`].
 
 pub mod cipher;
 mod declaration;
 mod enforcement;
 mod error;
 mod handler;
+pub mod protected;
 pub mod ram;
 pub mod state;
 pub mod userfaultfd;
@@ -21,12 +24,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use self::cipher::{PAGE, PageCipher};
 pub use self::error::MemoryError;
 pub use self::handler::FaultHandler;
+use self::protected::{Architecture, Mode, Protection};
 use self::ram::Ram;
 pub use self::state::AccessKind;
 use self::state::{Owner, PageState};
 use self::userfaultfd::Userfaultfd;
 use self::view::Mapping;
 pub use self::view::View;
+use crate::boot::marker::{self, Tag};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// How many views, and what connects them.
@@ -39,6 +44,43 @@ pub enum Content {
         /// Key seed.
         seed: u64,
     },
+    /// Two views with contents of their own, and a state per page (SEV-SNP, TDX, VBS).
+    TwoContents {
+        /// Whose rules hold.
+        architecture: Architecture,
+        /// What follows a mismatch.
+        mode: Mode,
+    },
+}
+
+/// What a page is, told alike on every platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// The private view's.
+    Private,
+    /// The shared view's.
+    Shared,
+    /// Assigned to the guest and not accepted: nobody's yet.
+    Unaccepted,
+}
+
+impl Standing {
+    fn of(state: protected::PageState) -> Self {
+        match state {
+            protected::PageState::Private => Self::Private,
+            protected::PageState::Unaccepted => Self::Unaccepted,
+            protected::PageState::Shared => Self::Shared,
+        }
+    }
+}
+
+impl From<View> for Standing {
+    fn from(view: View) -> Self {
+        match view {
+            View::Private => Self::Private,
+            View::Shared => Self::Shared,
+        }
+    }
 }
 
 /// A KVM memory slot to be made.
@@ -61,8 +103,8 @@ pub struct Mismatch {
     pub gpa: u64,
     /// View used.
     pub view: View,
-    /// View the page is declared for.
-    pub declared: View,
+    /// What the page is.
+    pub state: Standing,
     /// What the touch does.
     pub kind: AccessKind,
 }
@@ -80,6 +122,12 @@ pub struct MemoryCounters {
     pub mismatches: u64,
     /// Pages the guest declared shared or private.
     pub declared_pages: u64,
+    /// Pages made shared or private at the guest's request.
+    pub conversions: u64,
+    /// Pages the guest accepted or validated.
+    pub accepted: u64,
+    /// 2 MiB entries split for a 4 KiB request.
+    pub smashed: u64,
 }
 
 /// All RAM of one guest.
@@ -87,7 +135,15 @@ pub struct MemoryCounters {
 pub struct GuestMemory {
     ram: Ram,
     private: Mapping,
-    encryption: Option<Encryption>,
+    scheme: Scheme,
+}
+
+/// What ties the views together.
+#[derive(Debug)]
+enum Scheme {
+    OneView,
+    OneContent(Box<Encryption>),
+    TwoContents(Box<Protection>),
 }
 
 #[derive(Debug)]
@@ -123,13 +179,22 @@ impl std::fmt::Debug for PageCipher {
 impl GuestMemory {
     /// Reserves RAM and, with two views, begins to enforce them.
     pub fn new(ram: Ram, content: Content) -> Result<Self, MemoryError> {
+        Self::make(ram, content, true)
+    }
+
+    /// The same states and contents with nobody enforcing them: for page-state machines without a vCPU.
+    pub fn unenforced(ram: Ram, content: Content) -> Result<Self, MemoryError> {
+        Self::make(ram, content, false)
+    }
+
+    fn make(ram: Ram, content: Content, enforced: bool) -> Result<Self, MemoryError> {
         let reserve = || {
             Mapping::new(ram.mapped_size())
                 .map_err(|source| MemoryError::Reserve { mib: ram.mapped_size() >> 20, source })
         };
         let private = reserve()?;
-        let encryption = match content {
-            Content::OneView => None,
+        let scheme = match content {
+            Content::OneView => Scheme::OneView,
             Content::OneContent { seed } => {
                 let shared = reserve()?;
                 let uffd = Userfaultfd::open().map_err(MemoryError::Userfaultfd)?;
@@ -144,10 +209,16 @@ impl GuestMemory {
                     counters: MemoryCounters::default(),
                     failed: None,
                 };
-                Some(Encryption { shared, cipher: PageCipher::new(seed), uffd, pages: Mutex::new(pages) })
+                let cipher = PageCipher::new(seed);
+                Scheme::OneContent(Box::new(Encryption { shared, cipher, uffd, pages: Mutex::new(pages) }))
+            }
+            Content::TwoContents { architecture, mode } => {
+                let open = || Userfaultfd::open().map_err(MemoryError::Userfaultfd);
+                let uffd = if enforced { Some(open()?) } else { None };
+                Scheme::TwoContents(Box::new(Protection::new(architecture, mode, reserve()?, uffd)?))
             }
         };
-        Ok(Self { ram, private, encryption })
+        Ok(Self { ram, private, scheme })
     }
 
     /// Where RAM lies.
@@ -157,10 +228,7 @@ impl GuestMemory {
 
     /// Memory slots of every view.
     pub fn slots(&self) -> Vec<Slot> {
-        let views = [
-            (View::Private, Some(&self.private)),
-            (View::Shared, self.encryption.as_ref().map(|e| &e.shared)),
-        ];
+        let views = [(View::Private, Some(&self.private)), (View::Shared, self.shared())];
         views
             .into_iter()
             .filter_map(|(view, mapping)| mapping.map(|m| (view, m.base())))
@@ -190,17 +258,32 @@ impl GuestMemory {
         self.store(View::Private, gpa, bytes)
     }
 
-    /// Stores at `gpa` through `view`, as the guest would, without judging it.
+    /// Stores at `gpa` through `view`, as the guest would, without judging it. Where the platform keeps two contents,
+    /// pages whose state does not admit the view take nothing.
     pub fn store(&self, view: View, gpa: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         self.for_each_page(gpa, bytes.len(), |offset, range| {
             let mut mapping = &self.private;
-            if let Some(encryption) = &self.encryption {
-                mapping = self.mapping(encryption, view);
-                let mut pages = encryption.lock();
-                let index = (offset / PAGE_SIZE) as usize;
-                if pages.states[index].content() != view {
-                    self.move_page(encryption, &mut pages, offset, view)?;
-                    pages.states[index].touch(view, AccessKind::Write, Owner::Kernel, true);
+            let _held;
+            match &self.scheme {
+                Scheme::OneView => {}
+                Scheme::OneContent(encryption) => {
+                    mapping = self.mapping(encryption, view);
+                    let mut pages = encryption.lock();
+                    let index = (offset / PAGE_SIZE) as usize;
+                    if pages.states[index].content() != view {
+                        self.move_page(encryption, &mut pages, offset, view)?;
+                        pages.states[index].touch(view, AccessKind::Write, Owner::Kernel, true);
+                    }
+                }
+                Scheme::TwoContents(protection) => {
+                    let state = protection.lock();
+                    let admitted = state.state(offset).is_some_and(|s| s.admits(view));
+                    if !admitted && !state.is_lent(view, offset) {
+                        // Nothing takes the bytes: the page is not there in this view.
+                        return Ok(());
+                    }
+                    mapping = self.view_mapping(protection, view);
+                    _held = state;
                 }
             }
             let start = (gpa + range.start as u64) % PAGE_SIZE;
@@ -216,20 +299,69 @@ impl GuestMemory {
 
     /// Bytes of host memory the guest's RAM takes at present, all views together.
     pub fn resident(&self) -> io::Result<u64> {
-        let shared = self.encryption.as_ref().map_or(Ok(0), |e| e.shared.resident())?;
+        let shared = self.shared().map_or(Ok(0), Mapping::resident)?;
         Ok(self.private.resident()? + shared)
     }
 
     /// What enforcement did so far.
     pub fn counters(&self) -> MemoryCounters {
-        self.encryption.as_ref().map(|e| e.lock().counters).unwrap_or_default()
+        match &self.scheme {
+            Scheme::OneView => MemoryCounters::default(),
+            Scheme::OneContent(encryption) => encryption.lock().counters,
+            Scheme::TwoContents(protection) => protection.lock().counters,
+        }
+    }
+
+    fn uffd(&self) -> Option<&Userfaultfd> {
+        match &self.scheme {
+            Scheme::OneView => None,
+            Scheme::OneContent(encryption) => Some(&encryption.uffd),
+            Scheme::TwoContents(protection) => protection.uffd.as_ref(),
+        }
+    }
+
+    /// Keeps the first failure of the fault handler.
+    fn fail(&self, error: MemoryError) {
+        match &self.scheme {
+            Scheme::OneView => {}
+            Scheme::OneContent(encryption) => _ = encryption.lock().failed.get_or_insert(error),
+            Scheme::TwoContents(protection) => _ = protection.lock().failed.get_or_insert(error),
+        }
+    }
+
+    fn shared(&self) -> Option<&Mapping> {
+        match &self.scheme {
+            Scheme::OneView => None,
+            Scheme::OneContent(encryption) => Some(&encryption.shared),
+            Scheme::TwoContents(protection) => Some(&protection.shared),
+        }
+    }
+
+    fn encryption(&self) -> Option<&Encryption> {
+        match &self.scheme {
+            Scheme::OneContent(encryption) => Some(encryption),
+            _ => None,
+        }
+    }
+
+    fn protection(&self) -> Option<&Protection> {
+        match &self.scheme {
+            Scheme::TwoContents(protection) => Some(protection),
+            _ => None,
+        }
     }
 
     fn page_as_seen(&self, view: View, offset: u64, page: &mut [u8; PAGE]) {
         let page_offset = offset & !(PAGE_SIZE - 1);
-        let Some(encryption) = &self.encryption else {
-            self.private.read(page_offset, page);
-            return;
+        let encryption = match &self.scheme {
+            Scheme::OneView => {
+                self.private.read(page_offset, page);
+                return;
+            }
+            Scheme::OneContent(encryption) => encryption,
+            Scheme::TwoContents(protection) => {
+                return self.protected_page(protection, view, page_offset, page);
+            }
         };
         let pages = encryption.lock();
         let content = pages.states[(offset / PAGE_SIZE) as usize].content();
@@ -239,6 +371,17 @@ impl GuestMemory {
             (View::Private, View::Shared) => encryption.cipher.encrypt(gpa, page),
             (View::Shared, View::Private) => encryption.cipher.decrypt(gpa, page),
             _ => {}
+        }
+    }
+
+    /// Where the state does not admit `view`: what a touch would find if it went through.
+    fn protected_page(&self, protection: &Protection, view: View, offset: u64, page: &mut [u8; PAGE]) {
+        let state = protection.lock();
+        let admitted = state.state(offset).is_some_and(|s| s.admits(view));
+        if admitted || state.is_lent(view, offset) {
+            self.view_mapping(protection, view).read(offset, page);
+        } else if view == View::Shared {
+            marker::fill(Tag::Shared, self.ram.gpa(offset), page);
         }
     }
 

@@ -85,6 +85,11 @@ impl Ram {
         self.low_end - layout::ACPI_DATA_SIZE
     }
 
+    /// Where the EFI tables lie on platforms that need any: the end of low RAM the kernel may use.
+    pub fn efi(&self) -> u64 {
+        self.reserved() - layout::EFI_SIZE
+    }
+
     /// Offset in a host mapping of the byte at `gpa`, if memory backs it.
     pub fn offset(&self, gpa: u64) -> Option<u64> {
         match gpa {

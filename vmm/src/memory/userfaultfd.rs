@@ -73,6 +73,8 @@ mod request {
     vmm_sys_util::ioctl_iowr_nr!(UFFDIO_API, UFFD_API as u32, 0x3f, Api);
 }
 /// `_IOR`, unlike its neighbours.
+const UFFDIO_UNREGISTER: libc::c_ulong = 0x8010_aa01;
+/// `_IOR` as well.
 const UFFDIO_WAKE: libc::c_ulong = 0x8010_aa02;
 /// `USERFAULTFD_IOC_NEW` on /dev/userfaultfd.
 const USERFAULTFD_IOC_NEW: libc::c_ulong = 0xaa00;
@@ -125,6 +127,21 @@ impl Userfaultfd {
         let mut request = Register { range: Range { start, len }, mode: MODE_MISSING, ioctls: 0 };
         // SAFETY: `request` is the struct this ioctl reads and writes, and lives through the call.
         check(unsafe { ioctl_with_mut_ref(&self.file, request::UFFDIO_REGISTER(), &mut request) })
+    }
+
+    /// From now on nothing in `[start, start + len)` waits; what is missing is made of zeros.
+    pub fn unregister(&self, start: u64, len: u64) -> io::Result<()> {
+        let range = Range { start, len };
+        // SAFETY: `range` is the struct this ioctl reads, and lives through the call.
+        check(unsafe { ioctl_with_ref(&self.file, UFFDIO_UNREGISTER, &range) })
+    }
+
+    /// [`Userfaultfd::copy`], content if something is there already.
+    pub fn place(&self, dst: u64, pages: &[u8]) -> io::Result<()> {
+        match self.copy(dst, pages) {
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => self.wake(dst, pages.len() as u64),
+            other => other,
+        }
     }
 
     /// Puts a copy of `page` at `dst` and wakes whoever waits for it.

@@ -1,14 +1,23 @@
 //! What a guest is made to believe about the machine it runs on: CPUID, MSRs, hypercalls, views.
 
 mod none;
+pub mod services;
 pub mod sev;
+pub mod snp;
+pub mod tdx;
+pub mod vbs;
 
 use std::fmt;
 use std::str::FromStr;
 
+use kvm_bindings::kvm_regs;
+
 pub use self::none::None as Plain;
+use self::services::{Consequence, Next, Services};
 pub use self::sev::{HYPERCALL_MAP_GPA_RANGE, Sev};
-use crate::memory::{Content, GuestMemory, View};
+use crate::boot::opcode::Opcode;
+use crate::memory::protected::{Mode, PageState};
+use crate::memory::{Content, GuestMemory, Mismatch, View};
 use crate::vcpu::cpuid::CpuidTable;
 
 /// A kind of confidential guest, or none.
@@ -18,17 +27,42 @@ pub enum PlatformKind {
     None,
     /// AMD SEV: encrypted memory, no page states.
     Sev,
+    /// AMD SEV-SNP at VMPL0.
+    Snp,
+    /// Intel TDX.
+    Tdx,
+    /// Hyper-V VBS isolation with a virtual top of memory.
+    Vbs,
 }
 
 impl PlatformKind {
     /// Every platform this build can simulate.
-    pub const ALL: [Self; 2] = [Self::None, Self::Sev];
+    pub const ALL: [Self; 5] = [Self::None, Self::Sev, Self::Snp, Self::Tdx, Self::Vbs];
 
     /// Short name, as on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Sev => "sev",
+            Self::Snp => "snp",
+            Self::Tdx => "tdx",
+            Self::Vbs => "vbs",
+        }
+    }
+
+    /// RAM may be launched unaccepted, and the guest accepts it.
+    pub fn accepts_memory(self) -> bool {
+        matches!(self, Self::Snp | Self::Tdx)
+    }
+
+    /// State of the ROM area (0xC0000–0xFFFFF) at launch where nothing else is asked for. SEV-SNP firmware leaves it
+    /// unvalidated, which is why Linux scans no ROMs there (`arch/x86/mm/mem_encrypt_amd.c:sme_early_init`); a TD scans
+    /// them through the private view (`arch/x86/kernel/probe_roms.c:probe_roms`), so its firmware has accepted them.
+    pub fn usual_rom(self) -> Option<PageState> {
+        match self {
+            Self::None | Self::Sev => None,
+            Self::Snp => Some(PageState::Unaccepted),
+            Self::Tdx | Self::Vbs => Some(PageState::Private),
         }
     }
 
@@ -40,6 +74,21 @@ impl PlatformKind {
                 "CPUID 0x8000001f, MSR 0xC0010131 and the C-bit are supplied by the VMM",
                 "memory encryption is AES-XTS per 4 KiB page, tweaked by address, moved between two views as they are touched",
             ],
+            Self::Snp => &[
+                "CPUID 0x8000001f, MSRs 0xC0010130 and 0xC0010131, the C-bit, CPUID page and secrets page are supplied by the VMM",
+                "the RMP: a state per page and view, contents dropped on conversion",
+                "VMGEXIT, PVALIDATE and RMPADJUST are rewritten to port writes in the loaded kernel and answered by the VMM",
+                "#VC 0x404 is delivered by the VMM for a private access to memory not validated",
+            ],
+            Self::Tdx => &[
+                "CPUID 0x21, the shared bit and the TDX module's and hypervisor's calls are supplied by the VMM",
+                "the secure EPT: a state per page and view, contents dropped on conversion",
+                "TDCALL is rewritten to a port write in the loaded kernel and answered by the VMM",
+            ],
+            Self::Vbs => &[
+                "Hyper-V's CPUID leaves, MSRs, hypercall page and the shared GPA boundary are supplied by the VMM",
+                "host visibility: a state per page and view, contents dropped on conversion",
+            ],
         }
     }
 
@@ -50,11 +99,28 @@ impl PlatformKind {
             Self::Sev => &[
                 "no SEV hardware: no isolation, no attestation, the host sees everything",
                 "hardware has its own cipher and tweak, so ciphertext differs",
-                "page walks and instruction fetches use the view the page tables name; hardware forces them private",
+                WALKS,
+            ],
+            Self::Snp => &[
+                "no SEV-SNP hardware: no isolation, no attestation, keys in the secrets page are fake, the host sees everything",
+                "no #VC but 0x404: CPUID, MSRs and port I/O simply work",
+                "a page validated or converted holds zeros; hardware leaves noise, and bytes of a page rescinded and validated again",
+                WALKS,
+            ],
+            Self::Tdx => &[
+                "no TDX hardware: no isolation, no attestation, TDG.MR.REPORT gives a fake, the host sees everything",
+                "no #VE but for illegal private accesses: CPUID, MSRs, HLT and port I/O simply work",
+            ],
+            Self::Vbs => &[
+                "no Hyper-V: no isolation, the host sees everything",
+                "what Hyper-V does on a touch through the wrong view is not documented: here it is recorded and goes on",
             ],
         }
     }
 }
+
+const WALKS: &str =
+    "page walks and instruction fetches use the view the page tables name; hardware forces them private";
 
 impl fmt::Display for PlatformKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +130,7 @@ impl fmt::Display for PlatformKind {
 
 /// A platform name nobody knows.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown platform '{0}': known are none, sev")]
+#[error("unknown platform '{0}': known are none, sev, snp, tdx, vbs")]
 pub struct UnknownPlatform(String);
 
 impl FromStr for PlatformKind {
@@ -127,6 +193,41 @@ pub trait Platform: fmt::Debug + Send {
     /// A hypercall KVM hands on; gives RAX.
     fn hypercall(&mut self, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64;
 
+    /// Instructions that KVM cannot hand to user space and the loader therefore rewrites.
+    fn opcodes(&self) -> &'static [Opcode] {
+        &[]
+    }
+
+    /// One of them, met in kernel mode at a site the loader rewrote: does what the instruction would do to the registers.
+    /// RIP stays where it is; the caller moves on.
+    fn instruction(&mut self, opcode: Opcode, regs: &mut kvm_regs, services: &mut dyn Services) -> Next {
+        let _ = (opcode, regs, services);
+        Next::Resume
+    }
+
+    /// GPA of the page whose code calls the hypervisor by an OUT to [`crate::layout::HYPERCALL_PORT`].
+    fn hypercall_page(&self) -> Option<u64> {
+        None
+    }
+
+    /// Such a call, met in that page and in kernel mode.
+    fn page_call(&mut self, regs: &mut kvm_regs, services: &mut dyn Services) -> Next {
+        let _ = (regs, services);
+        Next::Resume
+    }
+
+    /// A touch of RAM that does not go through. `address` is the guest virtual address, where known.
+    fn denied(&mut self, mismatch: &Mismatch, address: u64) -> Consequence {
+        let _ = (mismatch, address);
+        Consequence::Resume
+    }
+
+    /// A device touched through the private view, where such a touch is to have its consequences ([`Mode::Faithful`]).
+    fn private_device(&mut self, gpa: u64) -> Consequence {
+        let _ = gpa;
+        Consequence::Resume
+    }
+
     /// Mask to OR into page-table entries that map private memory.
     fn private_mask(&self) -> u64 {
         match (self.view_with_bit(), self.encryption_bit()) {
@@ -153,10 +254,27 @@ pub trait Platform: fmt::Debug + Send {
     }
 }
 
-/// Makes the platform; `bit` overrides the position of its encryption bit, `seed` makes its key.
-pub fn make(kind: PlatformKind, host: &HostFacts, bit: Option<u8>, seed: u64) -> Box<dyn Platform> {
+/// What may be chosen about a platform.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Position of the encryption bit; `None` takes the highest one that works here.
+    pub encryption_bit: Option<u8>,
+    /// Makes the memory key.
+    pub seed: u64,
+    /// What follows a mismatch.
+    pub mode: Mode,
+    /// TD attribute 28: an access to private memory not accepted ends the TD instead of raising #VE.
+    pub sept_ve_disable: bool,
+}
+
+/// Makes the platform.
+pub fn make(kind: PlatformKind, host: &HostFacts, options: &Options) -> Box<dyn Platform> {
+    let bit = options.encryption_bit.unwrap_or(host.default_encryption_bit());
     match kind {
         PlatformKind::None => Box::new(Plain),
-        PlatformKind::Sev => Box::new(Sev::new(bit.unwrap_or(host.default_encryption_bit()), seed)),
+        PlatformKind::Sev => Box::new(Sev::new(bit, options.seed)),
+        PlatformKind::Snp => Box::new(snp::Snp::new(bit, options.mode)),
+        PlatformKind::Tdx => Box::new(tdx::Tdx::new(bit, options.mode, options.sept_ve_disable)),
+        PlatformKind::Vbs => Box::new(vbs::Vbs::new(bit, options.mode)),
     }
 }

@@ -6,7 +6,7 @@ use crate::memory::{Content, GuestMemory, View};
 use crate::vcpu::cpuid::CpuidTable;
 
 /// `ENOSYS`, as KVM's own hypercalls answer (`arch/x86/kvm/x86.c:kvm_emulate_hypercall`).
-const KVM_ENOSYS: u64 = (-1000i64).cast_unsigned();
+pub(super) const KVM_ENOSYS: u64 = (-1000i64).cast_unsigned();
 
 /// Platform `none`.
 #[derive(Debug, Clone, Copy)]

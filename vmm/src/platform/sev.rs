@@ -9,9 +9,9 @@ use crate::vcpu::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
 /// Encrypted memory capabilities (AMD APM volume 3 §E.4.17).
 pub(super) const LEAF_ENCRYPTED_MEMORY: u32 = 0x8000_001f;
 /// Largest extended leaf.
-const LEAF_LARGEST_EXTENDED: u32 = 0x8000_0000;
+pub(super) const LEAF_LARGEST_EXTENDED: u32 = 0x8000_0000;
 /// KVM's features; bit 17 asks the guest to report conversions (`kvm_para.h:KVM_FEATURE_MIGRATION_CONTROL`).
-const LEAF_KVM_FEATURES: u32 = 0x4000_0001;
+pub(super) const LEAF_KVM_FEATURES: u32 = 0x4000_0001;
 
 /// `SEV_STATUS`; bit 0 says SEV is active (AMD APM volume 2 §15.34.10).
 const MSR_SEV_STATUS: u32 = 0xc001_0131;

@@ -19,12 +19,23 @@ pub struct Leaf {
 #[derive(Debug, Clone)]
 pub struct CpuidTable {
     entries: Vec<kvm_cpuid_entry2>,
+    tsc_hz: Option<u64>,
 }
 
 impl CpuidTable {
     /// Starts from what KVM supports.
     pub fn new(supported: &CpuId) -> Self {
-        Self { entries: supported.as_slice().to_vec() }
+        Self { entries: supported.as_slice().to_vec(), tsc_hz: None }
+    }
+
+    /// Frequency of the guest's TSC, where KVM tells it.
+    pub fn tsc_hz(&self) -> Option<u64> {
+        self.tsc_hz
+    }
+
+    /// Sets the frequency of the guest's TSC.
+    pub fn set_tsc_hz(&mut self, hz: u64) {
+        self.tsc_hz = Some(hz);
     }
 
     /// The leaf's registers, subleaf 0 where it has several.
@@ -35,6 +46,22 @@ impl CpuidTable {
             ecx: e.ecx,
             edx: e.edx,
         })
+    }
+
+    /// The subleaf's registers; a leaf without subleaves answers alike to every index.
+    pub fn subleaf(&self, function: u32, index: u32) -> Option<Leaf> {
+        let significant = |e: &kvm_cpuid_entry2| e.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX != 0;
+        self.entries
+            .iter()
+            .find(|e| e.function == function && (!significant(e) || e.index == index))
+            .map(|e| Leaf { eax: e.eax, ebx: e.ebx, ecx: e.ecx, edx: e.edx })
+    }
+
+    /// Every leaf and subleaf with its registers.
+    pub fn leaves(&self) -> impl Iterator<Item = (u32, u32, Leaf)> + '_ {
+        self.entries
+            .iter()
+            .map(|e| (e.function, e.index, Leaf { eax: e.eax, ebx: e.ebx, ecx: e.ecx, edx: e.edx }))
     }
 
     /// Changes the leaf (subleaf 0), made of zeros if it was missing.
@@ -126,7 +153,7 @@ mod tests {
     use super::*;
 
     fn table(entries: &[kvm_cpuid_entry2]) -> CpuidTable {
-        CpuidTable { entries: entries.to_vec() }
+        CpuidTable { entries: entries.to_vec(), tsc_hz: None }
     }
 
     #[test]

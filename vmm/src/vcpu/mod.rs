@@ -1,6 +1,8 @@
 //! One virtual processor: its setup, its exits, its registers.
 
 pub mod cpuid;
+pub mod exception;
 pub mod exit;
 pub mod heartbeat;
 pub mod long_mode;
+pub mod walk;

@@ -1,6 +1,8 @@
 //! What the small guests of these tests share.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
+pub mod script;
+
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,104 @@
+//! Calls to the platform's module, firmware or hypervisor, which reach the VMM as writes to a port.
+
+use super::services::{MAX_BAD_CALLS, MachineServices};
+use super::witness::Moment;
+use super::{Machine, RunError, Stop};
+use crate::audit::BadCall;
+use crate::boot::opcode::Opcode;
+use crate::layout::{self, PAGE_SIZE};
+use crate::platform::services::Next;
+use crate::vcpu::walk;
+
+/// What an OUT turned out to be.
+pub(super) enum Called {
+    /// A call, answered; perhaps it ended the run.
+    Answered(Option<Stop>),
+    /// No call.
+    OrdinaryOut,
+}
+
+/// Bytes of `out %eax, $imm8`.
+const OUT_LENGTH: u64 = 2;
+
+/// What an OUT stands in for.
+#[derive(Clone, Copy)]
+enum Call {
+    /// An instruction of the kernel's that the loader rewrote.
+    Rewritten(Opcode),
+    /// The hypercall page.
+    Page,
+}
+
+impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rewritten(opcode) => opcode.name(),
+            Self::Page => "hypercall page",
+        }
+    }
+}
+
+impl Machine {
+    /// An OUT that may stand in for a call to the platform.
+    pub(super) fn on_call(&mut self, port: u16) -> Result<Called, RunError> {
+        let call = match Opcode::of_port(port) {
+            Some(opcode) if self.platform.opcodes().contains(&opcode) => Call::Rewritten(opcode),
+            None if port == layout::HYPERCALL_PORT && self.platform.hypercall_page().is_some() => Call::Page,
+            _ => return Ok(Called::OrdinaryOut),
+        };
+        let failed = |source| RunError::Kvm { attempt: "answering a call", rip: 0, source };
+        let moment = self.moment()?;
+        let Moment { mut regs, ref sregs, tables } = moment;
+        let (rip, cpl) = (regs.rip, sregs.ss.dpl);
+        // Guest root may own the ports; an OUT of its own is no call.
+        let genuine = cpl == 0
+            && match call {
+                Call::Rewritten(opcode) => self.sites.at(rip).is_some_and(|site| site.opcode == opcode),
+                Call::Page => walk::translate(&self.memory, &tables, rip)
+                    .is_some_and(|t| Some(t.gpa & !(PAGE_SIZE - 1)) == self.platform.hypercall_page()),
+            };
+        if !genuine {
+            if self.bad_calls.len() < MAX_BAD_CALLS {
+                let why = format!(
+                    "port {port:#x} stands in for this call, and the write (CPL {cpl}) came from where copra put none: nothing was done"
+                );
+                self.bad_calls.push(BadCall { call: call.name(), why, rip });
+            }
+            return Ok(Called::OrdinaryOut);
+        }
+        self.stats.calls += 1;
+        let platform = &mut self.platform;
+        let mut services = MachineServices {
+            vcpu: &self.vcpu,
+            devices: &mut self.devices,
+            memory: &self.memory,
+            cpuid: &self.cpuid,
+            tables,
+            rip,
+            bad_calls: &mut self.bad_calls,
+            asked: None,
+        };
+        let (next, length) = match call {
+            Call::Rewritten(opcode) => {
+                (platform.instruction(opcode, &mut regs, &mut services), Opcode::LEN as u64)
+            }
+            Call::Page => (platform.page_call(&mut regs, &mut services), OUT_LENGTH),
+        };
+        let asked = services.asked;
+        if self.memory.has_changes() {
+            let at = self.instruction(&moment, true);
+            self.note_changes(Some(&at));
+        }
+        if let Next::Fault(exception) = next {
+            return self.raise(exception).map(Called::Answered);
+        }
+        // KVM stands at the OUT; with RIP moved it does not complete it a second time.
+        regs.rip = rip.wrapping_add(length);
+        self.vcpu.set_regs(&regs).map_err(failed)?;
+        Ok(Called::Answered(match next {
+            Next::Resume => asked.map(super::run::stop),
+            Next::End(termination) => Some(Stop::Terminated(termination)),
+            Next::Fault(_) => None,
+        }))
+    }
+}

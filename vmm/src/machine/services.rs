@@ -1,0 +1,103 @@
+//! The machine as a platform's firmware and hypervisor see it while they answer a guest.
+
+use std::time::Duration;
+
+use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_ioctls::VcpuFd;
+
+use crate::audit::BadCall;
+use crate::device::{Devices, Request};
+use crate::memory::GuestMemory;
+use crate::platform::services::Services;
+use crate::vcpu::cpuid::{CpuidTable, Leaf};
+use crate::vcpu::walk::{self, PageTables};
+
+/// Malformed calls kept of one guest.
+pub(super) const MAX_BAD_CALLS: usize = 4096;
+/// How long a guest that halts by a call waits: an interrupt that comes meanwhile is taken a little later.
+const IDLE: Duration = Duration::from_millis(1);
+
+/// Parts of a machine, borrowed for one call.
+pub(super) struct MachineServices<'a> {
+    pub vcpu: &'a VcpuFd,
+    pub devices: &'a mut Devices,
+    pub memory: &'a GuestMemory,
+    pub cpuid: &'a CpuidTable,
+    pub tables: PageTables,
+    pub rip: u64,
+    pub bad_calls: &'a mut Vec<BadCall>,
+    /// What a device asked for meanwhile.
+    pub asked: Option<Request>,
+}
+
+impl Services for MachineServices<'_> {
+    fn memory(&self) -> &GuestMemory {
+        self.memory
+    }
+
+    fn translate(&self, virtual_address: u64) -> Option<u64> {
+        walk::translate(self.memory, &self.tables, virtual_address).map(|page| page.address)
+    }
+
+    fn port_read(&mut self, port: u16, size: usize) -> u32 {
+        let mut data = [0; 4];
+        let size = size.min(data.len());
+        self.devices.port_read(port, &mut data[..size]);
+        u32::from_le_bytes(data)
+    }
+
+    fn port_write(&mut self, port: u16, size: usize, value: u32) {
+        let data = value.to_le_bytes();
+        let asked = self.devices.port_write(port, &data[..size.min(data.len())]);
+        self.asked = self.asked.or(asked);
+    }
+
+    fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) -> bool {
+        if self.memory.ram().offset(gpa).is_some() {
+            return false;
+        }
+        self.devices.mmio_read(gpa, data);
+        true
+    }
+
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> bool {
+        if self.memory.ram().offset(gpa).is_some() {
+            return false;
+        }
+        self.devices.mmio_write(gpa, data);
+        true
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
+        self.cpuid.subleaf(leaf, subleaf).unwrap_or_default()
+    }
+
+    fn read_msr(&mut self, index: u32) -> Option<u64> {
+        read_msr(self.vcpu, index)
+    }
+
+    fn write_msr(&mut self, index: u32, value: u64) -> bool {
+        let entry = kvm_msr_entry { index, data: value, ..Default::default() };
+        Msrs::from_entries(&[entry]).is_ok_and(|list| matches!(self.vcpu.set_msrs(&list), Ok(1)))
+    }
+
+    fn idle(&mut self) {
+        std::thread::sleep(IDLE);
+    }
+
+    fn complain(&mut self, call: &'static str, why: String) {
+        if self.bad_calls.len() < MAX_BAD_CALLS {
+            self.bad_calls.push(BadCall { call, why, rip: self.rip });
+        }
+    }
+}
+
+/// RDMSR as KVM itself answers it; `None` is #GP.
+pub(super) fn read_msr(vcpu: &VcpuFd, index: u32) -> Option<u64> {
+    let entry = kvm_msr_entry { index, ..Default::default() };
+    let mut list = Msrs::from_entries(&[entry]).ok()?;
+    match vcpu.get_msrs(&mut list) {
+        Ok(1) => list.as_slice().first().map(|entry| entry.data),
+        _ => None,
+    }
+}

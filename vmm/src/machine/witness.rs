@@ -1,0 +1,81 @@
+//! What the vCPU was doing: read off its registers and its kernel's memory while it stands still.
+
+use kvm_bindings::{kvm_regs, kvm_sregs};
+
+use super::services::read_msr;
+use super::{Machine, RunError};
+use crate::audit::Instruction;
+use crate::audit::backtrace::{KernelMemory, Registers};
+use crate::audit::operand::{self, LONGEST_INSTRUCTION, Operand};
+use crate::layout::PAGE_SIZE;
+use crate::memory::{GuestMemory, Mismatch};
+use crate::vcpu::walk::{self, PageTables};
+
+/// What SWAPGS loads: the kernel's GS base while the vCPU is in user mode (Intel SDM volume 4).
+const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+
+/// The vCPU's registers at one moment.
+pub(super) struct Moment {
+    pub regs: kvm_regs,
+    pub sregs: kvm_sregs,
+    pub tables: PageTables,
+}
+
+struct Virtual<'a> {
+    memory: &'a GuestMemory,
+    tables: PageTables,
+}
+
+impl KernelMemory for Virtual<'_> {
+    fn read(&self, virtual_address: u64, buffer: &mut [u8]) -> bool {
+        walk::read(self.memory, &self.tables, virtual_address, buffer)
+    }
+}
+
+impl Machine {
+    /// What the vCPU is doing, for a guest that does not answer.
+    pub fn standing(&self) -> Option<Instruction> {
+        let moment = self.moment().ok()?;
+        Some(self.instruction(&moment, true))
+    }
+
+    pub(super) fn moment(&self) -> Result<Moment, RunError> {
+        let failed = |source| RunError::Kvm { attempt: "reading the vCPU's registers", rip: 0, source };
+        let regs = self.vcpu.get_regs().map_err(failed)?;
+        let sregs = self.vcpu.get_sregs().map_err(failed)?;
+        let tables = PageTables::new(&sregs, self.platform.as_ref());
+        Ok(Moment { regs, sregs, tables })
+    }
+
+    /// The instruction the vCPU stands at, or near where `exact` is false, with who runs it and who called.
+    pub(super) fn instruction(&self, moment: &Moment, exact: bool) -> Instruction {
+        let Moment { regs, sregs, tables } = moment;
+        let cpl = sregs.ss.dpl;
+        let (mut task, mut backtrace) = (None, None);
+        if let Some(names) = self.kernel.clone() {
+            let gs_base =
+                if cpl == 0 { Some(sregs.gs.base) } else { read_msr(&self.vcpu, MSR_KERNEL_GS_BASE) };
+            let memory = Virtual { memory: &self.memory, tables: *tables };
+            task = gs_base.and_then(|base| names.task(&memory, base));
+            let registers = Registers { rip: regs.rip, rsp: regs.rsp, rbp: regs.rbp };
+            backtrace = (cpl == 0).then(|| names.backtrace(&memory, registers));
+        }
+        Instruction { rip: regs.rip, cpl, cr3: sregs.cr3, rsp: regs.rsp, exact, task, backtrace }
+    }
+
+    /// The bytes of the page held back that the instruction at RIP touches.
+    pub(super) fn operand(&self, moment: &Moment, mismatch: &Mismatch) -> Option<Operand> {
+        let Moment { regs, sregs, tables } = moment;
+        let translate = |address| walk::translate(&self.memory, tables, address);
+        // The instruction may end in a page that is not there.
+        let mut code = [0; LONGEST_INSTRUCTION];
+        let mut len = LONGEST_INSTRUCTION;
+        while len > 0 && !walk::read(&self.memory, tables, regs.rip, &mut code[..len]) {
+            len -= 1;
+        }
+        operand::locate(&code[..len], regs, sregs, |address| {
+            translate(address)
+                .is_some_and(|t| (t.view, t.gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa))
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! Makes the host's mappings agree with the page states.
+
+use std::ops::Range;
+
+use super::super::cipher::PAGE;
+use super::super::view::View;
+use super::super::{GuestMemory, MemoryError};
+use super::table::PAGES_PER_CHUNK;
+use super::{PageState, Protected, Protection};
+use crate::boot::marker::{self, Tag};
+use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+
+/// What a page holds that a view may touch from now on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fill<'a> {
+    /// Nothing: a fresh page.
+    Zeros,
+    /// Markers that name the shared view and the page: a host page of unknown contents.
+    SharedMarkers,
+    /// These bytes.
+    Page(&'a [u8; PAGE]),
+}
+
+/// Pages put in place by one ioctl.
+const RUN: usize = 64;
+static ZEROS: [u8; RUN * PAGE] = [0; RUN * PAGE];
+
+fn index(view: View) -> usize {
+    match view {
+        View::Private => 0,
+        View::Shared => 1,
+    }
+}
+
+impl GuestMemory {
+    /// Brings both views of `pages`, all of one chunk, from the states `before` to those in the table.
+    pub(super) fn enforce(
+        &self,
+        protection: &Protection,
+        state: &mut Protected,
+        chunk: usize,
+        pages: Range<usize>,
+        before: &[PageState],
+        fill: Fill<'_>,
+    ) -> Result<(), MemoryError> {
+        let Some(uffd) = &protection.uffd else {
+            return self.mirror(protection, state, pages, before, fill);
+        };
+        for view in [View::Private, View::Shared] {
+            let after = |page| state.table.state(page).is_some_and(|s: PageState| s.admits(view));
+            let changed = |granted: bool| {
+                let pairs = pages.clone().zip(before);
+                runs(pairs.filter(move |(page, was)| {
+                    let now = after(*page);
+                    now == granted && was.admits(view) != now
+                }))
+            };
+            let (granted, revoked) = (changed(true), changed(false));
+            if granted.is_empty() && revoked.is_empty() {
+                continue;
+            }
+            let mapping = self.view_mapping(protection, view);
+            let start = chunk as u64 * LARGE_PAGE_SIZE;
+            let failed = |source| MemoryError::Move { gpa: self.ram.gpa(start), view, source };
+            let admitted = state.table.admitted(chunk, view);
+            let registered = &mut state.registered[index(view)][chunk];
+            if admitted == PAGES_PER_CHUNK && matches!(fill, Fill::Zeros) {
+                if *registered {
+                    uffd.unregister(mapping.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
+                    *registered = false;
+                }
+                if granted.iter().map(ExactSizeIterator::len).sum::<usize>() == PAGES_PER_CHUNK
+                    && view == View::Private
+                    && state.table.architecture() == super::Architecture::Snp
+                {
+                    // The guest reads what it has validated (`arch/x86/coco/sev/shared.c:sev_evict_cache`), which would
+                    // map the zero page first and copy 4 KiB at a time later.
+                    mapping.populate(start, LARGE_PAGE_SIZE as usize).map_err(failed)?;
+                }
+                continue;
+            }
+            if !*registered {
+                if admitted > 0 {
+                    // What is missing in a registered chunk is forbidden, so what is allowed must be there.
+                    mapping.populate(start, LARGE_PAGE_SIZE as usize).map_err(failed)?;
+                }
+                uffd.register(mapping.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
+                *registered = true;
+            }
+            for run in revoked {
+                mapping.discard(run.start as u64 * PAGE_SIZE, run.len() * PAGE).map_err(failed)?;
+            }
+            for run in granted {
+                let mut page = run.start;
+                while page < run.end {
+                    let count = if matches!(fill, Fill::Zeros) { RUN.min(run.end - page) } else { 1 };
+                    let mut one = [0; PAGE];
+                    let bytes = self.filling(fill, page, &mut one).unwrap_or(&ZEROS[..count * PAGE]);
+                    let hva = mapping.base() + page as u64 * PAGE_SIZE;
+                    uffd.place(hva, bytes).map_err(failed)?;
+                    page += count;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same on memory nobody enforces: contents only.
+    fn mirror(
+        &self,
+        protection: &Protection,
+        state: &Protected,
+        pages: Range<usize>,
+        before: &[PageState],
+        fill: Fill<'_>,
+    ) -> Result<(), MemoryError> {
+        for (page, was) in pages.zip(before) {
+            for view in [View::Private, View::Shared] {
+                let now = state.table.state(page).is_some_and(|s| s.admits(view));
+                let offset = page as u64 * PAGE_SIZE;
+                let mapping = self.view_mapping(protection, view);
+                if was.admits(view) && !now {
+                    let failed = |source| MemoryError::Move { gpa: self.ram.gpa(offset), view, source };
+                    mapping.discard(offset, PAGE).map_err(failed)?;
+                } else if now && !was.admits(view) {
+                    let mut one = [0; PAGE];
+                    if let Some(bytes) = self.filling(fill, page, &mut one) {
+                        mapping.write(offset, bytes);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn filling<'a>(&self, fill: Fill<'a>, page: usize, buffer: &'a mut [u8; PAGE]) -> Option<&'a [u8]> {
+        match fill {
+            Fill::Zeros => None,
+            Fill::Page(page) => Some(page),
+            Fill::SharedMarkers => {
+                marker::fill(Tag::Shared, self.ram.gpa(page as u64 * PAGE_SIZE), buffer);
+                Some(buffer)
+            }
+        }
+    }
+
+    /// Puts one page where its view may not touch it, for one access.
+    pub(super) fn lend(
+        &self,
+        protection: &Protection,
+        state: &mut Protected,
+        view: View,
+        offset: u64,
+    ) -> Result<(), MemoryError> {
+        let mut page = [0; PAGE];
+        if view == View::Shared {
+            marker::fill(Tag::Shared, self.ram.gpa(offset), &mut page);
+        }
+        let mapping = self.view_mapping(protection, view);
+        match &protection.uffd {
+            Some(uffd) => uffd.place(mapping.base() + offset, &page).map_err(|source| MemoryError::Move {
+                gpa: self.ram.gpa(offset),
+                view,
+                source,
+            })?,
+            None => {
+                mapping.write(offset, &page);
+            }
+        }
+        state.lent.push((view, offset));
+        Ok(())
+    }
+
+    /// Takes back every page lent.
+    pub(super) fn reclaim_lent(
+        &self,
+        protection: &Protection,
+        state: &mut Protected,
+    ) -> Result<(), MemoryError> {
+        for (view, offset) in std::mem::take(&mut state.lent) {
+            if state.state(offset).is_none_or(|s| !s.admits(view)) {
+                self.view_mapping(protection, view)
+                    .discard(offset, PAGE)
+                    .map_err(|source| MemoryError::Move { gpa: self.ram.gpa(offset), view, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn view_mapping<'a>(
+        &'a self,
+        protection: &'a Protection,
+        view: View,
+    ) -> &'a super::super::view::Mapping {
+        match view {
+            View::Private => &self.private,
+            View::Shared => &protection.shared,
+        }
+    }
+}
+
+/// Joins neighbouring pages.
+fn runs<'a>(pages: impl Iterator<Item = (usize, &'a PageState)>) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for (page, _) in pages {
+        match found.last_mut() {
+            Some(run) if run.end == page => run.end += 1,
+            _ => found.push(page..page + 1),
+        }
+    }
+    found
+}

@@ -1,0 +1,312 @@
+//! Two separate contents behind two views, as SEV-SNP, TDX and VBS have them.
+//!
+//! A view may touch a page only in the state that admits it. Memory is registered with userfaultfd *only where a
+//! view may not touch it*, so allowed memory runs without faults and with huge pages, and every userfault is a
+//! mismatch. In a 2 MiB chunk that is registered, every page the view may touch is present: missing means
+//! forbidden. A page the view loses is dropped, as hardware drops its contents.
+
+mod enforcement;
+pub mod state;
+pub mod table;
+mod violation;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use self::state::{Answer, Architecture, Cause, PageState};
+use self::table::PageTable;
+pub use self::violation::Resolution;
+use super::cipher::PAGE;
+use super::userfaultfd::Userfaultfd;
+use super::view::{Mapping, View};
+use super::{GuestMemory, MemoryCounters, MemoryError, Mismatch};
+use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+
+/// What follows a mismatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// What hardware and the usual hypervisor do.
+    #[default]
+    Faithful,
+    /// The access is recorded and goes through, nothing changes: one run collects them all.
+    Record,
+}
+
+/// The second view, and who may touch what.
+#[derive(Debug)]
+pub(super) struct Protection {
+    pub(super) shared: Mapping,
+    /// `None`: states are kept and nobody enforces them (no vCPU will run).
+    pub(super) uffd: Option<Userfaultfd>,
+    state: Mutex<Protected>,
+}
+
+#[derive(Debug)]
+pub(super) struct Protected {
+    mode: Mode,
+    table: PageTable,
+    /// Chunks registered, per view.
+    registered: [Vec<bool>; 2],
+    pub(super) pending: Option<Mismatch>,
+    /// Pages present in a view that may not touch them, until the next exit.
+    lent: Vec<(View, u64)>,
+    /// What mismatches destroyed, by mapping offset, to be put back between two tests.
+    lost: BTreeMap<u64, Lost>,
+    pub(super) counters: MemoryCounters,
+    pub(super) failed: Option<MemoryError>,
+    /// Page whose changes are noted, by mapping offset.
+    watched: Option<u64>,
+    changes: Vec<PageChange>,
+}
+
+#[derive(Debug)]
+struct Lost {
+    state: PageState,
+    contents: Option<Box<[u8; PAGE]>>,
+}
+
+/// One change of the page that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageChange {
+    /// What happened.
+    pub cause: Cause,
+    /// State before.
+    pub from: PageState,
+    /// State after.
+    pub to: PageState,
+    /// The hypervisor converted it unasked.
+    pub implicit: bool,
+}
+
+/// Changes kept of one page.
+const MAX_CHANGES: usize = 4096;
+
+/// What a request for a range of pages did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Pages in the range that are RAM.
+    pub pages: u64,
+    /// Of them, pages that were so already.
+    pub unchanged: u64,
+    /// Of them, pages the hypervisor converted first, unasked.
+    pub implicit: u64,
+}
+
+/// The guest's call has no meaning on this platform, or the memory no such states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this platform's memory has no such call")]
+pub struct NoSuchCall;
+
+impl Protection {
+    pub(super) fn new(
+        architecture: Architecture,
+        mode: Mode,
+        shared: Mapping,
+        uffd: Option<Userfaultfd>,
+    ) -> Result<Self, MemoryError> {
+        let chunks = shared.len() / LARGE_PAGE_SIZE as usize;
+        let state = Protected {
+            mode,
+            table: PageTable::new(architecture, chunks),
+            registered: [vec![false; chunks], vec![true; chunks]],
+            pending: None,
+            lent: Vec::new(),
+            lost: BTreeMap::new(),
+            counters: MemoryCounters::default(),
+            failed: None,
+            watched: None,
+            changes: Vec::new(),
+        };
+        if let Some(uffd) = &uffd {
+            uffd.register(shared.base(), shared.len() as u64).map_err(MemoryError::Userfaultfd)?;
+        }
+        Ok(Self { shared, uffd, state: Mutex::new(state) })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Protected> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GuestMemory {
+    /// What follows a mismatch at present, where pages have states.
+    pub fn mode(&self) -> Option<Mode> {
+        self.protection().map(|protection| protection.lock().mode)
+    }
+
+    /// Says what follows a mismatch from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        if let Some(protection) = self.protection() {
+            protection.lock().mode = mode;
+        }
+    }
+
+    /// State of the page at `gpa`, where pages have one.
+    pub fn state(&self, gpa: u64) -> Option<PageState> {
+        let page = self.ram.offset(gpa)? / PAGE_SIZE;
+        self.protection()?.lock().table.state(page as usize)
+    }
+
+    /// The page at `gpa` lies in a 2 MiB RMP or SEPT entry.
+    pub fn is_large_entry(&self, gpa: u64) -> bool {
+        let page = self.ram.offset(gpa).map(|offset| (offset / PAGE_SIZE) as usize);
+        page.zip(self.protection()).is_some_and(|(page, p)| p.lock().table.is_large(page))
+    }
+
+    /// Splits the 2 MiB entry at `gpa` into 4 KiB entries (PSMASH, SEPT demotion). Says whether there was one.
+    pub fn smash(&self, gpa: u64) -> bool {
+        let Some((offset, protection)) = self.ram.offset(gpa).zip(self.protection()) else { return false };
+        let chunk = (offset / LARGE_PAGE_SIZE) as usize;
+        let mut state = protection.lock();
+        let was = state.table.is_large((offset / PAGE_SIZE) as usize);
+        state.table.set_large(chunk, false);
+        state.counters.smashed += u64::from(was);
+        was
+    }
+
+    /// Bytes of RAM neither view may touch.
+    pub fn unaccepted(&self) -> u64 {
+        self.protection().map_or(0, |p| p.lock().table.unaccepted() * PAGE_SIZE)
+    }
+
+    /// Launches `[gpa, gpa + len)` in a state other than accepted. Contents are lost.
+    pub fn launch_as(&self, gpa: u64, len: u64, to: PageState) -> Result<(), MemoryError> {
+        let Some(protection) = self.protection() else { return Ok(()) };
+        let mut state = protection.lock();
+        for (chunk, pages) in self.chunks(gpa, len / PAGE_SIZE) {
+            state
+                .table
+                .set_large(chunk, to == PageState::Unaccepted && pages.len() == table::PAGES_PER_CHUNK);
+            let before = state.before(&pages);
+            for page in pages.clone() {
+                state.table.put(page, to);
+            }
+            self.enforce(protection, &mut state, chunk, pages, &before, enforcement::Fill::Zeros)?;
+        }
+        Ok(())
+    }
+
+    /// Carries out a guest's request for `[gpa, gpa + pages × 4 KiB)`; what is not RAM is passed over.
+    ///
+    /// # Errors
+    /// [`NoSuchCall`] where the platform has no such request; a host's failure is kept for
+    /// [`GuestMemory::take_failure`], as with a fault.
+    pub fn apply(&self, gpa: u64, pages: u64, cause: Cause) -> Result<Applied, NoSuchCall> {
+        let protection = self.protection().ok_or(NoSuchCall)?;
+        let mut state = protection.lock();
+        let mut applied = Applied::default();
+        for (chunk, range) in self.chunks(gpa, pages) {
+            let before = state.before(&range);
+            let mut changed = 0;
+            for page in range.clone() {
+                let change = state.table.apply(page, cause).ok_or(NoSuchCall)?;
+                applied.pages += 1;
+                changed += usize::from(change.transition.to != change.from);
+                applied.unchanged += u64::from(change.transition.answer == Answer::Unchanged);
+                applied.implicit += u64::from(change.transition.implicit);
+                let offset = page as u64 * PAGE_SIZE;
+                state.lost.remove(&offset);
+                state.note(offset, cause, change);
+            }
+            if matches!(cause, Cause::MakePrivate | Cause::MakeShared) && changed > 0 {
+                // A large entry has one state: it is made where every page of it changes, and nowhere else.
+                state.table.set_large(chunk, changed == table::PAGES_PER_CHUNK);
+            }
+            match cause {
+                Cause::Accept => state.counters.accepted += range.len() as u64,
+                Cause::MakePrivate | Cause::MakeShared => state.counters.conversions += range.len() as u64,
+                _ => {}
+            }
+            if let Err(error) =
+                self.enforce(protection, &mut state, chunk, range, &before, enforcement::Fill::Zeros)
+            {
+                state.failed.get_or_insert(error);
+            }
+        }
+        state.counters.mismatches += applied.implicit;
+        Ok(applied)
+    }
+
+    /// Puts back every page a mismatch converted, contents and state, so that one test's damage is not the next
+    /// one's. Gives how many.
+    pub fn undo_damage(&self) -> Result<usize, MemoryError> {
+        let Some(protection) = self.protection() else { return Ok(0) };
+        let mut state = protection.lock();
+        self.reclaim_lent(protection, &mut state)?;
+        let lost = std::mem::take(&mut state.lost);
+        let count = lost.len();
+        for (offset, lost) in lost {
+            let page = (offset / PAGE_SIZE) as usize;
+            let before = state.before(&(page..page + 1));
+            state.table.put(page, lost.state);
+            let fill = lost.contents.as_deref().map_or(enforcement::Fill::Zeros, enforcement::Fill::Page);
+            self.enforce(
+                protection,
+                &mut state,
+                page / table::PAGES_PER_CHUNK,
+                page..page + 1,
+                &before,
+                fill,
+            )?;
+        }
+        Ok(count)
+    }
+
+    /// Notes every change of the page at `gpa` from now on.
+    pub fn watch(&self, gpa: u64) {
+        if let Some(protection) = self.protection() {
+            protection.lock().watched = self.ram.offset(gpa & !(PAGE_SIZE - 1));
+        }
+    }
+
+    /// Something was noted of the page watched.
+    pub fn has_changes(&self) -> bool {
+        self.protection().is_some_and(|p| !p.lock().changes.is_empty())
+    }
+
+    /// Takes what was noted of the page watched.
+    pub fn take_changes(&self) -> Vec<PageChange> {
+        self.protection().map(|p| std::mem::take(&mut p.lock().changes)).unwrap_or_default()
+    }
+
+    /// The parts of `[gpa, gpa + pages × 4 KiB)` that are RAM, by chunk, as page numbers in the mapping.
+    fn chunks(&self, gpa: u64, pages: u64) -> Vec<(usize, std::ops::Range<usize>)> {
+        let end = gpa.saturating_add(pages.saturating_mul(PAGE_SIZE));
+        let mut found = Vec::new();
+        for (start, len) in self.ram.backed() {
+            let (mut at, end) = (start.max(gpa & !(PAGE_SIZE - 1)), (start + len).min(end));
+            while at < end {
+                let Some(offset) = self.ram.offset(at) else { break };
+                let chunk = offset / LARGE_PAGE_SIZE;
+                let until = ((chunk + 1) * LARGE_PAGE_SIZE).min(offset + (end - at));
+                found.push((
+                    chunk as usize,
+                    (offset / PAGE_SIZE) as usize..(until.div_ceil(PAGE_SIZE)) as usize,
+                ));
+                at += until - offset;
+            }
+        }
+        found
+    }
+}
+
+impl Protected {
+    pub(super) fn state(&self, offset: u64) -> Option<PageState> {
+        self.table.state((offset / PAGE_SIZE) as usize)
+    }
+
+    pub(super) fn is_lent(&self, view: View, offset: u64) -> bool {
+        self.lent.contains(&(view, offset))
+    }
+
+    fn before(&self, pages: &std::ops::Range<usize>) -> Vec<PageState> {
+        pages.clone().filter_map(|page| self.table.state(page)).collect()
+    }
+
+    fn note(&mut self, offset: u64, cause: Cause, change: table::Change) {
+        if self.watched == Some(offset) && self.changes.len() < MAX_CHANGES {
+            let table::Change { from, transition, .. } = change;
+            self.changes.push(PageChange { cause, from, to: transition.to, implicit: transition.implicit });
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A touch through the view a page's state forbids: held back at its instruction, then settled by the mode.
+
+use super::super::cipher::PAGE;
+use super::super::state::AccessKind;
+use super::super::userfaultfd::PageFault;
+use super::super::view::View;
+use super::super::{GuestMemory, MemoryError, Mismatch, Standing};
+use super::enforcement::Fill;
+use super::state::{Answer, Cause};
+use super::{Lost, Mode, PageState, Protected, Protection};
+use crate::layout::PAGE_SIZE;
+
+/// What becomes of an access that was held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// It goes on.
+    Resumed,
+    /// It does not go through; the platform says what the guest gets instead.
+    Denied(Mismatch),
+}
+
+impl GuestMemory {
+    /// Answers one userfault: holds the touch back for [`GuestMemory::release`].
+    pub(in super::super) fn on_protected_fault(&self, protection: &Protection, fault: PageFault) {
+        let Some(uffd) = &protection.uffd else { return };
+        let mut state = protection.lock();
+        state.counters.faults += 1;
+        let located = [(View::Private, &self.private), (View::Shared, &protection.shared)]
+            .into_iter()
+            .find_map(|(view, m)| {
+                let offset = fault.address.checked_sub(m.base())?;
+                (offset < m.len() as u64).then_some((view, offset))
+            });
+        let Some((view, offset)) = located else { return };
+        let kind = if fault.write { AccessKind::Write } else { AccessKind::Read };
+        let gpa = self.ram.gpa(offset);
+        let mapping = self.view_mapping(protection, view);
+        let page = state.state(offset).unwrap_or(PageState::Private);
+        let outcome = if page.admits(view) {
+            // Only a page that is there already: a fault that raced with its grant.
+            uffd.place(fault.address, &[0; PAGE])
+        } else if state.pending.is_none() {
+            state.counters.mismatches += 1;
+            state.pending = Some(Mismatch { gpa, view, state: Standing::of(page), kind });
+            mapping.forbid(offset, PAGE, true).and_then(|()| uffd.wake(fault.address, PAGE_SIZE))
+        } else {
+            // A second page of the same instruction, met by KVM itself: it has no way to stop there.
+            self.lend(protection, &mut state, view, offset).map_err(|_| std::io::Error::last_os_error())
+        };
+        if let Err(source) = outcome {
+            state.failed.get_or_insert(MemoryError::Move { gpa, view, source });
+            let _ = mapping.forbid(offset, PAGE, true);
+            let _ = uffd.wake(fault.address, PAGE_SIZE);
+        }
+    }
+
+    /// Settles the touch held back.
+    pub(in super::super) fn settle_protected(
+        &self,
+        protection: &Protection,
+    ) -> Result<Resolution, MemoryError> {
+        let mut state = protection.lock();
+        let Some(mismatch) = state.pending.take() else { return Ok(Resolution::Resumed) };
+        let Some(offset) = self.ram.offset(mismatch.gpa) else { return Ok(Resolution::Resumed) };
+        self.view_mapping(protection, mismatch.view)
+            .forbid(offset, PAGE, false)
+            .map_err(|source| MemoryError::Move { gpa: mismatch.gpa, view: mismatch.view, source })?;
+        let page = (offset / PAGE_SIZE) as usize;
+        let cause = Cause::touch(mismatch.view);
+        let tolerated = state.table.judge(page, cause) == Some(Answer::Tolerated);
+        if state.mode == Mode::Record || tolerated {
+            self.lend(protection, &mut state, mismatch.view, offset)?;
+            return Ok(Resolution::Resumed);
+        }
+        self.remember(protection, &mut state, offset);
+        let before = state.before(&(page..page + 1));
+        let Some(change) = state.table.apply(page, cause) else { return Ok(Resolution::Denied(mismatch)) };
+        state.note(offset, cause, change);
+        let chunk = page / super::table::PAGES_PER_CHUNK;
+        if change.transition.to != change.from {
+            state.table.set_large(chunk, false);
+        }
+        self.enforce(protection, &mut state, chunk, page..page + 1, &before, Fill::SharedMarkers)?;
+        Ok(if change.transition.answer == Answer::Denied {
+            Resolution::Denied(mismatch)
+        } else {
+            Resolution::Resumed
+        })
+    }
+
+    /// Between two exits pages may be lent; they are taken back before the guest is asked again.
+    pub fn end_loans(&self) -> Result<(), MemoryError> {
+        let Some(protection) = self.protection() else { return Ok(()) };
+        let mut state = protection.lock();
+        if state.lent.is_empty() { Ok(()) } else { self.reclaim_lent(protection, &mut state) }
+    }
+
+    /// Keeps what a mismatch is about to destroy, once per page.
+    fn remember(&self, protection: &Protection, state: &mut Protected, offset: u64) {
+        if state.lost.contains_key(&offset) || state.lost.len() >= MAX_LOST {
+            return;
+        }
+        let Some(page) = state.state(offset) else { return };
+        let contents =
+            [View::Private, View::Shared].into_iter().find(|view| page.admits(*view)).map(|view| {
+                let mut bytes = Box::new([0; PAGE]);
+                self.view_mapping(protection, view).read(offset, bytes.as_mut_slice());
+                bytes
+            });
+        state.lost.insert(offset, Lost { state: page, contents });
+    }
+}
+
+/// Pages kept to be put back: 16 MiB.
+const MAX_LOST: usize = 4096;

@@ -1,0 +1,161 @@
+//! What lies behind a module call: the hypervisor's services, and what becomes of the guest afterwards.
+
+use std::fmt;
+
+use crate::memory::GuestMemory;
+use crate::vcpu::cpuid::Leaf;
+
+/// What a platform's firmware or hypervisor may ask of the machine while it answers a guest.
+pub trait Services {
+    /// Guest RAM and its page states.
+    fn memory(&self) -> &GuestMemory;
+
+    /// GPA, encryption bit and all, behind a guest virtual address; `None` if nothing is mapped there.
+    fn translate(&self, virtual_address: u64) -> Option<u64>;
+
+    /// IN of 1, 2 or 4 bytes.
+    fn port_read(&mut self, port: u16, size: usize) -> u32;
+
+    /// OUT of 1, 2 or 4 bytes.
+    fn port_write(&mut self, port: u16, size: usize, value: u32);
+
+    /// Load of up to 8 bytes from plain GPA `gpa`, device memory; `false` if RAM stands there.
+    fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) -> bool;
+
+    /// Store of up to 8 bytes to plain GPA `gpa`, device memory; `false` if RAM stands there.
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> bool;
+
+    /// CPUID as this guest sees it.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf;
+
+    /// RDMSR as this guest would see it; `None` is #GP.
+    fn read_msr(&mut self, index: u32) -> Option<u64>;
+
+    /// WRMSR; `false` is #GP.
+    fn write_msr(&mut self, index: u32, value: u64) -> bool;
+
+    /// Lets a guest that halts wait a little.
+    fn idle(&mut self);
+
+    /// Keeps for the report that the guest's call was malformed, and in which way.
+    fn complain(&mut self, call: &'static str, why: String);
+}
+
+/// What the guest does after its call was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on behind the instruction.
+    Resume,
+    /// An exception at the instruction; registers stay as they were.
+    Fault(Exception),
+    /// It has ended.
+    End(Termination),
+}
+
+/// What an access gets that does not go through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Consequence {
+    /// It goes through after all.
+    Resume,
+    /// An exception at the instruction.
+    Exception(Exception),
+    /// The guest has ended.
+    End(Termination),
+}
+
+/// An exception the platform raises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exception {
+    /// Vector.
+    pub vector: u8,
+    /// Error code, if this vector pushes one.
+    pub error_code: Option<u32>,
+    /// What CR2 holds afterwards; `None` leaves it alone.
+    pub address: Option<u64>,
+}
+
+impl Exception {
+    /// #PF of a load in kernel mode from an address nothing is mapped at.
+    pub fn page_fault(address: u64) -> Self {
+        Self { vector: 14, error_code: Some(0), address: Some(address) }
+    }
+}
+
+/// How a platform ends a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Termination {
+    /// A TD touched private memory it has not accepted, and asked for no #VE: the module exits to the hypervisor, which
+    /// can do nothing (`arch/x86/kvm/vmx/tdx.c:tdx_handle_ept_violation`).
+    SeptViolation {
+        /// Page.
+        gpa: u64,
+    },
+    /// Private memory was asked for where there is none.
+    NoMemory {
+        /// Page.
+        gpa: u64,
+    },
+    /// The guest asked to be terminated through the GHCB MSR (GHCB specification §2.3.1, 0x100).
+    GhcbRequest {
+        /// Reason code set.
+        set: u8,
+        /// Reason.
+        reason: u8,
+    },
+    /// `TDG.VP.VMCALL<ReportFatalError>`.
+    FatalError {
+        /// R12.
+        code: u64,
+        /// The guest's own words.
+        text: String,
+    },
+    /// An exception could not be delivered.
+    Undeliverable {
+        /// Vector.
+        vector: u8,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for Termination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SeptViolation { gpa } => write!(
+                f,
+                "SEPT violation: the TD touched private page {gpa:#x}, which it has not accepted, and SEPT_VE_DISABLE is set, so the TD is dead"
+            ),
+            Self::NoMemory { gpa } => write!(
+                f,
+                "the guest asked for private memory at {gpa:#x}, where there is none, and the hypervisor gave up"
+            ),
+            Self::GhcbRequest { set, reason } => write!(
+                f,
+                "the guest terminated itself through the GHCB MSR (reason set {set}, reason {reason}: {})",
+                ghcb_reason(*set, *reason)
+            ),
+            Self::FatalError { code, text } => {
+                write!(f, "the guest reported a fatal error ({code:#x}): \"{text}\"")
+            }
+            Self::Undeliverable { vector, why } => {
+                write!(f, "exception {vector} could not be delivered: {why}")
+            }
+        }
+    }
+}
+
+/// `arch/x86/include/asm/sev-common.h`: `SEV_TERM_SET_GEN` and `SEV_TERM_SET_LINUX`.
+fn ghcb_reason(set: u8, reason: u8) -> &'static str {
+    match (set, reason) {
+        (0, 0) => "general termination request",
+        (0, 1) => "SEV-ES GHCB protocol range not supported",
+        (0, 2) => "SEV-SNP features not supported",
+        (1, 0) => "GHCB could not be registered",
+        (1, 1) => "page state change failed",
+        (1, 2) => "PVALIDATE failed",
+        (1, 3) => "not running at VMPL0",
+        (1, 4) => "CPUID table invalid",
+        (1, 5) => "CPUID hypervisor mismatch",
+        _ => "unknown to copra",
+    }
+}

@@ -1,0 +1,177 @@
+//! The page state change list of a GHCB page (`SW_EXITCODE` 0x80000010).
+//!
+//! GHCB specification 2.03 §4.1.6; `arch/x86/include/asm/sev-common.h:struct psc_hdr`, `struct psc_entry`.
+
+use super::Refused;
+use super::msr_protocol::{OPERATION_PRIVATE, OPERATION_SHARED};
+use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use crate::memory::GuestMemory;
+use crate::memory::protected::Cause;
+
+/// Bytes of the header: `cur_entry`, `end_entry` (2 each), reserved (4).
+pub const HEADER_SIZE: usize = 8;
+/// Bytes of an entry.
+pub const ENTRY_SIZE: usize = 8;
+/// Entries that fit behind a header at the start of the shared buffer (`sev-common.h:VMGEXIT_PSC_MAX_COUNT`).
+pub const MAX_ENTRIES: usize = 253;
+/// 4 KiB pages of an entry of 2 MiB.
+const LARGE_PAGES: u64 = LARGE_PAGE_SIZE / PAGE_SIZE;
+
+/// Page operation: split the 2 MiB RMP entry.
+const OPERATION_PSMASH: u8 = 3;
+/// Page operation: join 512 RMP entries.
+const OPERATION_UNSMASH: u8 = 4;
+
+/// What became of a list, as `SW_EXITINFO2` tells it (`sev-common.h:VMGEXIT_PSC_ERROR_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every entry is done.
+    Done,
+    /// `end_entry` lies beyond the buffer.
+    InvalidHeader,
+    /// The entry at `cur_entry` means nothing.
+    InvalidEntry,
+    /// The hypervisor failed.
+    Failed,
+}
+
+impl Outcome {
+    /// `SW_EXITINFO2`.
+    pub fn encode(self) -> u64 {
+        match self {
+            Self::Done => 0,
+            Self::InvalidHeader => 1 << 32 | 1,
+            Self::InvalidEntry => 1 << 32 | 2,
+            Self::Failed => 0x100 << 32,
+        }
+    }
+}
+
+/// One entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// [11:0]: 4 KiB pages of it that are done.
+    pub done: u16,
+    /// [51:12]: frame number.
+    pub frame: u64,
+    /// [55:52]: operation.
+    pub operation: u8,
+    /// [56]: 2 MiB rather than 4 KiB.
+    pub large: bool,
+}
+
+impl Entry {
+    /// Reads an entry; bits [63:57] are reserved and dropped.
+    pub fn parse(value: u64) -> Self {
+        Self {
+            done: (value & 0xfff) as u16,
+            frame: value >> 12 & ((1 << 40) - 1),
+            operation: (value >> 52 & 0xf) as u8,
+            large: value >> 56 & 1 == 1,
+        }
+    }
+
+    /// Writes an entry.
+    pub fn encode(self) -> u64 {
+        u64::from(self.done & 0xfff)
+            | (self.frame & ((1 << 40) - 1)) << 12
+            | u64::from(self.operation & 0xf) << 52
+            | u64::from(self.large) << 56
+    }
+
+    /// 4 KiB pages it stands for.
+    pub fn pages(self) -> u64 {
+        if self.large { LARGE_PAGES } else { 1 }
+    }
+}
+
+/// Works off the list in `buffer`, as far as it is valid, and notes in it what is done. At most [`MAX_ENTRIES`] entries
+/// of 512 pages each, whatever the header says.
+pub fn process(buffer: &mut [u8], memory: &GuestMemory) -> (Outcome, Option<String>) {
+    let Some((header, entries)) = buffer.split_at_mut_checked(HEADER_SIZE) else {
+        return (
+            Outcome::InvalidHeader,
+            Some("the scratch area has no room for a page state change header".into()),
+        );
+    };
+    let current = u16::from_le_bytes([header[0], header[1]]);
+    let end = u16::from_le_bytes([header[2], header[3]]);
+    let room = (entries.len() / ENTRY_SIZE).min(MAX_ENTRIES);
+    if usize::from(end) >= room {
+        let why = format!("page state change header: end_entry {end} does not fit a list of {room}");
+        return (Outcome::InvalidHeader, Some(why));
+    }
+    for index in current..=end {
+        header[..2].copy_from_slice(&index.to_le_bytes());
+        let Some(bytes) =
+            entries.get_mut(usize::from(index) * ENTRY_SIZE..).and_then(<[u8]>::first_chunk_mut)
+        else {
+            return (Outcome::InvalidHeader, None);
+        };
+        let entry = Entry::parse(u64::from_le_bytes(*bytes));
+        if let Err((outcome, why)) = apply(entry, memory) {
+            return (outcome, Some(format!("page state change entry {index}: {why}")));
+        }
+        *bytes = Entry { done: entry.pages() as u16, ..entry }.encode().to_le_bytes();
+    }
+    if current <= end {
+        header[..2].copy_from_slice(&(end + 1).to_le_bytes());
+    }
+    (Outcome::Done, None)
+}
+
+fn apply(entry: Entry, memory: &GuestMemory) -> Result<(), (Outcome, String)> {
+    let invalid = |why: String| Err((Outcome::InvalidEntry, why));
+    let Entry { done, frame, operation, large } = entry;
+    let pages = entry.pages();
+    let gpa = frame * PAGE_SIZE;
+    if large && !frame.is_multiple_of(LARGE_PAGES) {
+        return invalid(format!("the 2 MiB page {gpa:#x} is not aligned"));
+    }
+    if u64::from(done) > pages {
+        return invalid(format!("cur_page {done} of {pages}"));
+    }
+    if !is_ram(memory, gpa, pages) {
+        return invalid(format!("page {gpa:#x} (+{pages} × 4 KiB) is not RAM"));
+    }
+    let cause = match operation {
+        OPERATION_PRIVATE => Cause::MakePrivate,
+        OPERATION_SHARED => Cause::MakeShared,
+        OPERATION_PSMASH => {
+            memory.smash(gpa);
+            return Ok(());
+        }
+        // A hint only; entries become large again with the next change of a whole 2 MiB page.
+        OPERATION_UNSMASH => return Ok(()),
+        _ => return invalid(format!("unknown operation {operation} on page {gpa:#x}")),
+    };
+    let first = gpa + u64::from(done) * PAGE_SIZE;
+    match memory.apply(first, pages - u64::from(done), cause) {
+        Ok(_) => Ok(()),
+        Err(why) => Err((Outcome::Failed, why.to_string())),
+    }
+}
+
+/// One page's change, asked for through the MSR protocol (0x014).
+pub fn change_page(frame: u64, operation: u8, memory: &GuestMemory) -> Result<(), Refused> {
+    let gpa =
+        frame.checked_mul(PAGE_SIZE).ok_or_else(|| Refused(format!("frame {frame:#x} is no address")))?;
+    let cause = match operation {
+        OPERATION_PRIVATE => Cause::MakePrivate,
+        OPERATION_SHARED => Cause::MakeShared,
+        _ => return Err(Refused(format!("unknown page operation {operation} on page {gpa:#x}"))),
+    };
+    if !is_ram(memory, gpa, 1) {
+        return Err(Refused(format!("page {gpa:#x} is not RAM")));
+    }
+    memory.apply(gpa, 1, cause).map(|_| ()).map_err(|why| Refused(why.to_string()))
+}
+
+/// Memory backs all of `[gpa, gpa + pages × 4 KiB)`.
+fn is_ram(memory: &GuestMemory, gpa: u64, pages: u64) -> bool {
+    let Some(end) = pages.checked_mul(PAGE_SIZE).and_then(|len| gpa.checked_add(len)) else { return false };
+    memory.ram().backed().into_iter().any(|(start, len)| start <= gpa && end <= start + len)
+}
+
+#[cfg(test)]
+mod tests;
