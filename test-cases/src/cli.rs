@@ -1,10 +1,12 @@
 //! The command line of `copra`.
 
+mod explain;
 mod kernel;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use explain::ExplainArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs};
 pub use run::{ReproArgs, ReproSubject, RunArgs};
 
@@ -43,6 +45,8 @@ pub enum Command {
     Repro(ReproArgs),
     /// Run cases in a guest and judge what comes back
     Run(RunArgs),
+    /// Tell the history of one page: every change of its state, and who made it
+    Explain(ExplainArgs),
     /// List cases, kernels, platforms, policies and regions
     List(ListArgs),
     /// Find out whether this machine can run copra, and what to do if not

@@ -47,6 +47,8 @@ pub struct Target {
     pub policy: Policy,
     /// What else was chosen about the guest.
     pub setup: Setup,
+    /// Note every change of the page at this address.
+    pub watch: Option<u64>,
     /// Guest RAM in MiB.
     pub memory_mib: u64,
     /// Added to the kernel's command line.
@@ -149,6 +151,7 @@ pub fn run(
         machine: MachineConfig {
             ram: target.memory_mib << 20,
             echo_console: target.console,
+            watch: target.watch,
             ..MachineConfig::new(kind)
         },
         command_line: command_line(kind, target.console, &target.command_line),
@@ -218,6 +221,13 @@ impl Engine<'_> {
             current.machine().memory().set_mode(memory_mode(wanted.mode));
             watcher.progress(&format!("running {}", case.name));
             session = self.case(current, case, watcher);
+        }
+        if cases.is_empty() && self.target.watch.is_some() {
+            // The boot alone is looked at.
+            match self.boot(booted, watcher) {
+                Ok(booted) => session = Some(booted),
+                Err(reason) => self.report.ended = reason,
+            }
         }
         if let Some(session) = session {
             self.settle(&session);
@@ -319,8 +329,9 @@ impl Engine<'_> {
             if self.target.platform.accepts_memory() { unaccepted(session, self.target.limit) } else { None };
         let facts = &mut self.report.platform;
         facts.view_bit = session.machine().platform().encryption_bit();
-        facts.boot_events = runner::events(session, 0, &regions);
+        facts.boot_events = runner::events_since(session, 0, &regions);
         facts.regions = regions;
+        facts.changes = runner::changes_since(session, 0);
         facts.rewritten = session.machine().sites().map(rewritten).collect();
         facts.bad_calls =
             session.machine().bad_calls().iter().map(|call| bad_call(call, &self.names)).collect();
@@ -428,6 +439,7 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
             boot_events: Vec::new(),
             bad_calls: Vec::new(),
             unaccepted: None,
+            changes: Vec::new(),
             setup: target.setup.into(),
             boot_seconds: 0.0,
         },

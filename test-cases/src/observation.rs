@@ -100,6 +100,22 @@ pub struct AccessEvent {
     pub unwound_by: Option<&'static str>,
 }
 
+/// One change of the page that is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PageChange {
+    /// What happened to it.
+    pub what: String,
+    /// The instruction that did it, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+    /// The task's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The kernel functions that had not returned, innermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+}
+
 /// What one step gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StepObservation {
@@ -123,6 +139,9 @@ pub struct StepObservation {
     pub gpa: Option<GpaRange>,
     /// The forbidden accesses during the step.
     pub events: Vec<AccessEvent>,
+    /// What became of the page that is watched (`copra explain`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PageChange>,
     /// How long it took.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,
@@ -140,6 +159,7 @@ impl StepObservation {
             truth: Truth::default(),
             gpa: None,
             events: Vec::new(),
+            changes: Vec::new(),
             duration: Duration::ZERO,
         }
     }

@@ -14,6 +14,8 @@ pub const BDA: u64 = 0x400;
 pub const BDA_EBDA_SEGMENT: u64 = 0x40e;
 /// BDA word: KiB of base memory (`arch/x86/kernel/ebda.c:reserve_bios_regions`).
 pub const BDA_BASE_MEMORY_KIB: u64 = 0x413;
+/// BDA bytes: keyboard type, and keyboard lights at 0x497.
+pub const BDA_KEYBOARD: u64 = 0x496;
 /// One past the BIOS data area.
 pub const BDA_END: u64 = 0x500;
 

@@ -14,6 +14,19 @@ named! {
     /// What can be reproduced.
     pub enum ReproSubject ("reproduction") {
         MmapHole = "mmap-hole", "mmap(2) of low memory shows what read(2) hides, through another encryption view";
+        SeptViolation = "sept-violation", "one byte read from /dev/mem, and the guest dies when it reboots";
+        RomSigbus = "rom-sigbus", "a load from the unvalidated ROM area of an SNP guest ends in SIGBUS";
+    }
+}
+
+impl ReproSubject {
+    /// The platform it was reported on.
+    pub const fn platform(self) -> Platform {
+        match self {
+            Self::MmapHole => Platform::Sev,
+            Self::SeptViolation => Platform::Tdx,
+            Self::RomSigbus => Platform::Snp,
+        }
     }
 }
 
@@ -26,6 +39,8 @@ macro_rules! one_of {
         .try_map(|name| name.parse::<$type>())
     };
 }
+
+pub(super) use one_of;
 
 /// What to run, on what, and where the results go.
 #[derive(Debug, Args)]
@@ -117,6 +132,8 @@ pub struct RunArgs {
   copra repro mmap-hole
   copra repro mmap-hole --platform none  the hole does not need a confidential guest
   copra repro mmap-hole --no-build       without the patched kernel, whose build takes some minutes
+  copra repro sept-violation             the report that began it: a TDX guest dies of a read
+  copra repro rom-sigbus                 its sequel on SEV-SNP
 
 Exit codes: 0 the documented behaviour was reproduced, the patch's denial included; 1 it was not;
 2 could not run.")]
@@ -129,9 +146,9 @@ pub struct ReproArgs {
     #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
     pub kernel: String,
 
-    /// What the guest believes it runs on
-    #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
-    pub platform: Platform,
+    /// What the guest believes it runs on [default: the platform it was reported on]
+    #[arg(short, long, value_name = "PLATFORM", value_parser = one_of!(Platform))]
+    pub platform: Option<Platform>,
 
     /// Do not build the patched kernel; show it only if it is there already
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! What each `copra` command does.
 
 pub mod doctor;
+mod explain;
 pub mod host;
 mod interrupt;
 mod kernel;
@@ -21,6 +22,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
     let done = match &cli.command {
         Command::Run(args) => run::run(args, quiet),
         Command::Repro(args) => repro::repro(args, quiet),
+        Command::Explain(args) => explain::explain(args, quiet),
         Command::List(args) => list::list(args),
         Command::Doctor => Ok(doctor::doctor()),
         Command::Kernel(args) => kernel::kernel(args, quiet),

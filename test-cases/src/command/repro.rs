@@ -1,5 +1,6 @@
 //! `copra repro`: the documented behaviour, told step by step, and the patch that ends it.
 
+mod chronicle;
 mod story;
 mod witness;
 
@@ -14,14 +15,11 @@ use crate::cli::{ReproArgs, ReproSubject};
 use crate::exit::Exit;
 use crate::platform::Platform;
 
-/// The case behind the story.
-const CASE: &str = "repro/mmap-hole";
 /// The kernel whose patch closes the hole.
 const PATCHED: &str = "build:open-eperm";
 
 /// Reproduces, and says in plain words what it saw.
 pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
-    let ReproSubject::MmapHole = args.subject;
     let place = host::choose();
     if let host::Place::Elsewhere(reason) = &place {
         println!("{reason}.");
@@ -31,32 +29,41 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
         Failed::new(format!("making a temporary folder: {error}; free some space, or set TMPDIR"))
     })?;
     kernels::find(&args.kernel, None, quiet)?;
-    let stage = Stage { args, place, folder: folder.path() };
-    let stock = Run::start(&stage, &args.kernel, args.platform)?.finish()?;
-    let mut reproduced = story::tell(&stock, args.platform);
+    let platform = args.platform.unwrap_or(args.subject.platform());
+    let case = format!("repro/{}", args.subject);
+    let stage = Stage { args, case, place, folder: folder.path() };
+    let stock = Run::start(&stage, &args.kernel, platform)?.finish(&stage)?;
+    let mut reproduced = match args.subject {
+        ReproSubject::MmapHole => story::tell(&stock, platform),
+        ReproSubject::SeptViolation | ReproSubject::RomSigbus => chronicle::tell(&stock, platform),
+    };
 
     if kernels::find_built(PATCHED, args.no_build, quiet)?.is_none() {
         println!(
-            "\nThe patched kernel was not looked at (--no-build); to see the denial: copra repro mmap-hole"
+            "\nThe patched kernel was not looked at (--no-build); to see the denial: copra repro {}",
+            args.subject
         );
         return Ok(verdict(reproduced));
     }
-    let patched = patched(&stage)?;
-    reproduced &= story::contrast(&stock, &patched, args.platform);
+    let patched = patched(&stage, platform)?;
+    reproduced &= match args.subject {
+        ReproSubject::MmapHole => story::contrast(&stock, &patched, platform),
+        ReproSubject::SeptViolation | ReproSubject::RomSigbus => chronicle::contrast(&patched),
+    };
     Ok(verdict(reproduced))
 }
 
 /// The patched kernel as the platform asked for, and as an ordinary guest, at the same time.
-fn patched(stage: &Stage<'_>) -> Result<Vec<Witness>, Failed> {
-    let mut platforms = vec![stage.args.platform];
-    if stage.args.platform != Platform::None {
+fn patched(stage: &Stage<'_>, platform: Platform) -> Result<Vec<Witness>, Failed> {
+    let mut platforms = vec![platform];
+    if platform != Platform::None && stage.args.subject == ReproSubject::MmapHole {
         platforms.push(Platform::None);
     }
     let runs: Vec<Run> = platforms
         .into_iter()
         .map(|platform| Run::start(stage, PATCHED, platform))
         .collect::<Result<_, _>>()?;
-    runs.into_iter().map(Run::finish).collect()
+    runs.into_iter().map(|run| run.finish(stage)).collect()
 }
 
 fn verdict(reproduced: bool) -> Exit {
@@ -72,6 +79,8 @@ fn verdict(reproduced: bool) -> Exit {
 /// What the runs of one reproduction have in common.
 struct Stage<'a> {
     args: &'a ReproArgs,
+    /// The case behind the story.
+    case: String,
     place: host::Place,
     folder: &'a Path,
 }
@@ -88,7 +97,7 @@ impl Run {
         let what = format!("{kernel} as {platform} guest");
         let json = stage.folder.join(format!("{}-{platform}.json", kernel.replace([':', '/'], "-")));
         let mut arguments: Vec<std::ffi::OsString> =
-            vec!["run".into(), CASE.into(), "--kernel".into(), kernel.into(), "--platform".into()];
+            vec!["run".into(), (&stage.case).into(), "--kernel".into(), kernel.into(), "--platform".into()];
         arguments.extend([platform.name().into(), "--json".into(), json.clone().into_os_string()]);
         if stage.args.verbose {
             arguments.push("--verbose".into());
@@ -108,7 +117,7 @@ impl Run {
         Ok(Self { child, json, what })
     }
 
-    fn finish(mut self) -> Result<Witness, Failed> {
+    fn finish(mut self, stage: &Stage<'_>) -> Result<Witness, Failed> {
         let status =
             self.child.wait().map_err(|error| Failed::new(format!("waiting for {}: {error}", self.what)))?;
         let text = std::fs::read_to_string(&self.json).map_err(|_| {
@@ -120,7 +129,7 @@ impl Run {
         })?;
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| Failed::new(format!("reading the results of {}: {error}", self.what)))?;
-        Witness::of(value, CASE)
-            .ok_or_else(|| Failed::new(format!("{} did not run {CASE}; see above", self.what)))
+        Witness::of(value, &stage.case)
+            .ok_or_else(|| Failed::new(format!("{} did not run {}; see above", self.what, stage.case)))
     }
 }

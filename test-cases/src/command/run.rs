@@ -36,6 +36,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         platform: args.platform,
         policy,
         setup: Setup { mode: args.mode, rom: args.rom, sept_ve: args.sept_ve, unaccepted: args.unaccepted },
+        watch: None,
         memory_mib: args.memory,
         command_line: args.cmdline_append.clone(),
         limit: Duration::from_secs(args.timeout),
@@ -56,7 +57,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
 }
 
 /// Runs this very command again where KVM works.
-fn start_over() -> Result<Exit, Failed> {
+pub(super) fn start_over() -> Result<Exit, Failed> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let mut command = host::elsewhere(&arguments).map_err(Failed::new)?;
     // The inner command says and writes everything, reports after Ctrl-C included; its exit code is ours.

@@ -69,6 +69,9 @@ pub struct PlatformFacts {
     /// Memory not accepted when the agent was up, where there is such a thing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unaccepted: Option<Unaccepted>,
+    /// What became of the page that is watched until the agent was up (`copra explain`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<super::PageChange>,
     /// How the guest was set up.
     pub setup: SetupFacts,
     /// Seconds from the start of the VMM's work to the agent's greeting, first boot.

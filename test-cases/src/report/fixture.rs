@@ -204,6 +204,7 @@ fn platform() -> PlatformFacts {
         boot_events: vec![],
         bad_calls: Vec::new(),
         unaccepted: None,
+        changes: Vec::new(),
         setup: crate::setup::Setup::default().into(),
         boot_seconds: 1.5,
         platform: Platform::Sev,

@@ -5,7 +5,7 @@ use vmm::audit::kernel::KernelNames;
 use vmm::memory::{AccessKind, View};
 
 use crate::case::EventKind;
-use crate::observation::AccessEvent;
+use crate::observation::{AccessEvent, PageChange};
 use crate::region::PlacedRegion;
 use crate::session::Session;
 
@@ -14,6 +14,25 @@ pub fn since(session: &Session, seen: usize, regions: &[PlacedRegion]) -> Vec<Ac
     // Some may have been withdrawn meanwhile.
     let events = session.machine().events();
     events[seen.min(events.len())..].iter().map(|event| of(event, session.names(), regions)).collect()
+}
+
+/// What became of the watched page from the `seen`-th change on.
+pub fn changes_since(session: &Session, seen: usize) -> Vec<PageChange> {
+    let names = session.names();
+    let of = |change: &vmm::audit::Change| {
+        let at = change.at.as_ref();
+        let trace = at.and_then(|at| at.backtrace.as_ref());
+        PageChange {
+            what: change.change.to_string(),
+            symbol: at.map(|at| {
+                let name = names.filter(|_| at.cpl == 0).and_then(|names| names.name(at.rip));
+                name.unwrap_or_else(|| format!("{:#x}, CPL {}", at.rip, at.cpl))
+            }),
+            task: at.and_then(|at| at.task.clone()),
+            backtrace: trace.zip(names).map(|(trace, names)| names.frames(trace)).unwrap_or_default(),
+        }
+    };
+    session.machine().history()[seen..].iter().map(of).collect()
 }
 
 /// One event.

@@ -21,7 +21,7 @@ use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::region::PlacedRegion;
 use crate::session::{Ended, Session};
 
-pub use self::events::since as events;
+pub use self::events::{changes_since, since as events_since};
 
 /// A case's observations, and how the guest ended if it did.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
             continue;
         }
         let begun = Instant::now();
-        let seen = session.machine().events().len();
+        let (seen, changes) = (session.machine().events().len(), session.machine().history().len());
         let mut observed = match state.run(session, step, &steps) {
             Ok(observed) => observed,
             Err(end) => {
@@ -54,7 +54,8 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
                 StepObservation::new(&step.id, Answer::GuestDied)
             }
         };
-        observed.events = events::since(session, seen, regions);
+        observed.events = events_since(session, seen, regions);
+        observed.changes = changes_since(session, changes);
         observed.duration = begun.elapsed();
         steps.push(observed);
     }

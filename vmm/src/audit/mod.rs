@@ -9,7 +9,7 @@ use std::fmt;
 
 use self::backtrace::Backtrace;
 use self::operand::Operand;
-use crate::memory::protected::PageChange;
+use crate::memory::history::PageChange;
 use crate::memory::{AccessKind, Standing, View};
 
 /// One such access.

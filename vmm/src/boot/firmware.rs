@@ -49,6 +49,11 @@ pub fn leave_residue(memory: &GuestMemory) -> Result<(), MemoryError> {
     memory.write(PAGE_SIZE, &bytes)
 }
 
+/// BDA 0x496 bit 4: a keyboard of 101 keys.
+const ENHANCED_KEYBOARD: u8 = 1 << 4;
+/// BDA 0x497 bit 1: its Num Lock light is on.
+const NUM_LOCK_LED: u8 = 1 << 1;
+
 /// The fields Linux itself reads; the rest of the area keeps its markers.
 fn bios_data_area(memory: &GuestMemory) -> Result<(), MemoryError> {
     let ports = [layout::COM1, layout::COM2, 0, 0];
@@ -56,5 +61,6 @@ fn bios_data_area(memory: &GuestMemory) -> Result<(), MemoryError> {
     memory.write(layout::BDA, &ports)?;
     memory.write(layout::BDA_EBDA_SEGMENT, &((layout::EBDA >> 4) as u16).to_le_bytes())?;
     memory.write(layout::BDA_BASE_MEMORY_KIB, &((layout::EBDA >> 10) as u16).to_le_bytes())?;
+    memory.write(layout::BDA_KEYBOARD, &[ENHANCED_KEYBOARD, NUM_LOCK_LED])?;
     memory.write(layout::EBDA, &[((layout::VGA - layout::EBDA) >> 10) as u8])
 }

@@ -1,5 +1,6 @@
 //! What the guest says about its pages.
 
+use super::history::PageChange;
 use super::protected::PageState;
 use super::{GuestMemory, Scheme, View};
 use crate::layout::PAGE_SIZE;
@@ -24,6 +25,7 @@ impl GuestMemory {
                 let state = &mut pages.states[(offset / PAGE_SIZE) as usize];
                 state.declare(view);
                 let in_view = state.content() == view;
+                pages.watch.note(offset, PageChange::Claimed(view));
                 pages.counters.declared_pages += 1;
                 // `arch/x86/mm/mem_encrypt_amd.c:__sme_early_enc_dec` rewrites a page through the other view and
                 // declares it afterwards.

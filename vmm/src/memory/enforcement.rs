@@ -1,6 +1,7 @@
 //! What happens when a page is touched through the view its contents do not stand in.
 
 use super::cipher::PAGE;
+use super::history::PageChange;
 use super::protected::Resolution;
 use super::state::{AccessKind, Owner, Touch};
 use super::userfaultfd::PageFault;
@@ -106,7 +107,10 @@ impl GuestMemory {
             return Ok(());
         }
         self.move_page(encryption, pages, offset, view)?;
-        match pages.states[index].touch(view, kind, self.owner(gpa), announces) {
+        let touch = pages.states[index].touch(view, kind, self.owner(gpa), announces);
+        let forbidden = touch == Touch::Mismatch;
+        pages.watch.note(offset, PageChange::Moved { to: view, forbidden });
+        match touch {
             Touch::Declared => {
                 pages.counters.declared_moves += 1;
                 pages.provisional.remove(&gpa);
@@ -137,6 +141,7 @@ impl GuestMemory {
             self.move_page(encryption, pages, offset, view)?;
             pages.states[index].touch(view, AccessKind::Read, Owner::Kernel, true);
             pages.counters.declared_moves += 1;
+            pages.watch.note(offset, PageChange::Moved { to: view, forbidden: false });
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod declaration;
 mod enforcement;
 mod error;
 mod handler;
+pub mod history;
 pub mod protected;
 pub mod ram;
 pub mod state;
@@ -24,6 +25,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use self::cipher::{PAGE, PageCipher};
 pub use self::error::MemoryError;
 pub use self::handler::FaultHandler;
+use self::history::{PageChange, Watch};
 use self::protected::{Architecture, Mode, Protection};
 use self::ram::Ram;
 pub use self::state::AccessKind;
@@ -166,6 +168,7 @@ struct Pages {
     /// Those whose declaration followed.
     settled: Vec<u64>,
     counters: MemoryCounters,
+    watch: Watch,
     /// First failure inside the fault handler; the guest cannot go on after it.
     failed: Option<MemoryError>,
 }
@@ -207,6 +210,7 @@ impl GuestMemory {
                     provisional: HashSet::new(),
                     settled: Vec::new(),
                     counters: MemoryCounters::default(),
+                    watch: Watch::default(),
                     failed: None,
                 };
                 let cipher = PageCipher::new(seed);
@@ -309,6 +313,30 @@ impl GuestMemory {
             Scheme::OneView => MemoryCounters::default(),
             Scheme::OneContent(encryption) => encryption.lock().counters,
             Scheme::TwoContents(protection) => protection.lock().counters,
+        }
+    }
+
+    /// Notes every change of the page at `gpa` from now on.
+    pub fn watch(&self, gpa: u64) {
+        let offset = self.ram.offset(gpa & !(PAGE_SIZE - 1));
+        self.with_watch(|watch| watch.on(offset));
+    }
+
+    /// Something was noted of the page watched.
+    pub fn has_changes(&self) -> bool {
+        self.with_watch(|watch| !watch.is_empty()).unwrap_or(false)
+    }
+
+    /// Takes what was noted of the page watched.
+    pub fn take_changes(&self) -> Vec<PageChange> {
+        self.with_watch(Watch::take).unwrap_or_default()
+    }
+
+    fn with_watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> Option<T> {
+        match &self.scheme {
+            Scheme::OneView => None,
+            Scheme::OneContent(encryption) => Some(f(&mut encryption.lock().watch)),
+            Scheme::TwoContents(protection) => Some(f(&mut protection.lock().watch)),
         }
     }
 

@@ -20,17 +20,7 @@ const PATHS: [(&str, &str); 3] = [("read", "read(2)"), ("mmap", "mmap(2)"), ("se
 
 /// Tells what the stock kernel does; whether all of it is as documented.
 pub fn tell(stock: &Witness, platform: Platform) -> bool {
-    println!(
-        "{} ({}) as {} guest, unmodified, sha256 {}",
-        stock.text("/kernel/spec"),
-        stock.text("/kernel/release"),
-        name(platform),
-        stock.text("/kernel/sha256").get(..16).unwrap_or("?")
-    );
-    for line in stock.log() {
-        println!("  guest log: {}", line.trim());
-    }
-    println!("  forbidden accesses during boot: {}", stock.boot_events());
+    head(stock, platform);
     let mut all = mark(stock, "open", "open(/dev/mem) by root", &stock.answer("open"));
     for scene in &SCENES {
         println!("\n{:#x}: {}", stock.gpa(&format!("{}-mmap", scene.id)), scene.title);
@@ -44,6 +34,25 @@ pub fn tell(stock: &Witness, platform: Platform) -> bool {
     all &= mark(stock, "ram-read", "read(2)", &stock.answer("ram-read"));
     all &= mark(stock, "ram-map", "mmap(2)", &stock.answer("ram-map"));
     all
+}
+
+/// Which kernel as which guest, and what it says of itself.
+pub fn head(stock: &Witness, platform: Platform) {
+    println!(
+        "{} ({}) as {} guest, unmodified, sha256 {}",
+        stock.text("/kernel/spec"),
+        stock.text("/kernel/release"),
+        name(platform),
+        stock.text("/kernel/sha256").get(..16).unwrap_or("?")
+    );
+    for line in stock.log() {
+        println!("  guest log: {}", line.trim());
+    }
+    let rewritten = stock.rewritten();
+    if !rewritten.is_empty() {
+        println!("  rewritten in the loaded image, as KVM cannot hand them over: {rewritten}");
+    }
+    println!("  forbidden accesses during boot: {}", stock.boot_events());
 }
 
 /// Tells what the patched kernel does; whether it denies and leaves ordinary guests alone.
@@ -81,13 +90,14 @@ fn show(witness: &Witness, id: &str, call: &str) -> bool {
     for line in hexdump(witness.gpa(id), &witness.bytes(id)).iter().take(2) {
         println!("      {line}");
     }
-    for event in witness.events(id).iter().take(1) {
-        println!("      forbidden: {event}");
+    for line in witness.events(id).iter().take(2) {
+        println!("      {line}");
     }
     good
 }
 
-fn mark(witness: &Witness, id: &str, call: &str, what: &str) -> bool {
+/// One line: the sign, the call, what came back.
+pub fn mark(witness: &Witness, id: &str, call: &str, what: &str) -> bool {
     let good = witness.is_as_documented(id);
     println!("  {} {call:<24} {what}", sign(good));
     good
@@ -105,12 +115,16 @@ fn brief(witness: &Witness, id: &str) -> String {
 /// One sentence on what the three answers mean together.
 fn moral(witness: &Witness, scene: &str, platform: Platform) -> &'static str {
     let is = |path: &str, class: &str| witness.classes(&format!("{scene}-{path}")).contains(&class);
-    match (is("read", "zeros"), is("read", "ciphertext"), is("mmap", "plain")) {
+    let other_view = is("read", "ciphertext") || is("read", "shared");
+    match (is("read", "zeros"), other_view, is("mmap", "plain")) {
         (true, _, true) => "→ the mmap hole: what read(2) hides, mmap(2) shows.",
         (_, true, true) => {
             "→ two views of one page: read(2) goes through the shared one, mmap(2) through the private one."
         }
         (_, _, true) if platform == Platform::None => "→ one view, one answer.",
+        (_, true, false) => {
+            "→ read(2) goes through the shared view; the private one, mmap(2)'s, may not be touched at all here."
+        }
         _ => "→ not what is documented.",
     }
 }

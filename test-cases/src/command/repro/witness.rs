@@ -43,9 +43,21 @@ impl Witness {
         match answer["how"].as_str() {
             Some("returned") => "ok".into(),
             Some("failed") => answer["errno"].as_str().unwrap_or("?").into(),
+            Some("guest-died") => self.manner_of_death(id).into(),
             Some("signalled") => answer["signal"].as_str().unwrap_or("?").into(),
             Some(other) => other.replace('-', " "),
             None => "not tried".into(),
+        }
+    }
+
+    /// A guest that reset itself is as gone as a dead one, and people want to know which it was.
+    fn manner_of_death(&self, id: &str) -> &'static str {
+        let deaths = self.report["deaths"].as_array();
+        let during =
+            |death: &&Value| death["during"].as_str().is_some_and(|step| step.rsplit('#').next() == Some(id));
+        match deaths.and_then(|deaths| deaths.iter().find(during)).and_then(|death| death["kind"].as_str()) {
+            Some("reset") => "the guest reset itself",
+            _ => "the guest DIED",
         }
     }
 
@@ -67,21 +79,59 @@ impl Witness {
         crate::region::parse_number(text).unwrap_or(0)
     }
 
-    /// The forbidden accesses during a step, one line each.
+    /// The forbidden accesses during a step, in lines.
     pub fn events(&self, id: &str) -> Vec<String> {
         let events = self.step(id)["observed"]["events"].as_array();
-        let line = |event: &Value| {
+        let lines = |event: &Value| {
             let field = |name: &str| event[name].as_str().unwrap_or("?").to_owned();
-            format!(
-                "{} of GPA {}, a {} page, by the instruction at {} (CPL {})",
+            let at = event["symbol"].as_str().map_or_else(|| field("rip"), str::to_owned);
+            let task = event["task"].as_str().map(|task| format!(", task {task}")).unwrap_or_default();
+            let mut lines = vec![format!(
+                "forbidden: {} of GPA {}, a {} page, at {at} (CPL {}{task})",
                 field("kind"),
                 field("gpa"),
                 field("state"),
-                field("rip"),
                 event["cpl"]
-            )
+            )];
+            let frames: Vec<&str> = event["backtrace"]
+                .as_array()
+                .map(|frames| frames.iter().skip(1).filter_map(Value::as_str).collect())
+                .unwrap_or_default();
+            if !frames.is_empty() {
+                lines.push(format!("  called by {}", frames.join(" < ")));
+            }
+            lines
         };
-        events.map(|events| events.iter().map(line).collect()).unwrap_or_default()
+        events.map(|events| events.iter().flat_map(lines).collect()).unwrap_or_default()
+    }
+
+    /// Every step with what it does.
+    pub fn calls(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+        self.steps.iter().map(|step| (text(&step["id"]), text(&step["call"]))).collect()
+    }
+
+    /// How guests ended, with the last lines of their consoles.
+    pub fn deaths(&self) -> Vec<(String, Vec<String>)> {
+        let deaths = self.report["deaths"].as_array();
+        let lines = |death: &Value| {
+            let console = death["console"].as_array();
+            console.map(|lines| lines.iter().filter_map(|l| l.as_str().map(str::to_owned)).collect())
+        };
+        let of = |death: &Value| {
+            (death["text"].as_str().unwrap_or("?").to_owned(), lines(death).unwrap_or_default())
+        };
+        deaths.map(|deaths| deaths.iter().map(of).collect()).unwrap_or_default()
+    }
+
+    /// Rewritten instructions, counted by kind.
+    pub fn rewritten(&self) -> String {
+        let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+        for site in self.report.pointer("/platform/rewritten").and_then(Value::as_array).into_iter().flatten()
+        {
+            *counts.entry(site["was"].as_str().unwrap_or("?")).or_default() += 1;
+        }
+        counts.iter().map(|(was, count)| format!("{count} × {was}")).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether the judge found the step as the policy documents it, known holes included.

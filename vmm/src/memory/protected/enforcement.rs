@@ -69,14 +69,6 @@ impl GuestMemory {
                     uffd.unregister(mapping.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
                     *registered = false;
                 }
-                if granted.iter().map(ExactSizeIterator::len).sum::<usize>() == PAGES_PER_CHUNK
-                    && view == View::Private
-                    && state.table.architecture() == super::Architecture::Snp
-                {
-                    // The guest reads what it has validated (`arch/x86/coco/sev/shared.c:sev_evict_cache`), which would
-                    // map the zero page first and copy 4 KiB at a time later.
-                    mapping.populate(start, LARGE_PAGE_SIZE as usize).map_err(failed)?;
-                }
                 continue;
             }
             if !*registered {

@@ -17,6 +17,7 @@ pub use self::state::{Answer, Architecture, Cause, PageState};
 use self::table::PageTable;
 pub use self::violation::Resolution;
 use super::cipher::PAGE;
+use super::history::{PageChange, Watch};
 use super::userfaultfd::Userfaultfd;
 use super::view::{Mapping, View};
 use super::{GuestMemory, MemoryCounters, MemoryError, Mismatch};
@@ -54,9 +55,7 @@ pub(super) struct Protected {
     lost: BTreeMap<u64, Lost>,
     pub(super) counters: MemoryCounters,
     pub(super) failed: Option<MemoryError>,
-    /// Page whose changes are noted, by mapping offset.
-    watched: Option<u64>,
-    changes: Vec<PageChange>,
+    pub(super) watch: Watch,
 }
 
 #[derive(Debug)]
@@ -64,22 +63,6 @@ struct Lost {
     state: PageState,
     contents: Option<Box<[u8; PAGE]>>,
 }
-
-/// One change of the page that is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageChange {
-    /// What happened.
-    pub cause: Cause,
-    /// State before.
-    pub from: PageState,
-    /// State after.
-    pub to: PageState,
-    /// The hypervisor converted it unasked.
-    pub implicit: bool,
-}
-
-/// Changes kept of one page.
-const MAX_CHANGES: usize = 4096;
 
 /// What a request for a range of pages did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -114,8 +97,7 @@ impl Protection {
             lost: BTreeMap::new(),
             counters: MemoryCounters::default(),
             failed: None,
-            watched: None,
-            changes: Vec::new(),
+            watch: Watch::default(),
         };
         if let Some(uffd) = &uffd {
             uffd.register(shared.base(), shared.len() as u64).map_err(MemoryError::Userfaultfd)?;
@@ -180,6 +162,7 @@ impl GuestMemory {
             let before = state.before(&pages);
             for page in pages.clone() {
                 state.table.put(page, to);
+                state.watch.note(page as u64 * PAGE_SIZE, PageChange::Launched(to));
             }
             self.enforce(protection, &mut state, chunk, pages, &before, enforcement::Fill::Zeros)?;
         }
@@ -197,20 +180,21 @@ impl GuestMemory {
         let mut applied = Applied::default();
         for (chunk, range) in self.chunks(gpa, pages) {
             let before = state.before(&range);
-            let mut changed = 0;
+            let whole = range.len() == table::PAGES_PER_CHUNK;
             for page in range.clone() {
                 let change = state.table.apply(page, cause).ok_or(NoSuchCall)?;
                 applied.pages += 1;
-                changed += usize::from(change.transition.to != change.from);
                 applied.unchanged += u64::from(change.transition.answer == Answer::Unchanged);
                 applied.implicit += u64::from(change.transition.implicit);
                 let offset = page as u64 * PAGE_SIZE;
                 state.lost.remove(&offset);
                 state.note(offset, cause, change);
             }
-            if matches!(cause, Cause::MakePrivate | Cause::MakeShared) && changed > 0 {
-                // A large entry has one state: it is made where every page of it changes, and nowhere else.
-                state.table.set_large(chunk, changed == table::PAGES_PER_CHUNK);
+            if matches!(cause, Cause::MakePrivate | Cause::MakeShared) {
+                // A large entry has one state; of pages accepted and not, it cannot be made.
+                let first = state.table.state(range.start);
+                let alike = range.clone().all(|page| state.table.state(page) == first);
+                state.table.set_large(chunk, whole && alike);
             }
             match cause {
                 Cause::Accept => state.counters.accepted += range.len() as u64,
@@ -239,6 +223,7 @@ impl GuestMemory {
             let page = (offset / PAGE_SIZE) as usize;
             let before = state.before(&(page..page + 1));
             state.table.put(page, lost.state);
+            state.watch.note(offset, PageChange::PutBack(Some(lost.state)));
             let fill = lost.contents.as_deref().map_or(enforcement::Fill::Zeros, enforcement::Fill::Page);
             self.enforce(
                 protection,
@@ -248,25 +233,15 @@ impl GuestMemory {
                 &before,
                 fill,
             )?;
+            let view = [View::Private, View::Shared].into_iter().find(|view| lost.state.admits(*view));
+            if before == [lost.state]
+                && let Some((view, contents)) = view.zip(lost.contents)
+            {
+                // Converted there and back again: the page is there, and holds something else.
+                self.view_mapping(protection, view).write(offset, contents.as_slice());
+            }
         }
         Ok(count)
-    }
-
-    /// Notes every change of the page at `gpa` from now on.
-    pub fn watch(&self, gpa: u64) {
-        if let Some(protection) = self.protection() {
-            protection.lock().watched = self.ram.offset(gpa & !(PAGE_SIZE - 1));
-        }
-    }
-
-    /// Something was noted of the page watched.
-    pub fn has_changes(&self) -> bool {
-        self.protection().is_some_and(|p| !p.lock().changes.is_empty())
-    }
-
-    /// Takes what was noted of the page watched.
-    pub fn take_changes(&self) -> Vec<PageChange> {
-        self.protection().map(|p| std::mem::take(&mut p.lock().changes)).unwrap_or_default()
     }
 
     /// The parts of `[gpa, gpa + pages × 4 KiB)` that are RAM, by chunk, as page numbers in the mapping.
@@ -304,9 +279,9 @@ impl Protected {
     }
 
     fn note(&mut self, offset: u64, cause: Cause, change: table::Change) {
-        if self.watched == Some(offset) && self.changes.len() < MAX_CHANGES {
-            let table::Change { from, transition, .. } = change;
-            self.changes.push(PageChange { cause, from, to: transition.to, implicit: transition.implicit });
-        }
+        let table::Change { from, transition, .. } = change;
+        let (to, implicit) = (transition.to, transition.implicit);
+        self.watch.note(offset, PageChange::State { cause, from, to, implicit });
     }
 }
+

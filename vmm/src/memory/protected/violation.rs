@@ -1,6 +1,7 @@
 //! A touch through the view a page's state forbids: held back at its instruction, then settled by the mode.
 
 use super::super::cipher::PAGE;
+use super::super::history::PageChange;
 use super::super::state::AccessKind;
 use super::super::userfaultfd::PageFault;
 use super::super::view::View;
@@ -69,6 +70,8 @@ impl GuestMemory {
         let cause = Cause::touch(mismatch.view);
         let tolerated = state.table.judge(page, cause) == Some(Answer::Tolerated);
         if state.mode == Mode::Record || tolerated {
+            let page = state.state(offset).unwrap_or(PageState::Private);
+            state.watch.note(offset, PageChange::LetThrough { view: mismatch.view, state: page });
             self.lend(protection, &mut state, mismatch.view, offset)?;
             return Ok(Resolution::Resumed);
         }

@@ -191,10 +191,13 @@ impl Platform for Snp {
         const MIGRATION_CONTROL: u32 = 1 << 17;
         /// EBX[11:6]: physical address bits given up when memory encryption is on.
         const REDUCTION: u32 = 1 << 6;
+        /// EBX[31]: validating a page needs no eviction of its cache lines (`cpufeatures.h:X86_FEATURE_COHERENCY_SFW_NO`).
+        /// There are no such caches here, and the reads that evict would make memory of every page at once.
+        const COHERENCY_SFW_NO: u32 = 1 << 31;
         table.edit(LEAF_LARGEST_EXTENDED, |leaf| leaf.eax = leaf.eax.max(LEAF_ENCRYPTED_MEMORY));
         table.edit(LEAF_ENCRYPTED_MEMORY, |leaf| {
             leaf.eax = SEV | SEV_ES | SEV_SNP;
-            leaf.ebx = u32::from(self.c_bit) | REDUCTION;
+            leaf.ebx = u32::from(self.c_bit) | REDUCTION | COHERENCY_SFW_NO;
             (leaf.ecx, leaf.edx) = (0, 0);
         });
         table.edit(LEAF_ADDRESS_SIZES, |leaf| {

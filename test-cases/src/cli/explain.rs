@@ -1,0 +1,50 @@
+//! `copra explain`.
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use super::run::one_of;
+use crate::platform::Platform;
+use crate::region::parse_number;
+use crate::setup::{Mode, RomArea};
+
+/// Which page, in which guest, and what is done there meanwhile.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  copra explain 0x472 repro/sept-violation -p tdx   from the launch to the guest's end
+  copra explain 0x3e00000 -p snp                    one page of the boot, by whom it was shared
+
+Exit codes: 0 told, 2 could not run, 130 interrupted.")]
+pub struct ExplainArgs {
+    /// A guest physical address in the page, without any encryption bit
+    #[arg(value_name = "GPA", value_parser = address)]
+    pub gpa: u64,
+
+    /// Cases to run meanwhile, named as for `copra run`; none: the boot alone
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+
+    /// The kernel: `debian:SERIES`, `build:NAME` or `path:FILE`
+    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
+    pub kernel: String,
+
+    /// What the guest believes it runs on
+    #[arg(short, long, default_value = "tdx", value_name = "PLATFORM", value_parser = one_of!(Platform))]
+    pub platform: Platform,
+
+    /// What follows a forbidden access; a case that depends on it says so itself
+    #[arg(long, default_value = "faithful", value_name = "MODE", value_parser = one_of!(Mode))]
+    pub mode: Mode,
+
+    /// The ROM area at launch [default: unaccepted on snp, validated elsewhere]
+    #[arg(long, value_name = "STATE", value_parser = one_of!(RomArea))]
+    pub rom: Option<RomArea>,
+
+    /// Guest memory in MiB
+    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub memory: u64,
+}
+
+fn address(text: &str) -> Result<u64, String> {
+    parse_number(text).ok_or_else(|| format!("`{text}` is no address: write it as in 0x472"))
+}

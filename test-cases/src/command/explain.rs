@@ -1,0 +1,121 @@
+//! `copra explain`: the history of one page.
+
+use std::time::Duration;
+
+use super::host::{self, Place};
+use super::{Failed, interrupt, kernels, run};
+use crate::cli::ExplainArgs;
+use crate::engine::{self, Target, Watcher};
+use crate::exit::Exit;
+use crate::library;
+use crate::observation::{Answer, PageChange};
+use crate::policy::Policy;
+use crate::report::evidence;
+use crate::report::{CaseResult, Ended, Report};
+use crate::setup::Setup;
+
+/// A silent guest counts as hung after this.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs what was asked for with one page watched, and tells what became of it.
+pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
+    let cases = match args.cases.as_slice() {
+        [] => Vec::new(),
+        named => library::select(named).map_err(Failed::new)?,
+    };
+    engine::check(args.platform, args.memory).map_err(Failed::new)?;
+    let found = kernels::find(&args.kernel, None, quiet)?;
+    let policy = found.facts.policy.unwrap_or(Policy::Upstream);
+    let host = match host::choose() {
+        Place::Here(host) => host,
+        Place::Elsewhere(_) => return run::start_over(),
+    };
+    let target = Target {
+        kernel: found.facts,
+        image: found.image,
+        config: found.config,
+        platform: args.platform,
+        policy,
+        setup: Setup { mode: args.mode, rom: args.rom, ..Setup::default() },
+        watch: Some(args.gpa),
+        memory_mib: args.memory,
+        command_line: Vec::new(),
+        limit: LIMIT,
+        console: false,
+        host,
+    };
+    let report =
+        engine::run(&target, &cases, &mut Silent { quiet }, &interrupt::flag()?).map_err(Failed::new)?;
+    tell(args, &report);
+    match &report.ended {
+        Ended::Complete => Ok(Exit::Success),
+        Ended::Interrupted => Ok(Exit::Interrupted),
+        Ended::Failed(why) => Err(Failed::new(why)),
+    }
+}
+
+fn tell(args: &ExplainArgs, report: &Report) {
+    let page = args.gpa & !0xfff;
+    println!(
+        "page {page:#x} of {} ({}) as {} guest, mode {}",
+        report.kernel.spec, report.kernel.release, args.platform, args.mode
+    );
+    let inside = |gpa: u64, len: u64| gpa <= page + 0xfff && page < gpa.saturating_add(len);
+    for region in report.platform.regions.iter().filter(|region| inside(region.gpa, region.len)) {
+        println!("  {:#x} {}: {}", region.gpa, region.region, region.kind);
+    }
+    println!("\nlaunch and boot");
+    if report.platform.changes.is_empty() {
+        println!("  nothing: it was launched private and accepted, and stayed so");
+    }
+    changes(&report.platform.changes, &[]);
+    for result in &report.cases {
+        println!("\n{}", result.case.name);
+        for (step, observed, _) in result.steps() {
+            let Some(observed) = observed else { continue };
+            let died = if observed.answer == Answer::GuestDied { "  → the guest died" } else { "" };
+            println!("  {}  {}{died}", step.id, step.action);
+            let events = observed.events.iter().filter(|event| event.gpa & !0xfff == page);
+            let told: Vec<&str> = events.clone().filter_map(|event| event.symbol.as_deref()).collect();
+            for line in events.flat_map(evidence::of_event) {
+                println!("    {line}");
+            }
+            changes(&observed.changes, &told);
+        }
+    }
+    for death in &report.deaths {
+        println!("\n{}", death.text);
+    }
+}
+
+/// Who made a change is said once: not again after an event at the same place.
+fn changes(changes: &[PageChange], told: &[&str]) {
+    for change in changes {
+        if change.symbol.as_deref().is_some_and(|symbol| told.contains(&symbol)) {
+            println!("      {}", change.what);
+            continue;
+        }
+        let by = change.symbol.as_deref().map(|symbol| format!(", by {symbol}")).unwrap_or_default();
+        let task = change.task.as_deref().map(|task| format!(", task {task}")).unwrap_or_default();
+        println!("    {}{by}{task}", change.what);
+        if change.backtrace.len() > 1 {
+            println!("      called by {}", change.backtrace[1..].join(" < "));
+        }
+    }
+}
+
+struct Silent {
+    quiet: bool,
+}
+
+impl Watcher for Silent {
+    fn progress(&mut self, text: &str) {
+        if !self.quiet {
+            eprintln!("copra: {text}");
+        }
+    }
+
+    fn up(&mut self, _report: &Report) {}
+
+    fn case(&mut self, _result: &CaseResult) {}
+}
