@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use protocol::{Outcome, Step};
 use vmm::audit::kernel::KernelNames;
 use vmm::boot::image::{self, ImageError, Vmlinux};
-use vmm::boot::linux::base_command_line;
+use vmm::boot::linux::{UnservedModule, base_command_line};
 use vmm::boot::opcode::Site;
 use vmm::machine::{Machine, MachineConfig};
 use vmm::memory::protected;
@@ -22,8 +22,7 @@ use crate::observation::{
     BadCall, CaseObservation, Counters, KernelFacts, KvmHost, NotRun, PlatformFacts, RewrittenOpcode,
     Unaccepted,
 };
-use crate::platform::Platform;
-use crate::platform::missing_option;
+use crate::platform::{Platform, accepts_lazily, missing_option};
 use crate::policy::Policy;
 use crate::region::PlacedRegion;
 use crate::release::Release;
@@ -139,6 +138,11 @@ pub fn run(
         let kernel = target.kernel.spec.clone();
         return Err(EngineError::Option { kernel, platform: target.platform, option });
     }
+    let mut target = target.clone();
+    if target.config.as_ref().is_some_and(|config| !accepts_lazily(config)) {
+        target.setup.unaccepted = 0;
+    }
+    let target = &target;
     let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
     let kernel = Arc::new(image::extract_vmlinux(&file).map_err(in_image)?.into_owned());
     drop(file);
@@ -309,8 +313,24 @@ impl Engine<'_> {
         if first {
             self.learn(&mut session);
             watcher.up(&self.report);
+            if let Some(reason) = self.unbelieved() {
+                return Err(Ended::Failed(reason));
+            }
         }
         Ok(session)
+    }
+
+    /// Results of a guest that does not take itself for what it should would mean nothing. Every kernel says so alike
+    /// (`arch/x86/mm/mem_encrypt.c:print_mem_encrypt_feature_info`).
+    fn unbelieved(&self) -> Option<String> {
+        let (kernel, platform) = (&self.report.kernel, self.target.platform);
+        let believes = kernel.log.iter().any(|line| line.contains("Memory Encryption Features active"));
+        (platform.is_confidential() && !believes && !kernel.log.is_empty()).then(|| {
+            format!(
+                "{} ({}) booted and does not take itself for a {platform} guest: its log has no \"Memory Encryption Features active\"; choose another kernel or platform",
+                kernel.spec, kernel.release
+            )
+        })
     }
 
     /// What only a running guest tells.
@@ -335,6 +355,7 @@ impl Engine<'_> {
         facts.rewritten = session.machine().sites().map(rewritten).collect();
         facts.bad_calls =
             session.machine().bad_calls().iter().map(|call| bad_call(call, &self.names)).collect();
+        facts.unserved_modules = session.machine().unserved_modules().iter().map(unserved).collect();
         facts.unaccepted = unaccepted;
         facts.boot_seconds = session.boot_time().as_secs_f64();
     }
@@ -376,6 +397,11 @@ fn rewritten(site: &Site) -> RewrittenOpcode {
         was: site.opcode.name().to_owned(),
         code_hash: format!("{:016x}", site.hash),
     }
+}
+
+fn unserved(module: &UnservedModule) -> String {
+    let names: Vec<&str> = module.opcodes.iter().map(|opcode| opcode.name()).collect();
+    format!("{} ({})", module.path, names.join(", "))
 }
 
 fn bad_call(call: &vmm::audit::BadCall, names: &KernelNames) -> BadCall {
@@ -435,6 +461,7 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
             not_simulated: kind.not_simulated().iter().map(|&text| text.to_owned()).collect(),
             kvm: target.host.clone(),
             rewritten: Vec::new(),
+            unserved_modules: Vec::new(),
             regions: Vec::new(),
             boot_events: Vec::new(),
             bad_calls: Vec::new(),

@@ -19,14 +19,16 @@ named! {
 const OPTIONS: &[(Platform, &str, &str)] = &[
     (Platform::Sev, "AMD_MEM_ENCRYPT", "arch/x86/mm/mem_encrypt_identity.c"),
     (Platform::Snp, "AMD_MEM_ENCRYPT", "arch/x86/coco/sev/core.c"),
-    (Platform::Snp, "EFI", "drivers/firmware/efi/unaccepted_memory.c"),
-    (Platform::Snp, "UNACCEPTED_MEMORY", "drivers/firmware/efi/unaccepted_memory.c"),
     (Platform::Tdx, "INTEL_TDX_GUEST", "arch/x86/coco/tdx/tdx.c"),
-    (Platform::Tdx, "EFI", "drivers/firmware/efi/unaccepted_memory.c"),
-    (Platform::Tdx, "UNACCEPTED_MEMORY", "drivers/firmware/efi/unaccepted_memory.c"),
     (Platform::Vbs, "AMD_MEM_ENCRYPT", "arch/x86/hyperv/ivm.c"),
     (Platform::Vbs, "HYPERV", "arch/x86/hyperv/ivm.c"),
 ];
+
+/// Whether the kernel can be given memory it has to accept (`drivers/firmware/efi/unaccepted_memory.c`, since 6.5). One that
+/// cannot needs firmware that accepts all of it.
+pub fn accepts_lazily(config: &BTreeMap<String, String>) -> bool {
+    config.get("UNACCEPTED_MEMORY").is_some_and(|value| value == "y")
+}
 
 /// The first option that the platform needs and the kernel was not built with.
 pub fn missing_option(platform: Platform, config: &BTreeMap<String, String>) -> Option<&'static str> {

@@ -1,8 +1,12 @@
 //! What is fuzzed, once for libFuzzer and once for the plain smoke test.
 
 mod agent_frame;
+mod bench;
 mod case_file;
 mod kernel_image;
+mod page_states;
+mod tdcall;
+mod vbs_hypercall;
 
 /// One parser of untrusted bytes.
 #[derive(Debug, Clone, Copy)]
@@ -26,5 +30,16 @@ pub const CASE_FILE: Target = Target { name: "case_file", run: case_file::run, s
 pub const AGENT_FRAME: Target =
     Target { name: "agent_frame", run: agent_frame::run, seeds: agent_frame::seeds };
 
+/// What a TD asks the TDX module and the hypervisor behind it.
+pub const TDCALL: Target = Target { name: "tdcall", run: tdcall::run, seeds: tdcall::seeds };
+
+/// What a VBS guest asks Hyper-V.
+pub const VBS_HYPERCALL: Target =
+    Target { name: "vbs_hypercall", run: vbs_hypercall::run, seeds: vbs_hypercall::seeds };
+
+/// What may happen to the pages of a guest with two contents.
+pub const PAGE_STATES: Target =
+    Target { name: "page_states", run: page_states::run, seeds: page_states::seeds };
+
 /// All targets.
-pub const TARGETS: &[Target] = &[KERNEL_IMAGE, CASE_FILE, AGENT_FRAME];
+pub const TARGETS: &[Target] = &[KERNEL_IMAGE, CASE_FILE, AGENT_FRAME, TDCALL, VBS_HYPERCALL, PAGE_STATES];

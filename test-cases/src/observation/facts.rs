@@ -59,6 +59,9 @@ pub struct PlatformFacts {
     pub kvm: KvmHost,
     /// Instructions of the kernel image that were replaced.
     pub rewritten: Vec<RewrittenOpcode>,
+    /// Kernel modules in the guest's initramfs that contain such instructions and were left alone: they fault there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unserved_modules: Vec<String>,
     /// Where the guest's regions are.
     pub regions: Vec<PlacedRegion>,
     /// Forbidden accesses during the first boot, before any case.

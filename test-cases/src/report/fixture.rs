@@ -214,6 +214,7 @@ fn platform() -> PlatformFacts {
         not_simulated: vec!["attestation; isolation from this host".to_owned()],
         kvm: KvmHost::Emulated { by: "QEMU 7.2 (TCG)".to_owned() },
         rewritten: Vec::new(),
+        unserved_modules: Vec::new(),
         regions: vec![PlacedRegion {
             region: Region::LowRam,
             gpa: 0x20000,

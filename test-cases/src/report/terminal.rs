@@ -147,6 +147,7 @@ impl<W: Write> Terminal<W> {
         facts.extend(kernel.build_id.clone().map(|id| ("build id", id)));
         facts.extend(kernel.config_sha256.clone().map(|hash| ("config", format!("sha256 {hash}"))));
         facts.push(("rewritten", rewritten(platform)));
+        facts.extend(platform.unserved_modules.iter().map(|module| ("not rewritten", module.clone())));
         facts.extend(platform.unaccepted.map(|it| {
             let text = format!(
                 "{} MiB unaccepted at the agent by the guest's count, {} MiB by the VMM's",

@@ -37,8 +37,10 @@ impl Ended {
                 DeathKind::Internal
             }
         };
+        let stands = if kind == DeathKind::Hang { stands(machine) } else { None };
         let panic = panic.filter(|_| kind == DeathKind::Panic);
         let text = panic.map_or_else(|| stop.to_string(), |line| without_time(line).to_owned());
+        let text = stands.map_or(text.clone(), |place| format!("{text}; it stands {place}"));
         let lines: Vec<String> =
             console.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
         Self { kind, text, console: lines[lines.len().saturating_sub(LAST_LINES)..].to_vec() }
@@ -75,6 +77,17 @@ impl fmt::Display for Ended {
 }
 
 impl std::error::Error for Ended {}
+
+/// Where a guest that does not answer stands, innermost function first.
+fn stands(machine: &Machine) -> Option<String> {
+    let (at, names) = (machine.standing()?, machine.kernel_names()?);
+    let frames = names.frames(at.backtrace.as_ref()?);
+    let task = at.task.map(|task| format!(" in task {task}")).unwrap_or_default();
+    Some(format!("at {}{task}", frames[..frames.len().min(MOST_FRAMES)].join(" < ")))
+}
+
+/// Functions named of a guest that hangs.
+const MOST_FRAMES: usize = 6;
 
 /// A console line without the time stamp.
 fn without_time(line: &str) -> &str {

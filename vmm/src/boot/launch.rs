@@ -115,3 +115,6 @@ fn unaccepted(memory: &GuestMemory, launch: Launch, used: &[Range<u64>]) -> Vec<
 pub fn page_range(start: u64, len: u64) -> Range<u64> {
     start & !(PAGE_SIZE - 1)..(start + len).next_multiple_of(PAGE_SIZE)
 }
+
+#[cfg(test)]
+mod tests;

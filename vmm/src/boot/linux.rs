@@ -14,7 +14,7 @@ use vm_memory::{ByteValued, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 use super::image::{ElfFacts, Vmlinux};
 use super::launch::{self, Launch};
-use super::opcode::{self, OpcodeError, Sites};
+use super::opcode::{self, Opcode, OpcodeError, Sites};
 use super::{firmware, page_tables};
 use crate::audit::kernel::KernelNames;
 use crate::layout::{self, PAGE_SIZE};
@@ -124,6 +124,18 @@ pub struct Entry {
     pub cr3: u64,
     /// Instructions that were found; those of the platform are rewritten.
     pub sites: Sites,
+    /// Modules in the initramfs that contain some of the platform's instructions: not rewritten, as nobody knows where they
+    /// will be loaded, so they would fault there.
+    pub unserved_modules: Vec<UnservedModule>,
+}
+
+/// A kernel module copra cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnservedModule {
+    /// Its path in the initramfs.
+    pub path: String,
+    /// The instructions in it.
+    pub opcodes: Vec<Opcode>,
 }
 
 /// Writes everything and gives the entry state.
@@ -171,7 +183,8 @@ pub fn load(
     memory.write(layout::BOOT_PARAMS, params.as_slice())?;
     let cr3 = page_tables::write(memory, platform.private_mask())?;
     launch::states(memory, kind, launch, &used)?;
-    Ok(Entry { rip: loaded.kernel_load.0, boot_params: layout::BOOT_PARAMS, cr3, sites })
+    let unserved_modules = unserved_modules(platform, boot.initramfs);
+    Ok(Entry { unserved_modules, rip: loaded.kernel_load.0, boot_params: layout::BOOT_PARAMS, cr3, sites })
 }
 
 /// Rewrites the platform's instructions in the loaded kernel.
@@ -184,6 +197,21 @@ fn rewrite(memory: &GuestMemory, platform: &dyn Platform, kernel: &Vmlinux<'_>) 
         memory.write(site.physical, &site.replacement())?;
     }
     Ok(sites)
+}
+
+fn unserved_modules(platform: &dyn Platform, initramfs: &[u8]) -> Vec<UnservedModule> {
+    let wanted = platform.opcodes();
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let found = opcode::scan_initramfs(initramfs).modules.into_iter();
+    found
+        .map(|(path, mut opcodes)| {
+            opcodes.retain(|opcode| wanted.contains(opcode));
+            UnservedModule { path, opcodes }
+        })
+        .filter(|module| !module.opcodes.is_empty())
+        .collect()
 }
 
 fn place_initramfs(ram: Ram, kernel: &ElfFacts, len: u64) -> Result<u64, LoadError> {

@@ -21,7 +21,7 @@ use crate::audit::kernel::KernelNames;
 use crate::audit::{AccessEvent, BadCall, Change};
 use crate::boot::firmware;
 use crate::boot::launch::Launch;
-use crate::boot::linux::{self, LinuxBoot};
+use crate::boot::linux::{self, LinuxBoot, UnservedModule};
 use crate::boot::opcode::{self, Site, Sites};
 use crate::boot::page_tables;
 use crate::device::Devices;
@@ -93,12 +93,15 @@ pub struct Machine {
     kernel: Option<Arc<KernelNames>>,
     /// Rewritten instructions of the kernel loaded.
     sites: Sites,
+    unserved_modules: Vec<UnservedModule>,
     launch: Launch,
     events: Vec<AccessEvent>,
     bad_calls: Vec<BadCall>,
     history: Vec<Change>,
     stats: Stats,
     idle_halts: u32,
+    /// A signal came instead of the touch held back, once.
+    mismatch_deferred: bool,
 }
 
 impl Machine {
@@ -111,6 +114,7 @@ impl Machine {
     pub fn boot_linux(&mut self, boot: &LinuxBoot<'_>) -> Result<(), MachineError> {
         let entry = linux::load(&self.memory, self.platform.as_ref(), boot, self.launch, &self.cpuid)?;
         self.sites = entry.sites;
+        self.unserved_modules = entry.unserved_modules;
         self.kernel.clone_from(&boot.names);
         self.enter(entry.rip, entry.boot_params, entry.cr3)
     }
@@ -224,6 +228,16 @@ impl Machine {
     /// Instructions of the kernel that were rewritten.
     pub fn sites(&self) -> impl Iterator<Item = &Site> {
         self.sites.for_opcodes(self.platform.opcodes())
+    }
+
+    /// Names of the kernel that was loaded, where its caller gave any.
+    pub fn kernel_names(&self) -> Option<&KernelNames> {
+        self.kernel.as_deref()
+    }
+
+    /// Modules in the initramfs with instructions that could not be rewritten.
+    pub fn unserved_modules(&self) -> &[UnservedModule] {
+        &self.unserved_modules
     }
 
     /// Counters.

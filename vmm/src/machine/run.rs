@@ -47,7 +47,12 @@ impl Machine {
         if let Some(failure) = self.memory.take_failure() {
             return Err(failure.into());
         }
-        if self.memory.pending().is_some() {
+        let pending = self.memory.pending().is_some();
+        if pending && exit == Exit::Interrupted && !self.mismatch_deferred {
+            // A signal overtook the touch. The guest tries again, and then stands at the very instruction.
+            self.mismatch_deferred = true;
+        } else if pending {
+            self.mismatch_deferred = false;
             let stop = self.on_mismatch(exit == Exit::MemoryFault)?;
             if exit == Exit::MemoryFault || stop.is_some() {
                 return Ok(stop);

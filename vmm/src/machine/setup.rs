@@ -20,6 +20,7 @@ use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
 use crate::platform::{self, HostFacts, MsrRange, Options, Platform};
 use crate::vcpu::cpuid::{self, CpuidTable};
+use crate::vcpu::mtrr;
 
 fn failed(attempt: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
     move |source| MachineError::Kvm { attempt, source }
@@ -83,6 +84,7 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     platform.cpuid(&mut table);
     let too_many = || failed("putting the guest's CPUID table together")(kvm_ioctls::Error::new(libc::E2BIG));
     vcpu.set_cpuid2(&table.to_kvm().ok_or_else(too_many)?).map_err(failed("setting the guest's CPUID"))?;
+    mtrr::set(&vcpu, host.physical_bits).map_err(failed("setting memory types"))?;
     if vcpu.map_coalesced_mmio_ring().is_ok() {
         // Data bytes of both serial ports, and PCI configuration addresses, need no exit each: every burst ends with an
         // access that does exit. A reset through 0xcf9, in the middle of the latter, is seen at the next heartbeat.
@@ -106,12 +108,14 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         cpuid: table,
         kernel: None,
         sites: Sites::default(),
+        unserved_modules: Vec::new(),
         launch: Launch { rom: config.rom, unaccepted_percent: config.unaccepted_percent },
         events: Vec::new(),
         bad_calls: Vec::new(),
         history: Vec::new(),
         stats: Stats::default(),
         idle_halts: 0,
+        mismatch_deferred: false,
     })
 }
 

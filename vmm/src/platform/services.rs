@@ -1,5 +1,8 @@
 //! What lies behind a module call: the hypervisor's services, and what becomes of the guest afterwards.
 
+#[cfg(test)]
+pub mod fake;
+
 use std::fmt;
 
 use crate::memory::GuestMemory;

@@ -247,3 +247,6 @@ fn modify_host_visibility(input: u64, reps: u64, start: u64, services: &mut dyn 
     }
     (STATUS_SUCCESS, reps)
 }
+
+#[cfg(test)]
+mod tests;

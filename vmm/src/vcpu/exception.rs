@@ -119,3 +119,6 @@ impl Gate {
         (self.low & 0xffff) | (self.low >> 32 & 0xffff_0000) | self.high << 32
     }
 }
+
+#[cfg(test)]
+mod tests;

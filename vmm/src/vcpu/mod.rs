@@ -5,4 +5,5 @@ pub mod exception;
 pub mod exit;
 pub mod heartbeat;
 pub mod long_mode;
+pub mod mtrr;
 pub mod walk;

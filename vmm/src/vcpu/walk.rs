@@ -126,3 +126,6 @@ fn pieces(address: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Rang
         (part > 0).then_some((at, range))
     })
 }
+
+#[cfg(test)]
+mod tests;

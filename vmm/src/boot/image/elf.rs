@@ -84,13 +84,13 @@ pub enum ElfError {
     NothingToLoad,
     /// Execution would begin outside the image.
     #[error(
-        "cannot boot this ELF file: its entry {entry:#x} is a physical address in none of its executable \
+        "cannot boot this ELF file: its entry {entry:#x} is a physical address in none of its \
          segments ({segments}); give an x86-64 Linux vmlinux"
     )]
     Entry {
         /// The entry.
         entry: u64,
-        /// The executable segments' physical ranges.
+        /// The segments' physical ranges.
         segments: String,
     },
 }
@@ -118,6 +118,11 @@ impl Segment {
     /// The physical addresses it takes.
     pub fn physical(&self) -> Range<u64> {
         self.paddr..self.paddr + self.memsz
+    }
+
+    /// Bytes of the file stand at a physical address in it.
+    fn holds(&self, physical: u64) -> bool {
+        physical.checked_sub(self.paddr).is_some_and(|offset| offset < self.filesz)
     }
 }
 
@@ -275,9 +280,10 @@ impl ElfFacts {
         self.segments.iter().map(|s| s.physical().end).max().unwrap_or_default()
     }
 
-    /// The segments that hold code.
+    /// The segments that hold code: those the file calls executable, and the one with the entry, which since Linux 7.x is
+    /// called data (`.init.text` lies there; the kernel makes its own page tables).
     pub fn executable(&self) -> impl Iterator<Item = &Segment> {
-        self.segments.iter().filter(|s| s.executable)
+        self.segments.iter().filter(|s| s.executable || s.holds(self.entry))
     }
 
     /// The physical address of a virtual one in the image.
@@ -293,12 +299,11 @@ impl ElfFacts {
         if self.segments.is_empty() {
             return Err(ElfError::NothingToLoad);
         }
-        let holds = |s: &Segment| (s.paddr..s.paddr + s.filesz).contains(&self.entry);
-        if self.executable().any(holds) {
+        if self.segments.iter().any(|s| s.holds(self.entry)) {
             return Ok(());
         }
         let ranges: Vec<_> =
-            self.executable().map(|s| format!("{:#x}..{:#x}", s.paddr, s.paddr + s.filesz)).collect();
+            self.segments.iter().map(|s| format!("{:#x}..{:#x}", s.paddr, s.paddr + s.filesz)).collect();
         let segments = if ranges.is_empty() { "it has none".to_owned() } else { ranges.join(", ") };
         Err(ElfError::Entry { entry: self.entry, segments })
     }

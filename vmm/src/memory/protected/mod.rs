@@ -285,3 +285,5 @@ impl Protected {
     }
 }
 
+#[cfg(test)]
+mod tests;

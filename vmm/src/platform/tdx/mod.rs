@@ -145,3 +145,6 @@ impl Platform for Tdx {
 fn words(text: &[u8; 12]) -> [u32; 3] {
     std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|j| text[4 * i + j])))
 }
+
+#[cfg(test)]
+mod tests;

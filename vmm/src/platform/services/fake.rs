@@ -1,0 +1,94 @@
+//! A machine that is not there: memory nobody enforces, and devices that remember what they were told.
+
+use super::Services;
+use crate::layout::MIN_RAM;
+use crate::memory::protected::{Architecture, Mode};
+use crate::memory::ram::Ram;
+use crate::memory::{Content, GuestMemory};
+use crate::vcpu::cpuid::Leaf;
+
+/// The MSR that is not there.
+pub const NO_MSR: u32 = 0xdead;
+
+/// What a platform is tested with.
+#[derive(Debug)]
+pub struct Fake {
+    /// RAM.
+    pub memory: GuestMemory,
+    /// Call, what was wrong with it.
+    pub complaints: Vec<(&'static str, String)>,
+    /// Port, size, value.
+    pub outs: Vec<(u16, usize, u32)>,
+    /// GPA, bytes.
+    pub stores: Vec<(u64, Vec<u8>)>,
+    /// Index, value.
+    pub msrs: Vec<(u32, u64)>,
+    /// Waits.
+    pub idles: usize,
+}
+
+#[allow(clippy::missing_panics_doc, reason = "tests panic")]
+impl Fake {
+    /// RAM of the smallest size, all private.
+    pub fn new(architecture: Architecture) -> Self {
+        let content = Content::TwoContents { architecture, mode: Mode::Faithful };
+        let memory = GuestMemory::unenforced(Ram::new(MIN_RAM).unwrap(), content).unwrap();
+        Self {
+            memory,
+            complaints: Vec::new(),
+            outs: Vec::new(),
+            stores: Vec::new(),
+            msrs: Vec::new(),
+            idles: 0,
+        }
+    }
+}
+
+impl Services for Fake {
+    fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    fn translate(&self, virtual_address: u64) -> Option<u64> {
+        Some(virtual_address)
+    }
+
+    fn port_read(&mut self, port: u16, size: usize) -> u32 {
+        u32::from(port) << 8 | size as u32
+    }
+
+    fn port_write(&mut self, port: u16, size: usize, value: u32) {
+        self.outs.push((port, size, value));
+    }
+
+    fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) -> bool {
+        data.fill(0xd7);
+        self.memory.ram().offset(gpa).is_none()
+    }
+
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> bool {
+        self.stores.push((gpa, data.to_vec()));
+        self.memory.ram().offset(gpa).is_none()
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
+        Leaf { eax: leaf, ebx: subleaf, ecx: 3, edx: 4 }
+    }
+
+    fn read_msr(&mut self, index: u32) -> Option<u64> {
+        (index != NO_MSR).then_some(u64::from(index) << 32 | 5)
+    }
+
+    fn write_msr(&mut self, index: u32, value: u64) -> bool {
+        self.msrs.push((index, value));
+        index != NO_MSR
+    }
+
+    fn idle(&mut self) {
+        self.idles += 1;
+    }
+
+    fn complain(&mut self, call: &'static str, why: String) {
+        self.complaints.push((call, why));
+    }
+}
