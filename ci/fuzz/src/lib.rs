@@ -7,6 +7,7 @@ mod kernel_image;
 mod page_states;
 mod tdcall;
 mod vbs_hypercall;
+mod vmgexit;
 
 /// One parser of untrusted bytes.
 #[derive(Debug, Clone, Copy)]
@@ -41,5 +42,9 @@ pub const VBS_HYPERCALL: Target =
 pub const PAGE_STATES: Target =
     Target { name: "page_states", run: page_states::run, seeds: page_states::seeds };
 
+/// What an SNP guest asks its firmware and the hypervisor.
+pub const VMGEXIT: Target = Target { name: "vmgexit", run: vmgexit::run, seeds: vmgexit::seeds };
+
 /// All targets.
-pub const TARGETS: &[Target] = &[KERNEL_IMAGE, CASE_FILE, AGENT_FRAME, TDCALL, VBS_HYPERCALL, PAGE_STATES];
+pub const TARGETS: &[Target] =
+    &[KERNEL_IMAGE, CASE_FILE, AGENT_FRAME, TDCALL, VBS_HYPERCALL, VMGEXIT, PAGE_STATES];

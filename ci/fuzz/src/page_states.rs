@@ -11,7 +11,7 @@ use vmm::memory::protected::{Architecture, Cause, PageState};
 use crate::bench::{Bench, Program, encode};
 
 /// Steps of one life.
-const STEPS: usize = 64;
+const STEPS: usize = 24;
 /// Pages looked at.
 const PAGES: u64 = 1024;
 /// The first of them: two chunks, and RAM that is unaccepted where there is such a thing in front of the third.

@@ -9,7 +9,7 @@ use copra_fuzz::{TARGETS, Target};
 /// How many inputs a target gets at most.
 const INPUTS: u64 = 200_000;
 /// How long a target runs at most.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(10);
 /// No input grows beyond this.
 const MAX_INPUT: usize = 1 << 16;
 

@@ -79,6 +79,9 @@ pub fn states(
     used: &[Range<u64>],
 ) -> Result<(), LoadError> {
     let rom = launch.rom.or(platform.usual_rom()).unwrap_or(PageState::Private);
+    if platform == PlatformKind::Vbs && rom == PageState::Unaccepted {
+        return Err(LoadError::RomState(platform));
+    }
     if rom != PageState::Private {
         memory.launch_as(layout::ROM, layout::HIGH_MEMORY - layout::ROM, rom)?;
     }

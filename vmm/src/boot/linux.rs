@@ -83,6 +83,11 @@ pub enum LoadError {
         "the kernel's segment at {0:#x} lies below 1 MiB, where boot data stand: build it with the usual PHYSICAL_START"
     )]
     KernelTooLow(u64),
+    /// The ROM area cannot be so.
+    #[error(
+        "the ROM area cannot be launched unaccepted on {0}, which knows no acceptance: choose validated or shared (--rom)"
+    )]
+    RomState(PlatformKind),
     /// EFI tables do not fit.
     #[error("building the guest's EFI tables: {0}")]
     Efi(String),

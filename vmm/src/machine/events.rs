@@ -40,7 +40,7 @@ impl Machine {
         match resolution {
             Resolution::Resumed => Ok(None),
             Resolution::Denied(mismatch) => {
-                let consequence = self.platform.denied(&mismatch, operand.map_or(0, |o| o.address));
+                let consequence = self.platform.denied(&mismatch, operand.map_or(0, |o| o.address), exact);
                 self.follow(consequence, exact)
             }
         }

@@ -216,9 +216,10 @@ pub trait Platform: fmt::Debug + Send {
         Next::Resume
     }
 
-    /// A touch of RAM that does not go through. `address` is the guest virtual address, where known.
-    fn denied(&mut self, mismatch: &Mismatch, address: u64) -> Consequence {
-        let _ = (mismatch, address);
+    /// A touch of RAM that does not go through. `address` is the guest virtual address, where known; `exact` says that the
+    /// vCPU stands at the instruction, so that an exception can be raised there.
+    fn denied(&mut self, mismatch: &Mismatch, address: u64, exact: bool) -> Consequence {
+        let _ = (mismatch, address, exact);
         Consequence::Resume
     }
 

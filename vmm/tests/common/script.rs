@@ -15,9 +15,11 @@ pub const SCRIPT: u64 = 0x100_0000;
 pub const LISTS: u64 = 0x180_0000;
 /// Where the hypercall page is put.
 pub const CALL_PAGE: u64 = 0x1f0_0000;
-/// The step's own quadwords: result of a load or call, RIP of a touch, RIP at which a #VE came.
+/// The step's own quadwords: result of a load or call, RIP of a touch, error code and RIP of an
+/// exception.
 const VALUE: usize = 2;
 const RIP: usize = 3;
+const ERROR_CODE: usize = 14;
 const FAULT: usize = 15;
 
 guest_code!(
@@ -46,6 +48,10 @@ guest_code!(
     "je 52f",
     "cmp eax, 11",
     "je 53f",
+    "cmp eax, 12",
+    "je 55f",
+    "cmp eax, 13",
+    "je 56f",
     "mov al, 0x4b",
     "mov dx, 0x501",
     "out dx, al",
@@ -136,14 +142,39 @@ guest_code!(
     "jz 21b",
     "mov rbp, rax",
     "jmp 20b",
-    // Catches exceptions; a #VE notes where it came and goes on with the next step.
+    // PVALIDATE; the flags come back too.
+    "55: mov rax, [rbp + 8]",
+    "mov rcx, [rbp + 16]",
+    "mov rdx, [rbp + 24]",
+    ".byte 0xf2, 0x0f, 0x01, 0xff",
+    "pushfq",
+    "pop rdx",
+    "mov [rbp + 16], rax",
+    "mov [rbp + 24], rdx",
+    "jmp 21b",
+    // VMGEXIT with a value in the GHCB MSR, and what is there afterwards.
+    "56: mov ecx, 0xc0010130",
+    "mov eax, [rbp + 16]",
+    "mov edx, [rbp + 20]",
+    "wrmsr",
+    ".byte 0xf3, 0x0f, 0x01, 0xd9",
+    "rdmsr",
+    "mov [rbp + 16], eax",
+    "mov [rbp + 20], edx",
+    "jmp 21b",
+    // Catches exceptions; a #VE or #VC notes where it came, and its error code, and goes on with the next step.
     "53: lgdt [0x38fe0]",
     "lidt [0x38ff0]",
     "lea rax, [rip + 54f]",
     "mov [0x38100 + 20 * 16], ax",
     "shr rax, 16",
     "mov [0x38100 + 20 * 16 + 6], ax",
+    "lea rax, [rip + 57f]",
+    "mov [0x38100 + 29 * 16], ax",
+    "shr rax, 16",
+    "mov [0x38100 + 29 * 16 + 6], ax",
     "jmp 21b",
+    "57: pop qword ptr [rbp + 112]",
     "54: pop qword ptr [rbp + 120]",
     "mov rsp, [rsp + 16]",
     "jmp 21b",
@@ -245,6 +276,16 @@ impl Script {
         self.push(&[11])
     }
 
+    /// PVALIDATE of a virtual address.
+    pub fn pvalidate(&mut self, address: u64, size: u64, validate: bool) -> usize {
+        self.push(&[12, address, size, u64::from(validate)])
+    }
+
+    /// A call by SEV's GHCB MSR protocol.
+    pub fn ghcb_msr(&mut self, value: u64) -> usize {
+        self.push(&[13, 0, value])
+    }
+
     /// Turns Hyper-V's hypercall page on.
     pub fn enable_call_page(&mut self) -> usize {
         self.wrmsr(0x4000_0000, 0x8100_0000_0000_0000);
@@ -296,9 +337,20 @@ pub fn rip(machine: &Machine, index: usize) -> u64 {
     step(machine, index)[RIP]
 }
 
-/// Where a #VE came in this step; 0 if none came.
+/// Where a #VE or #VC came in this step; 0 if none came.
 pub fn fault(machine: &Machine, index: usize) -> u64 {
     step(machine, index)[FAULT]
+}
+
+/// The error code of the #VC that came in this step.
+pub fn error_code(machine: &Machine, index: usize) -> u64 {
+    step(machine, index)[ERROR_CODE]
+}
+
+/// What PVALIDATE left in EAX, and whether it set the carry flag.
+pub fn validated(machine: &Machine, index: usize) -> (u64, bool) {
+    let [_, _, eax, flags, ..] = step(machine, index);
+    (eax & 0xffff_ffff, flags & 1 == 1)
 }
 
 /// What a TDCALL left in the registers.

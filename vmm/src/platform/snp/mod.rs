@@ -249,7 +249,7 @@ impl Platform for Snp {
 
     /// A private access to a page not validated: #VC at the instruction. Through the shared view every touch goes
     /// through, for the hypervisor converts the page.
-    fn denied(&mut self, _mismatch: &Mismatch, _address: u64) -> Consequence {
+    fn denied(&mut self, _mismatch: &Mismatch, _address: u64, _exact: bool) -> Consequence {
         Consequence::Exception(Exception { vector: VC, error_code: Some(PAGE_NOT_VALIDATED), address: None })
     }
 

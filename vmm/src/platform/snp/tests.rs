@@ -137,7 +137,7 @@ fn a_denied_access_is_vc_404_and_a_private_device_ends_the_guest() {
     let mismatch =
         Mismatch { gpa: 0xf_0000, view: View::Private, state: Standing::Unaccepted, kind: AccessKind::Read };
     assert_eq!(
-        snp().denied(&mismatch, 0),
+        snp().denied(&mismatch, 0, true),
         Consequence::Exception(Exception { vector: 29, error_code: Some(0x404), address: None })
     );
     let gpa = 0xe000_0000;

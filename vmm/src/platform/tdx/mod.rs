@@ -117,7 +117,10 @@ impl Platform for Tdx {
 
     /// TDX Module base specification, "Secure EPT violations": with `SEPT_VE_DISABLE` a TD exit, else #VE, which the
     /// module turns into a double fault if the last one's information was not fetched.
-    fn denied(&mut self, mismatch: &Mismatch, address: u64) -> Consequence {
+    fn denied(&mut self, mismatch: &Mismatch, address: u64, exact: bool) -> Consequence {
+        if self.module.raises_ve() && !exact {
+            return Consequence::Resume;
+        }
         let information = module::VeInfo {
             reason: module::EXIT_REASON_EPT_VIOLATION,
             qualification: match mismatch.kind {

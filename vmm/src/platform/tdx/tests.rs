@@ -96,15 +96,15 @@ fn what_a_ve_was_about_is_told_once_and_a_second_one_before_that_is_the_end() {
     let ask = kvm_regs { rax: tdcall::VP_VEINFO_GET, rcx: 1, ..Default::default() };
     let dead = Consequence::End(Termination::SeptViolation { gpa: CHUNK });
     for (kind, qualification) in [(AccessKind::Read, 1), (AccessKind::Write, 2), (AccessKind::Fetch, 4)] {
-        let raised = td.denied(&violation(kind), 0x1234);
+        let raised = td.denied(&violation(kind), 0x1234, true);
         assert!(matches!(raised, Consequence::Exception(Exception { vector: 20, error_code: None, .. })));
-        assert_eq!(td.denied(&violation(AccessKind::Read), 0x5678), dead);
+        assert_eq!(td.denied(&violation(AccessKind::Read), 0x5678, true), dead);
         let regs = call(&mut td, &mut fake, ask);
         assert_eq!((regs.rax, regs.rcx, regs.rdx, regs.r8, regs.r9), (0, 48, qualification, 0x1234, CHUNK));
         let regs = call(&mut td, &mut fake, ask);
         assert_eq!((regs.rax, regs.rcx), (status::NO_VALID_VE_INFO, 1));
     }
-    assert_eq!(self::td().0.denied(&violation(AccessKind::Read), 0), dead);
+    assert_eq!(self::td().0.denied(&violation(AccessKind::Read), 0, true), dead);
     let nowhere = Consequence::End(Termination::NoMemory { gpa: layout::BAR32 });
     assert_eq!(td.private_device(layout::BAR32), nowhere);
 }
