@@ -1,11 +1,13 @@
 //! The command line of `copra`.
 
+mod audit;
 mod explain;
 mod kernel;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use audit::AuditArgs;
 pub use explain::ExplainArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs};
 pub use run::{ReproArgs, ReproSubject, RunArgs};
@@ -45,6 +47,8 @@ pub enum Command {
     Repro(ReproArgs),
     /// Run cases in a guest and judge what comes back
     Run(RunArgs),
+    /// Find holes nobody listed: every region by every path, against what no sane kernel does
+    Audit(AuditArgs),
     /// Tell the history of one page: every change of its state, and who made it
     Explain(ExplainArgs),
     /// List cases, kernels, platforms, policies and regions

@@ -1,5 +1,6 @@
 //! Cases, verdicts and reports.
 
+pub mod audit;
 pub mod case;
 pub mod class;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! What each `copra` command does.
 
+mod audit;
 pub mod doctor;
 mod explain;
 pub mod host;
@@ -22,6 +23,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
     let done = match &cli.command {
         Command::Run(args) => run::run(args, quiet),
         Command::Repro(args) => repro::repro(args, quiet),
+        Command::Audit(args) => audit::audit(args, quiet),
         Command::Explain(args) => explain::explain(args, quiet),
         Command::List(args) => list::list(args),
         Command::Doctor => Ok(doctor::doctor()),

@@ -1,0 +1,28 @@
+//! Which policy of the thread would close a finding.
+
+use super::finding::{Finding, Invariant};
+use crate::policy::Policy;
+use crate::region::Region;
+
+/// Policies that shut off the path, or the memory, a finding is about. What a policy does is in `policy.rs` and in the
+/// patches; that this table agrees with the kernels built with them is what `copra audit` on those kernels shows.
+pub fn of(finding: &Finding) -> Vec<Policy> {
+    Policy::ALL.iter().copied().filter(|policy| closes(*policy, finding)).collect()
+}
+
+fn closes(policy: Policy, finding: &Finding) -> bool {
+    let through_mem = !finding.regions.is_empty();
+    let mapped = finding.paths.iter().all(|path| !matches!(path.as_str(), "pread" | "read" | "pread-rw"));
+    // RAM below 1 MiB, pages that are RAM in part included (`arch/x86/mm/init.c:devmem_is_allowed`).
+    let low_ram =
+        through_mem && finding.regions.iter().all(|region| matches!(region, Region::LowRam | Region::Ebda));
+    match policy {
+        Policy::Upstream => false,
+        Policy::OpenEperm | Policy::NoDevmem | Policy::LockdownAll | Policy::LockdownCc => {
+            through_mem || finding.paths == ["port"]
+        }
+        Policy::RangeDeny => through_mem,
+        Policy::NoLow1m => low_ram,
+        Policy::MmapZeros => low_ram && mapped && finding.invariant != Invariant::NothingLost,
+    }
+}

@@ -1,0 +1,34 @@
+//! Looks for holes nobody listed: every region of memory by every path there is, judged by what no sane kernel does.
+
+mod closers;
+pub mod finding;
+pub mod invariant;
+pub mod probe;
+
+pub use self::finding::{Finding, Weight};
+
+use crate::report::Report;
+
+/// What a run of [`probe::cases`] shows, heaviest first.
+pub fn findings(report: &Report) -> Vec<Finding> {
+    let mut found: Vec<Finding> = report
+        .cases
+        .iter()
+        .filter(|result| result.observed.not_run.is_none())
+        .flat_map(|result| invariant::check(report, result))
+        .chain(invariant::alias(report))
+        .collect();
+    for finding in &mut found {
+        finding.closed_by = closers::of(finding);
+    }
+    found.sort_by_key(|finding| (finding.weight, finding.invariant, finding.gpa));
+    let mut merged: Vec<Finding> = Vec::new();
+    for finding in found {
+        match merged.iter_mut().find(|other| other.is_like(&finding)) {
+            Some(other) => other.absorb(finding),
+            None => merged.push(finding),
+        }
+    }
+    merged.iter_mut().for_each(Finding::finish);
+    merged
+}

@@ -1,0 +1,234 @@
+//! The paths to a page: one case per region, made here and not read from a file, with no expectation in it.
+
+use std::fmt::Write as _;
+
+use crate::case::{Case, parse};
+use crate::region::Region;
+
+/// Bytes looked at.
+const LEN: u64 = 64;
+
+/// Where in a region a probe looks, and the page it maps for that.
+struct Spot {
+    /// The bytes, as a place.
+    at: String,
+    /// The page, as a place.
+    page: String,
+    /// The bytes in that page.
+    offset: u64,
+}
+
+fn spot(region: Region) -> Spot {
+    let name = region.name();
+    match region {
+        // The first cells of these hold structures; markers stand behind them.
+        Region::Page0 => spot_at(name, 0x500),
+        Region::Rom => spot_at(name, 0x100),
+        // They begin in the middle of their page.
+        Region::Bda => Spot { at: format!("{name} + 0x20"), page: "page0".into(), offset: 0x420 },
+        Region::Ebda => {
+            Spot { at: format!("{name} + 0x100"), page: format!("{name} - 0xc00"), offset: 0xd00 }
+        }
+        _ => spot_at(name, 0),
+    }
+}
+
+fn spot_at(name: &str, offset: u64) -> Spot {
+    Spot { at: format!("{name} + {offset:#x}"), page: name.to_owned(), offset }
+}
+
+/// A way to the bytes: the step that gets them, and those it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Path {
+    /// The step's id.
+    pub id: &'static str,
+    /// Ids of the steps before it.
+    needs: &'static [&'static str],
+    /// For people.
+    pub name: &'static str,
+}
+
+/// Every path, in the order they are tried.
+pub const PATHS: &[Path] = &[
+    Path { id: "pread", needs: &["open"], name: "pread(2)" },
+    Path { id: "read", needs: &["open", "seek"], name: "read(2)" },
+    Path { id: "pread-rw", needs: &["open-rw"], name: "pread(2), opened O_RDWR" },
+    Path { id: "load-shared", needs: &["open", "map-shared"], name: "a load from a shared mapping" },
+    Path { id: "load-private", needs: &["open", "map-private"], name: "a load from a private mapping" },
+    Path { id: "load-sync", needs: &["open-sync", "map-sync"], name: "a load from an O_SYNC mapping" },
+    Path { id: "self-mem", needs: &["open", "map-shared"], name: "/proc/self/mem over a mapping" },
+    Path { id: "vm-readv", needs: &["open", "map-shared"], name: "process_vm_readv(2) over a mapping" },
+    Path { id: "ptrace", needs: &["open", "map-shared"], name: "ptrace(2) over a mapping" },
+];
+
+/// All cases of an audit.
+pub fn cases() -> Vec<Case> {
+    let regions = Region::ALL.iter().map(|region| (format!("audit/{region}"), region_text(*region)));
+    let doors = std::iter::once(("audit/side-doors".to_owned(), DOORS.to_owned()));
+    // The texts are made here; one that does not parse is caught by a test.
+    regions.chain(doors).filter_map(|(name, text)| parse(&text, &name).ok()).collect()
+}
+
+/// The case that shows a finding, with the steps it needs and no more.
+pub fn minimal(region: Region, paths: &[&str], title: &str) -> String {
+    let mut wanted: Vec<&str> = Vec::new();
+    for path in PATHS.iter().filter(|path| paths.contains(&path.id)) {
+        for id in path.needs.iter().chain([&path.id]) {
+            if !wanted.contains(id) {
+                wanted.push(id);
+            }
+        }
+    }
+    let mut text = head(title);
+    for (id, step) in steps(&spot(region)) {
+        if wanted.contains(&id) {
+            text.push_str(&step);
+        }
+    }
+    text
+}
+
+fn region_text(region: Region) -> String {
+    let mut text = head(&format!("Every path to {region}"));
+    text.extend(steps(&spot(region)).into_iter().map(|(_, step)| step));
+    text
+}
+
+fn head(title: &str) -> String {
+    format!(
+        "title = {title:?}\nwhy = \"Found by copra audit; what the kernel decides here is not stated.\"\ntags = [\"audit\"]\n"
+    )
+}
+
+/// Every step on a region, with its id.
+fn steps(spot: &Spot) -> Vec<(&'static str, String)> {
+    let Spot { at, page, offset } = spot;
+    let open = |id: &'static str, flags: &str, handle: &str| {
+        (id, format!("do = \"open\"\npath = \"/dev/mem\"\nflags = \"{flags}\"\nas = \"{handle}\"\n"))
+    };
+    let map = |id: &'static str, fd: &str, share: &str, handle: &str| {
+        let what = format!(
+            "do = \"mmap\"\nfd = \"{fd}\"\nat = \"{page}\"\nlen = 4096\nprot = \"r\"\nshare = \"{share}\"\nas = \"{handle}\"\n"
+        );
+        (id, what)
+    };
+    let look = |id: &'static str, action: &str, map: &str| {
+        (id, format!("do = \"{action}\"\nmap = \"{map}\"\noffset = {offset}\nlen = {LEN}\n"))
+    };
+    let pread = |id: &'static str, fd: &str| {
+        (id, format!("do = \"pread\"\nfd = \"{fd}\"\nat = \"{at}\"\nlen = {LEN}\n"))
+    };
+    let raw = vec![
+        open("open", "O_RDONLY", "mem"),
+        pread("pread", "mem"),
+        ("seek", format!("do = \"lseek\"\nfd = \"mem\"\nto = \"{at}\"\n")),
+        ("read", format!("do = \"read\"\nfd = \"mem\"\nlen = {LEN}\n")),
+        open("open-rw", "O_RDWR", "mem-rw"),
+        pread("pread-rw", "mem-rw"),
+        map("map-shared", "mem", "shared", "shared"),
+        look("load-shared", "peek", "shared"),
+        map("map-private", "mem", "private", "private"),
+        look("load-private", "peek", "private"),
+        open("open-sync", "O_RDWR|O_SYNC", "mem-sync"),
+        map("map-sync", "mem-sync", "shared", "sync"),
+        look("load-sync", "peek", "sync"),
+        look("self-mem", "self-mem-read", "shared"),
+        look("vm-readv", "vm-readv", "shared"),
+        look("ptrace", "ptrace-peek", "shared"),
+    ];
+    raw.into_iter()
+        .map(|(id, body)| {
+            let mut text = String::new();
+            let _ = write!(text, "\n[[step]]\nid = \"{id}\"\n{body}");
+            (id, text)
+        })
+        .collect()
+}
+
+/// Other ways to what /dev/mem gives, and what must keep working.
+const DOORS: &str = r#"
+title = "Side doors, and what must keep working"
+why = "What is refused on /dev/mem may be had elsewhere; SMBIOS tables must stay readable."
+tags = ["audit"]
+
+[[step]]
+id = "mem"
+do = "open"
+path = "/dev/mem"
+flags = "O_RDONLY"
+as = "mem"
+
+[[step]]
+id = "port"
+do = "open"
+path = "/dev/port"
+flags = "O_RDONLY"
+as = "port"
+
+[[step]]
+id = "kcore"
+do = "open"
+path = "/proc/kcore"
+flags = "O_RDONLY"
+as = "kcore"
+
+[[step]]
+id = "msr"
+do = "open"
+path = "/dev/cpu/0/msr"
+flags = "O_RDONLY"
+as = "msr"
+
+[[step]]
+id = "resource"
+do = "open"
+path = "/sys/bus/pci/devices/0000:00:01.0/resource0"
+flags = "O_RDONLY"
+as = "resource"
+
+[[step]]
+id = "ioperm"
+do = "ioperm"
+port = 0x80
+count = 1
+on = true
+
+[[step]]
+id = "iopl"
+do = "iopl"
+level = 3
+
+[[step]]
+id = "dmi"
+do = "read-file"
+path = "/sys/firmware/dmi/tables/DMI"
+len = 64
+
+[[step]]
+id = "dmi-entry"
+do = "read-file"
+path = "/sys/firmware/dmi/tables/smbios_entry_point"
+len = 16
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_region_and_the_doors_become_a_case() {
+        for region in Region::ALL {
+            assert!(parse(&region_text(*region), "audit/x").is_ok(), "{region}: {}", region_text(*region));
+        }
+        assert!(parse(DOORS, "audit/doors").is_ok(), "{:?}", parse(DOORS, "audit/doors").err());
+        assert_eq!(cases().len(), Region::ALL.len() + 1);
+    }
+
+    #[test]
+    fn a_minimal_case_has_what_its_paths_need_and_parses() {
+        let text = minimal(Region::LowRam, &["pread", "load-shared"], "one \"answer\"");
+        let case = parse(&text, "found").unwrap();
+        let ids: Vec<&str> = case.steps.iter().map(|step| step.id.as_str()).collect();
+        assert_eq!(ids, ["open", "pread", "map-shared", "load-shared"]);
+    }
+}

@@ -1,0 +1,143 @@
+//! `copra audit`: holes nobody listed.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::host::{self, Place};
+use super::{Failed, interrupt, kernels, run};
+use crate::audit::{self, Finding, Weight};
+use crate::cli::AuditArgs;
+use crate::engine::{self, Target, Watcher};
+use crate::exit::Exit;
+use crate::policy::Policy;
+use crate::report::{CaseResult, Ended, Report};
+use crate::setup::Setup;
+
+/// A silent guest counts as hung after this.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Walks every region by every path, and says what no sane kernel does.
+pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
+    engine::check(args.platform, args.memory).map_err(Failed::new)?;
+    let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
+    let host = match host::choose() {
+        Place::Here(host) => host,
+        Place::Elsewhere(_) => return run::start_over(),
+    };
+    let target = Target {
+        kernel: found.facts,
+        image: found.image,
+        config: found.config,
+        platform: args.platform,
+        policy: Policy::Upstream,
+        setup: Setup { rom: args.rom, ..Setup::default() },
+        watch: None,
+        memory_mib: args.memory,
+        command_line: Vec::new(),
+        limit: LIMIT,
+        console: false,
+        host,
+    };
+    let cases = audit::probe::cases();
+    let report =
+        engine::run(&target, &cases, &mut Silent { quiet }, &interrupt::flag()?).map_err(Failed::new)?;
+    let findings = audit::findings(&report);
+    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    if !to_stdout {
+        tell(args, &report, &findings);
+    }
+    if let Some(folder) = &args.cases {
+        write_cases(folder, &findings)?;
+    }
+    if let Some(path) = &args.json {
+        write_json(path, &report, &findings)?;
+    }
+    match &report.ended {
+        Ended::Interrupted => Ok(Exit::Interrupted),
+        Ended::Failed(why) => Err(Failed::new(why)),
+        Ended::Complete if findings.iter().any(|finding| finding.weight == Weight::Hole) => Ok(Exit::Finding),
+        Ended::Complete => Ok(Exit::Success),
+    }
+}
+
+fn tell(args: &AuditArgs, report: &Report, findings: &[Finding]) {
+    println!(
+        "{} ({}) as {} guest: {} regions by {} paths, no policy assumed\n",
+        report.kernel.spec,
+        report.kernel.release,
+        args.platform,
+        report.cases.iter().filter(|result| result.observed.not_run.is_none()).count().saturating_sub(1),
+        audit::probe::PATHS.len()
+    );
+    for finding in findings {
+        println!("{:4}  {}  {}", finding.weight.name().to_uppercase(), finding.invariant, finding.name);
+        if !finding.closed_by.is_empty() {
+            let names: Vec<&str> = finding.closed_by.iter().map(|policy| policy.name()).collect();
+            println!("      would be closed by {}", names.join(", "));
+        }
+        if args.verbose {
+            for line in &finding.evidence {
+                println!("        {line}");
+            }
+        } else if finding.code_path.len() > 1 {
+            println!("      {}", finding.code_path.join(" < "));
+        }
+    }
+    let count = |weight| findings.iter().filter(|finding| finding.weight == weight).count();
+    println!("\n{} holes, {} notes", count(Weight::Hole), count(Weight::Note));
+    for text in &report.platform.not_simulated {
+        println!("not simulated  {text}");
+    }
+}
+
+fn write_cases(folder: &Path, findings: &[Finding]) -> Result<(), Failed> {
+    let failed =
+        |error| Failed::new(format!("writing cases to {}: {error}; give another folder", folder.display()));
+    fs::create_dir_all(folder).map_err(failed)?;
+    for (number, finding) in findings.iter().filter(|finding| !finding.case.is_empty()).enumerate() {
+        let region = finding.regions.first().map_or("door", |region| region.name());
+        let name = format!("{:02}-{}-{region}.toml", number + 1, finding.invariant);
+        fs::write(folder.join(name), &finding.case).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn write_json(path: &Path, report: &Report, findings: &[Finding]) -> Result<(), Failed> {
+    let value = json!({
+        "schema": "copra-audit/1",
+        "copra": env!("CARGO_PKG_VERSION"),
+        "kernel": report.kernel,
+        "platform": report.platform,
+        "ended": report.ended,
+        "findings": findings,
+    });
+    let text = format!("{value:#}\n");
+    let done = if path == Path::new("-") {
+        print!("{text}");
+        Ok(())
+    } else {
+        fs::write(path, text)
+    };
+    done.map_err(|error| {
+        Failed::new(format!("writing the findings {}: {error}; give another place", path.display()))
+    })
+}
+
+struct Silent {
+    quiet: bool,
+}
+
+impl Watcher for Silent {
+    fn progress(&mut self, text: &str) {
+        if !self.quiet && text.starts_with("booting") {
+            eprintln!("copra: {text}");
+        }
+    }
+
+    fn up(&mut self, _report: &Report) {}
+
+    fn case(&mut self, _result: &CaseResult) {}
+}
