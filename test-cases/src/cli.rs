@@ -2,6 +2,7 @@
 
 mod audit;
 mod explain;
+mod identify;
 mod kernel;
 mod run;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use audit::AuditArgs;
 pub use explain::ExplainArgs;
+pub use identify::IdentifyArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs};
 pub use run::{ReproArgs, ReproSubject, RunArgs};
 
@@ -49,6 +51,8 @@ pub enum Command {
     Run(RunArgs),
     /// Find holes nobody listed: every region by every path, against what no sane kernel does
     Audit(AuditArgs),
+    /// Tell which policy a kernel follows, from what it does alone
+    Identify(IdentifyArgs),
     /// Tell the history of one page: every change of its state, and who made it
     Explain(ExplainArgs),
     /// List cases, kernels, platforms, policies and regions

@@ -8,6 +8,7 @@ pub mod codes;
 pub mod command;
 pub mod engine;
 pub mod exit;
+pub mod identify;
 pub mod judge;
 pub mod library;
 pub mod list;

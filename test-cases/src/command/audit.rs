@@ -2,22 +2,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::json;
 
 use super::host::{self, Place};
-use super::{Failed, interrupt, kernels, run};
+use super::{Failed, guests, interrupt, kernels, run};
 use crate::audit::{self, Finding, Weight};
 use crate::cli::AuditArgs;
-use crate::engine::{self, Target, Watcher};
+use crate::engine::{self, Target};
 use crate::exit::Exit;
-use crate::policy::Policy;
-use crate::report::{CaseResult, Ended, Report};
+use crate::report::{Ended, Report};
 use crate::setup::Setup;
-
-/// A silent guest counts as hung after this.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Walks every region by every path, and says what no sane kernel does.
 pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
@@ -28,22 +23,13 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         Place::Elsewhere(_) => return run::start_over(),
     };
     let target = Target {
-        kernel: found.facts,
-        image: found.image,
-        config: found.config,
-        platform: args.platform,
-        policy: Policy::Upstream,
         setup: Setup { rom: args.rom, ..Setup::default() },
-        watch: None,
         memory_mib: args.memory,
-        command_line: Vec::new(),
-        limit: LIMIT,
-        console: false,
-        host,
+        ..guests::target(&found, args.platform, &host)
     };
     let cases = audit::probe::cases();
-    let report =
-        engine::run(&target, &cases, &mut Silent { quiet }, &interrupt::flag()?).map_err(Failed::new)?;
+    let report = engine::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
+        .map_err(Failed::new)?;
     let findings = audit::findings(&report);
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     if !to_stdout {
@@ -124,20 +110,4 @@ fn write_json(path: &Path, report: &Report, findings: &[Finding]) -> Result<(), 
     done.map_err(|error| {
         Failed::new(format!("writing the findings {}: {error}; give another place", path.display()))
     })
-}
-
-struct Silent {
-    quiet: bool,
-}
-
-impl Watcher for Silent {
-    fn progress(&mut self, text: &str) {
-        if !self.quiet && text.starts_with("booting") {
-            eprintln!("copra: {text}");
-        }
-    }
-
-    fn up(&mut self, _report: &Report) {}
-
-    fn case(&mut self, _result: &CaseResult) {}
 }

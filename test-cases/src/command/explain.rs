@@ -1,21 +1,16 @@
 //! `copra explain`: the history of one page.
 
-use std::time::Duration;
-
 use super::host::{self, Place};
-use super::{Failed, interrupt, kernels, run};
+use super::{Failed, guests, interrupt, kernels, run};
 use crate::cli::ExplainArgs;
-use crate::engine::{self, Target, Watcher};
+use crate::engine::{self, Target};
 use crate::exit::Exit;
 use crate::library;
 use crate::observation::{Answer, PageChange};
 use crate::policy::Policy;
 use crate::report::evidence;
-use crate::report::{CaseResult, Ended, Report};
+use crate::report::{Ended, Report};
 use crate::setup::Setup;
-
-/// A silent guest counts as hung after this.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs what was asked for with one page watched, and tells what became of it.
 pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
@@ -25,27 +20,19 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     };
     engine::check(args.platform, args.memory).map_err(Failed::new)?;
     let found = kernels::find(&args.kernel, None, quiet)?;
-    let policy = found.facts.policy.unwrap_or(Policy::Upstream);
     let host = match host::choose() {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };
     let target = Target {
-        kernel: found.facts,
-        image: found.image,
-        config: found.config,
-        platform: args.platform,
-        policy,
+        policy: found.facts.policy.unwrap_or(Policy::Upstream),
         setup: Setup { mode: args.mode, rom: args.rom, ..Setup::default() },
         watch: Some(args.gpa),
         memory_mib: args.memory,
-        command_line: Vec::new(),
-        limit: LIMIT,
-        console: false,
-        host,
+        ..guests::target(&found, args.platform, &host)
     };
-    let report =
-        engine::run(&target, &cases, &mut Silent { quiet }, &interrupt::flag()?).map_err(Failed::new)?;
+    let report = engine::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
+        .map_err(Failed::new)?;
     tell(args, &report);
     match &report.ended {
         Ended::Complete => Ok(Exit::Success),
@@ -102,20 +89,4 @@ fn changes(changes: &[PageChange], told: &[&str]) {
             println!("      called by {}", change.backtrace[1..].join(" < "));
         }
     }
-}
-
-struct Silent {
-    quiet: bool,
-}
-
-impl Watcher for Silent {
-    fn progress(&mut self, text: &str) {
-        if !self.quiet {
-            eprintln!("copra: {text}");
-        }
-    }
-
-    fn up(&mut self, _report: &Report) {}
-
-    fn case(&mut self, _result: &CaseResult) {}
 }

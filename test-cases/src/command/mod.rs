@@ -3,7 +3,9 @@
 mod audit;
 pub mod doctor;
 mod explain;
+mod guests;
 pub mod host;
+mod identify;
 mod interrupt;
 mod kernel;
 mod kernels;
@@ -24,6 +26,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Run(args) => run::run(args, quiet),
         Command::Repro(args) => repro::repro(args, quiet),
         Command::Audit(args) => audit::audit(args, quiet),
+        Command::Identify(args) => identify::identify(args, quiet),
         Command::Explain(args) => explain::explain(args, quiet),
         Command::List(args) => list::list(args),
         Command::Doctor => Ok(doctor::doctor()),

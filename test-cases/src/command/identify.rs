@@ -1,0 +1,60 @@
+//! `copra identify`: which policy a kernel follows.
+
+use serde_json::json;
+
+use super::host::{self, Place};
+use super::{Failed, guests, interrupt, kernels, run};
+use crate::cli::IdentifyArgs;
+use crate::engine;
+use crate::exit::Exit;
+use crate::identify;
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::report::Ended;
+
+/// Boots the kernel twice and tells its policy from what it answers.
+pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
+    let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
+    let host = match host::choose() {
+        Place::Here(host) => host,
+        Place::Elsewhere(_) => return run::start_over(),
+    };
+    let case =
+        identify::case().ok_or_else(|| Failed::new("the steps that tell policies apart are broken"))?;
+    let mut reports = Vec::new();
+    for platform in [Platform::Sev, Platform::None] {
+        let target = guests::target(&found, platform, &host);
+        let cases = std::slice::from_ref(&case);
+        let report = engine::run(&target, cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
+            .map_err(Failed::new)?;
+        match &report.ended {
+            Ended::Interrupted => return Ok(Exit::Interrupted),
+            Ended::Failed(why) => return Err(Failed::new(why)),
+            Ended::Complete => reports.push(report),
+        }
+    }
+    let [confidential, ordinary] = reports.as_slice() else { return Ok(Exit::CouldNotRun) };
+    let identity = identify::identify(confidential, ordinary);
+    if args.json {
+        let value = json!({
+            "schema": "copra-identify/1",
+            "copra": env!("CARGO_PKG_VERSION"),
+            "kernel": confidential.kernel,
+            "identity": identity,
+        });
+        println!("{value:#}");
+    } else {
+        println!("{} ({})", confidential.kernel.spec, confidential.kernel.release);
+        match &identity {
+            Some(identity) if identity.policy == Policy::Upstream => {
+                println!("follows none of the thread's policies: {}", identity.policy.about());
+            }
+            Some(identity) => println!("follows {}: {}", identity.policy, identity.policy.about()),
+            None => println!("fits no policy of the thread"),
+        }
+        for line in identity.iter().flat_map(|identity| &identity.because) {
+            println!("  {line}");
+        }
+    }
+    Ok(if identity.is_some() { Exit::Success } else { Exit::Finding })
+}
