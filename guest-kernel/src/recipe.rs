@@ -37,13 +37,15 @@ pub struct Policy {
     fragments: &'static [(&'static str, &'static str)],
 }
 
-/// The text of a patch in `patches/`.
-macro_rules! patches {
-    ($($path:literal),* $(,)?) => { &[$(($path, include_str!(concat!("../patches/", $path)))),*] };
+/// Names and texts of files in a directory of this crate.
+macro_rules! texts {
+    ($dir:literal: $($path:literal),*) => {
+        &[$(($path, include_str!(concat!("../", $dir, "/", $path)))),*]
+    };
 }
 
 /// The policies that kernels can be built for. One more is one more line, and its patch or fragment.
-pub static POLICIES: [Policy; 2] = [
+pub static POLICIES: [Policy; 8] = [
     Policy {
         name: UPSTREAM,
         summary: "the kernel as it is, with STRICT_DEVMEM and IO_STRICT_DEVMEM",
@@ -53,7 +55,43 @@ pub static POLICIES: [Policy; 2] = [
     Policy {
         name: "open-eperm",
         summary: "opening /dev/mem or /dev/port in an encrypted guest fails with EPERM",
-        patches: patches!("open-eperm/0001-devmem-refuse-open-in-encrypted-guests.patch"),
+        patches: texts!("patches": "open-eperm/0001-devmem-refuse-open-in-encrypted-guests.patch"),
+        fragments: &[],
+    },
+    Policy {
+        name: "range-deny",
+        summary: "no page of /dev/mem is allowed in an encrypted guest; it can still be opened",
+        patches: texts!("patches": "range-deny/0001-x86-mm-allow-no-devmem-page-in-encrypted-guests.patch"),
+        fragments: &[],
+    },
+    Policy {
+        name: "lockdown-cc",
+        summary: "lockdown is a bitmap; encrypted guests have the bits for /dev/mem and PCI access set",
+        patches: texts!("patches": "lockdown-cc/0001-lockdown-bitmap-and-encrypted-guests.patch"),
+        fragments: &[],
+    },
+    Policy {
+        name: "lockdown-all",
+        summary: "built with lockdown=integrity, in force on every platform",
+        patches: &[],
+        fragments: texts!("config": "lockdown-all.config"),
+    },
+    Policy {
+        name: "no-low-1m",
+        summary: "/dev/mem has no exceptions below 1 MiB, on every platform",
+        patches: texts!("patches": "no-low-1m/0001-x86-mm-drop-devmem-special-cases-below-1-mib.patch"),
+        fragments: &[],
+    },
+    Policy {
+        name: "no-devmem",
+        summary: "DEVMEM excludes ARCH_HAS_CC_PLATFORM: there is no /dev/mem",
+        patches: texts!("patches": "no-devmem/0001-char-no-devmem-with-cc-platform.patch"),
+        fragments: texts!("config": "no-devmem.config"),
+    },
+    Policy {
+        name: "mmap-zeros",
+        summary: "mmap(2) of /dev/mem maps zeros where read(2) gives zeros, on every platform",
+        patches: texts!("patches": "mmap-zeros/0001-devmem-map-zeros-where-read-gives-zeros.patch"),
         fragments: &[],
     },
 ];
@@ -272,7 +310,7 @@ mod tests {
         for policy in &POLICIES {
             let recipe = Recipe::predefined(policy.name).unwrap();
             assert_eq!(recipe.policy(), Some(policy.name));
-            assert!(recipe.config().unwrap().is_yes("DEVMEM"));
+            assert_eq!(recipe.config().unwrap().is_yes("DEVMEM"), policy.name != "no-devmem");
             assert!(recipe.patches().unwrap().iter().all(|patch| !patch.text.is_empty()));
         }
     }

@@ -113,7 +113,9 @@ fn recipes_are_kept() {
     assert_eq!(fixture.catalogue.recipe(&name).unwrap(), recipe);
     let names: Vec<String> =
         fixture.catalogue.list().into_iter().map(|known| known.spec.to_string()).collect();
-    assert_eq!(names, ["build:no-port", "build:open-eperm", "build:upstream"]);
+    assert_eq!(names.iter().filter(|name| *name == "build:no-port").count(), 1);
+    assert_eq!(names.len(), POLICIES.len() + 1);
+    assert!(names.is_sorted());
 }
 
 #[test]
