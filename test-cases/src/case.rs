@@ -14,7 +14,7 @@ mod step_display;
 mod term;
 
 pub use error::{CaseErrors, Problem, ProblemKind};
-pub use expectation::{EventKind, Expectations, Expected, Key, Scope};
+pub use expectation::{EventKind, Expectations, Expected, ExpectedEvent, Key, Scope};
 pub use flags::{Direction, OpenFlags, Share, View};
 pub use needs::{ConfigNeed, Guest, Needs, ReleaseBound};
 pub use parse::parse;

@@ -11,12 +11,13 @@ use vmm::audit::kernel::KernelNames;
 use vmm::boot::image::{self, ImageError, Vmlinux};
 use vmm::boot::linux::{UnservedModule, base_command_line};
 use vmm::boot::opcode::Site;
+use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig};
 use vmm::memory::protected;
 use vmm::memory::ram::{Ram, RamError};
 use vmm::platform::PlatformKind;
 
-use crate::case::{Case, Guest};
+use crate::case::{Case, Expected, Guest};
 use crate::judge;
 use crate::observation::{
     BadCall, CaseObservation, Counters, KernelFacts, KvmHost, NotRun, PlatformFacts, RewrittenOpcode,
@@ -24,7 +25,7 @@ use crate::observation::{
 };
 use crate::platform::{Platform, accepts_lazily, missing_option};
 use crate::policy::Policy;
-use crate::region::PlacedRegion;
+use crate::region::{PlacedRegion, Region};
 use crate::release::Release;
 use crate::report::{CaseResult, Ended, Report};
 use crate::runner;
@@ -200,13 +201,20 @@ impl Engine<'_> {
     fn run(&mut self, cases: &[Case], watcher: &mut dyn Watcher) {
         let mut session: Option<Session> = None;
         let mut booted = self.target.setup;
-        for case in cases {
+        for case in self.in_order(cases) {
             if self.interrupt.load(Ordering::Relaxed) {
                 self.report.ended = Ended::Interrupted;
                 break;
             }
-            let wanted = self.target.setup.with(case.guest);
-            if let Some(session) = session.take_if(|_| self.applies(case) && !booted.boots_like(wanted)) {
+            // After the first boot all is known that a case can be skipped for.
+            if self.report.counters.boots > 0
+                && let Some(reason) = self.skip_reason(case)
+            {
+                self.skip(case, reason, watcher);
+                continue;
+            }
+            let wanted = self.wanted(case);
+            if let Some(session) = session.take_if(|_| !booted.boots_like(wanted)) {
                 self.settle(&session);
             }
             let current = match session.take() {
@@ -238,31 +246,70 @@ impl Engine<'_> {
         }
     }
 
-    /// Runs one case; gives the guest back if it lives.
-    fn case(&mut self, mut session: Session, case: &Case, watcher: &mut dyn Watcher) -> Option<Session> {
-        let regions = self.report.platform.regions.clone();
+    /// The cases in an order that needs few guests: last those that want one of their own, and before them those that are
+    /// expected to end theirs.
+    fn in_order<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
+        let (policy, platform) = (self.target.policy, self.target.platform);
+        let ends_guest = |case: &Case| {
+            let mut expected =
+                case.steps.iter().filter_map(|step| step.expect.resolve(policy, platform, None));
+            self.applies(case) && expected.any(Expected::may_end_guest)
+        };
+        let mut ordered: Vec<&Case> = cases.iter().collect();
+        ordered.sort_by_key(|case| (!self.target.setup.boots_like(self.wanted(case)), ends_guest(case)));
+        ordered
+    }
+
+    /// How the guest must be set up for a case.
+    fn wanted(&self, case: &Case) -> Setup {
+        if !self.applies(case) {
+            return self.target.setup;
+        }
+        let mut wanted = self.target.setup.with(case.guest);
+        // What the platform has anyway needs no guest of its own.
+        wanted.rom = wanted.rom.filter(|rom| self.machine.platform.usual_rom() != Some(rom_state(*rom)));
+        wanted
+    }
+
+    /// Why the case cannot run here, as far as known.
+    fn skip_reason(&self, case: &Case) -> Option<String> {
         let release = Release::of_version(&self.report.kernel.release).ok();
         let config = self.target.config.as_ref();
-        let guest = Guest { platform: self.target.platform, release, config, regions: &regions };
-        let (observed, ended) = if let Some(reason) = case.skip_reason(&guest) {
-            let not_run = Some(NotRun::Skipped(reason));
-            (CaseObservation { not_run, ..CaseObservation::default() }, None)
-        } else {
-            let run = runner::run_case(&mut session, case, &regions, self.target.limit);
-            (run.observation, run.ended)
-        };
-        if self.interrupt.load(Ordering::Relaxed) && ended.is_some() {
-            // The guest was stopped in the middle of the case: there is nothing to judge.
-            self.settle(&session);
-            self.report.ended = Ended::Interrupted;
-            return None;
-        }
+        let regions = &self.report.platform.regions;
+        case.skip_reason(&Guest { platform: self.target.platform, release, config, regions })
+    }
+
+    fn skip(&mut self, case: &Case, reason: String, watcher: &mut dyn Watcher) {
+        let not_run = Some(NotRun::Skipped(reason));
+        self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+    }
+
+    fn judge(&mut self, case: &Case, observed: CaseObservation, watcher: &mut dyn Watcher) {
+        let release = Release::of_version(&self.report.kernel.release).ok();
         let context = judge::Context { policy: self.target.policy, platform: self.target.platform, release };
         let verdict = judge::judge(case, context, &observed);
         let result = CaseResult { case: case.clone(), observed, verdict };
         watcher.case(&result);
         self.report.cases.push(result);
         self.report.duration = self.started.elapsed();
+    }
+
+    /// Runs one case; gives the guest back if it lives.
+    fn case(&mut self, mut session: Session, case: &Case, watcher: &mut dyn Watcher) -> Option<Session> {
+        if let Some(reason) = self.skip_reason(case) {
+            self.skip(case, reason, watcher);
+            return Some(session);
+        }
+        let regions = self.report.platform.regions.clone();
+        let run = runner::run_case(&mut session, case, &regions, self.target.limit);
+        let (observed, ended) = (run.observation, run.ended);
+        if self.interrupt.load(Ordering::Relaxed) && ended.is_some() {
+            // The guest was stopped in the middle of the case: there is nothing to judge.
+            self.settle(&session);
+            self.report.ended = Ended::Interrupted;
+            return None;
+        }
+        self.judge(case, observed, watcher);
         match ended {
             None => Some(session),
             Some((end, step)) => {
@@ -282,7 +329,8 @@ impl Engine<'_> {
         watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
         let plan = Plan {
             machine: MachineConfig {
-                mode: memory_mode(setup.mode),
+                // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
+                mode: memory_mode(self.target.setup.mode),
                 rom: setup.rom.map(rom_state),
                 sept_ve_disable: !setup.sept_ve,
                 unaccepted_percent: setup.unaccepted,
@@ -440,13 +488,33 @@ fn without_level(line: &str) -> String {
 
 fn placed(machine: &Machine) -> Vec<PlacedRegion> {
     let bits = machine.guest_physical_bits();
+    let unaccepted = unaccepted_ram(machine).map(|gpa| PlacedRegion {
+        region: Region::Unaccepted,
+        gpa,
+        len: LARGE_PAGE_SIZE,
+        kind: "System RAM that was not accepted when the agent came up".to_owned(),
+    });
     vmm::region::regions(machine.ram(), machine.platform(), bits)
         .into_iter()
         .filter_map(|region| {
             let name = region.name.parse().ok()?;
             Some(PlacedRegion { region: name, gpa: region.gpa, len: region.len, kind: region.what.into() })
         })
+        .chain(unaccepted)
         .collect()
+}
+
+/// The middle one of all 2 MiB units that are not accepted: the guest takes them from the ends, and only when it must.
+fn unaccepted_ram(machine: &Machine) -> Option<u64> {
+    let units = |(start, len): (u64, u64)| {
+        (start.next_multiple_of(LARGE_PAGE_SIZE)..start + len).step_by(LARGE_PAGE_SIZE as usize)
+    };
+    let is_unaccepted = |gpa: &u64| {
+        let ends = [*gpa, gpa + LARGE_PAGE_SIZE - PAGE_SIZE];
+        ends.iter().all(|gpa| machine.memory().state(*gpa) == Some(protected::PageState::Unaccepted))
+    };
+    let found: Vec<u64> = machine.ram().backed().into_iter().flat_map(units).filter(is_unaccepted).collect();
+    found.get(found.len() / 2).copied()
 }
 
 fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {

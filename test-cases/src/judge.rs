@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use crate::case::{Case, EventKind, Expected, Step, Term};
+use crate::case::{Case, Expected, ExpectedEvent, Step, Term};
 use crate::class::{Class, Classes, MemoryState};
-use crate::observation::{Answer, CaseObservation, NotRun, StepObservation};
+use crate::observation::{AccessEvent, Answer, CaseObservation, DeathKind, NotRun, StepObservation};
 use crate::platform::Platform;
 use crate::policy::Policy;
+use crate::region::Base;
 use crate::release::Release;
 
 /// What the expectations depend on.
@@ -205,8 +206,18 @@ fn is_granted(observed: &StepObservation) -> bool {
 
 fn events_fit(expected: &Expected, observed: &StepObservation) -> bool {
     let Some(wanted) = &expected.events else { return true };
-    let seen = |kind: &EventKind| observed.events.iter().any(|event| event.kind == *kind);
-    wanted.iter().all(seen) && observed.events.iter().all(|event| wanted.contains(&event.kind))
+    let seen = |wanted: &ExpectedEvent| observed.events.iter().any(|event| event_fits(*wanted, event));
+    let meant = |event: &AccessEvent| wanted.iter().any(|wanted| event_fits(*wanted, event));
+    wanted.iter().all(seen) && observed.events.iter().all(meant)
+}
+
+fn event_fits(wanted: ExpectedEvent, event: &AccessEvent) -> bool {
+    let there = match wanted.at {
+        None => true,
+        Some(Base::Region(region)) => event.region == Some(region),
+        Some(Base::Address(address)) => event.gpa == address,
+    };
+    there && event.kind == wanted.kind
 }
 
 fn matches(term: &Term, step: &Step, observed: &StepObservation) -> bool {
@@ -217,7 +228,9 @@ fn matches(term: &Term, step: &Step, observed: &StepObservation) -> bool {
     match (term, &observed.answer) {
         (Term::Errno(wanted), Answer::Failed { errno }) => wanted == errno,
         (Term::Signal(wanted), Answer::Signalled { signal }) => wanted == signal,
-        (Term::Killed, Answer::Signalled { .. }) | (Term::Dead, Answer::GuestDied) => true,
+        (Term::Killed, Answer::Signalled { .. }) => true,
+        (Term::Dead, Answer::GuestDied) => !has_reset(observed),
+        (Term::Reset, Answer::GuestDied) => has_reset(observed),
         (term, Answer::Returned { value }) => match term {
             Term::Ok => whole(*value),
             Term::Number(wanted) => wanted == value,
@@ -235,6 +248,11 @@ fn matches(term: &Term, step: &Step, observed: &StepObservation) -> bool {
     }
 }
 
+/// The guest ended, and by its own will.
+fn has_reset(observed: &StepObservation) -> bool {
+    observed.end == Some(DeathKind::Reset)
+}
+
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len().max(1)).any(|window| window == text.as_bytes())
 }
@@ -249,6 +267,7 @@ pub fn describe(step: &Step, observed: &StepObservation) -> String {
         Answer::Failed { errno } => errno.to_string(),
         Answer::Signalled { signal } => signal.to_string(),
         Answer::TimedOut => "no answer in time".to_owned(),
+        Answer::GuestDied if has_reset(observed) => "reset".to_owned(),
         Answer::GuestDied => "dead".to_owned(),
         Answer::NotReached { needs } => format!("not reached: there is no `{needs}`"),
         Answer::NotRun { reason } => format!("not run: {reason}"),

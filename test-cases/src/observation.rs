@@ -40,7 +40,7 @@ pub enum Answer {
     },
     /// It did not come back in time, though the guest lives.
     TimedOut,
-    /// The guest died of it.
+    /// The guest ended during it.
     GuestDied,
     /// It was not tried, since it needs a file or mapping that an earlier step did not obtain.
     NotReached {
@@ -123,6 +123,9 @@ pub struct StepObservation {
     pub step: String,
     /// How it came back.
     pub answer: Answer,
+    /// The manner of the guest's end, where it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<DeathKind>,
     /// Every byte it gave back.
     #[serde(serialize_with = "shown", skip_serializing_if = "Vec::is_empty")]
     pub bytes: Vec<u8>,
@@ -153,6 +156,7 @@ impl StepObservation {
         Self {
             step: step.to_owned(),
             answer,
+            end: None,
             bytes: Vec::new(),
             class: Classes::default(),
             state: None,

@@ -25,10 +25,11 @@ named! {
         Bar32 = "bar32", "the memory BAR below 4 GiB of a PCI device without driver";
         Bar64 = "bar64", "the memory BAR above RAM of a PCI device without driver";
         Lapic = "lapic", "the local APIC at 0xfee00000";
+        Unaccepted = "unaccepted", "System RAM that the guest has not accepted when its agent comes up";
         HighRam = "high-ram", "System RAM above 4 GiB";
         AboveRam = "above-ram", "the first addresses beyond the top of RAM";
         BeyondMaxphyaddr = "beyond-maxphyaddr", "addresses with more bits than the processor has";
-        CbitAliasRam = "cbit-alias-ram", "the address of `ram` with the encryption bit set (platforms with a C-bit only)";
+        CbitAliasRam = "cbit-alias-ram", "the address of `ram` with the encryption or shared bit set (confidential guests only)";
     }
 }
 

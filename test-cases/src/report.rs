@@ -105,6 +105,18 @@ impl Report {
         }
     }
 
+    /// The death is what a case specifies for one of its steps, known holes included.
+    pub fn is_expected(&self, death: &Death) -> bool {
+        let Some((name, id)) = death.during.as_deref().and_then(|during| during.split_once('#')) else {
+            return false;
+        };
+        self.cases.iter().filter(|result| result.case.name == name).any(|result| {
+            let index = result.case.steps.iter().position(|step| step.id == id);
+            let verdict = index.and_then(|index| result.verdict.steps.get(index));
+            matches!(verdict, Some(Verdict::AsSpecified | Verdict::KnownHole { .. }))
+        })
+    }
+
     /// Counts the verdicts.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary { planned: self.planned.len(), ..Summary::default() };

@@ -12,7 +12,7 @@ const MOST_BYTES: u64 = 60 << 10;
 const MOST_MAPPED: u64 = 1 << 32;
 
 /// Every value of `do`.
-pub(super) const NAMES: [&str; 26] = [
+pub(super) const NAMES: [&str; 29] = [
     "open",
     "close",
     "lseek",
@@ -37,6 +37,9 @@ pub(super) const NAMES: [&str; 26] = [
     "ioperm",
     "setuid",
     "drop-caps",
+    "exit",
+    "kcore-read",
+    "kernel-log",
     "reboot",
     "memory",
 ];
@@ -59,6 +62,12 @@ pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
             let caps = f.texts("caps").into_iter().map(|(cap, _)| cap.to_owned()).collect();
             Some(Action::DropCaps { caps })
         }
+        "exit" => Some(Action::Exit),
+        "kcore-read" => {
+            let (at, len) = (f.at("at"), f.number("len", None, (1, MOST_BYTES)));
+            Some(Action::KcoreRead { at: at?, len: len? })
+        }
+        "kernel-log" => Some(Action::KernelLog),
         "reboot" => Some(Action::Reboot),
         "memory" => {
             let (at, len) = (f.at("at"), f.number("len", None, (1, MOST_BYTES)));

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::expectation::KeyError;
+use super::expectation::{EventError, KeyError};
 use super::needs::NeedError;
 use super::term::TermError;
 use crate::names::{UnknownName, suggestion};
@@ -93,6 +93,9 @@ pub enum ProblemKind {
     /// The left side of an expectation cannot be read.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A forbidden access that cannot be read.
+    #[error(transparent)]
+    Event(#[from] EventError),
     /// A need that cannot be read.
     #[error(transparent)]
     Need(#[from] NeedError),

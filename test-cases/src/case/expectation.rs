@@ -9,6 +9,7 @@ use super::term::Term;
 use crate::names::{UnknownName, named};
 use crate::platform::Platform;
 use crate::policy::Policy;
+use crate::region::{Base, Place, PlaceError};
 use crate::release::{BadRelease, Release};
 
 named! {
@@ -20,6 +21,50 @@ named! {
         PrivateRead = "private-read", "a read through the private view of a page that is shared or not accepted";
         PrivateWrite = "private-write", "a write through the private view to a page that is shared or not accepted";
         PrivateFetch = "private-fetch", "a fetch through the private view of a page that is shared or not accepted";
+    }
+}
+
+/// A forbidden access an expectation names: its kind, and where it must be if that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpectedEvent {
+    /// What happens.
+    pub kind: EventKind,
+    /// The smallest region around it, or the first byte touched.
+    pub at: Option<Base>,
+}
+
+/// Why a text names no forbidden access.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EventError {
+    /// The kind is not known.
+    #[error(transparent)]
+    Kind(#[from] UnknownName),
+    /// What follows `at` is neither region nor address.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// A place with an offset.
+    #[error("`{0}` is no place of an event: write a region or an address, without an offset")]
+    Offset(String),
+}
+
+impl FromStr for ExpectedEvent {
+    type Err = EventError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some((kind, at)) = text.split_once(" at ") else {
+            return Ok(Self { kind: text.trim().parse()?, at: None });
+        };
+        match Place::parse(at)? {
+            Place { base, offset: 0 } => Ok(Self { kind: kind.trim().parse()?, at: Some(base) }),
+            _ => Err(EventError::Offset(at.trim().to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ExpectedEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)?;
+        self.at.map_or(Ok(()), |base| write!(f, " at {}", Place { base, offset: 0 }))
     }
 }
 
@@ -140,13 +185,18 @@ pub struct Expected {
     /// Set if what is expected is a known hole: what leaks or breaks, in words.
     pub hole: Option<String>,
     /// The forbidden accesses the VMM must see during the step; `None` to leave that open.
-    pub events: Option<Vec<EventKind>>,
+    pub events: Option<Vec<ExpectedEvent>>,
 }
 
 impl Expected {
     /// Whether every alternative is a refusal.
     pub fn is_denial(&self) -> bool {
         self.alternatives.iter().all(Term::is_denial)
+    }
+
+    /// Whether the guest may be no more after a step with this expectation.
+    pub fn may_end_guest(&self) -> bool {
+        self.alternatives.iter().any(|term| matches!(term, Term::Dead | Term::Reset))
     }
 
     /// Whether a step with this expectation can obtain what later steps use.
@@ -161,7 +211,7 @@ impl fmt::Display for Expected {
             write!(f, "{}{term}", if index == 0 { "" } else { " | " })?;
         }
         if let Some(events) = &self.events {
-            let names: Vec<_> = events.iter().map(|event| event.name()).collect();
+            let names: Vec<_> = events.iter().map(ToString::to_string).collect();
             let names = if names.is_empty() { "no event".to_owned() } else { names.join(", ") };
             write!(f, " with {names}")?;
         }
@@ -256,6 +306,17 @@ mod tests {
         assert_eq!(keys("none sev").gap(Platform::ALL), Some((Policy::Upstream, Platform::Snp)));
         assert_eq!(keys("none sev").gap(&[Platform::None, Platform::Sev]), None);
         assert_eq!(keys("any@6.15").gap(Platform::ALL), Some((Policy::Upstream, Platform::None)));
+    }
+
+    #[test]
+    fn an_event_may_say_where() {
+        for text in ["shared-read", "private-write at 0x472", "private-read at rom"] {
+            assert_eq!(text.parse::<ExpectedEvent>().unwrap().to_string(), text);
+        }
+        let refusal = |text: &str| text.parse::<ExpectedEvent>().unwrap_err().to_string();
+        assert!(refusal("private-reed").contains("did you mean `private-read`"));
+        assert!(refusal("private-read at rum").contains("unknown region"));
+        assert!(refusal("private-read at rom + 4").contains("without an offset"));
     }
 
     #[test]

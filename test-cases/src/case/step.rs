@@ -91,6 +91,12 @@ pub enum Action {
     Setuid { uid: u32 },
     /// Drops capabilities from every set, for the steps that follow
     DropCaps { caps: Vec<String> },
+    /// Nothing but the end of the process that did the steps so far; a new one does those that follow
+    Exit,
+    /// pread(2) of /proc/kcore where its program headers say that a physical address is
+    KcoreRead { at: Place, len: u64 },
+    /// What the kernel has logged since the case began
+    KernelLog,
     /// reboot(2) with `LINUX_REBOOT_CMD_RESTART`; comes back only when it fails
     Reboot,
     /// No step in the guest: the VMM looks at memory and compares it with what was there before the case
@@ -125,6 +131,9 @@ impl Action {
             Self::Ioperm { .. } => "ioperm",
             Self::Setuid { .. } => "setuid",
             Self::DropCaps { .. } => "drop-caps",
+            Self::Exit => "exit",
+            Self::KcoreRead { .. } => "kcore-read",
+            Self::KernelLog => "kernel-log",
             Self::Reboot => "reboot",
             Self::Memory { .. } => "memory",
         }
@@ -137,6 +146,7 @@ impl Action {
             | Self::Pread { at, .. }
             | Self::Pwrite { at, .. }
             | Self::Mmap { at, .. }
+            | Self::KcoreRead { at, .. }
             | Self::Memory { at, .. } => Some(at),
             _ => None,
         }
@@ -201,6 +211,7 @@ impl Action {
             | Self::Peek { len, .. }
             | Self::SelfMemRead { len, .. }
             | Self::VmReadv { len, .. }
+            | Self::KcoreRead { len, .. }
             | Self::PtracePeek { len, .. } => Some(*len),
             Self::Write { data, .. }
             | Self::Pwrite { data, .. }
@@ -230,8 +241,9 @@ impl Action {
             | Self::Peek { .. }
             | Self::SelfMemRead { .. }
             | Self::VmReadv { .. }
+            | Self::KcoreRead { .. }
             | Self::PtracePeek { .. } => Yield::Memory,
-            Self::Stat { .. } | Self::ReadFile { .. } => Yield::Text,
+            Self::Stat { .. } | Self::ReadFile { .. } | Self::KernelLog => Yield::Text,
             Self::Write { .. }
             | Self::Pwrite { .. }
             | Self::Poke { .. }

@@ -52,6 +52,9 @@ impl fmt::Display for Action {
             Self::Ioperm { port, count, on } => write!(f, "ioperm({port:#x}, {count}, {on})"),
             Self::Setuid { uid } => write!(f, "setuid({uid})"),
             Self::DropCaps { caps } => write!(f, "drop {}", caps.join(", ")),
+            Self::Exit => f.write_str("the process exits"),
+            Self::KcoreRead { at, len } => write!(f, "pread(/proc/kcore, {len} bytes at {at})"),
+            Self::KernelLog => f.write_str("read the kernel log"),
             Self::Reboot => f.write_str("reboot()"),
             Self::Memory { at, len, view: View::Owner, .. } => write!(f, "look at {len} bytes at {at}"),
             Self::Memory { at, len, view, .. } => {

@@ -23,6 +23,8 @@ pub enum Term {
     Killed,
     /// The guest died.
     Dead,
+    /// The guest ended itself: it rebooted, or switched itself off.
+    Reset,
     /// Success with exactly this number.
     Number(u64),
     /// Success with fewer bytes than asked for, but some.
@@ -117,8 +119,13 @@ impl Term {
 
     /// Every expectation that is one fixed word.
     fn words() -> Vec<(&'static str, Self)> {
-        let mut words =
-            vec![("ok", Self::Ok), ("killed", Self::Killed), ("dead", Self::Dead), ("short", Self::Short)];
+        let mut words = vec![
+            ("ok", Self::Ok),
+            ("killed", Self::Killed),
+            ("dead", Self::Dead),
+            ("reset", Self::Reset),
+            ("short", Self::Short),
+        ];
         words.extend(Class::ALL.iter().map(|class| (class.name(), Self::Class(*class))));
         words.extend(MemoryState::ALL.iter().map(|state| (state.name(), Self::State(*state))));
         words.extend(Errno::NAMES.iter().map(|(name, number)| (*name, Self::Errno(Errno(*number)))));
@@ -128,7 +135,7 @@ impl Term {
 
     const fn fits(&self, yields: Yield) -> bool {
         match self {
-            Self::Ok | Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Dead => {
+            Self::Ok | Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Dead | Self::Reset => {
                 !matches!(yields, Yield::State)
             }
             Self::Number(_) => matches!(yields, Yield::Number | Yield::Count | Yield::Memory | Yield::Text),
@@ -154,7 +161,7 @@ impl Term {
 
     /// Whether the term says that the step succeeds.
     pub const fn is_success(&self) -> bool {
-        !matches!(self, Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Dead)
+        !matches!(self, Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Dead | Self::Reset)
     }
 }
 
@@ -166,6 +173,7 @@ impl fmt::Display for Term {
             Self::Signal(signal) => signal.fmt(f),
             Self::Killed => f.write_str("killed"),
             Self::Dead => f.write_str("dead"),
+            Self::Reset => f.write_str("reset"),
             Self::Number(number) => write!(f, "= {number:#x}"),
             Self::Short => f.write_str("short"),
             Self::Class(class) => class.fmt(f),
@@ -240,7 +248,7 @@ mod tests {
         let message = Term::parse_all("zeros", Yield::Nothing).unwrap_err().to_string();
         assert_eq!(
             message,
-            "a step of this kind never gives `zeros`; it can give ok, killed, dead, an errno or a signal"
+            "a step of this kind never gives `zeros`; it can give ok, killed, dead, reset, an errno or a signal"
         );
         let message = Term::parse_all("ok", Yield::State).unwrap_err().to_string();
         assert!(message.ends_with("unchanged, written, zeroed, corrupted"), "{message}");

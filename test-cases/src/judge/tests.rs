@@ -3,11 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::case;
+use crate::case::{self, EventKind};
 use crate::class::Truth;
 use crate::codes::{Errno, Signal};
 use crate::library;
 use crate::observation::AccessEvent;
+use crate::region::Region;
 
 const CASE: &str = r#"
 title = "t"
@@ -200,9 +201,9 @@ fn events_are_judged_only_where_they_are_specified() {
     };
     let event = AccessEvent {
         kind: EventKind::SharedRead,
-        gpa: 0,
+        gpa: 0x472,
         len: None,
-        region: None,
+        region: Some(Region::Bda),
         state: "private".to_owned(),
         rip: 0,
         symbol: None,
@@ -221,6 +222,25 @@ fn events_are_judged_only_where_they_are_specified() {
     assert_eq!(label("{ is = 'ok', events = ['shared-read'] }", &ok("a", 1)), "unexpected");
     assert_eq!(label("{ is = 'ok', events = [] }", &seen), "unexpected");
     assert_eq!(label("{ is = 'ok', events = ['shared-write'] }", &seen), "unexpected");
+    for (at, fits) in [("bda", true), ("0x472", true), ("page0", false), ("0x400", false)] {
+        let expect = format!("{{ is = 'ok', events = ['shared-read at {at}'] }}");
+        assert_eq!(label(&expect, &seen) == "as specified", fits, "{at}");
+    }
+}
+
+#[test]
+fn a_guest_that_resets_itself_did_not_die() {
+    let label = |expect: &str, end: DeathKind| {
+        let text = format!("title = 't'\nwhy = 'w'\n[[step]]\nid = 'a'\ndo = 'reboot'\nexpect = '{expect}'");
+        let end = StepObservation { end: Some(end), ..StepObservation::new("a", Answer::GuestDied) };
+        let observed = CaseObservation { steps: vec![end], ..CaseObservation::default() };
+        let case = case::parse(&text, "test").unwrap();
+        judge(&case, context(Policy::Upstream, Platform::Tdx), &observed).verdict.label()
+    };
+    assert_eq!(label("reset", DeathKind::Reset), "as specified");
+    assert_eq!(label("reset", DeathKind::Terminated), "unexpected");
+    assert_eq!(label("dead", DeathKind::Reset), "unexpected");
+    assert_eq!(label("dead", DeathKind::Panic), "as specified");
 }
 
 #[test]

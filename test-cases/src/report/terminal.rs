@@ -97,7 +97,7 @@ impl<W: Write> Terminal<W> {
     pub fn foot(&mut self, report: &Report) -> io::Result<()> {
         self.clear()?;
         let summary = report.summary();
-        for death in &report.deaths {
+        for death in report.deaths.iter().filter(|death| self.verbose || !report.is_expected(death)) {
             let during =
                 death.during.as_deref().map_or_else(String::new, |during| format!(" during {during}"));
             let text = format!("the guest died{during}: {}", death.text);
@@ -223,6 +223,18 @@ mod tests {
     #[test]
     fn a_run_cut_short() {
         insta::assert_snapshot!(text(&fixture::cut_short(), Style::default(), false));
+    }
+
+    #[test]
+    fn a_death_that_was_specified_is_told_to_those_who_want_everything() {
+        let mut report = fixture::cut_short();
+        let told = |report: &Report, verbose| {
+            text(report, Style::default(), verbose).contains("the guest died during test/granted#open")
+        };
+        assert!(told(&report, false));
+        let judged = report.cases.last_mut().unwrap();
+        judged.verdict.steps[0] = Verdict::KnownHole { hole: "it dies".to_owned() };
+        assert!(!told(&report, false) && told(&report, true));
     }
 
     #[test]

@@ -3,13 +3,14 @@
 
 mod baseline;
 mod events;
+mod kcore;
 mod slots;
 mod translate;
 mod truth;
 
 use std::time::{Duration, Instant};
 
-use protocol::{Batch, Outcome};
+use protocol::{Batch, Buffer, FILE_SLOTS, Outcome};
 
 use self::baseline::Baseline;
 use self::slots::Slots;
@@ -18,7 +19,7 @@ use crate::case::{Action, Case, Step};
 use crate::class::Truth;
 use crate::codes::{Errno, Signal};
 use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
-use crate::region::PlacedRegion;
+use crate::region::{Place, PlacedRegion};
 use crate::session::{Ended, Session};
 
 pub use self::events::{changes_since, since as events_since};
@@ -36,7 +37,12 @@ pub struct CaseRun {
 pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], limit: Duration) -> CaseRun {
     let started = Instant::now();
     let baseline = Baseline::take(session.machine(), case, regions);
-    let mut state = State { slots: Slots::default(), baseline: &baseline, regions, limit, fresh: true };
+    let mut state =
+        State { slots: Slots::default(), baseline: &baseline, regions, limit, fresh: true, logged: 0 };
+    if case.steps.iter().any(|step| step.action == Action::KernelLog) {
+        // A guest that cannot tell ends in the first step.
+        state.logged = session.kernel_log(limit).map_or(0, |log| log.len());
+    }
     let mut steps: Vec<StepObservation> = Vec::new();
     let mut ended = None;
     for step in &case.steps {
@@ -50,8 +56,9 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
         let mut observed = match state.run(session, step, &steps) {
             Ok(observed) => observed,
             Err(end) => {
+                let kind = end.kind;
                 ended = Some((end, step.id.clone()));
-                StepObservation::new(&step.id, Answer::GuestDied)
+                StepObservation { end: Some(kind), ..StepObservation::new(&step.id, Answer::GuestDied) }
             }
         };
         observed.events = events_since(session, seen, regions);
@@ -65,6 +72,8 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
     CaseRun { observation: CaseObservation { steps, not_run: None, duration: started.elapsed() }, ended }
 }
 
+/// Where the worker keeps files that no case has opened.
+const OWN_FILE: u8 = FILE_SLOTS - 1;
 /// Bytes looked at before a step, at most; steps that ask for more get fewer.
 const MAX_PRIOR: usize = 1 << 20;
 
@@ -73,7 +82,10 @@ struct State<'a> {
     baseline: &'a Baseline,
     regions: &'a [PlacedRegion],
     limit: Duration,
+    /// The next step goes to a worker of its own.
     fresh: bool,
+    /// Bytes of kernel log from before the case.
+    logged: usize,
 }
 
 impl State<'_> {
@@ -83,8 +95,17 @@ impl State<'_> {
         step: &Step,
         before: &[StepObservation],
     ) -> Result<StepObservation, Ended> {
-        if let Action::Memory { at, len, wrote, view } = &step.action {
-            return Ok(self.look(session, step, *at, *len, wrote.as_deref(), *view, before));
+        match &step.action {
+            Action::Memory { at, len, wrote, view } => {
+                return Ok(self.look(session, step, *at, *len, wrote.as_deref(), *view, before));
+            }
+            Action::KcoreRead { at, len } => return self.kcore(session, step, *at, *len),
+            Action::KernelLog => return self.kernel_log(session, step),
+            Action::Exit => {
+                self.slots.release_all();
+                self.fresh = true;
+            }
+            _ => {}
         }
         if let Some(needed) = step.action.uses()
             && !self.slots.has(needed)
@@ -97,19 +118,30 @@ impl State<'_> {
             Err(reason) => return Ok(StepObservation::new(&step.id, Answer::NotRun { reason })),
         };
         let prior = self.prior(session, step, &translated);
-        let mut batch = Batch::new().step_limit(u32::try_from(self.limit.as_millis() / 3).unwrap_or(0));
-        if std::mem::take(&mut self.fresh) {
-            batch = batch.new_worker();
-        }
-        batch.push(&translated.step());
-        let results = session.execute(&batch, self.limit)?;
-        let outcome = results.outcomes.into_iter().next().unwrap_or(Outcome::NotRun);
+        let outcomes = self.execute(session, &[translated.step()])?;
+        let outcome = outcomes.into_iter().next().unwrap_or(Outcome::NotRun);
         let observed = self.observe(session, step, &translated, outcome, prior);
         // The agent answers before it resets the guest; the end belongs to this step and to no later one.
         if matches!((&step.action, &observed.answer), (Action::Reboot, Answer::Returned { .. })) {
             return Err(session.await_end(self.limit));
         }
         Ok(observed)
+    }
+
+    /// Has the case's worker do some steps of the agent.
+    fn execute(
+        &mut self,
+        session: &mut Session,
+        steps: &[protocol::Step<'_>],
+    ) -> Result<Vec<Outcome>, Ended> {
+        let mut batch = Batch::new().step_limit(u32::try_from(self.limit.as_millis() / 3).unwrap_or(0));
+        if std::mem::take(&mut self.fresh) {
+            batch = batch.new_worker();
+        }
+        for step in steps {
+            batch.push(step);
+        }
+        Ok(session.execute(&batch, self.limit)?.outcomes)
     }
 
     /// The truth before the step, where the step itself may destroy it.
@@ -143,8 +175,55 @@ impl State<'_> {
                 return observed.with_bytes(bytes, truth);
             }
         }
-        observed.bytes = bytes;
+        if step.action.yields() != crate::case::Yield::Nothing {
+            observed.bytes = bytes;
+        }
         observed
+    }
+
+    fn kcore(
+        &mut self,
+        session: &mut Session,
+        step: &Step,
+        at: Place,
+        len: u64,
+    ) -> Result<StepObservation, Ended> {
+        let not_run = |reason| Ok(StepObservation::new(&step.id, Answer::NotRun { reason }));
+        let Some(start) = at.resolve(self.regions) else {
+            return not_run(format!("this guest has no `{at}`"));
+        };
+        let pread = |offset, len| protocol::Step::Pread { file: OWN_FILE, offset, len, buffer: Buffer::Good };
+        let open = protocol::Step::Open { file: OWN_FILE, path: b"/proc/kcore", flags: 0, mode: 0 };
+        let mut outcomes = self.execute(session, &[open, pread(0, kcore::HEAD.into())])?.into_iter();
+        let head = match (outcomes.next(), outcomes.next()) {
+            (Some(Outcome::Value(_)), Some(Outcome::Data { data, .. })) => data.bytes,
+            (Some(Outcome::Value(_)), failed) | (failed, _) => {
+                let (answer, _) = answer(failed.unwrap_or(Outcome::NotRun));
+                return Ok(StepObservation::new(&step.id, answer));
+            }
+        };
+        let Some(offset) = kcore::offset_of(&head, start) else {
+            return not_run(format!("/proc/kcore of this guest has nothing at `{at}`"));
+        };
+        let whole = usize::try_from(len).unwrap_or(usize::MAX).min(MAX_PRIOR);
+        let truth = truth::of(session.machine(), start, whole);
+        let outcomes =
+            self.execute(session, &[pread(offset, len), protocol::Step::Close { file: OWN_FILE }])?;
+        let (answer, bytes) = answer(outcomes.into_iter().next().unwrap_or(Outcome::NotRun));
+        let mut observed = StepObservation::new(&step.id, answer);
+        observed.gpa = Some(GpaRange { start, len });
+        let truth = truth.first(bytes.len());
+        Ok(observed.with_bytes(bytes, truth))
+    }
+
+    fn kernel_log(&self, session: &mut Session, step: &Step) -> Result<StepObservation, Ended> {
+        let log = session.kernel_log(self.limit)?;
+        let new = log.as_bytes().get(self.logged..).unwrap_or_default();
+        let bytes =
+            String::from_utf8_lossy(new).lines().map(bare).collect::<Vec<_>>().join("\n").into_bytes();
+        let mut observed = StepObservation::new(&step.id, Answer::Returned { value: bytes.len() as u64 });
+        observed.bytes = bytes;
+        Ok(observed)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one action")]
@@ -152,7 +231,7 @@ impl State<'_> {
         &self,
         session: &Session,
         step: &Step,
-        at: crate::region::Place,
+        at: Place,
         len: u64,
         wrote: Option<&str>,
         view: crate::case::View,
@@ -174,6 +253,16 @@ impl State<'_> {
         observed.truth.plain = Some(now);
         observed
     }
+}
+
+/// A line of the kernel log without level and time, `<3>[    1.234567] `.
+fn bare(line: &str) -> &str {
+    let without_level =
+        line.strip_prefix('<').and_then(|rest| rest.split_once('>')).map_or(line, |(_, text)| text);
+    without_level
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+        .map_or(without_level, |(_, text)| text)
 }
 
 /// What the agent says, in the words of observations.
@@ -202,5 +291,17 @@ fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
         Outcome::Refused(why) => (not_run(format!("the agent refused it: {why:?}")), Vec::new()),
         Outcome::Sweep(_) => (not_run("a sweep where one step was asked for".into()), Vec::new()),
         Outcome::NotRun => (not_run("the agent stopped before it".into()), Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_is_its_text() {
+        assert_eq!(bare("<4>[    1.234567] tdx: Unexpected #VE: 48"), "tdx: Unexpected #VE: 48");
+        assert_eq!(bare("<6>[   12.000001] [drm] ready"), "[drm] ready");
+        assert_eq!(bare("no prefix"), "no prefix");
     }
 }

@@ -29,6 +29,11 @@ impl Slots {
         self.held.contains_key(name)
     }
 
+    /// The process that held them is gone.
+    pub fn release_all(&mut self) {
+        self.held.clear();
+    }
+
     /// Slot number of a file name, given on first use.
     pub fn file(&mut self, name: &str) -> u8 {
         let next = &mut self.next_file;

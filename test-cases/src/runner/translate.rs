@@ -171,6 +171,8 @@ fn plain(action: &Action, slots: &mut Slots, at: u64) -> Result<Step<'static>, S
             }
             Step::DropCaps { mask }
         }
+        // The worker that takes it is a new one; the step itself does nothing.
+        Action::Exit => Step::Uname,
         Action::Reboot => Step::Reset { kind: Reset::Restart },
         _ => return Err("no step of the agent".into()),
     })

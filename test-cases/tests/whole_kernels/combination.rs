@@ -37,6 +37,11 @@ impl Combination {
         format!("{}::{}", self.kernel.replace(':', "-"), self.platform)
     }
 
+    /// The kernel is Debian's own.
+    pub fn is_debian(&self) -> bool {
+        self.kernel.starts_with("debian:")
+    }
+
     /// The platform.
     pub fn platform(&self) -> &'static str {
         self.platform

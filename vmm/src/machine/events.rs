@@ -119,8 +119,8 @@ impl Machine {
     ) -> Result<Option<Stop>, RunError> {
         if self.platform.encryption_bit().is_some() && view == View::Private {
             let page = gpa & !(PAGE_SIZE - 1);
-            let repeated = self
-                .events
+            // One instruction after another: told once for each thing the agent was asked to do.
+            let repeated = self.events[self.events_before.min(self.events.len())..]
                 .last()
                 .is_some_and(|e| (e.gpa, e.view, e.kind, e.state) == (page, view, kind, PageView::Device));
             if !repeated {

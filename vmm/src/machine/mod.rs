@@ -96,6 +96,8 @@ pub struct Machine {
     unserved_modules: Vec<UnservedModule>,
     launch: Launch,
     events: Vec<AccessEvent>,
+    /// Events that were there when the agent was last given something to do.
+    events_before: usize,
     bad_calls: Vec<BadCall>,
     history: Vec<Change>,
     stats: Stats,
@@ -202,6 +204,7 @@ impl Machine {
 
     /// Queues bytes on the agent's port.
     pub fn send_to_agent(&mut self, bytes: &[u8]) {
+        self.events_before = self.events.len();
         self.devices.agent.send(bytes);
     }
 

@@ -12,6 +12,8 @@ use crate::platform::services::{Next, Services, Termination};
 
 /// VMX exit reason "EPT violation" (Intel SDM volume 3 appendix C).
 pub const EXIT_REASON_EPT_VIOLATION: u32 = 48;
+/// TD attribute 0, `DEBUG`.
+const ATTRIBUTE_DEBUG: u64 = 1;
 /// TD attribute 28, `SEPT_VE_DISABLE` (TDX Module ABI, ATTRIBUTES).
 const ATTRIBUTE_SEPT_VE_DISABLE: u64 = 1 << 28;
 /// RAX bits 15:0 are the leaf, 23:16 its version, the rest is reserved.
@@ -42,7 +44,9 @@ pub struct Module {
 
 impl Module {
     pub fn new(shared_bit: u8, sept_ve_disable: bool) -> Self {
-        let attributes = if sept_ve_disable { ATTRIBUTE_SEPT_VE_DISABLE } else { 0 };
+        // Linux refuses to run with #VE for private memory unless the TD is a debug one
+        // (`arch/x86/coco/tdx/tdx.c:disable_sept_ve`).
+        let attributes = if sept_ve_disable { ATTRIBUTE_SEPT_VE_DISABLE } else { ATTRIBUTE_DEBUG };
         Self { shared_bit, attributes, notify_enables: 0, ve_info: None }
     }
 
