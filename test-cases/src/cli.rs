@@ -4,6 +4,7 @@ mod audit;
 mod explain;
 mod identify;
 mod kernel;
+mod matrix;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
@@ -12,6 +13,7 @@ pub use audit::AuditArgs;
 pub use explain::ExplainArgs;
 pub use identify::IdentifyArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs};
+pub use matrix::MatrixArgs;
 pub use run::{ReproArgs, ReproSubject, RunArgs};
 
 const EXAMPLES: &str = "\
@@ -53,6 +55,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Tell which policy a kernel follows, from what it does alone
     Identify(IdentifyArgs),
+    /// Compare kernels: what is denied, what leaks, what breaks, as tables for a mail and as a page
+    Matrix(MatrixArgs),
     /// Tell the history of one page: every change of its state, and who made it
     Explain(ExplainArgs),
     /// List cases, kernels, platforms, policies and regions

@@ -12,6 +12,7 @@ pub mod identify;
 pub mod judge;
 pub mod library;
 pub mod list;
+pub mod matrix;
 pub mod names;
 pub mod observation;
 pub mod platform;

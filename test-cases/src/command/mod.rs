@@ -10,6 +10,7 @@ mod interrupt;
 mod kernel;
 mod kernels;
 mod list;
+mod matrix;
 mod progress;
 mod repro;
 mod run;
@@ -27,6 +28,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Repro(args) => repro::repro(args, quiet),
         Command::Audit(args) => audit::audit(args, quiet),
         Command::Identify(args) => identify::identify(args, quiet),
+        Command::Matrix(args) => matrix::matrix(args, quiet),
         Command::Explain(args) => explain::explain(args, quiet),
         Command::List(args) => list::list(args),
         Command::Doctor => Ok(doctor::doctor()),

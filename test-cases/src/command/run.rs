@@ -67,17 +67,20 @@ pub(super) fn start_over() -> Result<Exit, Failed> {
 
 /// Reports go into folders that are there: that is told before the run rather than after it.
 fn places(args: &RunArgs) -> Result<(), Failed> {
-    for path in [&args.json, &args.junit].into_iter().flatten() {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return Err(Failed::new(format!(
-                "the report {} cannot be written: {} is no folder; make it, or give another place",
-                path.display(),
-                folder.display()
-            )));
-        }
+    [&args.json, &args.junit].into_iter().flatten().try_for_each(|path| place(path))
+}
+
+/// Whether a report can be written there.
+pub(super) fn place(path: &Path) -> Result<(), Failed> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        None => Ok(()),
+        Some(folder) => Err(Failed::new(format!(
+            "the report {} cannot be written: {} is no folder; make it, or give another place",
+            path.display(),
+            folder.display()
+        ))),
     }
-    Ok(())
 }
 
 /// Writes all reports that can be written.

@@ -44,7 +44,7 @@ fn states(fake: &Fake, gpa: u64, pages: u64, state: PageState) -> bool {
 
 #[test]
 fn a_td_learns_its_width_attributes_and_that_it_is_alone() {
-    for (disable, attributes) in [(true, 1 << 28), (false, 0)] {
+    for (disable, attributes) in [(true, 1 << 28), (false, 1)] {
         let (_, mut fake) = td();
         let mut td = Tdx::new(BIT, Mode::Faithful, disable);
         let regs = call(&mut td, &mut fake, kvm_regs { rax: tdcall::VP_INFO, ..Default::default() });

@@ -1,0 +1,52 @@
+//! `copra matrix`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use super::run::one_of;
+use crate::platform::Platform;
+
+/// Which kernels on which platforms, and where the tables go.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  copra matrix --html matrix.html                every policy's kernel that is here, as none, sev, snp, tdx
+  copra matrix --build                           build those that are missing first
+  copra matrix -k build:upstream -k path:./bzImage -p snp
+                                                 your kernel beside the one it is based on
+
+The table on standard output is at most 100 columns wide, for a mail.
+
+Exit codes: 0 every combination ran, 2 some could not run (the others are told all the same),
+130 interrupted.")]
+pub struct MatrixArgs {
+    /// A kernel, `debian:SERIES`, `build:NAME` or `path:FILE`; may be given several times
+    /// [default: debian:6.12 and every policy's kernel that is here]
+    #[arg(short, long = "kernel", value_name = "KERNEL")]
+    pub kernels: Vec<String>,
+
+    /// What guests believe they run on; may be given several times [default: none, sev, snp, tdx]
+    #[arg(short, long = "platform", value_name = "PLATFORM", value_parser = one_of!(Platform))]
+    pub platforms: Vec<Platform>,
+
+    /// Build the kernels of policies that are not here; some minutes each
+    #[arg(long, conflicts_with = "kernels")]
+    pub build: bool,
+
+    /// Write a page with the tables and every guest's memory map; it needs no other file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// Write every cell as JSON; `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Print the tables as Markdown
+    #[arg(long)]
+    pub markdown: bool,
+
+    /// Guest memory in MiB
+    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub memory: u64,
+}

@@ -1,0 +1,151 @@
+//! `copra matrix`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use guest_kernel::KernelSpec;
+
+use super::host::{self, Place};
+use super::kernels::Found;
+use super::{Failed, guests, interrupt, kernels, run};
+use crate::cli::MatrixArgs;
+use crate::engine::{self, Target, Watcher};
+use crate::exit::Exit;
+use crate::matrix::{Combination, Matrix, json, operations, table};
+use crate::observation::KvmHost;
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::report::{CaseResult, Ended, Report};
+
+/// The kernel everyone has.
+const DEBIAN: &str = "debian:6.12";
+/// What guests believe they run on if nothing is said.
+const PLATFORMS: [Platform; 4] = [Platform::None, Platform::Sev, Platform::Snp, Platform::Tdx];
+
+/// Boots every kernel on every platform once, tries everything there, and shows it as tables.
+pub fn matrix(args: &MatrixArgs, quiet: bool) -> Result<Exit, Failed> {
+    let platforms = if args.platforms.is_empty() { PLATFORMS.to_vec() } else { args.platforms.clone() };
+    for platform in &platforms {
+        engine::check(*platform, args.memory).map_err(Failed::new)?;
+    }
+    for path in [&args.html, &args.json].into_iter().flatten().filter(|path| *path != Path::new("-")) {
+        run::place(path)?;
+    }
+    // Kernels are fetched and built where there are a network and a compiler.
+    let found = find(args, quiet)?;
+    let host = match host::choose() {
+        Place::Here(host) => host,
+        Place::Elsewhere(_) => return run::start_over(),
+    };
+    let matrix = fill(&found, &platforms, args.memory, &host, quiet)?;
+    write(args, &matrix)?;
+    let interrupted = matrix.combinations.len() < found.len() * platforms.len();
+    let failed = matrix.combinations.iter().any(|combination| combination.failed.is_some());
+    Ok(match (interrupted, failed) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::CouldNotRun,
+        (false, false) => Exit::Success,
+    })
+}
+
+/// The kernels that were named; else Debian's and those of policies that are here, or are to be built.
+fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
+    if !args.kernels.is_empty() {
+        return args.kernels.iter().map(|spec| kernels::find(spec, None, quiet)).collect();
+    }
+    let build = args.build && !host::is_inside();
+    let mut found = Vec::new();
+    match kernels::find(DEBIAN, None, quiet) {
+        Ok(kernel) => found.push(kernel),
+        Err(error) if host::is_inside() => return Err(error),
+        Err(error) => eprintln!("copra: without {DEBIAN}: {error}"),
+    }
+    for known in kernels::catalogue(true)?.list() {
+        let KernelSpec::Build(name) = &known.spec else { continue };
+        let is_policy = Policy::ALL.iter().any(|policy| policy.name() == name.as_str());
+        if is_policy && (build || known.kernel.is_some()) {
+            found.extend(kernels::find_built(&known.spec.to_string(), !build, quiet)?);
+        }
+    }
+    if found.is_empty() {
+        return Err(Failed::new("there is no kernel here; name one with --kernel, or give --build"));
+    }
+    // The kernel that changes nothing comes first.
+    found.sort_by_key(|found| found.facts.policy.map_or(0, |policy| policy as u8));
+    Ok(found)
+}
+
+fn fill(
+    found: &[Found],
+    platforms: &[Platform],
+    memory: u64,
+    host: &KvmHost,
+    quiet: bool,
+) -> Result<Matrix, Failed> {
+    let interrupt = interrupt::flag()?;
+    let cases = operations::cases();
+    let mut matrix = Matrix::default();
+    let total = found.len() * platforms.len();
+    for platform in platforms {
+        for kernel in found {
+            let started = Instant::now();
+            let target = Target { memory_mib: memory, ..guests::target(kernel, *platform, host) };
+            let number = matrix.combinations.len() + 1;
+            let mut screen =
+                Screen { quiet, head: format!("{number}/{total} {} as {platform} guest", kernel.facts.spec) };
+            let combination = match engine::run(&target, &cases, &mut screen, &interrupt) {
+                Ok(Report { ended: Ended::Interrupted, .. }) => return Ok(matrix),
+                Ok(report) => Combination::of(&report),
+                Err(error) => Combination::failed(&kernel.facts, *platform, error.to_string()),
+            };
+            screen.end(&combination, started);
+            matrix.combinations.push(combination);
+        }
+    }
+    Ok(matrix)
+}
+
+fn write(args: &MatrixArgs, matrix: &Matrix) -> Result<(), Failed> {
+    let is_stdout = |path: &Path| path == Path::new("-");
+    let place = |path: &Path, text: &str| {
+        let done =
+            if is_stdout(path) { io::stdout().write_all(text.as_bytes()) } else { fs::write(path, text) };
+        done.map_err(|error| Failed::new(format!("writing {}: {error}; give another place", path.display())))
+    };
+    if let Some(path) = &args.json {
+        place(path, &format!("{:#}\n", json::value(matrix)))?;
+    }
+    if args.json.as_deref().is_some_and(is_stdout) {
+        return Ok(());
+    }
+    let text = if args.markdown { table::markdown(matrix) } else { table::text(matrix) };
+    place(Path::new("-"), &text)
+}
+
+/// One line per combination on standard error.
+struct Screen {
+    quiet: bool,
+    head: String,
+}
+
+impl Screen {
+    fn end(&self, combination: &Combination, started: Instant) {
+        let what = match &combination.failed {
+            Some(why) => format!("failed: {why}"),
+            None => format!("{:.1} s", started.elapsed().as_secs_f64()),
+        };
+        if !self.quiet || combination.failed.is_some() {
+            eprintln!("copra: {}: {what}", self.head);
+        }
+    }
+}
+
+impl Watcher for Screen {
+    fn progress(&mut self, _text: &str) {}
+
+    fn up(&mut self, _report: &Report) {}
+
+    fn case(&mut self, _result: &CaseResult) {}
+}

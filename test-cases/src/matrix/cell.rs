@@ -1,0 +1,185 @@
+//! What one operation came to, in a word.
+
+use serde::Serialize;
+
+use crate::case::Step;
+use crate::class::{Class, hex};
+use crate::judge::describe;
+use crate::names::named;
+use crate::observation::{Answer, StepObservation};
+use crate::report::{CaseResult, evidence};
+
+use super::operations::Operation;
+
+named! {
+    /// What a word in a cell means.
+    pub enum Sign ("sign") {
+        Denied = "denied", "refused with this errno";
+        Zeros = "zeros", "zeros instead of the bytes in memory";
+        Plain = "plain", "the bytes in memory as their owner sees them: nothing hid them";
+        OtherView = "mismatch", "reached in a view or state that is forbidden to it: ciphertext, another content, or (on hardware) a fault";
+        Device = "device", "what the device answered";
+        Works = "works", "went through; of a program: as in an ordinary guest of an unpatched kernel";
+        Broken = "broken", "of a program: not as in an ordinary guest of an unpatched kernel";
+        Other = "other", "bytes that are neither memory's nor a device's";
+        Failed = "failed", "this errno or signal, which is no refusal";
+        Absent = "absent", "not there in this kernel (ENOENT, ENXIO, ENODEV)";
+        Closed = "closed", "not to be had: what it needs was refused or is not there";
+        Unknown = "unknown", "not tried";
+    }
+}
+
+impl Sign {
+    /// What stands for it where no errno or signal says more.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "–",
+            Self::Unknown => "?",
+            other => other.name(),
+        }
+    }
+}
+
+/// Bytes of an answer that are kept.
+const KEPT: usize = 16;
+
+/// What one operation came to on one kernel and platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// What it means.
+    pub sign: Sign,
+    /// The word a table shows: the sign's own, or an errno or signal.
+    pub word: String,
+    /// The answer in the words of `copra run`.
+    pub detail: String,
+    /// The address tried.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "address")]
+    pub gpa: Option<u64>,
+    /// The first bytes that came back, in hexadecimal.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bytes: String,
+    /// The forbidden accesses it made, one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accesses: Vec<String>,
+}
+
+impl Cell {
+    /// A cell that says so and nothing else.
+    pub fn bare(sign: Sign, detail: impl Into<String>) -> Self {
+        let (word, detail) = (sign.word().to_owned(), detail.into());
+        Self { sign, word, detail, gpa: None, bytes: String::new(), accesses: Vec::new() }
+    }
+
+    /// Reads it off what the operation's case gave.
+    pub fn of(operation: &Operation, results: &[CaseResult]) -> Self {
+        let Some(result) = results.iter().find(|result| result.case.name == operation.case) else {
+            return Self::bare(Sign::Unknown, "the run ended before it");
+        };
+        if let Some(why) = &result.observed.not_run {
+            let (crate::observation::NotRun::Skipped(why) | crate::observation::NotRun::Failed(why)) = why;
+            return Self::bare(Sign::Closed, why);
+        }
+        let mut cell = Self::bare(Sign::Unknown, "the run ended before it");
+        for id in &operation.steps {
+            let (Some(step), Some(observed)) = (result.case.step(id), result.observed.step(id)) else {
+                break;
+            };
+            cell = Self::of_step(step, observed);
+            if !matches!(observed.answer, Answer::Returned { .. }) {
+                break;
+            }
+        }
+        cell
+    }
+
+    fn of_step(step: &Step, observed: &StepObservation) -> Self {
+        let (sign, word) = sign(observed);
+        Self {
+            sign,
+            word: word.unwrap_or_else(|| sign.word().to_owned()),
+            detail: describe(step, observed),
+            gpa: observed.gpa.map(|range| range.start),
+            bytes: hex(&observed.bytes[..observed.bytes.len().min(KEPT)]),
+            accesses: observed
+                .events
+                .iter()
+                .filter_map(|event| evidence::of_event(event).into_iter().next())
+                .collect(),
+        }
+    }
+}
+
+fn sign(observed: &StepObservation) -> (Sign, Option<String>) {
+    match &observed.answer {
+        Answer::Failed { errno } => {
+            let sign = match errno.0 {
+                libc::EPERM | libc::EACCES => Sign::Denied,
+                libc::ENOENT | libc::ENXIO | libc::ENODEV => Sign::Absent,
+                _ => Sign::Failed,
+            };
+            (sign, Some(errno.to_string()))
+        }
+        Answer::Signalled { signal } => (Sign::Failed, Some(signal.to_string())),
+        Answer::TimedOut => (Sign::Failed, Some("hangs".to_owned())),
+        Answer::GuestDied => (Sign::Failed, Some("dead".to_owned())),
+        Answer::NotReached { .. } => (Sign::Closed, None),
+        Answer::NotRun { .. } => (Sign::Unknown, None),
+        Answer::Returned { .. } => (of_bytes(observed), None),
+    }
+}
+
+/// An access that was forbidden outweighs what it happened to see; zeros that memory holds itself prove no leak.
+fn of_bytes(observed: &StepObservation) -> Sign {
+    let is = |class| observed.class.contains(class);
+    if !observed.events.is_empty() || is(Class::Ciphertext) || (is(Class::Shared) && !is(Class::Plain)) {
+        Sign::OtherView
+    } else if observed.class.is_empty() {
+        Sign::Works
+    } else if is(Class::Zeros) {
+        Sign::Zeros
+    } else if is(Class::Plain) {
+        Sign::Plain
+    } else if is(Class::Device) {
+        Sign::Device
+    } else {
+        Sign::Other
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde's serialize_with hands over a reference to the field")]
+fn address<S: serde::Serializer>(gpa: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match gpa {
+        Some(gpa) => crate::observation::address(gpa, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::class::Classes;
+    use crate::codes::Errno;
+
+    fn sign_of(answer: Answer, classes: &[Class]) -> (Sign, Option<String>) {
+        let mut observed = StepObservation::new("step", answer);
+        observed.class = Classes::of(classes.iter().copied());
+        sign(&observed)
+    }
+
+    #[test]
+    fn answers_become_words() {
+        let failed = |number| Answer::Failed { errno: Errno(number) };
+        let denied = sign_of(failed(libc::EPERM), &[]);
+        assert_eq!((denied.0, denied.1.as_deref()), (Sign::Denied, Some("EPERM")));
+        assert_eq!(sign_of(failed(libc::ENOENT), &[]).0, Sign::Absent);
+        assert_eq!(sign_of(failed(libc::EFAULT), &[]).0, Sign::Failed);
+        let closed = sign_of(Answer::NotReached { needs: "mem".into() }, &[]);
+        assert_eq!(closed, (Sign::Closed, None));
+        let bytes = || Answer::Returned { value: 64 };
+        assert_eq!(sign_of(bytes(), &[]).0, Sign::Works);
+        assert_eq!(sign_of(bytes(), &[Class::Plain]).0, Sign::Plain);
+        assert_eq!(sign_of(bytes(), &[Class::Plain, Class::Zeros]).0, Sign::Zeros);
+        assert_eq!(sign_of(bytes(), &[Class::Ciphertext]).0, Sign::OtherView);
+        assert_eq!(sign_of(bytes(), &[Class::Device]).0, Sign::Device);
+    }
+}

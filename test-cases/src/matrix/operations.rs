@@ -1,0 +1,189 @@
+//! The fixed list of things a matrix tries, and the cases that try them.
+
+use std::fmt::Write as _;
+
+use crate::audit::probe;
+use crate::case::{Case, parse};
+use crate::region::Region;
+
+/// A way to the bytes of a region: name, and the steps of the region's case, of which the last one gives them.
+const WAYS: [(&str, &str, &[&str]); 3] = [
+    ("read", "read(2)", &["pread"]),
+    ("mmap", "mmap(2)", &["map-shared", "load-shared"]),
+    ("self-mem", "/proc/self/mem", &["map-shared", "self-mem"]),
+];
+
+/// Regions, and whether a mail has a line for each: those the thread speaks of.
+const REGIONS: [(Region, bool); 14] = [
+    (Region::Page0, true),
+    (Region::LowRam, true),
+    (Region::Ebda, true),
+    (Region::Vga, false),
+    (Region::OptionRom, false),
+    (Region::Rom, true),
+    (Region::Ram, true),
+    (Region::Reserved, true),
+    (Region::AcpiData, false),
+    (Region::Bar32, true),
+    (Region::MmioClaimed, false),
+    (Region::MmioUnclaimed, false),
+    (Region::HighRam, false),
+    (Region::Bar64, false),
+];
+
+/// The name of the case that tries everything beside regions.
+const DOORS: &str = "matrix/doors";
+
+/// One row of a matrix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// A name that stays: `rom/mmap`, `open/mem`.
+    pub id: String,
+    /// What it belongs to: the heading above the row.
+    pub group: String,
+    /// For people.
+    pub name: String,
+    /// The region it is about.
+    pub region: Option<Region>,
+    /// Whether a table meant for a mail has it.
+    pub brief: bool,
+    /// The case that tries it.
+    pub case: String,
+    /// The steps it stands for, in order.
+    pub steps: Vec<&'static str>,
+}
+
+/// Every operation, in the order of the tables.
+pub fn all() -> Vec<Operation> {
+    let door = |(id, group, name, steps): &(&str, &str, &str, &[&'static str])| Operation {
+        id: (*id).to_owned(),
+        group: (*group).to_owned(),
+        name: (*name).to_owned(),
+        region: None,
+        brief: true,
+        case: DOORS.to_owned(),
+        steps: steps.to_vec(),
+    };
+    let regions = REGIONS.iter().flat_map(|(region, brief)| {
+        WAYS.iter().map(move |(id, name, steps)| Operation {
+            id: format!("{region}/{id}"),
+            group: heading(*region).to_owned(),
+            name: (*name).to_owned(),
+            region: Some(*region),
+            brief: *brief,
+            case: format!("matrix/{region}"),
+            steps: steps.to_vec(),
+        })
+    });
+    OPENS.iter().map(door).chain(regions).chain(OTHERS.iter().map(door)).collect()
+}
+
+/// The names of the ways to a region's bytes, in order.
+pub fn ways() -> impl Iterator<Item = (&'static str, &'static str)> {
+    WAYS.iter().map(|(id, name, _)| (*id, *name))
+}
+
+/// The cases behind them. None has an expectation: what came back is shown, not judged.
+pub fn cases() -> Vec<Case> {
+    let regions = REGIONS.iter().map(|(region, _)| {
+        let title = format!("{region}, three ways");
+        (format!("matrix/{region}"), probe::minimal(*region, &["pread", "load-shared", "self-mem"], &title))
+    });
+    // The texts are made here; one that does not parse is caught by a test.
+    regions
+        .chain(std::iter::once((DOORS.to_owned(), doors())))
+        .filter_map(|(name, text)| parse(&text, &name).ok())
+        .collect()
+}
+
+fn heading(region: Region) -> &'static str {
+    match region {
+        Region::Page0 => "page 0 (BIOS data area)",
+        Region::LowRam => "System RAM below 1 MiB",
+        Region::Ebda => "EBDA",
+        Region::Vga => "VGA window",
+        Region::OptionRom => "option ROM area",
+        Region::Rom => "system ROM (SMBIOS entry point)",
+        Region::Ram => "System RAM above 1 MiB (kernel text)",
+        Region::Reserved => "e820 reserved, above 1 MiB",
+        Region::AcpiData => "e820 ACPI data",
+        Region::Bar32 => "PCI BAR below 4 GiB, no driver",
+        Region::MmioClaimed => "device memory, claimed",
+        Region::MmioUnclaimed => "hole below 4 GiB",
+        Region::HighRam => "System RAM above 4 GiB",
+        Region::Bar64 => "PCI BAR above RAM, no driver",
+        other => other.name(),
+    }
+}
+
+const OPEN: &str = "open(2)";
+const BESIDE: &str = "beside /dev/mem";
+
+type Door = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const OPENS: [Door; 2] =
+    [("open/mem", OPEN, "/dev/mem", &["open-mem"]), ("open/port", OPEN, "/dev/port", &["open-port"])];
+
+const OTHERS: [Door; 7] = [
+    ("sysfs/resource", BESIDE, "sysfs BAR mmap(2)", &["open-resource", "map-resource", "load-resource"]),
+    ("iopl", BESIDE, "iopl(2)", &["iopl"]),
+    ("ioperm", BESIDE, "ioperm(2)", &["ioperm"]),
+    ("open/msr", BESIDE, "/dev/cpu/0/msr", &["open-msr"]),
+    ("open/kcore", BESIDE, "/proc/kcore", &["open-kcore", "read-kcore"]),
+    ("sysfs/dmi", BESIDE, "sysfs DMI table", &["dmi"]),
+    ("sysfs/entry", BESIDE, "sysfs DMI entry", &["dmi-entry"]),
+];
+
+fn doors() -> String {
+    let mut text =
+        "title = \"Beside memory itself\"\nwhy = \"What comes back is shown, not judged.\"\n".to_owned();
+    let mut step = |id: &str, body: &str| {
+        let _ = write!(text, "\n[[step]]\nid = \"{id}\"\n{body}\n");
+    };
+    let open = |path: &str, flags: &str, handle: &str| {
+        format!("do = \"open\"\npath = \"{path}\"\nflags = \"{flags}\"\nas = \"{handle}\"")
+    };
+    step("open-mem", &open("/dev/mem", "O_RDONLY", "mem"));
+    step("open-port", &open("/dev/port", "O_RDONLY", "port"));
+    step("open-resource", &open("/sys/bus/pci/devices/0000:00:01.0/resource0", "O_RDWR", "resource"));
+    step(
+        "map-resource",
+        "do = \"mmap\"\nfd = \"resource\"\nat = \"0x0\"\nlen = 4096\nprot = \"r\"\nshare = \"shared\"\nas = \"bar\"",
+    );
+    step("load-resource", "do = \"peek\"\nmap = \"bar\"\noffset = 0\nlen = 64");
+    step("iopl", "do = \"iopl\"\nlevel = 3");
+    step("ioperm", "do = \"ioperm\"\nport = 0x80\ncount = 1\non = true");
+    step("open-msr", &open("/dev/cpu/0/msr", "O_RDONLY", "msr"));
+    step("open-kcore", &open("/proc/kcore", "O_RDONLY", "kcore"));
+    step("read-kcore", "do = \"read\"\nfd = \"kcore\"\nlen = 64");
+    step("dmi", "do = \"read-file\"\npath = \"/sys/firmware/dmi/tables/DMI\"\nlen = 64");
+    step("dmi-entry", "do = \"read-file\"\npath = \"/sys/firmware/dmi/tables/smbios_entry_point\"\nlen = 16");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_tried_by_steps_that_are_there() {
+        let cases = cases();
+        assert!(parse(&doors(), DOORS).is_ok(), "{:?}", parse(&doors(), DOORS).err());
+        for operation in all() {
+            let case = cases.iter().find(|case| case.name == operation.case).unwrap();
+            for id in operation.steps {
+                assert!(case.step(id).is_some(), "{} lacks {id}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_short_enough_for_a_mail() {
+        let mut ids: Vec<String> = all().into_iter().map(|operation| operation.id).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+        assert!(all().iter().all(|operation| operation.name.chars().count() <= 17));
+    }
+}
