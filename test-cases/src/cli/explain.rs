@@ -12,7 +12,7 @@ use crate::setup::{Mode, RomArea};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   copra explain 0x472 repro/sept-violation -p tdx   from the launch to the guest's end
-  copra explain 0x3e00000 -p snp                    one page of the boot, by whom it was shared
+  copra explain 0x20000 repro/mmap-hole -p snp      low RAM, met through three paths
 
 Exit codes: 0 told, 2 could not run, 130 interrupted.")]
 pub struct ExplainArgs {

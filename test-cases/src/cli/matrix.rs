@@ -34,7 +34,7 @@ pub struct MatrixArgs {
     #[arg(long, conflicts_with = "kernels")]
     pub build: bool,
 
-    /// Write a page with the tables and every guest's memory map; it needs no other file
+    /// Write a page with the tables and every guest's memory map, without other files; `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 

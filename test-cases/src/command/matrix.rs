@@ -13,7 +13,7 @@ use super::{Failed, guests, interrupt, kernels, run};
 use crate::cli::MatrixArgs;
 use crate::engine::{self, Target, Watcher};
 use crate::exit::Exit;
-use crate::matrix::{Combination, Matrix, json, operations, table};
+use crate::matrix::{Combination, Matrix, html, json, operations, table};
 use crate::observation::KvmHost;
 use crate::platform::Platform;
 use crate::policy::Policy;
@@ -114,10 +114,13 @@ fn write(args: &MatrixArgs, matrix: &Matrix) -> Result<(), Failed> {
             if is_stdout(path) { io::stdout().write_all(text.as_bytes()) } else { fs::write(path, text) };
         done.map_err(|error| Failed::new(format!("writing {}: {error}; give another place", path.display())))
     };
+    if let Some(path) = &args.html {
+        place(path, &html::page(matrix))?;
+    }
     if let Some(path) = &args.json {
         place(path, &format!("{:#}\n", json::value(matrix)))?;
     }
-    if args.json.as_deref().is_some_and(is_stdout) {
+    if [&args.html, &args.json].into_iter().flatten().any(|path| is_stdout(path)) {
         return Ok(());
     }
     let text = if args.markdown { table::markdown(matrix) } else { table::text(matrix) };

@@ -1,6 +1,7 @@
 //! Kernels × platforms × operations: what is denied, what leaks, what breaks, as tables and as a page.
 
 pub mod cell;
+pub mod html;
 pub mod json;
 pub mod operations;
 pub mod table;

@@ -83,6 +83,11 @@ pub fn ways() -> impl Iterator<Item = (&'static str, &'static str)> {
     WAYS.iter().map(|(id, name, _)| (*id, *name))
 }
 
+/// The regions that are tried.
+pub fn regions() -> impl Iterator<Item = Region> {
+    REGIONS.iter().map(|(region, _)| *region)
+}
+
 /// The cases behind them. None has an expectation: what came back is shown, not judged.
 pub fn cases() -> Vec<Case> {
     let regions = REGIONS.iter().map(|(region, _)| {

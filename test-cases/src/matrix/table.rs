@@ -102,7 +102,7 @@ fn row_of(out: &mut String, name: &str, first: usize, words: &[String], widths: 
 }
 
 /// The words of tables that have this meaning.
-fn words(sign: Sign) -> &'static str {
+pub fn words(sign: Sign) -> &'static str {
     match sign {
         Sign::Denied => "EPERM, EACCES",
         Sign::Failed => "other errno",

@@ -32,7 +32,13 @@ fn steps(witness: &Witness) -> bool {
             classes => format!("{}: {}", witness.answer(&id), classes.join(" and ")),
         };
         all &= mark(witness, &id, &call, &what);
-        for line in hexdump(witness.gpa(&id), &witness.bytes(&id)).iter().take(ROWS) {
+        let bytes = witness.bytes(&id);
+        let lines = if witness.is_of_memory(&id) {
+            hexdump(witness.gpa(&id), &bytes)
+        } else {
+            String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+        };
+        for line in lines.iter().take(ROWS) {
             println!("      {line}");
         }
         for line in witness.events(&id) {

@@ -73,6 +73,11 @@ impl Witness {
         classes.map(|classes| classes.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
     }
 
+    /// Whether the step's bytes are guest memory's.
+    pub fn is_of_memory(&self, id: &str) -> bool {
+        self.step(id)["observed"]["gpa"].is_object()
+    }
+
     /// Where the step looked.
     pub fn gpa(&self, id: &str) -> u64 {
         let text = self.step(id)["observed"]["gpa"]["start"].as_str().unwrap_or("");
@@ -87,7 +92,7 @@ impl Witness {
             let at = event["symbol"].as_str().map_or_else(|| field("rip"), str::to_owned);
             let task = event["task"].as_str().map(|task| format!(", task {task}")).unwrap_or_default();
             let mut lines = vec![format!(
-                "forbidden: {} of GPA {}, a {} page, at {at} (CPL {}{task})",
+                "forbidden: {} of GPA {}, a page that is {}, at {at} (CPL {}{task})",
                 field("kind"),
                 field("gpa"),
                 field("state"),
