@@ -1,36 +1,32 @@
 //! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
 
+mod facts;
+mod refusal;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::{Outcome, Step};
 use vmm::audit::kernel::KernelNames;
-use vmm::boot::image::{self, ImageError, Vmlinux};
-use vmm::boot::linux::{UnservedModule, base_command_line};
-use vmm::boot::opcode::Site;
-use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
-use vmm::machine::{Machine, MachineConfig};
-use vmm::memory::protected;
-use vmm::memory::ram::{Ram, RamError};
+use vmm::boot::image::{self, Vmlinux};
+use vmm::boot::linux::base_command_line;
+use vmm::machine::MachineConfig;
 use vmm::platform::PlatformKind;
 
+pub use self::refusal::{EngineError, check, check_file};
 use crate::case::{Case, Expected, Guest};
 use crate::judge;
-use crate::observation::{
-    BadCall, CaseObservation, Counters, KernelFacts, KvmHost, NotRun, PlatformFacts, RewrittenOpcode,
-    Unaccepted,
-};
+use crate::observation::{CaseObservation, Counters, KernelFacts, KvmHost, NotRun, PlatformFacts};
 use crate::platform::{Platform, accepts_lazily, missing_option};
 use crate::policy::Policy;
-use crate::region::{PlacedRegion, Region};
 use crate::release::Release;
 use crate::report::{CaseResult, Ended, Report};
 use crate::runner;
 use crate::session::{Plan, Session, SessionError};
-use crate::setup::{Mode, RomArea, Setup};
+use crate::setup::Setup;
 
 /// What a run needs to know.
 #[derive(Debug, Clone)]
@@ -69,59 +65,6 @@ pub trait Watcher {
     fn up(&mut self, report: &Report);
     /// A case has its verdict.
     fn case(&mut self, result: &CaseResult);
-}
-
-/// Why a run could not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The kernel image is of no use.
-    #[error("{}: {source}", path.display())]
-    Image {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: ImageError,
-    },
-    /// The kernel image cannot be read; the error names it.
-    #[error(transparent)]
-    Unreadable(ImageError),
-    /// The initramfs cannot be put together.
-    #[error("putting the agent into an initramfs: {0}")]
-    Initramfs(std::io::Error),
-    /// The platform is known, and not simulated.
-    #[error("platform {0} is not simulated by this version of copra")]
-    NotSimulated(Platform),
-    /// The kernel was built without what the platform needs.
-    #[error(
-        "{kernel} cannot run as {platform} guest: it was built without {option}; choose another kernel or platform"
-    )]
-    Option {
-        /// The kernel as the user named it.
-        kernel: String,
-        /// The platform.
-        platform: Platform,
-        /// The option and the value it must have.
-        option: &'static str,
-    },
-    /// No guest can have that much memory, or that little.
-    #[error(transparent)]
-    Memory(#[from] RamError),
-}
-
-/// Tells what no host could run, so that nothing is fetched or started for it.
-pub fn check(platform: Platform, memory_mib: u64) -> Result<PlatformKind, EngineError> {
-    Ram::new(memory_mib << 20)?;
-    platform.name().parse().map_err(|_| EngineError::NotSimulated(platform))
-}
-
-/// Tells what is wrong with a user's kernel file, if anything; a bzImage is not unpacked for that.
-pub fn check_file(path: &Path) -> Result<(), EngineError> {
-    let in_image = |source| EngineError::Image { path: path.to_owned(), source };
-    let file = image::read(path).map_err(EngineError::Unreadable)?;
-    match image::identify(&file).map_err(in_image)? {
-        image::Format::Vmlinux => image::extract_vmlinux(&file).map(drop).map_err(in_image),
-        image::Format::BzImage => Ok(()),
-    }
 }
 
 /// Runs the cases. What was observed is in the report whatever happens; `interrupt` ends the run early.
@@ -230,7 +173,7 @@ impl Engine<'_> {
                     }
                 },
             };
-            current.machine().memory().set_mode(memory_mode(wanted.mode));
+            current.machine().memory().set_mode(facts::memory_mode(wanted.mode));
             watcher.progress(&format!("running {}", case.name));
             session = self.case(current, case, watcher);
         }
@@ -267,7 +210,8 @@ impl Engine<'_> {
         }
         let mut wanted = self.target.setup.with(case.guest);
         // What the platform has anyway needs no guest of its own.
-        wanted.rom = wanted.rom.filter(|rom| self.machine.platform.usual_rom() != Some(rom_state(*rom)));
+        wanted.rom =
+            wanted.rom.filter(|rom| self.machine.platform.usual_rom() != Some(facts::rom_state(*rom)));
         wanted
     }
 
@@ -330,8 +274,8 @@ impl Engine<'_> {
         let plan = Plan {
             machine: MachineConfig {
                 // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
-                mode: memory_mode(self.target.setup.mode),
-                rom: setup.rom.map(rom_state),
+                mode: facts::memory_mode(self.target.setup.mode),
+                rom: setup.rom.map(facts::rom_state),
                 sept_ve_disable: !setup.sept_ve,
                 unaccepted_percent: setup.unaccepted,
                 ..self.machine.clone()
@@ -390,20 +334,24 @@ impl Engine<'_> {
             self.report.kernel.version = lines.next().unwrap_or_default();
         }
         if let Ok(log) = session.kernel_log(self.target.limit) {
-            self.report.kernel.log = log.lines().filter(|line| is_telling(line)).map(without_level).collect();
+            self.report.kernel.log =
+                log.lines().filter(|line| facts::is_telling(line)).map(facts::without_level).collect();
         }
-        let regions = placed(session.machine());
-        let unaccepted =
-            if self.target.platform.accepts_memory() { unaccepted(session, self.target.limit) } else { None };
+        let regions = facts::placed(session.machine());
+        let unaccepted = if self.target.platform.accepts_memory() {
+            facts::unaccepted(session, self.target.limit)
+        } else {
+            None
+        };
         let facts = &mut self.report.platform;
         facts.view_bit = session.machine().platform().encryption_bit();
         facts.boot_events = runner::events_since(session, 0, &regions);
         facts.regions = regions;
         facts.changes = runner::changes_since(session, 0);
-        facts.rewritten = session.machine().sites().map(rewritten).collect();
+        facts.rewritten = session.machine().sites().map(facts::rewritten).collect();
         facts.bad_calls =
-            session.machine().bad_calls().iter().map(|call| bad_call(call, &self.names)).collect();
-        facts.unserved_modules = session.machine().unserved_modules().iter().map(unserved).collect();
+            session.machine().bad_calls().iter().map(|call| facts::bad_call(call, &self.names)).collect();
+        facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
         facts.unaccepted = unaccepted;
         facts.boot_seconds = session.boot_time().as_secs_f64();
     }
@@ -422,99 +370,6 @@ impl Engine<'_> {
         counters.mismatches += stats.memory.mismatches;
         counters.not_kept += stats.events_not_kept;
     }
-}
-
-fn memory_mode(mode: Mode) -> protected::Mode {
-    match mode {
-        Mode::Record => protected::Mode::Record,
-        Mode::Faithful => protected::Mode::Faithful,
-    }
-}
-
-fn rom_state(area: RomArea) -> protected::PageState {
-    match area {
-        RomArea::Validated => protected::PageState::Private,
-        RomArea::Unaccepted => protected::PageState::Unaccepted,
-        RomArea::Shared => protected::PageState::Shared,
-    }
-}
-
-fn rewritten(site: &Site) -> RewrittenOpcode {
-    RewrittenOpcode {
-        address: site.address,
-        was: site.opcode.name().to_owned(),
-        code_hash: format!("{:016x}", site.hash),
-    }
-}
-
-fn unserved(module: &UnservedModule) -> String {
-    let names: Vec<&str> = module.opcodes.iter().map(|opcode| opcode.name()).collect();
-    format!("{} ({})", module.path, names.join(", "))
-}
-
-fn bad_call(call: &vmm::audit::BadCall, names: &KernelNames) -> BadCall {
-    BadCall { call: call.call.to_owned(), why: call.why.clone(), rip: call.rip, symbol: names.name(call.rip) }
-}
-
-/// What guest and VMM say at the same moment about memory not accepted yet.
-fn unaccepted(session: &mut Session, limit: Duration) -> Option<Unaccepted> {
-    let step = Step::ReadFile { path: b"/proc/meminfo", offset: 0, len: 8192 };
-    let Ok(Outcome::Data { data, .. }) = session.step(&step, limit) else { return None };
-    let text = String::from_utf8_lossy(&data.bytes).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix("Unaccepted:"))?;
-    let guest_kib = line.split_whitespace().next()?.parse().ok()?;
-    Some(Unaccepted { guest_kib, vmm_kib: session.machine().memory().unaccepted() >> 10 })
-}
-
-/// Kernel log lines that say what kind of guest it is.
-fn is_telling(line: &str) -> bool {
-    [
-        "Memory Encryption Features",
-        "SEV: Status",
-        "SNP running",
-        "tdx:",
-        "Hypervisor detected",
-        "Kernel is locked down",
-    ]
-    .iter()
-    .any(|telling| line.contains(telling))
-}
-
-/// syslog(2) gives each line its level, `<6>`.
-fn without_level(line: &str) -> String {
-    let bare = line.strip_prefix('<').and_then(|rest| rest.split_once('>'));
-    bare.map_or(line, |(_, text)| text).trim_end().to_owned()
-}
-
-fn placed(machine: &Machine) -> Vec<PlacedRegion> {
-    let bits = machine.guest_physical_bits();
-    let unaccepted = unaccepted_ram(machine).map(|gpa| PlacedRegion {
-        region: Region::Unaccepted,
-        gpa,
-        len: LARGE_PAGE_SIZE,
-        kind: "System RAM that was not accepted when the agent came up".to_owned(),
-    });
-    vmm::region::regions(machine.ram(), machine.platform(), bits)
-        .into_iter()
-        .filter_map(|region| {
-            let name = region.name.parse().ok()?;
-            Some(PlacedRegion { region: name, gpa: region.gpa, len: region.len, kind: region.what.into() })
-        })
-        .chain(unaccepted)
-        .collect()
-}
-
-/// The middle one of all 2 MiB units that are not accepted: the guest takes them from the ends, and only when it must.
-fn unaccepted_ram(machine: &Machine) -> Option<u64> {
-    let units = |(start, len): (u64, u64)| {
-        (start.next_multiple_of(LARGE_PAGE_SIZE)..start + len).step_by(LARGE_PAGE_SIZE as usize)
-    };
-    let is_unaccepted = |gpa: &u64| {
-        let ends = [*gpa, gpa + LARGE_PAGE_SIZE - PAGE_SIZE];
-        ends.iter().all(|gpa| machine.memory().state(*gpa) == Some(protected::PageState::Unaccepted))
-    };
-    let found: Vec<u64> = machine.ram().backed().into_iter().flat_map(units).filter(is_unaccepted).collect();
-    found.get(found.len() / 2).copied()
 }
 
 fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {

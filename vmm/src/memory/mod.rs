@@ -7,11 +7,13 @@
 //! forbids the touch. SEV-SNP, TDX and VBS have two contents and a state per page: see [`protected`].
 
 pub mod cipher;
+mod counters;
 mod declaration;
 mod enforcement;
 mod error;
 mod handler;
 pub mod history;
+mod mismatch;
 pub mod protected;
 pub mod ram;
 pub mod state;
@@ -23,9 +25,11 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::cipher::{PAGE, PageCipher};
+pub use self::counters::MemoryCounters;
 pub use self::error::MemoryError;
 pub use self::handler::FaultHandler;
 use self::history::{PageChange, Watch};
+pub use self::mismatch::{Mismatch, Standing};
 use self::protected::{Architecture, Mode, Protection};
 use self::ram::Ram;
 pub use self::state::AccessKind;
@@ -55,36 +59,6 @@ pub enum Content {
     },
 }
 
-/// What a page is, told alike on every platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Standing {
-    /// The private view's.
-    Private,
-    /// The shared view's.
-    Shared,
-    /// Assigned to the guest and not accepted: nobody's yet.
-    Unaccepted,
-}
-
-impl Standing {
-    fn of(state: protected::PageState) -> Self {
-        match state {
-            protected::PageState::Private => Self::Private,
-            protected::PageState::Unaccepted => Self::Unaccepted,
-            protected::PageState::Shared => Self::Shared,
-        }
-    }
-}
-
-impl From<View> for Standing {
-    fn from(view: View) -> Self {
-        match view {
-            View::Private => Self::Private,
-            View::Shared => Self::Shared,
-        }
-    }
-}
-
 /// A KVM memory slot to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct Slot {
@@ -96,40 +70,6 @@ pub struct Slot {
     pub len: u64,
     /// Host virtual address.
     pub hva: u64,
-}
-
-/// A touch the guest's claim forbids, held back at its instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mismatch {
-    /// GPA of the page, without any encryption bit.
-    pub gpa: u64,
-    /// View used.
-    pub view: View,
-    /// What the page is.
-    pub state: Standing,
-    /// What the touch does.
-    pub kind: AccessKind,
-}
-
-/// What enforcement did so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MemoryCounters {
-    /// Userfaults taken.
-    pub faults: u64,
-    /// Pages moved between views because the guest had declared it.
-    pub declared_moves: u64,
-    /// Pages moved because the guest began to write them through the other view.
-    pub implicit_moves: u64,
-    /// Touches the guest's claim forbids.
-    pub mismatches: u64,
-    /// Pages the guest declared shared or private.
-    pub declared_pages: u64,
-    /// Pages made shared or private at the guest's request.
-    pub conversions: u64,
-    /// Pages the guest accepted or validated.
-    pub accepted: u64,
-    /// 2 MiB entries split for a 4 KiB request.
-    pub smashed: u64,
 }
 
 /// All RAM of one guest.

@@ -1,0 +1,109 @@
+//! What a machine tells, in the words of observations, and the words of a setup in the machine's.
+
+use std::time::Duration;
+
+use protocol::{Outcome, Step};
+use vmm::audit::kernel::KernelNames;
+use vmm::boot::linux::UnservedModule;
+use vmm::boot::opcode::Site;
+use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use vmm::machine::Machine;
+use vmm::memory::protected;
+
+use crate::observation::{BadCall, RewrittenOpcode, Unaccepted};
+use crate::region::{PlacedRegion, Region};
+use crate::session::Session;
+use crate::setup::{Mode, RomArea};
+
+pub(super) fn memory_mode(mode: Mode) -> protected::Mode {
+    match mode {
+        Mode::Record => protected::Mode::Record,
+        Mode::Faithful => protected::Mode::Faithful,
+    }
+}
+
+pub(super) fn rom_state(area: RomArea) -> protected::PageState {
+    match area {
+        RomArea::Validated => protected::PageState::Private,
+        RomArea::Unaccepted => protected::PageState::Unaccepted,
+        RomArea::Shared => protected::PageState::Shared,
+    }
+}
+
+pub(super) fn rewritten(site: &Site) -> RewrittenOpcode {
+    RewrittenOpcode {
+        address: site.address,
+        was: site.opcode.name().to_owned(),
+        code_hash: format!("{:016x}", site.hash),
+    }
+}
+
+pub(super) fn unserved(module: &UnservedModule) -> String {
+    let names: Vec<&str> = module.opcodes.iter().map(|opcode| opcode.name()).collect();
+    format!("{} ({})", module.path, names.join(", "))
+}
+
+pub(super) fn bad_call(call: &vmm::audit::BadCall, names: &KernelNames) -> BadCall {
+    BadCall { call: call.call.to_owned(), why: call.why.clone(), rip: call.rip, symbol: names.name(call.rip) }
+}
+
+/// What guest and VMM say at the same moment about memory not accepted yet.
+pub(super) fn unaccepted(session: &mut Session, limit: Duration) -> Option<Unaccepted> {
+    let step = Step::ReadFile { path: b"/proc/meminfo", offset: 0, len: 8192 };
+    let Ok(Outcome::Data { data, .. }) = session.step(&step, limit) else { return None };
+    let text = String::from_utf8_lossy(&data.bytes).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("Unaccepted:"))?;
+    let guest_kib = line.split_whitespace().next()?.parse().ok()?;
+    Some(Unaccepted { guest_kib, vmm_kib: session.machine().memory().unaccepted() >> 10 })
+}
+
+/// Kernel log lines that say what kind of guest it is.
+pub(super) fn is_telling(line: &str) -> bool {
+    [
+        "Memory Encryption Features",
+        "SEV: Status",
+        "SNP running",
+        "tdx:",
+        "Hypervisor detected",
+        "Kernel is locked down",
+    ]
+    .iter()
+    .any(|telling| line.contains(telling))
+}
+
+/// syslog(2) gives each line its level, `<6>`.
+pub(super) fn without_level(line: &str) -> String {
+    let bare = line.strip_prefix('<').and_then(|rest| rest.split_once('>'));
+    bare.map_or(line, |(_, text)| text).trim_end().to_owned()
+}
+
+pub(super) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
+    let bits = machine.guest_physical_bits();
+    let unaccepted = unaccepted_ram(machine).map(|gpa| PlacedRegion {
+        region: Region::Unaccepted,
+        gpa,
+        len: LARGE_PAGE_SIZE,
+        kind: "System RAM that was not accepted when the agent came up".to_owned(),
+    });
+    vmm::region::regions(machine.ram(), machine.platform(), bits)
+        .into_iter()
+        .filter_map(|region| {
+            let name = region.name.parse().ok()?;
+            Some(PlacedRegion { region: name, gpa: region.gpa, len: region.len, kind: region.what.into() })
+        })
+        .chain(unaccepted)
+        .collect()
+}
+
+/// The middle one of all 2 MiB units that are not accepted: the guest takes them from the ends, and only when it must.
+fn unaccepted_ram(machine: &Machine) -> Option<u64> {
+    let units = |(start, len): (u64, u64)| {
+        (start.next_multiple_of(LARGE_PAGE_SIZE)..start + len).step_by(LARGE_PAGE_SIZE as usize)
+    };
+    let is_unaccepted = |gpa: &u64| {
+        let ends = [*gpa, gpa + LARGE_PAGE_SIZE - PAGE_SIZE];
+        ends.iter().all(|gpa| machine.memory().state(*gpa) == Some(protected::PageState::Unaccepted))
+    };
+    let found: Vec<u64> = machine.ram().backed().into_iter().flat_map(units).filter(is_unaccepted).collect();
+    found.get(found.len() / 2).copied()
+}

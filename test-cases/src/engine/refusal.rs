@@ -1,0 +1,62 @@
+//! Why a run could not begin, told before anything is fetched or started for it.
+
+use std::path::{Path, PathBuf};
+
+use vmm::boot::image::{self, ImageError};
+use vmm::memory::ram::{Ram, RamError};
+use vmm::platform::PlatformKind;
+
+use crate::platform::Platform;
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel image is of no use.
+    #[error("{}: {source}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ImageError,
+    },
+    /// The kernel image cannot be read; the error names it.
+    #[error(transparent)]
+    Unreadable(ImageError),
+    /// The initramfs cannot be put together.
+    #[error("putting the agent into an initramfs: {0}")]
+    Initramfs(std::io::Error),
+    /// The platform is known, and not simulated.
+    #[error("platform {0} is not simulated by this version of copra")]
+    NotSimulated(Platform),
+    /// The kernel was built without what the platform needs.
+    #[error(
+        "{kernel} cannot run as {platform} guest: it was built without {option}; choose another kernel or platform"
+    )]
+    Option {
+        /// The kernel as the user named it.
+        kernel: String,
+        /// The platform.
+        platform: Platform,
+        /// The option and the value it must have.
+        option: &'static str,
+    },
+    /// No guest can have that much memory, or that little.
+    #[error(transparent)]
+    Memory(#[from] RamError),
+}
+
+/// Tells what no host could run, so that nothing is fetched or started for it.
+pub fn check(platform: Platform, memory_mib: u64) -> Result<PlatformKind, EngineError> {
+    Ram::new(memory_mib << 20)?;
+    platform.name().parse().map_err(|_| EngineError::NotSimulated(platform))
+}
+
+/// Tells what is wrong with a user's kernel file, if anything; a bzImage is not unpacked for that.
+pub fn check_file(path: &Path) -> Result<(), EngineError> {
+    let in_image = |source| EngineError::Image { path: path.to_owned(), source };
+    let file = image::read(path).map_err(EngineError::Unreadable)?;
+    match image::identify(&file).map_err(in_image)? {
+        image::Format::Vmlinux => image::extract_vmlinux(&file).map(drop).map_err(in_image),
+        image::Format::BzImage => Ok(()),
+    }
+}
