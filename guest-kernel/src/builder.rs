@@ -10,10 +10,11 @@ use crate::command::{self, Tool};
 use crate::config::{self, Config, Dropped};
 use crate::image::{self, Image};
 use crate::kernel::{DebianPackage, Kernel};
-use crate::progress::{Amount, Progress};
+use crate::make;
+use crate::progress::Progress;
 use crate::recipe::{self, Base, Recipe};
 use crate::source::{self, Tree, sync};
-use crate::spec::KernelSpec;
+use crate::spec;
 use crate::store;
 use crate::tools;
 use std::fs;
@@ -64,7 +65,7 @@ impl<'a> Builder<'a> {
     fn remember(&self, bench: &Bench, recipe: &Recipe, key: &Key) -> Result<(), Error> {
         let version = bench.tree.version().to_string();
         let inputs = vec![recipe.key()?.as_str().to_owned(), version, self.toolchain.clone()];
-        Ok(store::remember(self.cache, &spec(recipe)?, key, inputs)?)
+        Ok(store::remember(self.cache, &recipe.spec().map_err(Error::Name)?, key, inputs)?)
     }
 
     fn key(&self, bench: &Bench, recipe: &Recipe) -> Result<Key, Error> {
@@ -134,33 +135,10 @@ impl<'a> Builder<'a> {
     }
 
     fn run_make(&self, bench: &Bench, recipe: &Recipe, expected: Option<u64>) -> Result<(), Error> {
-        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let tool = bench
             .make(&format!("build the kernel {}", recipe.name()))
-            .arg(format!("-j{jobs}"))
-            .arg(format!("LOCALVERSION=-copra-{}", recipe.name()))
-            .arg("vmlinux");
-        let mut log = format!("{}\n", tool.line());
-        let mut objects = 0;
-        let made = tool.lines(|line| {
-            log.push_str(line);
-            log.push('\n');
-            if is_object(line) {
-                objects += 1;
-                self.progress.advance(Amount::objects(objects, expected.map(|e| e.max(objects))));
-            }
-        });
-        let Err(error) = made else { return Ok(()) };
-        let file = self.cache.root().join("logs").join(format!("build-{}.log", recipe.name()));
-        self.cache.write(&file, log.as_bytes())?;
-        let reason =
-            |line: &&str| ["error:", "undefined reference", "No space left"].iter().any(|e| line.contains(e));
-        let reasons: Vec<&str> = log.lines().filter(reason).take(10).collect();
-        // Unless it stands out, it stands at the end.
-        let end = || log.lines().skip(log.lines().count().saturating_sub(10)).collect();
-        let shown: Vec<&str> = if reasons.is_empty() { end() } else { reasons };
-        let errors = shown.into_iter().flat_map(|line| ["\n  ", line]).collect();
-        Err(Error::Make { recipe: recipe.name().to_owned(), log: file, errors, source: Box::new(error) })
+            .arg(format!("LOCALVERSION=-copra-{}", recipe.name()));
+        Ok(make::vmlinux(self.cache, self.progress, tool, recipe.name(), expected)?)
     }
 
     /// Puts the finished kernel into its entry.
@@ -169,7 +147,7 @@ impl<'a> Builder<'a> {
         let hash = |path: &Path| hash_file(path).map_err(|e| cache::Error::io("read", path, e));
         let about = Image::inspect(&vmlinux)?;
         let mut kernel = Kernel {
-            spec: spec(recipe)?,
+            spec: recipe.spec().map_err(Error::Name)?,
             image: PathBuf::from("vmlinux"),
             release: about.release.unwrap_or_else(|| "unknown".to_owned()),
             package: Some(DebianPackage {
@@ -230,32 +208,11 @@ impl Bench {
     }
 
     fn make(&self, purpose: &str) -> Tool {
-        Tool::new("make", purpose)
-            .stdin(self.lock.as_stdin())
-            .dir(&self.tree.linux())
-            // The same input gives the same bits.
-            .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970")
-            .env("KBUILD_BUILD_USER", "copra")
-            .env("KBUILD_BUILD_HOST", "copra")
-            .env("KBUILD_BUILD_VERSION", "1")
-            .arg("O=objects")
+        make::tool(&self.lock, &self.tree.linux(), purpose).arg("O=objects")
     }
 }
 
 const BASE: &str = "base-";
-
-fn spec(recipe: &Recipe) -> Result<KernelSpec, Error> {
-    let name = recipe.name().parse().map_err(|_| Error::Name { name: recipe.name().to_owned() })?;
-    Ok(KernelSpec::Build(name))
-}
-
-/// `  CC      drivers/char/mem.o`
-fn is_object(line: &str) -> bool {
-    let mut words = line.split_whitespace();
-    line.starts_with("  ")
-        && matches!(words.next(), Some("CC" | "AS" | "HOSTCC"))
-        && words.next().is_some_and(|file| !file.starts_with('['))
-}
 
 /// Why a kernel could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -272,23 +229,11 @@ pub enum Error {
         dropped: Vec<Dropped>,
     },
     /// The compiler or linker failed.
-    #[error("building the kernel {recipe} failed; the complete log is {}{errors}", log.display())]
-    Make {
-        /// The kernel.
-        recipe: String,
-        /// Everything make printed.
-        log: PathBuf,
-        /// The lines that look like the reason.
-        errors: String,
-        /// How make ended.
-        source: Box<command::Error>,
-    },
+    #[error(transparent)]
+    Make(#[from] make::Error),
     /// A recipe from elsewhere with a name that is none.
-    #[error("`{name}` cannot name a built kernel; define it again under another name")]
-    Name {
-        /// The name.
-        name: String,
-    },
+    #[error("{0}; define the kernel again under another name")]
+    Name(spec::Error),
     /// Something is not installed.
     #[error(transparent)]
     Tools(#[from] tools::Error),
@@ -310,20 +255,4 @@ pub enum Error {
     /// The result is no kernel.
     #[error(transparent)]
     Image(#[from] image::Error),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_objects_only() {
-        assert!(is_object("  CC      drivers/char/mem.o"));
-        assert!(is_object("  AS      arch/x86/entry/entry_64.o"));
-        for line in
-            ["  AR      built-in.a", "  LD      vmlinux", "CC x.o", "mem.c:3: error: no", "  CC [M]  x.o", ""]
-        {
-            assert!(!is_object(line), "{line}");
-        }
-    }
 }

@@ -2,11 +2,13 @@
 
 use crate::builder::{self, Builder};
 use crate::cache::{self, Cache, Key, hash_file};
+use crate::checkout::{self, Checkout};
 use crate::debian;
 use crate::image::{self, Image};
 use crate::kernel::Kernel;
+use crate::mutants::MUTANTS;
 use crate::progress::Progress;
-use crate::recipe::{self, POLICIES, Recipe};
+use crate::recipe::{self, CROSSINGS, POLICIES, Recipe};
 use crate::source::Tree;
 use crate::spec::{KernelSpec, Name};
 use crate::store;
@@ -66,19 +68,25 @@ impl Catalogue {
 
     /// The kernel of that name, without network, compiler or a change to the cache.
     pub fn resolve_cached(&self, spec: &KernelSpec) -> Result<Kernel, Error> {
-        if let KernelSpec::Path(path) = spec {
-            return file(path);
-        }
-        let known = match (spec, store::recall(&self.cache, spec)?) {
-            // What was built from another recipe of that name is another kernel.
-            (KernelSpec::Build(name), known) => {
-                let key = self.recipe(name)?.key()?;
-                known.filter(|(known, _)| known.inputs.first().is_some_and(|built| built == key.as_str()))
+        let not_cached = || Error::NotCached { spec: spec.clone() };
+        let recipe = match spec {
+            KernelSpec::Path(path) => return file(path),
+            KernelSpec::Tree(dir) => {
+                return Checkout::open(&self.cache, dir)?.built()?.ok_or_else(not_cached);
             }
-            (_, known) => known,
+            KernelSpec::Build(name) => Some(self.recipe(name)?),
+            KernelSpec::Mutant(name) => Some(mutant(name)?),
+            KernelSpec::Debian { .. } => None,
         };
+        let mut known = store::recall(&self.cache, spec)?;
+        if let Some(recipe) = recipe {
+            // What was built from another recipe of that name is another kernel.
+            let key = recipe.key()?;
+            known =
+                known.filter(|(known, _)| known.inputs.first().is_some_and(|built| built == key.as_str()));
+        }
         let kernel = known.map(|(known, _)| store::load(&self.cache, &known.key)).transpose()?.flatten();
-        kernel.ok_or_else(|| Error::NotCached { spec: spec.clone() }).map(|kernel| named(kernel, spec))
+        kernel.ok_or_else(not_cached).map(|kernel| named(kernel, spec))
     }
 
     /// Takes a recipe into the catalogue, under its name.
@@ -89,10 +97,16 @@ impl Catalogue {
 
     /// The recipe behind `build:NAME`.
     pub fn recipe(&self, name: &Name) -> Result<Recipe, Error> {
-        if let Some(recipe) = Recipe::predefined(name.as_str()) {
-            return Ok(recipe);
-        }
-        let file = self.recipe_file(name.as_str());
+        let recipe = match Recipe::predefined(name.recipe()) {
+            Some(recipe) => recipe,
+            None => self.defined(name)?,
+        };
+        Ok(recipe.crossed(name.crossings())?)
+    }
+
+    /// One of the user's own, without its crossings.
+    fn defined(&self, name: &Name) -> Result<Recipe, Error> {
+        let file = self.recipe_file(name.recipe());
         let Some((text, _)) = Cache::read(&file)? else {
             return Err(Error::NoRecipe { name: name.clone(), known: self.recipes().join(", ") });
         };
@@ -109,11 +123,31 @@ impl Catalogue {
             let kernel = self.resolve_cached(&spec).ok();
             known.push(Known { spec, summary: summary.to_owned(), kernel });
         }
-        for fetched in store::recall_all(&self.cache) {
-            let Ok(spec @ KernelSpec::Debian { .. }) = fetched.spec.parse() else { continue };
+        for mutant in MUTANTS {
+            let Ok(name) = mutant.name.parse() else { continue };
+            let spec = KernelSpec::Mutant(name);
+            let kernel = self.resolve_cached(&spec).ok();
+            known.push(Known { spec, summary: format!("{}: {}", mutant.policy, mutant.broken), kernel });
+        }
+        for resolved in store::recall_all(&self.cache) {
+            let Ok(spec) = resolved.spec.parse::<KernelSpec>() else { continue };
             let Ok(kernel) = self.resolve_cached(&spec) else { continue };
-            let package = kernel.package.as_ref().map_or("", |package| package.version.as_str());
-            known.push(Known { spec, summary: format!("Debian {package}"), kernel: Some(kernel) });
+            let summary = match &spec {
+                KernelSpec::Debian { .. } => {
+                    format!(
+                        "Debian {}",
+                        kernel.package.as_ref().map_or("", |package| package.version.as_str())
+                    )
+                }
+                KernelSpec::Build(name) if name.crossings().next().is_some() => {
+                    let crossings =
+                        CROSSINGS.iter().filter(|known| name.crossings().any(|c| c == known.name));
+                    let what: Vec<_> = crossings.map(|crossing| crossing.summary).collect();
+                    format!("{}, {}", name.recipe(), what.join(", "))
+                }
+                _ => continue,
+            };
+            known.push(Known { spec, summary, kernel: Some(kernel) });
         }
         known.sort_by(|a, b| a.spec.cmp(&b.spec));
         known
@@ -123,6 +157,10 @@ impl Catalogue {
         match spec {
             KernelSpec::Path(path) => file(path),
             KernelSpec::Build(name) => self.built(spec, &self.recipe(name)?, newest),
+            KernelSpec::Mutant(name) => self.built(spec, &mutant(name)?, newest),
+            KernelSpec::Tree(dir) => {
+                Ok(Checkout::open(&self.cache, dir)?.build(&self.cache, &*self.progress)?)
+            }
             KernelSpec::Debian { series, flavour } => {
                 let known = self.intact(spec)?;
                 if let Some((kernel, at)) = &known
@@ -199,6 +237,14 @@ impl Catalogue {
 
 const RECIPES: &str = "recipes";
 
+/// The recipe behind `mutant:NAME`.
+fn mutant(name: &Name) -> Result<Recipe, Error> {
+    Recipe::mutant(name.as_str()).ok_or_else(|| Error::NoMutant {
+        name: name.clone(),
+        known: MUTANTS.iter().map(|mutant| mutant.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
 /// An entry may have been made under another name.
 fn named(kernel: Kernel, spec: &KernelSpec) -> Kernel {
     Kernel { spec: spec.clone(), ..kernel }
@@ -260,6 +306,14 @@ pub enum Error {
         /// Those there are.
         known: String,
     },
+    /// No such mutant.
+    #[error("there is no mutant:{name}; known: {known}")]
+    NoMutant {
+        /// The name.
+        name: Name,
+        /// Those there are.
+        known: String,
+    },
     /// A recipe that another version wrote, or that was edited.
     #[error("cannot read the recipe for build:{name} in {}: {source}; define it again", file.display())]
     BadRecipe {
@@ -287,6 +341,9 @@ pub enum Error {
     /// Building failed.
     #[error(transparent)]
     Build(#[from] builder::Error),
+    /// Building the user's own source tree failed.
+    #[error(transparent)]
+    Checkout(#[from] checkout::Error),
     /// The recipe cannot be followed.
     #[error(transparent)]
     Recipe(#[from] recipe::Error),

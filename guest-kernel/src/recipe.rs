@@ -3,7 +3,8 @@
 use crate::cache::{Key, hash_bytes};
 use crate::config::{self, Config};
 use crate::kernel::Applied;
-use crate::spec::{Name, Series};
+use crate::mutants::{MUTANTS, Mutant};
+use crate::spec::{self, KernelSpec, Name, Series};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -96,6 +97,31 @@ pub static POLICIES: [Policy; 8] = [
     },
 ];
 
+/// Other options for any recipe: `build:open-eperm+strict-off`.
+#[derive(Debug)]
+pub struct Crossing {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in one sentence.
+    pub summary: &'static str,
+    fragments: &'static [(&'static str, &'static str)],
+}
+
+/// What a recipe can be crossed with. The base has all of these options on.
+pub static CROSSINGS: [Crossing; 3] = [
+    Crossing {
+        name: "strict-off",
+        summary: "without STRICT_DEVMEM, and so without IO_STRICT_DEVMEM",
+        fragments: texts!("config": "strict-off.config"),
+    },
+    Crossing {
+        name: "io-strict-off",
+        summary: "without IO_STRICT_DEVMEM",
+        fragments: texts!("config": "io-strict-off.config"),
+    },
+    Crossing { name: "port-off", summary: "without DEVPORT", fragments: texts!("config": "port-off.config") },
+];
+
 /// The policy without changes; its build is what every other build of the same base starts from.
 pub(crate) const UPSTREAM: &str = "upstream";
 
@@ -131,6 +157,9 @@ pub struct Recipe {
     patches: Vec<Piece>,
     /// Beyond those of base and policy.
     fragments: Vec<Piece>,
+    /// The mistake in it.
+    #[serde(skip)]
+    mutant: Option<&'static Mutant>,
 }
 
 impl Recipe {
@@ -145,8 +174,11 @@ impl Recipe {
         patches: &[PathBuf],
         fragments: &[PathBuf],
     ) -> Result<Self, Error> {
-        if POLICIES.iter().any(|policy| policy.name == name.as_str()) {
+        if POLICIES.iter().any(|policy| policy.name == name.recipe()) {
             return Err(Error::Predefined { name: name.to_string() });
+        }
+        if name.crossings().next().is_some() {
+            return Err(Error::Crossed { name: name.to_string(), recipe: name.recipe().to_owned() });
         }
         let recipe = Self {
             name: name.to_string(),
@@ -154,6 +186,7 @@ impl Recipe {
             policy: policy.map(str::to_owned),
             patches: patches.iter().map(|path| Piece::read(path)).collect::<Result<_, _>>()?,
             fragments: fragments.iter().map(|path| Piece::read(path)).collect::<Result<_, _>>()?,
+            mutant: None,
         };
         recipe.base()?;
         recipe.config()?;
@@ -164,6 +197,33 @@ impl Recipe {
     pub fn predefined(name: &str) -> Option<Self> {
         let policy = POLICIES.iter().find(|policy| policy.name == name)?;
         Some(Self::of_policy(policy, &BASES[0]))
+    }
+
+    /// The mutant of this name, on the first base.
+    pub fn mutant(name: &str) -> Option<Self> {
+        let mutant = MUTANTS.iter().find(|mutant| mutant.name == name)?;
+        Some(Self {
+            name: format!("mutant-{name}"),
+            mutant: Some(mutant),
+            ..Self::predefined(mutant.policy)?
+        })
+    }
+
+    /// The same with other options, under the name that says so.
+    ///
+    /// # Errors
+    /// A crossing that makes no difference to this recipe.
+    pub fn crossed<'a>(mut self, crossings: impl Iterator<Item = &'a str>) -> Result<Self, Error> {
+        for crossing in crossings {
+            let known = CROSSINGS.iter().find(|known| known.name == crossing);
+            let before = self.config()?;
+            self.fragments.extend(known.into_iter().flat_map(|known| known.fragments).map(Piece::of));
+            if self.config()? == before {
+                return Err(Error::NoDifference { name: self.name, crossing: crossing.to_owned() });
+            }
+            self.name = format!("{}+{crossing}", self.name);
+        }
+        Ok(self)
     }
 
     pub(crate) fn upstream(base: &Base) -> Self {
@@ -177,12 +237,21 @@ impl Recipe {
             policy: Some(policy.name.to_owned()),
             patches: vec![],
             fragments: vec![],
+            mutant: None,
         }
     }
 
-    /// What `build:` calls it.
+    /// What `build:` calls it, and its kernel itself.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What to ask for to get it.
+    pub fn spec(&self) -> Result<KernelSpec, spec::Error> {
+        match self.mutant {
+            Some(mutant) => Ok(KernelSpec::Mutant(mutant.name.parse()?)),
+            None => Ok(KernelSpec::Build(self.name.parse()?)),
+        }
     }
 
     /// The policy it is built for.
@@ -201,7 +270,8 @@ impl Recipe {
     /// All patches, in order.
     pub fn patches(&self) -> Result<Vec<Piece>, Error> {
         let policy = self.rules()?.into_iter().flat_map(|policy| policy.patches).map(Piece::of);
-        Ok(policy.chain(self.patches.iter().cloned()).collect())
+        let mistake = self.mutant.into_iter().map(|mutant| Piece::of(&mutant.patch));
+        Ok(policy.chain(self.patches.iter().cloned()).chain(mistake).collect())
     }
 
     /// The patches as a report names them.
@@ -258,6 +328,22 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A name that crosses a recipe.
+    #[error("`{name}` means the kernel `{recipe}` with other options; name yours without the `+`")]
+    Crossed {
+        /// The name.
+        name: String,
+        /// The part before.
+        recipe: String,
+    },
+    /// A crossing without effect.
+    #[error("crossing the kernel {name} with `{crossing}` changes none of its options; leave it out")]
+    NoDifference {
+        /// The kernel.
+        name: String,
+        /// The crossing.
+        crossing: String,
+    },
     /// A series without configuration.
     #[error(
         "no kernel can be built from series {series}; known bases: {known}. Another kernel can be named as path:FILE"
@@ -305,6 +391,11 @@ mod tests {
         Recipe::new(&"mine".parse().unwrap(), &"6.12".parse().unwrap(), policy, &[], &[file])
     }
 
+    fn crossed(name: &str) -> Result<Recipe, Error> {
+        let name: Name = name.parse().unwrap();
+        Recipe::predefined(name.recipe()).unwrap().crossed(name.crossings())
+    }
+
     #[test]
     fn every_policy_is_a_kernel() {
         for policy in &POLICIES {
@@ -313,6 +404,56 @@ mod tests {
             assert_eq!(recipe.config().unwrap().is_yes("DEVMEM"), policy.name != "no-devmem");
             assert!(recipe.patches().unwrap().iter().all(|patch| !patch.text.is_empty()));
         }
+    }
+
+    #[test]
+    fn crossings_change_their_options_only() {
+        let config = |name: &str| crossed(name).unwrap().config().unwrap();
+        let differs = |name: &str| {
+            let (plain, crossed) = (config("range-deny"), config(name));
+            plain.dropped_from(&crossed).into_iter().map(|option| option.name).collect::<Vec<_>>()
+        };
+        assert_eq!(differs("range-deny+strict-off"), ["IO_STRICT_DEVMEM", "STRICT_DEVMEM"]);
+        assert_eq!(differs("range-deny+io-strict-off"), ["IO_STRICT_DEVMEM"]);
+        assert_eq!(differs("range-deny+port-off"), ["DEVPORT"]);
+        let both = crossed("range-deny+port-off+strict-off").unwrap();
+        assert_eq!(both.name(), "range-deny+strict-off+port-off");
+        assert_eq!(both.policy(), Some("range-deny"));
+        let message = |name| crossed(name).unwrap_err().to_string();
+        assert!(message("upstream+strict-off+io-strict-off").contains("`io-strict-off` changes none"));
+        assert!(message("no-devmem+strict-off").contains("leave it out"));
+    }
+
+    #[test]
+    fn no_two_recipes_are_the_same_kernel() {
+        let mut keys = std::collections::BTreeMap::new();
+        let crossings = [
+            "",
+            "+strict-off",
+            "+io-strict-off",
+            "+port-off",
+            "+strict-off+port-off",
+            "+io-strict-off+port-off",
+        ];
+        let names =
+            POLICIES.iter().flat_map(|policy| crossings.map(|crossing| format!("{}{crossing}", policy.name)));
+        let recipes = names.filter_map(|name| crossed(&name).ok());
+        let mutants = MUTANTS.iter().map(|mutant| Recipe::mutant(mutant.name).unwrap());
+        let mut count = 0;
+        for recipe in recipes.chain(mutants) {
+            // But for the name, which is part of a kernel's release.
+            let texts = [
+                recipe.patches().unwrap(),
+                vec![Piece { name: String::new(), text: recipe.config().unwrap().to_string() }],
+            ];
+            let texts: Vec<String> = texts.concat().into_iter().map(|piece| piece.text).collect();
+            count += 1;
+            if let Some(other) = keys.insert(texts, recipe.name().to_owned()) {
+                panic!("{} and {other} are the same", recipe.name());
+            }
+            assert!(recipe.name().len() <= Name::MAX, "{}", recipe.name());
+        }
+        assert_eq!(count, 7 * 6 + 2 + MUTANTS.len());
     }
 
     #[test]
@@ -341,6 +482,8 @@ mod tests {
         let name = "open-eperm".parse().unwrap();
         let base = "6.12".parse().unwrap();
         assert!(message(Recipe::new(&name, &base, None, &[], &[])).contains("another name"));
+        let name = "mine+port-off".parse().unwrap();
+        assert!(message(Recipe::new(&name, &base, None, &[], &[])).contains("name yours without the `+`"));
         let missing = [PathBuf::from("/no/such.patch")];
         let name = "mine".parse().unwrap();
         assert!(message(Recipe::new(&name, &base, None, &missing, &[])).contains("/no/such.patch"));

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 mod patched;
 pub(crate) use patched::Patched;
+#[cfg(test)]
+pub(crate) use patched::touched_by;
 
 /// An unpacked source tree.
 ///

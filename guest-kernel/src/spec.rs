@@ -1,10 +1,11 @@
 //! The names users give kernels.
 
+use crate::recipe::CROSSINGS;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Which kernel: a packaged one, one built here, or a file.
+/// Which kernel: a packaged one, one built here, a file, or a source tree.
 ///
 /// ```
 /// # use guest_kernel::KernelSpec;
@@ -23,8 +24,12 @@ pub enum KernelSpec {
     },
     /// `path:FILE`: a bzImage or a vmlinux.
     Path(PathBuf),
-    /// `build:NAME`: built here from Debian's `linux-source` and a named recipe.
+    /// `build:NAME`: built here from Debian's `linux-source` and a named recipe; `build:NAME+CROSSING` with other options.
     Build(Name),
+    /// `mutant:NAME`: the same with a mistake in it.
+    Mutant(Name),
+    /// `tree:DIR`: built from a kernel source tree of the user's, as it is now.
+    Tree(PathBuf),
 }
 
 impl FromStr for KernelSpec {
@@ -44,6 +49,9 @@ impl FromStr for KernelSpec {
             "path" if rest.is_empty() => Err(Error::NoPath),
             "path" => Ok(Self::Path(rest.into())),
             "build" => Ok(Self::Build(rest.parse()?)),
+            "mutant" => Ok(Self::Mutant(rest.parse()?)),
+            "tree" if rest.is_empty() => Err(Error::NoTree),
+            "tree" => Ok(Self::Tree(rest.into())),
             _ => Err(unknown()),
         }
     }
@@ -56,6 +64,8 @@ impl fmt::Display for KernelSpec {
             Self::Debian { series, flavour } => write!(f, "debian:{series}/{flavour}"),
             Self::Path(path) => write!(f, "path:{}", path.display()),
             Self::Build(name) => write!(f, "build:{name}"),
+            Self::Mutant(name) => write!(f, "mutant:{name}"),
+            Self::Tree(dir) => write!(f, "tree:{}", dir.display()),
         }
     }
 }
@@ -63,12 +73,14 @@ impl fmt::Display for KernelSpec {
 fn hint(text: &str) -> String {
     if text.parse::<Series>().is_ok() {
         format!("; did you mean debian:{text}?")
+    } else if Path::new(text).is_dir() {
+        format!("; did you mean tree:{text}?")
     } else if Path::new(text).exists() {
         format!("; did you mean path:{text}?")
     } else if text.parse::<Name>().is_ok() {
         format!("; did you mean build:{text}?")
     } else {
-        String::new()
+        ".".to_owned()
     }
 }
 
@@ -158,6 +170,9 @@ impl fmt::Display for Flavour {
 }
 
 /// The name of a kernel built here; also part of the release string the kernel reports.
+///
+/// It may name [crossings](CROSSINGS) after the recipe: `open-eperm+strict-off`. They come in the order of the table,
+/// however they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
@@ -169,18 +184,46 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Without crossings: the name of a recipe.
+    pub fn recipe(&self) -> &str {
+        self.0.split_once(CROSSED).map_or(&self.0, |(recipe, _)| recipe)
+    }
+
+    /// The crossings.
+    pub fn crossings(&self) -> impl Iterator<Item = &str> {
+        self.0.split(CROSSED).skip(1)
+    }
 }
+
+/// Between a recipe and its crossings.
+const CROSSED: char = '+';
 
 impl FromStr for Name {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let good = !text.is_empty()
+        let (recipe, crossings) = text.split_once(CROSSED).map_or((text, None), |(r, c)| (r, Some(c)));
+        let good = !recipe.is_empty()
             && text.len() <= Self::MAX
-            && text.bytes().all(|b| plain(b) || b"-._".contains(&b))
-            && text.bytes().next().is_some_and(plain);
-        if good { Ok(Self(text.to_owned())) } else { Err(Error::Name { text: text.to_owned() }) }
+            && recipe.bytes().all(|b| plain(b) || b"-._".contains(&b))
+            && recipe.bytes().next().is_some_and(plain);
+        if !good {
+            return Err(Error::Name { text: text.to_owned() });
+        }
+        let mut wanted =
+            crossings.into_iter().flat_map(|crossings| crossings.split(CROSSED)).collect::<Vec<_>>();
+        let place = |name: &str| CROSSINGS.iter().position(|crossing| crossing.name == name);
+        if let Some(unknown) = wanted.iter().find(|name| place(name).is_none()) {
+            return Err(Error::Crossing { text: text.to_owned(), unknown: (*unknown).to_owned() });
+        }
+        wanted.sort_by_key(|name| place(name));
+        if let Some(twice) = wanted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::CrossedTwice { text: text.to_owned(), crossing: twice[0].to_owned() });
+        }
+        let parts = std::iter::once(recipe).chain(wanted).collect::<Vec<_>>();
+        Ok(Self(parts.join("+")))
     }
 }
 
@@ -195,17 +238,20 @@ impl fmt::Display for Name {
 pub enum Error {
     /// No known prefix.
     #[error(
-        "`{text}` names no kernel{hint} A kernel is debian:SERIES (debian:6.12), build:NAME (build:open-eperm) or path:FILE (path:/boot/vmlinuz)"
+        "`{text}` names no kernel{hint} A kernel is debian:SERIES (debian:6.12), build:NAME (build:open-eperm), mutant:NAME, path:FILE (path:/boot/vmlinuz) or tree:DIR (tree:~/linux)"
     )]
     Unknown {
         /// What was given.
         text: String,
-        /// A guess at what was meant, or nothing.
+        /// A guess at what was meant, or the end of the sentence.
         hint: String,
     },
     /// `path:` alone.
     #[error("`path:` needs a file after the colon: path:/boot/vmlinuz")]
     NoPath,
+    /// `tree:` alone.
+    #[error("`tree:` needs a kernel source tree after the colon: tree:/home/me/linux")]
+    NoTree,
     /// No kernel series.
     #[error(
         "`{text}` is no kernel series; write two or three numbers with dots, as in debian:6.12 or debian:6.12.117"
@@ -230,6 +276,22 @@ pub enum Error {
         /// What was given.
         text: String,
     },
+    /// No such crossing.
+    #[error("`{unknown}` in `{text}` is nothing to cross a kernel with; known: {}", CROSSINGS.each_ref().map(|known| known.name).join(", "))]
+    Crossing {
+        /// What was given.
+        text: String,
+        /// The part that is wrong.
+        unknown: String,
+    },
+    /// The same crossing again.
+    #[error("`{text}` names `{crossing}` twice; once is enough")]
+    CrossedTwice {
+        /// What was given.
+        text: String,
+        /// The crossing.
+        crossing: String,
+    },
 }
 
 #[cfg(test)]
@@ -245,7 +307,10 @@ mod tests {
             ("debian:6.12.117", debian("6.12.117", Flavour::Cloud)),
             ("debian:7.2/generic", debian("7.2", Flavour::Generic)),
             ("build:open-eperm", KernelSpec::Build("open-eperm".parse().unwrap())),
+            ("build:open-eperm+strict-off", KernelSpec::Build("open-eperm+strict-off".parse().unwrap())),
+            ("mutant:range-short", KernelSpec::Mutant("range-short".parse().unwrap())),
             ("path:/boot/vm:linuz", KernelSpec::Path("/boot/vm:linuz".into())),
+            ("tree:../linux", KernelSpec::Tree("../linux".into())),
         ] {
             assert_eq!(text.parse(), Ok(spec.clone()));
             assert_eq!(spec.to_string(), text);
@@ -258,11 +323,31 @@ mod tests {
         assert!(message("6.12").contains("did you mean debian:6.12?"));
         assert!(message("open-eperm").contains("did you mean build:open-eperm?"));
         assert!(message("/dev/null").contains("did you mean path:/dev/null?"));
+        assert!(message("/dev").contains("did you mean tree:/dev?"));
+        assert!(message("upstream+port-off").contains("did you mean build:upstream+port-off?"));
         assert!(message("ubuntu:24").contains("names no kernel"));
         assert!(message("debian:").contains("no kernel series"));
         assert!(message("debian:6.12/arm").contains("no flavour"));
         assert!(message("build:../x").contains("cannot name"));
         assert!(message("path:").contains("needs a file"));
+        assert!(message("tree:").contains("needs a kernel source tree"));
+        assert!(message("mutant:").contains("cannot name"));
+        let unknown = message("build:upstream+port-off+nope");
+        assert_eq!(
+            unknown,
+            "`nope` in `upstream+port-off+nope` is nothing to cross a kernel with; known: strict-off, io-strict-off, port-off"
+        );
+        assert!(message("build:upstream+").contains("nothing to cross"));
+        assert!(message("build:+port-off").contains("cannot name"));
+        assert!(message("build:x+port-off+port-off").ends_with("twice; once is enough"));
+    }
+
+    #[test]
+    fn crossings_have_one_order() {
+        let name: Name = "x+port-off+strict-off".parse().unwrap();
+        assert_eq!(name.as_str(), "x+strict-off+port-off");
+        assert_eq!(name.recipe(), "x");
+        assert_eq!(name.crossings().collect::<Vec<_>>(), ["strict-off", "port-off"]);
     }
 
     #[test]
@@ -281,8 +366,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn display_and_parse_agree(text in "(debian:[0-9]{1,2}\\.[0-9]{1,3}(/(generic|rt))?|build:[a-z0-9][a-z0-9._-]{0,39}|path:\\PC+)") {
+        fn display_and_parse_agree(text in "(debian:[0-9]{1,2}\\.[0-9]{1,3}(/(generic|rt))?|(build|mutant):[a-z0-9][a-z0-9._-]{0,10}(\\+strict-off)?(\\+port-off)?|build:[a-z0-9][a-z0-9._-]{0,39}|(path|tree):\\PC+)") {
             prop_assert_eq!(text.parse::<KernelSpec>().unwrap().to_string(), text);
+        }
+
+        #[test]
+        fn any_order_of_crossings_is_the_same_kernel(crossings in Just(CROSSINGS.iter().map(|c| c.name).collect::<Vec<_>>()).prop_shuffle(), count in 0usize..3) {
+            let name: Name = std::iter::once("x").chain(crossings.into_iter().take(count)).collect::<Vec<_>>().join("+").parse().unwrap();
+            prop_assert_eq!(name.as_str().parse::<Name>().unwrap(), name.clone());
+            prop_assert_eq!(name.crossings().count(), count);
+            let places: Vec<_> = name.crossings().map(|c| CROSSINGS.iter().position(|known| known.name == c)).collect();
+            prop_assert!(places.is_sorted());
+        }
+
+        #[test]
+        fn almost_specs_are_specs_or_errors(text in "(debian|build|mutant|tree|path)?:?[a-z0-9.+/_-]{0,12}(\\+(strict|io-strict|port)(-off)?){0,3}") {
+            match text.parse::<KernelSpec>() {
+                Ok(spec) => prop_assert_eq!(spec.to_string().parse::<KernelSpec>(), Ok(spec)),
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
         }
 
         #[test]

@@ -114,7 +114,7 @@ fn recipes_are_kept() {
     let names: Vec<String> =
         fixture.catalogue.list().into_iter().map(|known| known.spec.to_string()).collect();
     assert_eq!(names.iter().filter(|name| *name == "build:no-port").count(), 1);
-    assert_eq!(names.len(), POLICIES.len() + 1);
+    assert_eq!(names.len(), POLICIES.len() + 1 + MUTANTS.len());
     assert!(names.is_sorted());
 }
 
@@ -134,19 +134,100 @@ fn a_file_finds_its_configuration() {
     assert!(kernel.read_config().unwrap().unwrap().is_yes("DEVMEM"));
 }
 
+#[test]
+fn crossings_and_mutants_resolve_by_name() {
+    let fixture = Fixture::new();
+    let message = |spec: &str| fixture.cached(spec).unwrap_err().to_string();
+    assert!(message("build:open-eperm+strict-off").contains("fetch build:open-eperm+strict-off"));
+    assert!(message("mutant:range-short").contains("fetch mutant:range-short"));
+    assert!(message("mutant:nope").starts_with("there is no mutant:nope; known: range-short, "));
+    assert!(message("build:nope+port-off").starts_with("there is no recipe for build:nope+port-off"));
+    assert!(message("build:no-devmem+strict-off").contains("changes none of its options"));
+    assert!(message("tree:/no/such").contains("/no/such"));
+
+    let recipe = fixture.catalogue.recipe(&"open-eperm+strict-off".parse().unwrap()).unwrap();
+    fixture.put("build:open-eperm+strict-off", &[recipe.key().unwrap().as_str(), "6.12.117-1", "gcc"]);
+    let listed = fixture.catalogue.list();
+    let crossed =
+        listed.iter().find(|known| known.spec.to_string() == "build:open-eperm+strict-off").unwrap();
+    assert_eq!(crossed.summary, "open-eperm, without STRICT_DEVMEM, and so without IO_STRICT_DEVMEM");
+    assert!(crossed.kernel.is_some());
+}
+
+/// What patches touch, and by how many lines: a change here is a change of what a policy means.
+#[test]
+fn policies_touch_what_they_say() {
+    let mut found = vec![];
+    for policy in &POLICIES {
+        for patch in Recipe::predefined(policy.name).unwrap().patches().unwrap() {
+            let mut file = "";
+            let mut counts = std::collections::BTreeMap::new();
+            for line in patch.text.lines().skip_while(|line| *line != "---").skip(1) {
+                match line.strip_prefix("+++ b/") {
+                    Some(name) => file = name,
+                    None if line.starts_with("--- ") => {}
+                    None if line.starts_with('+') => counts.entry(file).or_insert((0, 0)).0 += 1,
+                    None if line.starts_with('-') => counts.entry(file).or_insert((0, 0)).1 += 1,
+                    None => {}
+                }
+            }
+            for (file, (added, removed)) in counts {
+                found.push(format!("{}: {file} +{added} -{removed}", policy.name));
+            }
+        }
+    }
+    assert_eq!(found, GOLDEN.lines().collect::<Vec<_>>());
+}
+
+const GOLDEN: &str = "\
+open-eperm: drivers/char/mem.c +11 -0
+range-deny: arch/x86/mm/init.c +7 -0
+lockdown-cc: arch/x86/mm/mem_encrypt.c +8 -0
+lockdown-cc: include/linux/lockdown.h +17 -0
+lockdown-cc: security/lockdown/lockdown.c +47 -5
+no-low-1m: arch/x86/mm/init.c +5 -22
+no-devmem: drivers/char/Kconfig +4 -1
+mmap-zeros: drivers/char/mem.c +31 -3
+";
+
+/// Builds every policy, crossing and mutant into the real cache: `cargo test -p copra-guest-kernel -- --ignored`.
+#[test]
+#[ignore = "takes half an hour"]
+fn everything_compiles() {
+    let catalogue = Catalogue::new(Cache::open().unwrap(), Box::new(Silent));
+    let policies = POLICIES.iter().map(|policy| format!("build:{}", policy.name));
+    let crossings = CROSSINGS.iter().map(|crossing| format!("build:open-eperm+{}", crossing.name));
+    let mutants = MUTANTS.iter().map(|mutant| format!("mutant:{}", mutant.name));
+    let mut failed = vec![];
+    for spec in policies.chain(crossings).chain(mutants) {
+        let begun = std::time::Instant::now();
+        if let Err(error) = catalogue.resolve(&spec.parse().unwrap()) {
+            failed.push(error.to_string());
+        }
+        println!("{spec}: {:.0} s", begun.elapsed().as_secs_f32());
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
 /// Every policy's patches fit the source in the cache exactly. Works on copies of the files they touch.
 #[test]
 fn patches_apply_to_the_cached_source() {
-    let tree = Cache::open().ok().and_then(|cache| Tree::find(&cache, "6.12"));
-    let Some(tree) = tree.filter(|_| is_installed("patch")) else {
+    let found = Cache::open().ok().and_then(|cache| Some((Tree::find(&cache, "6.12")?, cache)));
+    let Some((tree, cache)) = found.filter(|_| is_installed("patch")) else {
         println!(
             "skipped: no kernel source in the cache (or no patch program); any `build:` kernel brings it"
         );
         return;
     };
-    for policy in &POLICIES {
+    // A build that goes on has patches on the tree, and one that was killed has left them there.
+    let _lock =
+        cache.lock("build-6.12", || println!("waiting for another copra that is building a kernel")).unwrap();
+    tree.patch(&cache, &[]).unwrap().restore().unwrap();
+    let policies = POLICIES.iter().map(|policy| Recipe::predefined(policy.name).unwrap());
+    let mutants = MUTANTS.iter().map(|mutant| Recipe::mutant(mutant.name).unwrap());
+    for recipe in policies.chain(mutants) {
         let dir = tempfile::tempdir().unwrap();
-        for patch in Recipe::predefined(policy.name).unwrap().patches().unwrap() {
+        for patch in recipe.patches().unwrap() {
             for file in patch.text.lines().filter_map(|line| line.strip_prefix("--- a/")) {
                 let copy = dir.path().join(file);
                 fs::create_dir_all(copy.parent().unwrap()).unwrap();

@@ -136,7 +136,7 @@ fn apply_one(cache: &Cache, linux: &Path, patch: &Piece) -> Result<(), Error> {
 }
 
 /// The files a unified diff names, without the leading `a/` or `b/`.
-fn touched_by(patch: &Piece) -> Result<BTreeSet<PathBuf>, Error> {
+pub(crate) fn touched_by(patch: &Piece) -> Result<BTreeSet<PathBuf>, Error> {
     let mut touched = BTreeSet::new();
     let lines: Vec<&str> = patch.text.lines().collect();
     let headers = lines

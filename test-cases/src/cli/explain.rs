@@ -24,7 +24,7 @@ pub struct ExplainArgs {
     #[arg(value_name = "CASE")]
     pub cases: Vec<String>,
 
-    /// The kernel: `debian:SERIES`, `build:NAME` or `path:FILE`
+    /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
     #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
     pub kernel: String,
 

@@ -61,7 +61,7 @@ pub struct RunArgs {
     #[arg(value_name = "CASE")]
     pub cases: Vec<String>,
 
-    /// The kernel: `debian:SERIES`, `build:NAME` or `path:FILE`
+    /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
     #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
     pub kernel: String,
 
@@ -142,7 +142,7 @@ pub struct ReproArgs {
     #[arg(value_name = "WHAT", value_parser = one_of!(ReproSubject))]
     pub subject: ReproSubject,
 
-    /// The kernel that shows it: `debian:SERIES`, `build:NAME` or `path:FILE`
+    /// The kernel that shows it: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
     #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
     pub kernel: String,
 

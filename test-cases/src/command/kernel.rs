@@ -26,7 +26,10 @@ fn build(args: &KernelBuildArgs, quiet: bool) -> Result<(), Failed> {
     let name: Name = args.name.parse().map_err(Failed::new)?;
     let base: Series = args.base.parse().map_err(Failed::new)?;
     let policy = args.policy.map(crate::policy::Policy::name);
-    let is_predefined = policy == Some(name.as_str()) && args.patches.is_empty() && args.fragments.is_empty();
+    let is_predefined = Recipe::predefined(name.recipe()).is_some()
+        && policy.is_none_or(|policy| policy == name.recipe())
+        && args.patches.is_empty()
+        && args.fragments.is_empty();
     if !is_predefined {
         let recipe =
             Recipe::new(&name, &base, policy, &args.patches, &args.fragments).map_err(Failed::new)?;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use guest_kernel::{Cache, Catalogue, Config, Kernel, KernelSpec};
+use guest_kernel::{CROSSINGS, Cache, Catalogue, Config, Kernel, KernelSpec};
 use vmm::boot::image;
 
 use super::progress::Lines;
@@ -157,15 +157,21 @@ pub fn list(json: bool) -> Result<(), Failed> {
         } else {
             let state =
                 here.map_or_else(|| "not here yet".to_owned(), |kernel| format!("here: {}", kernel.release));
-            println!("{:<20} {:<44} {}", known.spec.to_string(), known.summary, state);
+            println!("{:<28} {:<44} {}", known.spec.to_string(), known.summary, state);
         }
     }
     if !json {
-        println!(
-            "{:<20} Debian's newest packaged kernel of a series, fetched when asked for",
-            "debian:SERIES"
-        );
-        println!("{:<20} a bzImage or vmlinux of yours", "path:FILE");
+        for crossing in &CROSSINGS {
+            let spec = format!("build:NAME+{}", crossing.name);
+            println!("{spec:<28} any of the above {}", crossing.summary);
+        }
+        for (spec, about) in [
+            ("debian:SERIES", "Debian's newest packaged kernel of a series, fetched when asked for"),
+            ("path:FILE", "a bzImage or vmlinux of yours"),
+            ("tree:DIR", "a kernel source tree of yours, built as it is now"),
+        ] {
+            println!("{spec:<28} {about}");
+        }
     }
     Ok(())
 }
