@@ -2,6 +2,7 @@
 
 mod audit;
 mod explain;
+mod explore;
 mod identify;
 mod kernel;
 mod matrix;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use audit::AuditArgs;
 pub use explain::ExplainArgs;
+pub use explore::ExploreArgs;
 pub use identify::IdentifyArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs};
 pub use matrix::MatrixArgs;
@@ -59,6 +61,8 @@ pub enum Command {
     Matrix(MatrixArgs),
     /// Tell the history of one page: every change of its state, and who made it
     Explain(ExplainArgs),
+    /// Try random sequences of steps and compare the kernel with the model of /dev/mem
+    Explore(ExploreArgs),
     /// List cases, kernels, platforms, policies and regions
     List(ListArgs),
     /// Find out whether this machine can run copra, and what to do if not

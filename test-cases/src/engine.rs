@@ -116,7 +116,7 @@ pub fn run(
 
 /// The command line a guest gets: quiet unless the console is to be shown, since each line of it costs; a kernel that
 /// dies is loud all the same.
-fn command_line(platform: PlatformKind, loud: bool, added: &[String]) -> String {
+pub(crate) fn command_line(platform: PlatformKind, loud: bool, added: &[String]) -> String {
     let mut line = base_command_line(platform);
     if !loud {
         line.push_str(" quiet loglevel=3");

@@ -3,6 +3,7 @@
 mod audit;
 pub mod doctor;
 mod explain;
+mod explore;
 mod guests;
 pub mod host;
 mod identify;
@@ -30,6 +31,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Identify(args) => identify::identify(args, quiet),
         Command::Matrix(args) => matrix::matrix(args, quiet),
         Command::Explain(args) => explain::explain(args, quiet),
+        Command::Explore(args) => explore::explore(args, quiet),
         Command::List(args) => list::list(args),
         Command::Doctor => Ok(doctor::doctor()),
         Command::Kernel(args) => kernel::kernel(args, quiet),

@@ -1,0 +1,131 @@
+//! Is what came back what the model said?
+
+use std::fmt::Write as _;
+
+use vmm::audit::AccessEvent;
+use vmm::memory::AccessKind;
+
+use crate::codes::{Errno, Signal};
+use crate::model::Outcome;
+use crate::model::events::Event;
+
+/// Bytes shown on each side of a difference.
+const SHOWN: usize = 16;
+
+/// What differs between prediction and answer, or nothing. `bytes`: what the pieces of the prediction hold.
+pub fn answer(predicted: &Outcome, bytes: &[Option<u8>], got: &protocol::Outcome) -> Option<String> {
+    let same = match (predicted, got) {
+        (Outcome::Value(value), protocol::Outcome::Value(got)) => *value == got.cast_unsigned(),
+        (Outcome::Bytes { value, .. }, protocol::Outcome::Data { value: got, data }) => {
+            if *value == got.cast_unsigned() && data.len() == bytes.len() {
+                return contents(bytes, &data.bytes);
+            }
+            false
+        }
+        (Outcome::Failed { errno, call }, protocol::Outcome::Failed { errno: got, call: by }) => {
+            errno.0 == i32::from(got.0) && call == by
+        }
+        (
+            Outcome::Signal { signal, code, address, .. },
+            protocol::Outcome::Signal { signal: got, code: why, address: at, data },
+        ) => {
+            if signal.0 == i32::from(*got) && code == why && address == at && data.len() == bytes.len() {
+                return contents(bytes, &data.bytes);
+            }
+            // Stores tell nothing of what they did before.
+            signal.0 == i32::from(*got) && code == why && address == at && bytes.is_empty()
+        }
+        (Outcome::Oops { signal }, protocol::Outcome::Killed { signal: got }) => signal.0 == i32::from(*got),
+        (Outcome::Refused(refusal), protocol::Outcome::Refused(got)) => refusal == got,
+        _ => false,
+    };
+    (!same).then(|| format!("predicted {}, got {}", of_model(predicted), of_guest(got)))
+}
+
+fn contents(predicted: &[Option<u8>], got: &[u8]) -> Option<String> {
+    let at = predicted.iter().zip(got).position(|(predicted, got)| predicted.is_some_and(|p| p != *got))?;
+    let end = predicted.len().min(at + SHOWN);
+    let mut text = format!("byte {at} of {} differs: predicted", predicted.len());
+    for byte in &predicted[at..end] {
+        let _ = match byte {
+            Some(byte) => write!(text, " {byte:02x}"),
+            None => write!(text, " .."),
+        };
+    }
+    text.push_str(", got");
+    for byte in &got[at..end] {
+        let _ = write!(text, " {byte:02x}");
+    }
+    Some(text)
+}
+
+/// What differs between the events predicted and those seen, or nothing.
+///
+/// `lends`: a page that was touched against its state is there until the vCPU is asked again, which any interrupt brings
+/// about. So one that was seen once may be missing later, and a copy that was interrupted is told twice.
+pub fn events(predicted: &[Event], got: &[AccessEvent], lends: bool) -> Option<String> {
+    let mut rest = got.iter().peekable();
+    let mut seen: Vec<&AccessEvent> = Vec::new();
+    for event in predicted {
+        if lends {
+            let again = |got: &&AccessEvent| seen.last().is_some_and(|last| same(last, got));
+            while rest.next_if(|got| again(got) && !matches(event, got)).is_some() {}
+        }
+        if rest.peek().is_some_and(|got| matches(event, got)) {
+            seen.extend(rest.next());
+            continue;
+        }
+        let is_there = seen.iter().any(|seen| (seen.gpa, seen.view) == (event.gpa, event.view));
+        if !event.optional && (!lends || !is_there) {
+            let instead = rest.next().map_or_else(|| "no event".to_owned(), ToString::to_string);
+            return Some(format!("predicted {}, got {instead}", told(event)));
+        }
+    }
+    let mut rest = rest.filter(|got| !(lends && seen.last().is_some_and(|last| same(last, got))));
+    rest.next().map(|got| format!("predicted no event, got {got}"))
+}
+
+fn matches(event: &Event, got: &AccessEvent) -> bool {
+    (event.gpa, event.view, event.write) == (got.gpa, got.view, got.kind == AccessKind::Write)
+}
+
+fn same(one: &AccessEvent, other: &AccessEvent) -> bool {
+    (one.gpa, one.view, one.kind) == (other.gpa, other.view, other.kind)
+}
+
+fn told(event: &Event) -> String {
+    let kind = if event.write { "write" } else { "read" };
+    format!("GPA {:#x}: {kind} through the {} view", event.gpa, event.view)
+}
+
+/// The model's outcome in a few words.
+pub fn of_model(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Value(value) => format!("{value:#x}"),
+        Outcome::Bytes { value, pieces } => {
+            format!("{value} bytes ({} seen)", pieces.iter().map(|piece| piece.len).sum::<u64>())
+        }
+        Outcome::Failed { errno, call } => format!("{errno} of {call:?}"),
+        Outcome::Signal { signal, code, address, pieces } => {
+            let before: u64 = pieces.iter().map(|piece| piece.len).sum();
+            format!("{signal} code {code} at {address:#x} after {before} bytes")
+        }
+        Outcome::Oops { signal } => format!("an oops of the kernel, {signal}"),
+        Outcome::Refused(why) => format!("refused ({why:?})"),
+    }
+}
+
+/// The agent's in the same words.
+pub fn of_guest(outcome: &protocol::Outcome) -> String {
+    match outcome {
+        protocol::Outcome::Value(value) => format!("{value:#x}"),
+        protocol::Outcome::Data { value, data } => format!("{value} bytes ({} seen)", data.len()),
+        protocol::Outcome::Failed { errno, call } => format!("{} of {call:?}", Errno(i32::from(errno.0))),
+        protocol::Outcome::Signal { signal, code, address, data } => {
+            let signal = Signal(i32::from(*signal));
+            format!("{signal} code {code} at {address:#x} after {} bytes", data.len())
+        }
+        protocol::Outcome::Refused(why) => format!("refused ({why:?})"),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,114 @@
+//! What was met: operations by the memory they are about and by what came.
+
+use std::collections::BTreeMap;
+
+use crate::class::Class;
+use crate::model::{Op, Outcome, Prediction, Source, Task, World};
+
+/// An operation, the kind of memory it is about, and what came.
+pub type Met = (&'static str, &'static str, String);
+
+/// One operation's share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Its name.
+    pub name: &'static str,
+    /// How often it was met.
+    pub count: u64,
+    /// On how many kinds of memory.
+    pub regions: usize,
+    /// What came how often, most frequent first.
+    pub outcomes: Vec<(String, u64)>,
+}
+
+/// How often each combination was met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    met: BTreeMap<Met, u64>,
+}
+
+impl Coverage {
+    /// Counts one operation.
+    pub fn meet(&mut self, met: Met) {
+        *self.met.entry(met).or_default() += 1;
+    }
+
+    /// Adds another count.
+    pub fn add(&mut self, other: Self) {
+        for (key, count) in other.met {
+            *self.met.entry(key).or_default() += count;
+        }
+    }
+
+    /// Combinations met.
+    pub fn combinations(&self) -> usize {
+        self.met.len()
+    }
+
+    /// Each operation's share, in the order of their names.
+    pub fn by_operation(&self) -> Vec<Operation> {
+        let mut operations: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
+        for ((op, _, outcome), count) in &self.met {
+            *operations.entry(op).or_default().entry(outcome.clone()).or_default() += count;
+        }
+        let regions = |name: &str| {
+            let mut regions: Vec<&str> =
+                self.met.keys().filter(|(op, ..)| *op == name).map(|(_, region, _)| *region).collect();
+            regions.dedup();
+            regions.len()
+        };
+        let told = |(name, outcomes): (&'static str, BTreeMap<String, u64>)| {
+            let mut outcomes: Vec<_> = outcomes.into_iter().collect();
+            outcomes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            let count = outcomes.iter().map(|(_, count)| count).sum();
+            Operation { name, count, regions: regions(name), outcomes }
+        };
+        operations.into_iter().map(told).collect()
+    }
+}
+
+/// What an operation of a task, as it is before it, meets.
+pub fn met(world: &World, task: &Task, op: &Op, prediction: &Prediction) -> Met {
+    let outcome = match &prediction.outcome {
+        Outcome::Value(_) => "ok".to_owned(),
+        Outcome::Bytes { pieces, .. } => {
+            let first = pieces.first().map(|piece| class(world, piece.source).to_string());
+            first.unwrap_or_else(|| "nothing".to_owned())
+        }
+        Outcome::Failed { errno, .. } => errno.to_string(),
+        Outcome::Signal { signal, .. } => signal.to_string(),
+        Outcome::Oops { .. } => "oops".to_owned(),
+        Outcome::Refused(_) => "refused".to_owned(),
+    };
+    (op.name(), region(world, task, op), outcome)
+}
+
+fn class(world: &World, source: Source) -> Class {
+    match source {
+        Source::Zeros => Class::Zeros,
+        Source::Physical { gpa, view } => world.class(gpa, view),
+        Source::Copy { .. } => Class::Plain,
+        Source::Floating => Class::Device,
+    }
+}
+
+/// The kind of memory an operation is about.
+fn region(world: &World, task: &Task, op: &Op) -> &'static str {
+    let at = |slot: &u8, offset: u64| {
+        task.maps.get(slot).map_or("-", |mapping| {
+            if mapping.asked == mapping.gpa { world.region(mapping.gpa(offset)) } else { "alias" }
+        })
+    };
+    match op {
+        Op::Read { file, at, .. } | Op::Write { file, at, .. } => {
+            let position = at.or_else(|| task.files.get(file).map(|file| file.position));
+            position.map_or("-", |gpa| world.region(gpa))
+        }
+        Op::Mmap { offset, .. } => world.region(*offset),
+        Op::Load { map, offset, .. }
+        | Op::Store { map, offset, .. }
+        | Op::Fetch { map, offset, .. }
+        | Op::Put { map, offset, .. } => at(map, *offset),
+        _ => "-",
+    }
+}

@@ -1,0 +1,306 @@
+//! Chooses operations: at random, but where kernels go wrong: at the edges of pages, regions and numbers.
+
+use std::ops::Range;
+
+use protocol::{Buffer, Via, Width};
+use vmm::layout;
+use vmm::memory::View;
+
+use super::guest::Guest;
+use super::harmless::{self, Judge};
+use super::random::Random;
+use super::sequence::RESIDUE;
+use crate::model::iomem::Intersection;
+use crate::model::{self, Node, Op, PAGE, Task, Through, World};
+
+/// File slots in use.
+const FILES: u64 = 4;
+/// Map slots in use.
+const MAPS: u64 = 6;
+/// Most pages of one mapping.
+pub const MOST_PAGES: u64 = 16;
+/// First page of the kernel's text: what an address with the encryption bit leads to, looked at and never changed.
+pub const TEXT: Range<u64> = 0x100_0000..0x100_1000;
+
+/// A sequence for a new process.
+pub fn sequence(random: &mut Random, guest: &Guest, len: usize) -> Vec<Op> {
+    let mut chooser = Chooser { random, guest, world: &guest.world, edges: edges(&guest.world) };
+    let judge = Judge { world: &guest.world, ram: *guest.session.machine().ram() };
+    let mut task = Task::default();
+    let mut ops = Vec::with_capacity(len);
+    while ops.len() < len {
+        let op = chooser.propose(&task);
+        let mut after = task.clone();
+        let prediction = model::step(&guest.world, &mut after, &op);
+        if judge.is_harmless(&task, &op, &prediction) {
+            task = after;
+            ops.push(op);
+        }
+    }
+    ops
+}
+
+/// Addresses at which something begins or ends.
+fn edges(world: &World) -> Vec<u64> {
+    let mut edges: Vec<u64> =
+        world.iomem.resources().iter().flat_map(|r| [r.start, r.end.wrapping_add(1)]).collect();
+    edges.extend(world.memory.backed.iter().flat_map(|range| [range.start, range.end]));
+    edges.extend([
+        layout::BDA,
+        PAGE,
+        layout::COMMAND_LINE,
+        layout::EBDA,
+        layout::VGA,
+        layout::ROM,
+        layout::SYSTEM_ROM,
+        layout::HIGH_MEMORY,
+        RESIDUE.start,
+        RESIDUE.end,
+        layout::BAR32,
+        layout::CLAIMED_MMIO,
+        layout::CLAIMED_MMIO + layout::CLAIMED_MMIO_SIZE,
+        layout::UNCLAIMED_MMIO,
+        layout::BAR64,
+        TEXT.start,
+        world.memory.top,
+        1 << world.physical_bits,
+        1 << 63,
+        u64::MAX,
+    ]);
+    if let Some(bit) = world.encryption_bit {
+        edges.extend([0xf_0000, TEXT.start, layout::BAR32, 0].map(|gpa| gpa | 1 << bit));
+    }
+    edges.sort_unstable();
+    edges.dedup();
+    edges
+}
+
+type Choose<C> = fn(&mut C, &Task) -> Op;
+
+struct Chooser<'a> {
+    random: &'a mut Random,
+    guest: &'a Guest,
+    world: &'a World,
+    edges: Vec<u64>,
+}
+
+impl Chooser<'_> {
+    fn propose(&mut self, task: &Task) -> Op {
+        let open = !task.files.is_empty();
+        let mapped = !task.maps.is_empty();
+        let when = |condition: bool, weight: u64| if condition { weight } else { 1 };
+        let choices: [(u64, Choose<Self>); 10] = [
+            (if open { 24 } else { 200 }, Chooser::open),
+            (when(open, 10), |c, task| Op::Close { file: c.file(task) }),
+            (when(open, 30), Chooser::lseek),
+            (when(open, 150), Chooser::read),
+            (when(open, 60), Chooser::write),
+            (when(open, 70), Chooser::mmap),
+            (when(mapped, 20), |c, task| Op::Munmap { map: c.map(task) }),
+            (when(mapped, 90), Chooser::load),
+            (when(mapped, 45), Chooser::store),
+            (when(mapped, 60), Chooser::remote),
+        ];
+        if self.random.once_in(2000) {
+            return Op::DropRawio;
+        }
+        self.random.weighted(&choices).map_or(Op::Close { file: 0 }, |choose| choose(self, task))
+    }
+
+    fn file(&mut self, task: &Task) -> u8 {
+        let open: Vec<u8> = task.files.keys().copied().collect();
+        let other = self.random.below(FILES) as u8;
+        if self.random.once_in(60) { other } else { self.random.pick(&open).unwrap_or(other) }
+    }
+
+    fn map(&mut self, task: &Task) -> u8 {
+        let mapped: Vec<u8> = task.maps.keys().copied().collect();
+        let other = self.random.below(MAPS) as u8;
+        if self.random.once_in(60) { other } else { self.random.pick(&mapped).unwrap_or(other) }
+    }
+
+    fn open(&mut self, _: &Task) -> Op {
+        let node = if self.random.once_in(8) { Node::Port } else { Node::Mem };
+        let modes = [(16, libc::O_RDWR), (5, libc::O_RDONLY), (2, libc::O_WRONLY), (1, libc::O_ACCMODE)];
+        let mode = self.random.weighted(&modes).unwrap_or(libc::O_RDONLY);
+        let extras = [
+            (40, 0),
+            (14, libc::O_SYNC),
+            (5, libc::O_DSYNC),
+            (3, libc::O_APPEND),
+            (3, libc::O_NONBLOCK),
+            (3, libc::O_TRUNC),
+            (2, libc::O_CLOEXEC),
+            (1, libc::O_DIRECT),
+            (1, libc::O_DIRECTORY),
+        ];
+        let extra = self.random.weighted(&extras).unwrap_or(0);
+        Op::Open { file: self.random.below(FILES) as u8, node, flags: mode | extra }
+    }
+
+    /// An address at or near an edge.
+    fn address(&mut self) -> u64 {
+        let edge = self.random.pick(&self.edges).unwrap_or(0);
+        let near = match self.random.below(8) {
+            0..=2 => 0,
+            3 => self.random.below(2 * PAGE).cast_signed(),
+            4 => -(self.random.below(64).cast_signed()),
+            5 => -(self.random.below(2 * PAGE).cast_signed()),
+            6 => (self.random.below(4) * PAGE).cast_signed() - 4,
+            _ => self.random.below(256).cast_signed() * 16,
+        };
+        match self.random.below(40) {
+            0 => self.random.next(),
+            1 => self.random.next() >> self.random.below(64),
+            // Where what is read is not the same through both views.
+            2..=8 => layout::ROM + self.random.below(0x4_0000),
+            9..=12 => RESIDUE.start + self.random.below(RESIDUE.end - RESIDUE.start),
+            13..=15 => self.random.below(PAGE),
+            _ => edge.wrapping_add_signed(near),
+        }
+    }
+
+    fn port(&mut self) -> u64 {
+        match self.random.below(6) {
+            0 => 0x1_0000 - self.random.below(32),
+            1 => 0x1_0000 + self.random.below(1 << 20),
+            2 => self.address(),
+            _ => harmless::FIRST_PORT + self.random.below(0xe000),
+        }
+    }
+
+    fn len(&mut self) -> u64 {
+        match self.random.below(60) {
+            0..=2 => 0,
+            3..=20 => 1 + self.random.below(16),
+            21..=48 => 1 + self.random.below(64),
+            49..=56 => self.random.below(200),
+            57 => PAGE + self.random.below(3) - 1,
+            58 => self.random.below(PAGE),
+            _ => self.random.below(3 * PAGE),
+        }
+    }
+
+    fn buffer(&mut self) -> Buffer {
+        let choices = [(40, Buffer::Good), (2, Buffer::Null), (1, Buffer::Kernel), (4, Buffer::Straddling)];
+        self.random.weighted(&choices).unwrap_or(Buffer::Good)
+    }
+
+    fn lseek(&mut self, task: &Task) -> Op {
+        let file = self.file(task);
+        let is_port = task.files.get(&file).is_some_and(|file| file.node == Node::Port);
+        let whence = self.random.weighted(&[(12, 0), (6, 1), (1, 2), (1, 3), (1, 4), (1, 9)]).unwrap_or(0);
+        let offset = match (whence, self.random.below(6)) {
+            (1, 0..=4) => self.random.below(4 * PAGE).cast_signed() - 2 * PAGE.cast_signed(),
+            (_, 0) => -(self.random.below(5000).cast_signed()),
+            _ if is_port => self.port().cast_signed(),
+            _ => self.address().cast_signed(),
+        };
+        Op::Lseek { file, offset, whence }
+    }
+
+    /// Where a read or write goes: the file's position, or an offset.
+    fn at(&mut self, task: &Task, file: u8) -> Option<u64> {
+        if self.random.once_in(3) {
+            return None;
+        }
+        let is_port = task.files.get(&file).is_some_and(|file| file.node == Node::Port);
+        Some(if is_port { self.port() } else { self.address() })
+    }
+
+    fn read(&mut self, task: &Task) -> Op {
+        let (file, buffer) = (self.file(task), self.buffer());
+        let at = self.at(task, file);
+        let huge = [1 << 20, 0x7fff_f000, 1 << 31, 1 << 33, 1 << 46, 1 << 48, 1 << 63, u64::MAX - 7];
+        let len = match buffer {
+            Buffer::Null | Buffer::Kernel if self.random.once_in(2) => self.random.pick(&huge).unwrap_or(0),
+            _ => self.len(),
+        };
+        Op::Read { file, at, len, buffer }
+    }
+
+    fn write(&mut self, task: &Task) -> Op {
+        let (file, mut buffer) = (self.file(task), self.buffer());
+        let at = self.at(task, file);
+        let len = self.len() as usize;
+        let mut data = self.random.bytes(len);
+        let position = at.or_else(|| task.files.get(&file).map(|file| file.position)).unwrap_or(0);
+        // Should the kernel allow what it must not, then nothing shall change.
+        if position >= layout::HIGH_MEMORY && self.world.iomem.meets_ram(position) != Intersection::Disjoint {
+            data.truncate((PAGE - position % PAGE) as usize);
+            self.guest.session.machine().truth(View::Private, position, &mut data);
+            buffer = Buffer::Good;
+        }
+        Op::Write { file, at, data, buffer }
+    }
+
+    fn mmap(&mut self, task: &Task) -> Op {
+        let file = self.file(task);
+        let aligned = self.address() & !(PAGE - 1);
+        let offset = if self.random.once_in(40) { aligned | self.random.below(PAGE) } else { aligned };
+        let len = match self.random.below(40) {
+            0 => 0,
+            1 => self.random.pick(&[1 << 47, 1 << 63, u64::MAX, u64::MAX - PAGE + 1]).unwrap_or(0),
+            2 => 1 + self.random.below(3 * PAGE),
+            3 => MOST_PAGES * PAGE,
+            4..=10 => (1 + self.random.below(4)) * PAGE,
+            _ => PAGE,
+        };
+        let prot = self.random.weighted(&[(10, 1), (14, 3), (3, 2), (1, 0)]).unwrap_or(1);
+        let flags = self.random.weighted(&[(20, 1), (12, 2), (1, 0), (1, 3), (1, 4)]).unwrap_or(1);
+        Op::Mmap { map: self.random.below(MAPS) as u8, file, offset, len, prot, flags }
+    }
+
+    /// An offset in a mapping, or just beyond it.
+    fn offset(&mut self, task: &Task, map: u8, align: u64) -> u64 {
+        let mapping = task.maps.get(&map);
+        let len = mapping.map_or(PAGE, |mapping| mapping.len);
+        let offset = match self.random.below(10) {
+            0 => len - self.random.below(17).min(len),
+            1 => len + self.random.below(2 * PAGE),
+            2 => (1 + self.random.below(4)) * PAGE - 4,
+            _ => self.random.below(len),
+        };
+        let is_device = mapping.is_some_and(|mapping| !self.world.is_memory(mapping.gpa(offset)));
+        if is_device || !self.random.once_in(6) { offset / align * align } else { offset }
+    }
+
+    fn width(&mut self) -> Width {
+        self.random.pick(Width::ALL).unwrap_or(Width::Byte)
+    }
+
+    fn load(&mut self, task: &Task) -> Op {
+        let (map, width) = (self.map(task), self.width());
+        let offset = self.offset(task, map, width as u64);
+        let most = if self.random.once_in(40) { 400 } else { 12 };
+        let count = self.random.below(most);
+        Op::Load { map, offset, len: (count * width as u64) as u32, width }
+    }
+
+    fn store(&mut self, task: &Task) -> Op {
+        let (map, width) = (self.map(task), self.width());
+        let offset = self.offset(task, map, width as u64);
+        let count = self.random.below(9) as usize;
+        Op::Store { map, offset, data: self.random.bytes(count * width as usize), width }
+    }
+
+    fn remote(&mut self, task: &Task) -> Op {
+        let choices = [
+            (60, Through::ProcMem(Via::Itself)),
+            (2, Through::ProcMem(Via::Child)),
+            (12, Through::ProcessVm(Via::Itself)),
+            (1, Through::ProcessVm(Via::Child)),
+            (2, Through::Ptrace),
+        ];
+        let through = self.random.weighted(&choices).unwrap_or(Through::ProcMem(Via::Itself));
+        let map = self.map(task);
+        let offset = self.offset(task, map, 8);
+        let len = if through == Through::Ptrace { self.random.below(5) * 8 } else { self.len() };
+        if self.random.once_in(3) {
+            let data = self.random.bytes(len as usize);
+            Op::Put { through, map, offset, data }
+        } else {
+            Op::Fetch { through, map, offset, len: len as u32 }
+        }
+    }
+}

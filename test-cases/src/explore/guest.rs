@@ -1,0 +1,180 @@
+//! A guest to explore, and what the model needs to know of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use protocol::{Outcome, Step};
+use vmm::boot::image::{self, ImageError, Vmlinux};
+use vmm::layout;
+use vmm::machine::{Machine, MachineConfig};
+use vmm::memory::protected::{Mode, PageState};
+use vmm::memory::{Standing, View};
+use vmm::platform::PlatformKind;
+
+use crate::engine::{self, EngineError, Target};
+use crate::model::iomem::Iomem;
+use crate::model::world::Memory;
+use crate::model::{KernelConfig, PAGE, World};
+use crate::platform::{Platform, accepts_lazily, missing_option};
+use crate::release::{BadRelease, Release};
+use crate::session::{Ended, Plan, Session, SessionError};
+
+/// Most of /proc/iomem that is read.
+const IOMEM: u32 = 32 << 10;
+
+/// Why there is no guest to explore.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// Kernel, platform or memory cannot be had.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The kernel image is of no use.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// It did not come up.
+    #[error("the guest did not come up: {0}")]
+    Session(#[from] SessionError),
+    /// It ended while it was asked about itself.
+    #[error("the guest ended while it was asked for its memory map: {0}")]
+    Ended(#[from] Ended),
+    /// It does not tell what it is.
+    #[error("the guest does not show {0}, from which the model takes what it has to know")]
+    Silent(&'static str),
+    /// Its release cannot be read.
+    #[error(transparent)]
+    Release(#[from] BadRelease),
+    /// Nobody knows how the kernel was built.
+    #[error("{0} has no known configuration; give the model one with --kernel-config")]
+    NoConfig(String),
+}
+
+/// A kernel ready to be booted again and again.
+pub struct Kernel {
+    vmlinux: Vmlinux<'static>,
+    initramfs: Vec<u8>,
+    kind: PlatformKind,
+    config: BTreeMap<String, String>,
+}
+
+/// A running guest with its model.
+#[derive(Debug)]
+pub struct Guest {
+    /// The guest.
+    pub session: Session,
+    /// What the model knows of it.
+    pub world: World,
+    /// `uname -r`.
+    pub release: String,
+    /// How long one batch may take.
+    pub limit: std::time::Duration,
+}
+
+impl Kernel {
+    /// Reads it.
+    pub fn load(target: &Target) -> Result<Self, GuestError> {
+        let kind = engine::check(target.platform, target.memory_mib)?;
+        let spec = &target.kernel.spec;
+        let config = target.config.clone().ok_or_else(|| GuestError::NoConfig(spec.clone()))?;
+        if let Some(option) = missing_option(target.platform, &config) {
+            let (kernel, platform) = (spec.clone(), target.platform);
+            return Err(EngineError::Option { kernel, platform, option }.into());
+        }
+        let file = image::read(&target.image)?;
+        let vmlinux = image::extract_vmlinux(&file)?.into_owned();
+        let initramfs = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
+        Ok(Self { vmlinux, initramfs, kind, config })
+    }
+
+    /// Boots a guest whose forbidden accesses are recorded and change nothing.
+    pub fn boot(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Guest, GuestError> {
+        let line = engine::command_line(self.kind, target.console, &target.command_line);
+        let plan = Plan {
+            machine: MachineConfig {
+                ram: target.memory_mib << 20,
+                mode: Mode::Record,
+                unaccepted_percent: if accepts_lazily(&self.config) { target.setup.unaccepted } else { 0 },
+                echo_console: target.console,
+                ..MachineConfig::new(self.kind)
+            },
+            kernel: &self.vmlinux,
+            // Without names no event costs a backtrace; the case that is written tells them when it is run.
+            names: None,
+            initramfs: &self.initramfs,
+            command_line: &line,
+            boot_limit: target.limit,
+            interrupt: Arc::clone(interrupt),
+        };
+        let mut session = Session::boot(&plan)?;
+        let uname = text(&mut session, &Step::Uname, target)?.ok_or(GuestError::Silent("uname"))?;
+        let release = uname.lines().nth(2).unwrap_or_default().to_owned();
+        let step = Step::ReadFile { path: b"/proc/iomem", offset: 0, len: IOMEM };
+        let iomem = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/iomem"))?;
+        let world = self.world(target, &session, Release::of_version(&release)?, &iomem);
+        Ok(Guest { session, world, release, limit: target.limit })
+    }
+
+    fn world(&self, target: &Target, session: &Session, release: Release, iomem: &str) -> World {
+        let machine = session.machine();
+        let mut config = KernelConfig::of(&self.config);
+        let words = || target.command_line.iter().flat_map(|text| text.split_whitespace());
+        config.pat &= !words().any(|word| word == "nopat");
+        let hole = layout::DEVICE_HOLE..layout::HIGH_RAM;
+        World {
+            config,
+            policy: target.policy,
+            platform: target.platform,
+            release,
+            lockdown: words().any(|word| matches!(word, "lockdown=integrity" | "lockdown=confidentiality")),
+            relaxed: words().any(|word| word == "iomem=relaxed"),
+            physical_bits: machine.guest_physical_bits(),
+            encryption_bit: machine.platform().encryption_bit(),
+            iomem: Iomem::parse(iomem),
+            memory: memory(machine),
+            uncached: if forces_write_back(target.platform, release) { Vec::new() } else { vec![hole] },
+            kept: if self.config.get("DMI").is_some_and(|value| value == "y") {
+                vec![table(machine)]
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+/// The page of the SMBIOS table, which the kernel maps for good to show it in sysfs.
+fn table(machine: &Machine) -> std::ops::Range<u64> {
+    let start = machine.ram().acpi();
+    start..start + PAGE
+}
+
+/// Hyper-V guests of this kind override the MTRRs (`arch/x86/hyperv/ivm.c:hv_vtom_init`, since 6.6).
+fn forces_write_back(platform: Platform, release: Release) -> bool {
+    platform == Platform::Vbs && release >= Release { major: 6, minor: 6 }
+}
+
+fn text(session: &mut Session, step: &Step<'_>, target: &Target) -> Result<Option<String>, Ended> {
+    Ok(match session.step(step, target.limit)? {
+        Outcome::Data { data, .. } => Some(String::from_utf8_lossy(&data.bytes).into_owned()),
+        _ => None,
+    })
+}
+
+/// What the model may be asked about: pages elsewhere are private RAM, or nobody may look at them.
+fn memory(machine: &Machine) -> Memory {
+    let ram = machine.ram();
+    let looked_at = (0..layout::HIGH_MEMORY).chain(ram.efi()..ram.low_end()).step_by(PAGE as usize);
+    let standing = looked_at.filter_map(|gpa| {
+        let standing = match machine.memory().state(gpa) {
+            Some(PageState::Shared) => Standing::Shared,
+            Some(PageState::Unaccepted) => Standing::Unaccepted,
+            None if machine.memory().declared(gpa)? == View::Shared => Standing::Shared,
+            Some(PageState::Private) | None => return None,
+        };
+        Some((gpa, standing))
+    });
+    Memory {
+        backed: ram.backed().iter().map(|(gpa, len)| *gpa..gpa + len).collect(),
+        standing: standing.collect(),
+        top: ram.end(),
+    }
+}

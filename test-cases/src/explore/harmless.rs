@@ -1,0 +1,134 @@
+//! Which operations may be chosen: those whose every effect can be undone, costs little, and can be known.
+
+use std::ops::Range;
+
+use vmm::layout;
+use vmm::memory::View;
+use vmm::memory::ram::Ram;
+
+use super::generate::{MOST_PAGES, TEXT};
+use super::sequence::RESIDUE;
+use crate::model::{Effect, Node, Op, Outcome, PAGE, Prediction, Task, World};
+
+/// Most bytes of a device in one operation: every eight of them cost an exit.
+const MOST_DEVICE: u64 = 96;
+/// From here on no device decodes a port.
+pub const FIRST_PORT: u64 = 0x1000;
+/// What KVM keeps for itself on Intel hosts.
+const KVM_PAGES: Range<u64> = layout::KVM_IDENTITY_MAP..layout::KVM_TSS + 3 * PAGE;
+
+/// Judges operations.
+#[derive(Debug, Clone, Copy)]
+pub struct Judge<'a> {
+    /// The guest.
+    pub world: &'a World,
+    /// Where its memory is.
+    pub ram: Ram,
+}
+
+impl Judge<'_> {
+    /// Whether all that it does can be undone, costs little, and can be known.
+    pub fn is_harmless(&self, task: &Task, op: &Op, prediction: &Prediction) -> bool {
+        if let (Op::Mmap { len, offset, file, .. }, Outcome::Value(_)) = (op, &prediction.outcome) {
+            let alias = self.world.without_bit(*offset) != *offset;
+            let uncached = task.files.get(file).is_some_and(|file| file.uncached);
+            // The kernel never forgets what it then notes: of the RAM behind an alias, or of a range that ends there.
+            let unforgettable =
+                alias && uncached || self.world.without_bit(offset + len.next_multiple_of(PAGE)) == 0;
+            if *len > MOST_PAGES * PAGE || unforgettable {
+                return false;
+            }
+        }
+        if matches!(prediction.outcome, Outcome::Oops { .. }) {
+            return false;
+        }
+        // What an access over the end of a mapping touches before it faults is the processor's choice.
+        if let Outcome::Signal { address, .. } = &prediction.outcome
+            && address.is_multiple_of(PAGE)
+            && is_unaligned(op)
+            && self.world.platform.is_confidential()
+        {
+            return false;
+        }
+        if let Op::Read { file, at, .. } | Op::Write { file, at, .. } = op
+            && let Some(file) = task.files.get(file).filter(|file| file.node == Node::Port)
+            && at.unwrap_or(file.position) < FIRST_PORT
+        {
+            return false;
+        }
+        let device: u64 = prediction.effects.iter().map(|effect| self.device_bytes(effect)).sum();
+        device <= MOST_DEVICE && prediction.effects.iter().all(|effect| self.may(effect))
+    }
+
+    fn device_bytes(&self, effect: &Effect) -> u64 {
+        match effect {
+            Effect::Read { gpa, len, .. } if !self.is_all_memory(*gpa, *len) => *len,
+            Effect::Write { gpa, data, .. } if !self.is_all_memory(*gpa, data.len() as u64) => {
+                data.len() as u64
+            }
+            _ => 0,
+        }
+    }
+
+    fn is_all_memory(&self, gpa: u64, len: u64) -> bool {
+        self.world.is_memory(gpa) && self.world.is_memory(gpa + len.max(1) - 1)
+    }
+
+    fn may(&self, effect: &Effect) -> bool {
+        // The kernel never forgets a mapping that ends where the encryption bit begins.
+        let end = match effect {
+            Effect::Read { gpa, len, .. } => (gpa + len).next_multiple_of(PAGE),
+            Effect::Write { gpa, data, .. } => (gpa + data.len() as u64).next_multiple_of(PAGE),
+            Effect::Copied { .. } | Effect::WriteCopy { .. } => PAGE,
+        };
+        if end != 0 && self.world.without_bit(end) == 0 {
+            return false;
+        }
+        match effect {
+            // The kernel runs in its text, so there only what needs no other view is left alone.
+            Effect::Read { gpa, view: View::Shared, .. } if TEXT.contains(gpa) => false,
+            Effect::Read { gpa, len, .. } => pages(*gpa, *len).all(|page| self.may_look(page)),
+            Effect::Write { gpa, data, .. } => {
+                let last = gpa + (data.len() as u64).max(1) - 1;
+                pages(*gpa, data.len() as u64).all(|page| self.may_store(page.max(*gpa), last))
+            }
+            Effect::Copied { .. } | Effect::WriteCopy { .. } => true,
+        }
+    }
+
+    fn may_look(&self, page: u64) -> bool {
+        let ram = self.ram;
+        let known = page < layout::HIGH_MEMORY
+            || TEXT.contains(&page)
+            || (ram.reserved()..ram.low_end()).contains(&page);
+        if self.world.is_memory(page) { known } else { !KVM_PAGES.contains(&page) }
+    }
+
+    /// Firmware's pages with their markers, RAM nobody uses, devices that forget.
+    fn may_store(&self, first: u64, last: u64) -> bool {
+        let ram = self.ram;
+        let spare = [
+            0..PAGE,
+            RESIDUE,
+            layout::EBDA..layout::VGA,
+            layout::ROM..layout::HIGH_MEMORY,
+            ram.reserved()..ram.acpi(),
+        ];
+        if self.world.is_memory(first) {
+            let last = last.min(first | (PAGE - 1));
+            return spare.iter().any(|range| range.contains(&first) && range.contains(&last));
+        }
+        let processors =
+            [View::Private, View::Shared].iter().any(|view| self.world.is_processors(first, *view));
+        !processors && !KVM_PAGES.contains(&first)
+    }
+}
+
+fn is_unaligned(op: &Op) -> bool {
+    let (Op::Load { offset, width, .. } | Op::Store { offset, width, .. }) = op else { return false };
+    !offset.is_multiple_of(*width as u64)
+}
+
+fn pages(gpa: u64, len: u64) -> impl Iterator<Item = u64> {
+    (gpa / PAGE..=(gpa + len.max(1) - 1) / PAGE).map(|page| page * PAGE)
+}

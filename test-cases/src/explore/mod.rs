@@ -1,0 +1,164 @@
+//! Random sequences of steps, executed in a guest and compared with the model of /dev/mem.
+//!
+//! A sequence begins with a new process and memory as it was. Its operations are chosen with the model at hand: what is
+//! open and mapped is known, and one that would store where nothing can be put back is not chosen. They are sent in
+//! batches, the guest stands still in between, and what the model says of each is compared with what came back, to the
+//! byte; the forbidden accesses of each batch are compared in their order.
+
+mod case;
+mod compare;
+mod contents;
+pub mod coverage;
+mod generate;
+mod guest;
+mod harmless;
+mod random;
+mod sequence;
+mod shrink;
+mod translate;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use self::coverage::Coverage;
+pub use self::guest::{Guest, GuestError};
+use self::random::Random;
+use self::sequence::{Difference, Runner};
+use crate::engine::Target;
+use crate::model::{Op, World};
+use crate::session::Ended;
+
+/// Operations of one sequence.
+const SEQUENCE: usize = 500;
+/// Forbidden accesses after which a new guest is taken: a machine keeps a bounded number of them.
+const MOST_EVENTS: usize = 50_000;
+
+/// What is to be explored.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Where random numbers start.
+    pub seed: u64,
+    /// Operations at least.
+    pub steps: u64,
+}
+
+/// Hears how it goes.
+pub trait Listener {
+    /// The guest is up.
+    fn up(&mut self, world: &World, release: &str);
+    /// So many operations so far.
+    fn progress(&mut self, steps: u64, elapsed: Duration);
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Explored {
+    /// Operations executed and compared.
+    pub steps: u64,
+    /// Time the guests took to execute them, all else included but boots.
+    pub elapsed: Duration,
+    /// What was met.
+    pub coverage: Coverage,
+    /// Forbidden accesses seen.
+    pub events: u64,
+    /// Sequences whose forbidden accesses were not those predicted, once, and were when it was run again.
+    pub unrepeated: u32,
+    /// Guests booted.
+    pub boots: u32,
+    /// The first disagreement.
+    pub disagreement: Option<Disagreement>,
+    /// It was interrupted.
+    pub interrupted: bool,
+}
+
+/// Where kernel and model part.
+#[derive(Debug)]
+pub struct Disagreement {
+    /// The operations that show it, as few as could be found; the last one shows it.
+    pub ops: Vec<Op>,
+    /// What differs.
+    pub difference: Difference,
+    /// It came again when the operations were repeated.
+    pub repeats: bool,
+    /// The same as a case file.
+    pub case: String,
+}
+
+/// Why nothing could be explored.
+#[derive(Debug, thiserror::Error)]
+pub enum ExploreError {
+    /// No guest.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The guest ended under the steps, after these.
+    #[error("the guest ended during step {step}: {ended}; the last operations were:\n{last}")]
+    Ended {
+        /// Operations before.
+        step: u64,
+        /// How it ended.
+        ended: Box<Ended>,
+        /// The operations of the sequence it ended in.
+        last: String,
+    },
+}
+
+/// Explores until the steps are done, something disagrees, or `interrupt` is set.
+pub fn explore(
+    target: &Target,
+    plan: Plan,
+    listener: &mut dyn Listener,
+    interrupt: &Arc<AtomicBool>,
+) -> Result<Explored, ExploreError> {
+    let kernel = guest::Kernel::load(target)?;
+    let mut guest = kernel.boot(target, interrupt)?;
+    listener.up(&guest.world, &guest.release);
+    let mut done = Explored {
+        steps: 0,
+        elapsed: Duration::ZERO,
+        coverage: Coverage::default(),
+        events: 0,
+        unrepeated: 0,
+        boots: 1,
+        disagreement: None,
+        interrupted: false,
+    };
+    let mut random = Random::new(plan.seed);
+    let mut begun = Instant::now();
+    while done.steps < plan.steps {
+        if interrupt.load(Ordering::Relaxed) {
+            done.interrupted = true;
+            break;
+        }
+        if guest.session.machine().events().len() > MOST_EVENTS {
+            done.elapsed += begun.elapsed();
+            drop(guest);
+            guest = kernel.boot(target, interrupt)?;
+            done.boots += 1;
+            begun = Instant::now();
+        }
+        let left = usize::try_from(plan.steps - done.steps).unwrap_or(SEQUENCE);
+        let ops = generate::sequence(&mut random, &guest, SEQUENCE.min(left));
+        let run = Runner::new(&mut guest).run(&ops).map_err(|ended| ExploreError::Ended {
+            step: done.steps,
+            ended: Box::new(ended),
+            last: ops.iter().map(|op| format!("  {op}")).collect::<Vec<_>>().join("\n"),
+        })?;
+        done.steps += run.executed as u64;
+        done.events += run.events as u64;
+        done.coverage.add(run.coverage);
+        if let Some(difference) = run.difference {
+            let found = shrink::shrink(&mut guest, ops, difference, target);
+            // The processor's interrupts decide how often the VMM hears of one access; all else must come again.
+            if found.repeats || !found.difference.in_events {
+                done.elapsed += begun.elapsed();
+                done.disagreement = Some(found);
+                return Ok(done);
+            }
+            done.unrepeated += 1;
+        }
+        listener.progress(done.steps, done.elapsed + begun.elapsed());
+    }
+    done.elapsed += begun.elapsed();
+    Ok(done)
+}

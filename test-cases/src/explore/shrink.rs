@@ -1,0 +1,59 @@
+//! Finds the fewest operations that still disagree.
+
+use super::Disagreement;
+use super::case;
+use super::guest::Guest;
+use super::sequence::{Difference, Runner};
+use crate::engine::Target;
+use crate::model::Op;
+
+/// Sequences tried at most.
+const TRIES: usize = 400;
+
+/// How often a whole sequence is tried again.
+const AGAIN: usize = 2;
+
+/// Leaves out what is not needed: first everything after the difference, then ever smaller runs of operations.
+pub fn shrink(guest: &mut Guest, ops: Vec<Op>, difference: Difference, target: &Target) -> Disagreement {
+    let mut best = ops;
+    best.truncate(difference.index + 1);
+    let mut tries = TRIES;
+    // An event may be told late once; what comes of the operations themselves may not differ.
+    let mut again = None;
+    for _ in 0..AGAIN {
+        again = again.or_else(|| attempt(guest, &best, &mut tries).filter(|found| alike(found, &difference)));
+    }
+    let repeats = again.is_some();
+    let mut found = again.unwrap_or(difference);
+    let mut chunk = best.len().div_ceil(2);
+    while repeats && chunk > 0 {
+        let mut start = 0;
+        while start < best.len() && best.len() > 1 {
+            let mut fewer = best.clone();
+            fewer.drain(start..(start + chunk).min(best.len()));
+            match attempt(guest, &fewer, &mut tries).filter(|again| alike(again, &found)) {
+                Some(again) => {
+                    fewer.truncate(again.index + 1);
+                    (best, found) = (fewer, again);
+                }
+                None => start += chunk,
+            }
+        }
+        chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
+    }
+    let case = case::write(guest, &best, &found, target);
+    Disagreement { ops: best, difference: found, repeats, case }
+}
+
+/// Of the same kind: what is left out may change addresses and slots, but not answers into events.
+fn alike(one: &Difference, other: &Difference) -> bool {
+    one.in_events == other.in_events
+}
+
+fn attempt(guest: &mut Guest, ops: &[Op], tries: &mut usize) -> Option<Difference> {
+    *tries = tries.checked_sub(1)?;
+    if ops.is_empty() {
+        return None;
+    }
+    Runner::new(guest).run(ops).ok()?.difference
+}

@@ -1,0 +1,69 @@
+//! /dev/mem and /dev/port as an executable specification: what every system call and access must give, in which guest.
+//!
+//! Pure: a [`World`] (kernel, policy, platform, memory map), a [`Task`] (its files and mappings) and an [`Op`] go in, a
+//! [`Prediction`] comes out: errno or count to the byte, where every byte comes from, and every touch of physical memory,
+//! in order and through which encryption view. Each function follows one function of the kernel and names it. A kernel
+//! that disagrees is a finding, or the model is wrong; `copra explore` looks for such places.
+//!
+//! | file | kernel source it follows |
+//! |---|---|
+//! | `iomem` | `kernel/resource.c` |
+//! | `allowed` | `arch/x86/mm/init.c:devmem_is_allowed` |
+//! | `memtype` | `arch/x86/mm/pat/memtype.c` |
+//! | `remap` | `kernel/iomem.c:memremap`, `arch/x86/mm/ioremap.c` |
+//! | `open`, `seek` | `drivers/char/mem.c:open_port`, `memory_lseek`, `fs/open.c` |
+//! | `transfer`, `read`, `write`, `port` | `fs/read_write.c`, `drivers/char/mem.c:read_mem`, `write_mem`, `read_port` |
+//! | `map`, `touch` | `mm/mmap.c:do_mmap`, `drivers/char/mem.c:mmap_mem`, `mm/memory.c:wp_page_copy` |
+//! | `remote` | `mm/memory.c:__access_remote_vm`, `generic_access_phys`, `fs/proc/base.c:mem_rw` |
+//! | `events` | none: what a page's state makes of a touch |
+
+mod allowed;
+pub mod events;
+pub mod iomem;
+mod map;
+pub mod memtype;
+mod op;
+mod open;
+mod port;
+mod prediction;
+mod read;
+mod remap;
+mod remote;
+mod seek;
+mod task;
+#[cfg(test)]
+mod tests;
+mod touch;
+mod transfer;
+pub mod world;
+mod write;
+
+pub use self::allowed::{Allowed, devmem_is_allowed};
+pub use self::op::{Node, Op, Through};
+pub use self::prediction::{Effect, Outcome, Piece, Prediction, Source};
+pub use self::task::{Mapping, OpenFile, Task};
+pub use self::world::{KernelConfig, World};
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+
+/// What `op` gives in this world, and what becomes of the task.
+pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
+    match op {
+        Op::Open { file, node, flags } => open::open(world, task, *file, *node, *flags),
+        Op::Close { file } => open::close(task, *file),
+        Op::DropRawio => open::drop_rawio(task),
+        Op::Lseek { file, offset, whence } => seek::lseek(task, *file, *offset, *whence),
+        Op::Read { file, at, len, buffer } => transfer::read(world, task, *file, *at, *len, *buffer),
+        Op::Write { file, at, data, buffer } => transfer::write(world, task, *file, *at, data, *buffer),
+        Op::Mmap { map, file, offset, len, prot, flags } => {
+            let asked = map::Asked { offset: *offset, len: *len, prot: *prot, flags: *flags };
+            map::mmap(world, task, *map, *file, &asked)
+        }
+        Op::Munmap { map } => map::munmap(world, task, *map),
+        Op::Load { map, offset, len, width } => touch::load(world, task, *map, *offset, *len, *width),
+        Op::Store { map, offset, data, width } => touch::store(world, task, *map, *offset, data, *width),
+        Op::Fetch { through, map, offset, len } => remote::fetch(world, task, *through, *map, *offset, *len),
+        Op::Put { through, map, offset, data } => remote::put(world, task, *through, *map, *offset, data),
+    }
+}

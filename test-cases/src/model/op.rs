@@ -1,0 +1,154 @@
+//! What a task can do to /dev/mem and /dev/port.
+
+use std::fmt;
+
+use protocol::{Buffer, Via, Width};
+
+/// A device node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Node {
+    /// /dev/mem
+    Mem,
+    /// /dev/port
+    Port,
+}
+
+impl Node {
+    /// Its path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Mem => "/dev/mem",
+            Self::Port => "/dev/port",
+        }
+    }
+}
+
+/// A way to a mapping that does not go through the page tables of the one who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    /// pread(2) or pwrite(2) of /proc/PID/mem.
+    ProcMem(Via),
+    /// `process_vm_readv(2)`, `process_vm_writev(2)`.
+    ProcessVm(Via),
+    /// `PTRACE_PEEKDATA`, `PTRACE_POKEDATA` on a stopped child, word by word.
+    Ptrace,
+}
+
+impl Through {
+    /// A child is forked for it, with copies of the mappings.
+    pub const fn forks(self) -> bool {
+        matches!(self, Self::Ptrace | Self::ProcMem(Via::Child) | Self::ProcessVm(Via::Child))
+    }
+}
+
+/// One thing a task does. `file` and `map` are slots: what was in one is closed or unmapped before it is filled anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the system calls' parameters, by their names")]
+pub enum Op {
+    /// open(2)
+    Open { file: u8, node: Node, flags: i32 },
+    /// close(2)
+    Close { file: u8 },
+    /// lseek(2)
+    Lseek { file: u8, offset: i64, whence: u8 },
+    /// read(2), or pread(2) where there is an offset
+    Read { file: u8, at: Option<u64>, len: u64, buffer: Buffer },
+    /// write(2), or pwrite(2) where there is an offset
+    Write { file: u8, at: Option<u64>, data: Vec<u8>, buffer: Buffer },
+    /// mmap(2)
+    Mmap { map: u8, file: u8, offset: u64, len: u64, prot: u32, flags: u32 },
+    /// munmap(2) of the whole mapping
+    Munmap { map: u8 },
+    /// Loads by the processor
+    Load { map: u8, offset: u64, len: u32, width: Width },
+    /// Stores by the processor
+    Store { map: u8, offset: u64, data: Vec<u8>, width: Width },
+    /// A read of a mapping through the kernel
+    Fetch { through: Through, map: u8, offset: u64, len: u32 },
+    /// A write of a mapping through the kernel
+    Put { through: Through, map: u8, offset: u64, data: Vec<u8> },
+    /// Gives up `CAP_SYS_RAWIO`
+    DropRawio,
+}
+
+impl Op {
+    /// Its name in reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "open",
+            Self::Close { .. } => "close",
+            Self::Lseek { .. } => "lseek",
+            Self::Read { at: None, .. } => "read",
+            Self::Read { .. } => "pread",
+            Self::Write { at: None, .. } => "write",
+            Self::Write { .. } => "pwrite",
+            Self::Mmap { .. } => "mmap",
+            Self::Munmap { .. } => "munmap",
+            Self::Load { .. } => "load",
+            Self::Store { .. } => "store",
+            Self::Fetch { through: Through::ProcMem(_), .. } => "proc-mem-read",
+            Self::Fetch { through: Through::ProcessVm(_), .. } => "vm-readv",
+            Self::Fetch { through: Through::Ptrace, .. } => "ptrace-peek",
+            Self::Put { through: Through::ProcMem(_), .. } => "proc-mem-write",
+            Self::Put { through: Through::ProcessVm(_), .. } => "vm-writev",
+            Self::Put { through: Through::Ptrace, .. } => "ptrace-poke",
+            Self::DropRawio => "drop-rawio",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        let via = |through: Through| if through.forks() { " of a child" } else { "" };
+        match self {
+            Self::Open { file, node, flags } => write!(f, " {} flags {flags:#x} as f{file}", node.path()),
+            Self::Close { file } => write!(f, " f{file}"),
+            Self::Lseek { file, offset, whence } => write!(f, " f{file} to {offset:#x} whence {whence}"),
+            Self::Read { file, at, len, buffer } => {
+                write!(f, " f{file}{} {len} bytes{}", At(*at), Into(*buffer))
+            }
+            Self::Write { file, at, data, buffer } => {
+                write!(f, " f{file}{} {} bytes{}", At(*at), data.len(), Into(*buffer))
+            }
+            Self::Mmap { map, file, offset, len, prot, flags } => {
+                write!(f, " f{file} at {offset:#x} len {len:#x} prot {prot} flags {flags:#x} as m{map}")
+            }
+            Self::Munmap { map } => write!(f, " m{map}"),
+            Self::Load { map, offset, len, width } => {
+                write!(f, " m{map} + {offset:#x} {len} bytes by {}", *width as u8)
+            }
+            Self::Store { map, offset, data, width } => {
+                write!(f, " m{map} + {offset:#x} {} bytes by {}", data.len(), *width as u8)
+            }
+            Self::Fetch { through, map, offset, len } => {
+                write!(f, "{} m{map} + {offset:#x} {len} bytes", via(*through))
+            }
+            Self::Put { through, map, offset, data } => {
+                write!(f, "{} m{map} + {offset:#x} {} bytes", via(*through), data.len())
+            }
+            Self::DropRawio => Ok(()),
+        }
+    }
+}
+
+struct At(Option<u64>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |at| write!(f, " at {at:#x}"))
+    }
+}
+
+struct Into(Buffer);
+
+impl fmt::Display for Into {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Buffer::Good => "",
+            Buffer::Null => ", buffer null",
+            Buffer::Kernel => ", buffer in the kernel's half",
+            Buffer::Straddling => ", buffer half unmapped",
+        })
+    }
+}

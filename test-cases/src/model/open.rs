@@ -1,0 +1,69 @@
+//! open(2), close(2) and the privilege they need.
+
+use protocol::Refusal;
+
+use super::op::Node;
+use super::prediction::{Outcome, Prediction};
+use super::task::{OpenFile, Task};
+use super::world::World;
+use crate::policy::Policy;
+
+/// `fs/open.c:do_dentry_open()` of a device node of `drivers/char/mem.c`. The slot is emptied first, whatever comes.
+pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) -> Prediction {
+    task.files.remove(&slot);
+    let is_there = match node {
+        Node::Mem => world.config.devmem && world.policy != Policy::NoDevmem,
+        Node::Port => world.config.devport,
+    };
+    // devtmpfs has nodes only for devices that are there (`chr_dev_init()`).
+    if !is_there {
+        return Prediction::failed(libc::ENOENT);
+    }
+    // `fs/namei.c:do_open()`, before the driver is asked.
+    if flags & libc::O_DIRECTORY != 0 {
+        return Prediction::failed(libc::ENOTDIR);
+    }
+    if !open_port(world, task) {
+        return Prediction::failed(libc::EPERM);
+    }
+    // After the driver was asked: it has no `FMODE_CAN_ODIRECT`.
+    if flags & libc::O_DIRECT != 0 {
+        return Prediction::failed(libc::EINVAL);
+    }
+    // `OPEN_FMODE()`: (mode + 1) & 3, so that mode 3 may neither read nor write.
+    let mode = ((flags & libc::O_ACCMODE) + 1) & 3;
+    let file = OpenFile {
+        node,
+        readable: mode & 1 != 0,
+        writable: mode & 2 != 0,
+        uncached: flags & libc::O_DSYNC != 0,
+        position: 0,
+    };
+    task.files.insert(slot, file);
+    Prediction::value(0)
+}
+
+/// `drivers/char/mem.c:open_port()`, which serves both nodes: `CAP_SYS_RAWIO`, then lockdown, then what patches v3 to v5
+/// put after it: `STRICT_DEVMEM` and a guest whose memory is encrypted.
+fn open_port(world: &World, task: &Task) -> bool {
+    let confidential = world.platform.is_confidential();
+    let locked = world.lockdown
+        || world.policy == Policy::LockdownAll
+        || world.policy == Policy::LockdownCc && confidential;
+    let closed = world.policy == Policy::OpenEperm && confidential && world.config.strict;
+    task.rawio && !locked && !closed
+}
+
+/// close(2). Mappings made through the file stay.
+pub fn close(task: &mut Task, slot: u8) -> Prediction {
+    match task.files.remove(&slot) {
+        Some(_) => Prediction::value(0),
+        None => Prediction::plain(Outcome::Refused(Refusal::File)),
+    }
+}
+
+/// capset(2) without `CAP_SYS_RAWIO`. Files that are open stay usable: nobody asks again.
+pub fn drop_rawio(task: &mut Task) -> Prediction {
+    task.rawio = false;
+    Prediction::value(0)
+}

@@ -1,0 +1,174 @@
+//! What an operation gives, where its bytes come from, and what it does to physical memory.
+
+use protocol::{Call, Refusal};
+use vmm::memory::View;
+
+use crate::codes::{Errno, Signal};
+
+/// Where bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The kernel makes zeros of them.
+    Zeros,
+    /// Physical memory or a device, through a view.
+    Physical {
+        /// First address, without any encryption bit.
+        gpa: u64,
+        /// The view.
+        view: View,
+    },
+    /// The private copy of a page that a store to a private mapping made.
+    Copy {
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+    },
+    /// A port nobody decodes: all ones.
+    Floating,
+}
+
+/// Consecutive bytes from one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Where they come from.
+    pub source: Source,
+    /// How many.
+    pub len: u64,
+}
+
+/// What is done to memory, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Loads from `[gpa, gpa + len)`.
+    Read {
+        /// First address, without any encryption bit.
+        gpa: u64,
+        /// Bytes.
+        len: u64,
+        /// The view.
+        view: View,
+    },
+    /// Stores at `gpa`.
+    Write {
+        /// First address, without any encryption bit.
+        gpa: u64,
+        /// What is stored.
+        data: Vec<u8>,
+        /// The view.
+        view: View,
+    },
+    /// The page of a private mapping becomes a copy: what the page behind it held just then.
+    Copied {
+        /// Map slot.
+        map: u8,
+        /// Page of the mapping, from 0.
+        page: u64,
+        /// The page behind it.
+        gpa: u64,
+        /// The view its bytes were read through.
+        view: View,
+    },
+    /// Stores to such a copy.
+    WriteCopy {
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// What is stored.
+        data: Vec<u8>,
+    },
+}
+
+/// How an operation comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a number.
+    Value(u64),
+    /// With a number and bytes.
+    Bytes {
+        /// The number: how many the kernel says there are.
+        value: u64,
+        /// Those that can be seen: fewer where part of the buffer is not mapped.
+        pieces: Vec<Piece>,
+    },
+    /// With an error.
+    Failed {
+        /// The error.
+        errno: Errno,
+        /// The call that gave it.
+        call: Call,
+    },
+    /// A signal struck.
+    Signal {
+        /// Which.
+        signal: Signal,
+        /// `si_code`.
+        code: i32,
+        /// `si_addr`.
+        address: u64,
+        /// What was read before.
+        pieces: Vec<Piece>,
+    },
+    /// The kernel itself faults; the task is ended by this signal and the kernel lives on, with locks held for ever.
+    Oops {
+        /// Which.
+        signal: Signal,
+    },
+    /// Not tried: nothing is open or mapped there.
+    Refused(Refusal),
+}
+
+/// What must happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prediction {
+    /// How it comes back.
+    pub outcome: Outcome,
+    /// What it does to memory, whatever comes back.
+    pub effects: Vec<Effect>,
+}
+
+impl Prediction {
+    /// No memory is touched.
+    pub const fn plain(outcome: Outcome) -> Self {
+        Self { outcome, effects: Vec::new() }
+    }
+
+    /// An error of the call itself, with no memory touched.
+    pub const fn failed(errno: i32) -> Self {
+        Self::plain(Outcome::failed(errno))
+    }
+
+    /// A number, with no memory touched.
+    pub const fn value(value: u64) -> Self {
+        Self::plain(Outcome::Value(value))
+    }
+}
+
+impl Outcome {
+    /// An error of the call itself.
+    pub const fn failed(errno: i32) -> Self {
+        Self::Failed { errno: Errno(errno), call: Call::Own }
+    }
+
+    /// The bytes that can be seen.
+    pub fn pieces(&self) -> &[Piece] {
+        match self {
+            Self::Bytes { pieces, .. } | Self::Signal { pieces, .. } => pieces,
+            _ => &[],
+        }
+    }
+}
+
+/// The first `len` bytes of pieces.
+pub fn first(pieces: Vec<Piece>, len: u64) -> Vec<Piece> {
+    let mut rest = len;
+    pieces
+        .into_iter()
+        .map_while(|piece| {
+            let len = piece.len.min(rest);
+            rest -= len;
+            (len > 0).then_some(Piece { len, ..piece })
+        })
+        .collect()
+}

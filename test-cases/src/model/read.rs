@@ -1,0 +1,49 @@
+//! `drivers/char/mem.c:read_mem()`.
+
+use super::PAGE;
+use super::allowed::{Allowed, page_is_allowed};
+use super::memtype::MemoryTypes;
+use super::prediction::{Effect, Piece, Source};
+use super::remap::xlate;
+use super::transfer::Done;
+use super::world::World;
+
+/// `arch/x86/mm/mmap.c:valid_phys_addr_range()`: up to the top of RAM. A request for nothing at address 0 wraps around
+/// and is refused.
+pub fn is_valid_range(world: &World, address: u64, count: u64) -> bool {
+    address.wrapping_add(count).wrapping_sub(1) < world.memory.top
+}
+
+/// Page by page; the first page that fails gives its error for the whole call, whatever was copied before it. `room`: how
+/// much of the user's buffer there is.
+pub fn read_mem(world: &World, types: &MemoryTypes, position: u64, count: u64, room: u64) -> Done {
+    let mut done = Done { result: Err(libc::EFAULT), pieces: Vec::new(), effects: Vec::new() };
+    if !is_valid_range(world, position, count) {
+        return done;
+    }
+    let mut read = 0;
+    while read < count {
+        let gpa = position + read;
+        let len = (PAGE - gpa % PAGE).min(count - read);
+        let source = match page_is_allowed(world, gpa) {
+            Allowed::No => {
+                done.result = Err(libc::EPERM);
+                return done;
+            }
+            Allowed::AsZeros => Source::Zeros,
+            Allowed::Yes => {
+                let Some(view) = xlate(world, types, gpa) else { return done };
+                done.effects.push(Effect::Read { gpa, len, view });
+                Source::Physical { gpa, view }
+            }
+        };
+        // clear_user() and copy_to_user() store what they can; the call fails all the same.
+        if read + len > room {
+            return done;
+        }
+        done.pieces.push(Piece { source, len });
+        read += len;
+    }
+    done.result = Ok(read);
+    done
+}

@@ -1,0 +1,78 @@
+//! The kernel's own mappings of physical memory, and the encryption view they show.
+
+use vmm::memory::{Standing, View};
+
+use super::PAGE;
+use super::iomem::{Description, Intersection, Resource};
+use super::memtype::{CacheMode, MemoryTypes, pages};
+use super::world::World;
+use crate::platform::Platform;
+
+/// Single pages a Hyper-V paravisor answers for, which are mapped private
+/// (`arch/x86/hyperv/ivm.c:hv_is_private_mmio`): the IOAPIC and the TPM.
+const PARAVISOR: [u64; 2] = [0xfec0_0000, 0xfed4_0000];
+
+/// `arch/x86/mm/ioremap.c:xlate_dev_mem_ptr()`: the view of the page at `gpa` that read(2) and write(2) go through. It is
+/// `memremap(page, PAGE_SIZE, MEMREMAP_WB)`.
+pub fn xlate(world: &World, types: &MemoryTypes, gpa: u64) -> Option<View> {
+    let page = gpa & !(PAGE - 1);
+    match world.iomem.meets_ram(page) {
+        // WARN_ONCE and NULL.
+        Intersection::Mixed => None,
+        // `try_ram_remap()`: the direct map, which follows the page's owner.
+        Intersection::Intersects => Some(match world.standing(page) {
+            Standing::Shared => View::Shared,
+            Standing::Private | Standing::Unaccepted => View::Private,
+        }),
+        // `arch_memremap_wb()`: ioremap_cache() before 6.15, ioremap_encrypted() since.
+        Intersection::Disjoint => {
+            ioremap(world, types, page, PAGE, CacheMode::WriteBack, world.maps_encrypted())
+        }
+    }
+}
+
+/// `arch/x86/mm/ioremap.c:__ioremap_caller()`: the view of a mapping of `[gpa, gpa + len)`; `None` if it is refused.
+pub fn ioremap(
+    world: &World,
+    types: &MemoryTypes,
+    gpa: u64,
+    len: u64,
+    mode: CacheMode,
+    encrypted: bool,
+) -> Option<View> {
+    let last = gpa.checked_add(len)?.checked_sub(1)?;
+    if len == 0 || !world.is_valid(gpa) {
+        return None;
+    }
+    // `__ioremap_check_mem()` looks at every busy resource of the whole range: one that is encrypted makes all of it so.
+    let mut encrypted = encrypted;
+    for resource in world.iomem.busy(gpa, last) {
+        if is_used_ram(world, resource, gpa, last) {
+            // WARN_ONCE("ioremap on RAM") and NULL.
+            return None;
+        }
+        encrypted |= resource.description == Description::Special;
+    }
+    // `__ioremap_check_other()` asks for the first address only.
+    encrypted |= world.platform == Platform::Vbs && PARAVISOR.contains(&(gpa & !(PAGE - 1)));
+    let (start, end) = pages(world.without_bit(gpa), len);
+    if !types.admits(world, start, end, mode) {
+        return None;
+    }
+    Some(if encrypted { View::Private } else { world.decrypted() })
+}
+
+/// `__ioremap_check_ram()`: RAM whose pages the page allocator has. The first MiB is reserved for good
+/// (`arch/x86/realmode/init.c:reserve_real_mode`), and so is the kernel's image.
+fn is_used_ram(world: &World, resource: &Resource, gpa: u64, last: u64) -> bool {
+    if !resource.ram || resource.depth > 0 {
+        return false;
+    }
+    let from = resource.start.max(gpa).next_multiple_of(PAGE);
+    let to = (resource.end.min(last) + 1) & !(PAGE - 1);
+    let is_image = |page: u64| {
+        let mut image = world.iomem.resources().iter().filter(|r| r.name.starts_with("Kernel "));
+        image.any(|r| r.start <= page && page <= r.end)
+    };
+    (from..to).step_by(PAGE as usize).any(|page| page >= 0x10_0000 && !is_image(page))
+}

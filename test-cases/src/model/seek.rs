@@ -1,0 +1,28 @@
+//! lseek(2).
+
+use protocol::Refusal;
+
+use super::prediction::{Outcome, Prediction};
+use super::task::Task;
+
+/// Offsets from here on look like errors (`MAX_ERRNO`).
+const ERRORS: u64 = u64::MAX - 4094;
+
+/// `fs/read_write.c:ksys_lseek()`, then `drivers/char/mem.c:memory_lseek()`: any 64-bit position but those that look like
+/// an errno. There is no end to count from.
+pub fn lseek(task: &mut Task, slot: u8, offset: i64, whence: u8) -> Prediction {
+    let Some(file) = task.files.get_mut(&slot) else {
+        return Prediction::plain(Outcome::Refused(Refusal::File));
+    };
+    let position = match whence {
+        0 => offset.cast_unsigned(),
+        1 => file.position.wrapping_add_signed(offset),
+        // Counted from an end, a hole or data there is none of; or (`SEEK_MAX`) no way to count at all.
+        _ => return Prediction::failed(libc::EINVAL),
+    };
+    if position >= ERRORS {
+        return Prediction::failed(libc::EOVERFLOW);
+    }
+    file.position = position;
+    Prediction::value(position)
+}

@@ -1,0 +1,161 @@
+//! read(2), pread(2), write(2) and pwrite(2) as far as `fs/read_write.c` goes; one answer for both of a kind.
+
+use protocol::{Buffer, Refusal};
+
+use super::op::Node;
+use super::prediction::{Effect, Outcome, Piece, Prediction, first};
+use super::task::Task;
+use super::world::World;
+use super::{PAGE, port, read, write};
+
+/// `MAX_RW_COUNT`: longer requests are cut.
+const MAX_COUNT: u64 = 0x7fff_f000;
+/// `TASK_SIZE_MAX` with four levels of page tables.
+const USER_END: u64 = (1 << 47) - PAGE;
+
+/// What a driver made of a request.
+pub struct Done {
+    /// Bytes it says it transferred, or the errno.
+    pub result: Result<u64, i32>,
+    /// Where they come from (reads).
+    pub pieces: Vec<Piece>,
+    /// What it did to memory.
+    pub effects: Vec<Effect>,
+}
+
+/// How many bytes of a user buffer of `len` bytes there are.
+pub fn usable(buffer: Buffer, len: u64) -> u64 {
+    match buffer {
+        Buffer::Good => u64::MAX,
+        Buffer::Null | Buffer::Kernel => 0,
+        Buffer::Straddling => (len / 2).min(PAGE),
+    }
+}
+
+/// read(2), pread(2).
+pub fn read(
+    world: &World,
+    task: &mut Task,
+    slot: u8,
+    at: Option<u64>,
+    len: u64,
+    buffer: Buffer,
+) -> Prediction {
+    let start = match prepare(task, slot, at, len, buffer, |file| file.readable) {
+        Ok(start) => start,
+        Err(outcome) => return Prediction::plain(outcome),
+    };
+    let (count, room) = (len.min(MAX_COUNT), usable(buffer, len));
+    let done = match start.node {
+        Node::Mem => read::read_mem(world, &task.types, start.position, count, room),
+        Node::Port => port::read_port(start.position, count, room),
+    };
+    let seen = if buffer == Buffer::Good { u64::MAX } else { usable(buffer, len) };
+    settle(task, slot, at, start, done, |value, pieces| {
+        let pieces = first(pieces, seen.min(value));
+        Outcome::Bytes { value, pieces }
+    })
+}
+
+/// write(2), pwrite(2). `O_APPEND` means nothing here: only `generic_write_checks()` looks at it.
+pub fn write(
+    world: &World,
+    task: &mut Task,
+    slot: u8,
+    at: Option<u64>,
+    data: &[u8],
+    buffer: Buffer,
+) -> Prediction {
+    let len = data.len() as u64;
+    let start = match prepare(task, slot, at, len, buffer, |file| file.writable) {
+        Ok(start) => start,
+        Err(outcome) => return Prediction::plain(outcome),
+    };
+    let room = usable(buffer, len);
+    let done = match start.node {
+        Node::Mem => write::write_mem(world, &task.types, start.position, data, room),
+        Node::Port => port::write_port(start.position, len, room),
+    };
+    settle(task, slot, at, start, done, |value, _| Outcome::Value(value))
+}
+
+#[derive(Clone, Copy)]
+struct Start {
+    node: Node,
+    position: u64,
+}
+
+/// `ksys_pread64()` and `vfs_read()`, in their order: the offset's sign (pread and pwrite only), the file's mode, the
+/// buffer's range, then `rw_verify_area()`.
+fn prepare(
+    task: &Task,
+    slot: u8,
+    at: Option<u64>,
+    len: u64,
+    buffer: Buffer,
+    may: impl FnOnce(&super::OpenFile) -> bool,
+) -> Result<Start, Outcome> {
+    let file = task.files.get(&slot).ok_or(Outcome::Refused(Refusal::File))?;
+    if at.is_some_and(|at| at.cast_signed() < 0) {
+        return Err(Outcome::failed(libc::EINVAL));
+    }
+    if !may(file) {
+        return Err(Outcome::failed(libc::EBADF));
+    }
+    if !access_ok(buffer, len) {
+        return Err(Outcome::failed(libc::EFAULT));
+    }
+    let position = at.unwrap_or(file.position);
+    verify(file.node == Node::Mem, position, len).map_err(Outcome::failed)?;
+    Ok(Start { node: file.node, position })
+}
+
+/// `access_ok()`: the whole range lies in the user's half, mapped or not.
+fn access_ok(buffer: Buffer, len: u64) -> bool {
+    match buffer {
+        Buffer::Good => true,
+        Buffer::Null => len < USER_END,
+        Buffer::Kernel => false,
+        // It lies at the top of the user's half, among the libraries of other programs.
+        Buffer::Straddling => len < 1 << 32,
+    }
+}
+
+/// `rw_verify_area()`. `unsigned`: `FOP_UNSIGNED_OFFSET`, which /dev/mem has and /dev/port has not.
+fn verify(unsigned: bool, position: u64, count: u64) -> Result<(), i32> {
+    if count.cast_signed() < 0 {
+        return Err(libc::EINVAL);
+    }
+    if position.cast_signed() < 0 {
+        if !unsigned {
+            return Err(libc::EINVAL);
+        }
+        if count >= position.wrapping_neg() {
+            return Err(libc::EOVERFLOW);
+        }
+    } else if position.wrapping_add(count).cast_signed() < 0 && !unsigned {
+        return Err(libc::EINVAL);
+    }
+    Ok(())
+}
+
+/// The position moves by what was transferred, on success and without an offset only.
+fn settle(
+    task: &mut Task,
+    slot: u8,
+    at: Option<u64>,
+    start: Start,
+    done: Done,
+    outcome: impl FnOnce(u64, Vec<Piece>) -> Outcome,
+) -> Prediction {
+    let Done { result, pieces, effects } = done;
+    match result {
+        Ok(count) => {
+            if let (None, Some(file)) = (at, task.files.get_mut(&slot)) {
+                file.position = start.position.wrapping_add(count);
+            }
+            Prediction { outcome: outcome(count, pieces), effects }
+        }
+        Err(errno) => Prediction { outcome: Outcome::failed(errno), effects },
+    }
+}

@@ -1,0 +1,65 @@
+//! `drivers/char/mem.c:write_mem()`.
+
+use vmm::memory::View;
+
+use super::PAGE;
+use super::allowed::{Allowed, page_is_allowed};
+use super::memtype::MemoryTypes;
+use super::prediction::Effect;
+use super::read::is_valid_range;
+use super::remap::xlate;
+use super::transfer::Done;
+use super::world::World;
+
+/// Page by page; unlike reads, what was written before a failure counts, but for `EPERM`.
+///
+/// Where the user's buffer ends in the middle of a page, `copy_from_user()` stores what there is *and zeros for the rest*
+/// (`include/linux/uaccess.h:_inline_copy_from_user`): that is meant for kernel buffers and here strikes physical memory.
+/// So a write(2) that fails with EFAULT has cleared memory up to the end of the page or the request.
+pub fn write_mem(world: &World, types: &MemoryTypes, position: u64, data: &[u8], room: u64) -> Done {
+    let count = data.len() as u64;
+    let mut done = Done { result: Err(libc::EFAULT), pieces: Vec::new(), effects: Vec::new() };
+    if !is_valid_range(world, position, count) {
+        return done;
+    }
+    let mut written = 0;
+    while written < count {
+        let gpa = position + written;
+        let len = (PAGE - gpa % PAGE).min(count - written);
+        match page_is_allowed(world, gpa) {
+            Allowed::No => {
+                done.result = Err(libc::EPERM);
+                return done;
+            }
+            // Dropped, without a look at the buffer.
+            Allowed::AsZeros => {}
+            Allowed::Yes => {
+                let Some(view) = xlate(world, types, gpa) else {
+                    done.result = partial(written);
+                    return done;
+                };
+                let from = &data[written as usize..(written + len) as usize];
+                let there = room.saturating_sub(written).min(len);
+                store(&mut done.effects, gpa, view, from, there);
+                if there < len {
+                    done.result = partial(written + there);
+                    return done;
+                }
+            }
+        }
+        written += len;
+    }
+    done.result = Ok(written);
+    done
+}
+
+fn partial(written: u64) -> Result<u64, i32> {
+    if written > 0 { Ok(written) } else { Err(libc::EFAULT) }
+}
+
+/// `copy_from_user()` to physical memory: the bytes that are there, then zeros.
+fn store(effects: &mut Vec<Effect>, gpa: u64, view: View, from: &[u8], there: u64) {
+    let mut data = from.to_vec();
+    data[there as usize..].fill(0);
+    effects.push(Effect::Write { gpa, data, view });
+}
