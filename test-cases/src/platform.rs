@@ -53,3 +53,19 @@ impl Platform {
         !matches!(self, Self::None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_what_a_platform_needs_is_told_by_the_options_name() {
+        let config = |options: &[&str]| options.iter().map(|o| ((*o).to_owned(), "y".to_owned())).collect();
+        let debian_6_1 = config(&["AMD_MEM_ENCRYPT", "EFI", "HYPERV"]);
+        assert_eq!(missing_option(Platform::Tdx, &debian_6_1), Some("INTEL_TDX_GUEST"));
+        assert_eq!(missing_option(Platform::Snp, &debian_6_1), None);
+        assert_eq!(missing_option(Platform::Vbs, &config(&["AMD_MEM_ENCRYPT"])), Some("HYPERV"));
+        assert_eq!(missing_option(Platform::None, &BTreeMap::new()), None);
+        assert!(!accepts_lazily(&debian_6_1) && accepts_lazily(&config(&["UNACCEPTED_MEMORY"])));
+    }
+}

@@ -21,8 +21,8 @@ pub fn trials() -> Vec<Trial> {
             refused(&["--policy", "open-perm"], &["open-perm", "'open-eperm'"])
         }),
         trial("arguments::an_unknown_platform", || refused(&["--platform", "sew"], &["sew", "'sev'"])),
-        trial("arguments::a_platform_that_is_not_simulated", || {
-            refused(&["--platform", "tdx"], &["platform tdx is not simulated", "choose none or sev"])
+        trial("arguments::a_rom_area_nobody_knows", || {
+            refused(&["--platform", "tdx", "--rom", "burnt"], &["burnt", "validated, unaccepted, shared"])
         }),
         trial("arguments::an_unknown_kind_of_kernel", || {
             refused(&["--kernel", "debain:6.12"], &["debain:6.12", "debian:"])
