@@ -83,6 +83,11 @@ impl Memory {
                 let copy = (*gpa..gpa + PAGE).map(|gpa| self.byte(world, machine, gpa, *view)).collect();
                 self.copies.insert((*map, *page), copy);
             }
+            Effect::Fresh { map, pages } => {
+                for page in 0..*pages {
+                    self.copies.insert((*map, page), vec![Some(0); PAGE as usize]);
+                }
+            }
             Effect::WriteCopy { map, offset, data } => {
                 for (at, byte) in (*offset..).zip(data) {
                     if let Some(copy) = self.copies.get_mut(&(*map, at / PAGE)) {

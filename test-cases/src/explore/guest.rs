@@ -119,7 +119,6 @@ impl Kernel {
         let mut config = KernelConfig::of(&self.config);
         let words = || target.command_line.iter().flat_map(|text| text.split_whitespace());
         config.pat &= !words().any(|word| word == "nopat");
-        let hole = layout::DEVICE_HOLE..layout::HIGH_RAM;
         World {
             config,
             policy: target.policy,
@@ -131,7 +130,7 @@ impl Kernel {
             encryption_bit: machine.platform().encryption_bit(),
             iomem: Iomem::parse(iomem),
             memory: memory(machine),
-            uncached: if forces_write_back(target.platform, release) { Vec::new() } else { vec![hole] },
+            uncached: uncached(machine, target.platform, release).into_iter().collect(),
             kept: if self.config.get("DMI").is_some_and(|value| value == "y") {
                 vec![table(machine)]
             } else {
@@ -147,9 +146,16 @@ fn table(machine: &Machine) -> std::ops::Range<u64> {
     start..start + PAGE
 }
 
-/// Hyper-V guests of this kind override the MTRRs (`arch/x86/hyperv/ivm.c:hv_vtom_init`, since 6.6).
-fn forces_write_back(platform: Platform, release: Release) -> bool {
-    platform == Platform::Vbs && release >= Release { major: 6, minor: 6 }
+/// What the MTRRs do not cache, as the kernel takes them: some guests override what the processor says.
+fn uncached(machine: &Machine, platform: Platform, release: Release) -> Option<std::ops::Range<u64>> {
+    let since = |major, minor| release >= Release { major, minor };
+    match platform {
+        // `arch/x86/hyperv/ivm.c:hv_vtom_init()`: everything is cached.
+        Platform::Vbs if since(6, 6) => None,
+        // `arch/x86/kernel/kvm.c:kvm_init_platform()`: nothing is from the end of e820 RAM below 4 GiB on.
+        Platform::Snp | Platform::Tdx if since(6, 12) => Some(machine.ram().reserved()..layout::HIGH_RAM),
+        _ => Some(layout::DEVICE_HOLE..layout::HIGH_RAM),
+    }
 }
 
 fn text(session: &mut Session, step: &Step<'_>, target: &Target) -> Result<Option<String>, Ended> {

@@ -79,7 +79,7 @@ impl Judge<'_> {
         let end = match effect {
             Effect::Read { gpa, len, .. } => (gpa + len).next_multiple_of(PAGE),
             Effect::Write { gpa, data, .. } => (gpa + data.len() as u64).next_multiple_of(PAGE),
-            Effect::Copied { .. } | Effect::WriteCopy { .. } => PAGE,
+            Effect::Copied { .. } | Effect::Fresh { .. } | Effect::WriteCopy { .. } => PAGE,
         };
         if end != 0 && self.world.without_bit(end) == 0 {
             return false;
@@ -92,7 +92,7 @@ impl Judge<'_> {
                 let last = gpa + (data.len() as u64).max(1) - 1;
                 pages(*gpa, data.len() as u64).all(|page| self.may_store(page.max(*gpa), last))
             }
-            Effect::Copied { .. } | Effect::WriteCopy { .. } => true,
+            Effect::Copied { .. } | Effect::Fresh { .. } | Effect::WriteCopy { .. } => true,
         }
     }
 

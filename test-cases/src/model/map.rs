@@ -8,6 +8,7 @@ use super::PAGE;
 use super::allowed::{all_pages, any_as_zeros, range_is_allowed};
 use super::memtype::{CacheMode, MemoryTypes};
 use super::op::Node;
+use super::own;
 use super::prediction::{Outcome, Prediction};
 use super::task::{Mapping, OpenFile, Task};
 use super::world::World;
@@ -44,8 +45,9 @@ pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked) -
     match mmap_mem(world, &mut task.types, &file, asked, shared) {
         Ok(mapping) => {
             let address = map_address(slot);
+            let effects = if mapping.own { vec![own::fresh(slot, &mapping)] } else { Vec::new() };
             task.maps.insert(slot, Mapping { address, ..mapping });
-            Prediction::value(address)
+            Prediction { outcome: Outcome::Value(address), effects }
         }
         Err(errno) => Prediction::failed(errno),
     }
@@ -120,14 +122,15 @@ fn mmap_mem(
         gpa,
         asked: asked.offset,
         len,
+        reads: asked.prot & libc::PROT_READ.cast_unsigned() != 0,
         loads,
         stores: writes(asked),
         shared,
         mode: CacheMode::WriteBack,
-        zeros: world.policy == Policy::MmapZeros && any_as_zeros(world, asked.offset, len),
+        own: world.policy == Policy::MmapZeros && any_as_zeros(world, asked.offset, len),
         copied: BTreeSet::new(),
     };
-    if mapping.zeros {
+    if mapping.own {
         return Ok(mapping);
     }
     // `phys_mem_access_prot_allowed()` takes the caching from O_DSYNC, `remap_pfn_range()` asks whether it can be had.
@@ -142,7 +145,7 @@ pub fn munmap(world: &World, task: &mut Task, slot: u8) -> Prediction {
     let Some(mapping) = task.maps.remove(&slot) else {
         return Prediction::plain(Outcome::Refused(Refusal::Map));
     };
-    if !mapping.zeros {
+    if !mapping.own {
         task.types.free(world, mapping.gpa, mapping.gpa + mapping.len);
     }
     Prediction::value(0)

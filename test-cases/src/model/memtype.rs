@@ -57,13 +57,10 @@ impl MemoryTypes {
             return if other { Err(Conflict) } else { Ok(wanted) };
         }
         // `pat_x_mtrr_type()`: what the MTRRs do not cache is not mapped cached.
-        let actual = if wanted == CacheMode::WriteBack && world.is_uncached_by_mtrr(start, end) {
-            CacheMode::Uncached
-        } else {
-            wanted
-        };
+        let actual = if wanted == CacheMode::WriteBack { world.cached(start, end) } else { wanted };
         // `memtype_check_conflict()`: what the first range found has goes for the new one, if all agree.
-        let kept = world.kept.iter().map(|range| (range.start, range.end, CacheMode::WriteBack));
+        let kept =
+            world.kept.iter().map(|range| (range.start, range.end, world.cached(range.start, range.end)));
         let all = self.entries.iter().copied().chain(kept);
         let mut overlapping = all.filter(|e| e.0 < end && start < e.1).map(|e| e.2);
         let found = overlapping.next().unwrap_or(actual);

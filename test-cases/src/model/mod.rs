@@ -24,6 +24,7 @@ mod map;
 pub mod memtype;
 mod op;
 mod open;
+mod own;
 mod port;
 mod prediction;
 mod read;

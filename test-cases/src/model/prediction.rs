@@ -69,7 +69,14 @@ pub enum Effect {
         /// The view its bytes were read through.
         view: View,
     },
-    /// Stores to such a copy.
+    /// A mapping has pages of its own, all zero.
+    Fresh {
+        /// Map slot.
+        map: u8,
+        /// How many.
+        pages: u64,
+    },
+    /// Stores to such a copy, or to pages of its own.
     WriteCopy {
         /// Map slot.
         map: u8,

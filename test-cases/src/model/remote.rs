@@ -5,7 +5,8 @@ use vmm::memory::View;
 
 use super::PAGE;
 use super::op::Through;
-use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
+use super::own::{self, Asker};
+use super::prediction::{Effect, Outcome, Piece, Prediction, Source, first};
 use super::remap::ioremap;
 use super::task::{Mapping, Task};
 use super::world::World;
@@ -21,6 +22,13 @@ pub fn fetch(world: &World, task: &Task, through: Through, slot: u8, offset: u64
         Ok(mapping) => mapping,
         Err(outcome) => return Prediction::plain(outcome),
     };
+    if mapping.own {
+        let outcome = match own_memory(through, mapping, offset, len, false) {
+            Ok(value) => Outcome::Bytes { value, pieces: first(vec![own::piece(slot, offset, len)], value) },
+            Err(end) => end.outcome(),
+        };
+        return Prediction::plain(outcome);
+    }
     let mut effects = Vec::new();
     let mut pieces = Vec::new();
     let mut take = |gpa, len, view| {
@@ -46,6 +54,21 @@ pub fn put(world: &World, task: &Task, through: Through, slot: u8, offset: u64, 
         Ok(mapping) => mapping,
         Err(outcome) => return Prediction::plain(outcome),
     };
+    if mapping.own {
+        let result = own_memory(through, mapping, offset, len, true);
+        let there = own::reach(mapping, offset, len, true, asker(through));
+        // A child's writes stay in its copies of private pages.
+        let stays = through.forks() && !mapping.shared;
+        let data = data[..there as usize].to_vec();
+        let effects = if stays || there == 0 {
+            Vec::new()
+        } else {
+            vec![Effect::WriteCopy { map: slot, offset, data }]
+        };
+        let per = if through == Through::Ptrace { WORD } else { 1 };
+        let outcome = result.map_or_else(End::outcome, |value| Outcome::Value(value / per));
+        return Prediction { outcome, effects };
+    }
     let mut effects = Vec::new();
     let mut done = 0;
     let mut give = |gpa, len: u64, view| {
@@ -107,6 +130,22 @@ fn can_fork(world: &World, task: &Task) -> bool {
 /// `mm/process_vm_access.c`: pages of a `VM_PFNMAP` mapping cannot be pinned (`mm/gup.c:check_vma_flags`).
 fn process_vm(len: u64) -> Result<u64, End> {
     if len == 0 { Ok(0) } else { Err(End::Errno(libc::EFAULT)) }
+}
+
+fn asker(through: Through) -> Asker {
+    if matches!(through, Through::ProcessVm(_)) { Asker::Plain } else { Asker::Forced }
+}
+
+/// The same through a mapping with memory of its own: how much can be reached.
+fn own_memory(through: Through, mapping: &Mapping, offset: u64, len: u64, write: bool) -> Result<u64, End> {
+    let there = own::reach(mapping, offset, len, write, asker(through));
+    match through {
+        _ if len == 0 => Ok(0),
+        Through::ProcMem(_) if there == 0 => Err(End::Errno(libc::EIO)),
+        Through::ProcessVm(_) if there == 0 => Err(End::Errno(libc::EFAULT)),
+        Through::Ptrace if there < len => Err(End::Errno(libc::EIO)),
+        _ => Ok(there),
+    }
 }
 
 /// `fs/proc/base.c:mem_rw()`: a page's length at a time, wherever it begins.
@@ -188,7 +227,7 @@ fn access(
     write: bool,
     move_bytes: &mut dyn FnMut(u64, u64, View),
 ) -> Access {
-    let inside = offset < mapping.len && !mapping.zeros && !mapping.is_copied(offset);
+    let inside = offset < mapping.len && !mapping.is_copied(offset);
     if !inside || write && !mapping.is_writable() {
         return Access::Nothing;
     }

@@ -33,6 +33,8 @@ pub struct Mapping {
     pub asked: u64,
     /// Bytes, whole pages.
     pub len: u64,
+    /// `PROT_READ`.
+    pub reads: bool,
     /// `PROT_READ` or `PROT_WRITE`: on x86 what can be written can be read.
     pub loads: bool,
     /// `PROT_WRITE`.
@@ -41,8 +43,8 @@ pub struct Mapping {
     pub shared: bool,
     /// What the page table entries say about caching.
     pub mode: CacheMode,
-    /// Zeros are mapped instead of the memory (policy `mmap-zeros`).
-    pub zeros: bool,
+    /// It has memory of its own instead, zero at first (policy `mmap-zeros`).
+    pub own: bool,
     /// Pages that a store to this private mapping made copies of.
     pub copied: BTreeSet<u64>,
 }
@@ -53,9 +55,9 @@ impl Mapping {
         self.gpa.wrapping_add(offset)
     }
 
-    /// The page that holds the offset is a copy.
+    /// The page that holds the offset is a copy, or the mapping's own.
     pub fn is_copied(&self, offset: u64) -> bool {
-        self.copied.contains(&(offset / PAGE))
+        self.own || self.copied.contains(&(offset / PAGE))
     }
 
     /// `pte_write()`: stores reach the memory itself.

@@ -32,9 +32,7 @@ pub fn load(_world: &World, task: &Task, slot: u8, offset: u64, len: u32, width:
             break;
         }
         for (at, len) in parts(at, width as u64) {
-            let source = if mapping.zeros {
-                Source::Zeros
-            } else if mapping.is_copied(at) {
+            let source = if mapping.is_copied(at) {
                 Source::Copy { map: slot, offset: at }
             } else {
                 let gpa = mapping.gpa(at);
@@ -82,7 +80,7 @@ pub fn store(
             done += len as usize;
             if mapping.is_copied(at) {
                 effects.push(Effect::WriteCopy { map: slot, offset: at, data });
-            } else if !mapping.zeros {
+            } else {
                 effects.push(Effect::Write { gpa: mapping.gpa(at), data, view: USER_VIEW });
             }
         }
@@ -93,7 +91,7 @@ pub fn store(
 /// `mm/memory.c:__wp_page_copy_user()`: there is no `struct page` to copy from, so the kernel reads the user's own
 /// mapping.
 fn copy_on_write(mapping: &mut Mapping, slot: u8, at: u64, effects: &mut Vec<Effect>) {
-    if mapping.shared || mapping.zeros || mapping.is_copied(at) {
+    if mapping.shared || mapping.is_copied(at) {
         return;
     }
     let page = at / PAGE;

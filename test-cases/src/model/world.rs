@@ -7,6 +7,7 @@ use vmm::memory::{Standing, View};
 
 use super::PAGE;
 use super::iomem::{Intersection, Iomem};
+use super::memtype::CacheMode;
 use crate::class::Class;
 use crate::platform::Platform;
 use crate::policy::Policy;
@@ -78,7 +79,7 @@ pub struct World {
     pub memory: Memory,
     /// What the MTRRs, as the kernel sees them, do not cache.
     pub uncached: Vec<Range<u64>>,
-    /// What the kernel itself keeps mapped, cached: the SMBIOS table (`drivers/firmware/dmi_scan.c:dmi_init`).
+    /// What the kernel itself keeps mapped, as cached as can be: the SMBIOS table (`drivers/firmware/dmi_scan.c:dmi_init`).
     pub kept: Vec<Range<u64>>,
 }
 
@@ -133,9 +134,10 @@ impl World {
         gpa.checked_shr(self.physical_bits.into()).unwrap_or(0) == 0
     }
 
-    /// The MTRRs do not cache some of `[start, end)`.
-    pub fn is_uncached_by_mtrr(&self, start: u64, end: u64) -> bool {
-        self.uncached.iter().any(|range| range.start < end && start < range.end)
+    /// What a request for cached memory gets: not that, if the MTRRs do not cache some of `[start, end)`.
+    pub fn cached(&self, start: u64, end: u64) -> CacheMode {
+        let uncached = self.uncached.iter().any(|range| range.start < end && start < range.end);
+        if uncached { CacheMode::Uncached } else { CacheMode::WriteBack }
     }
 
     /// Memory stands at `gpa`.
