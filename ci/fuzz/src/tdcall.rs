@@ -43,7 +43,7 @@ pub fn run(bytes: &[u8]) {
             let gpa = regs.r12 & !0xfff;
             let access =
                 Mismatch { gpa, view: View::Private, state: Standing::Unaccepted, kind: AccessKind::Read };
-            let _ = td.denied(&access, regs.r13);
+            let _ = td.denied(&access, regs.r13, regs.r13 & 1 == 0);
         }
         let before = bench.complaints;
         if let Next::End(termination) = td.instruction(Opcode::Tdcall, &mut regs, &mut bench) {
