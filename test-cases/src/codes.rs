@@ -67,6 +67,11 @@ impl Errno {
     pub const fn is_denial(self) -> bool {
         matches!(self.0, libc::EPERM | libc::EACCES | libc::ENXIO | libc::ENODEV | libc::ENOENT)
     }
+
+    /// Whether the error means "not permitted": a denial of something that is there.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self.0, libc::EPERM | libc::EACCES)
+    }
 }
 
 #[cfg(test)]

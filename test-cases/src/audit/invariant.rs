@@ -3,16 +3,10 @@
 use super::finding::{Finding, Invariant, Weight};
 use super::probe::{self, PATHS, Path};
 use crate::class::Class;
-use crate::codes::Errno;
 use crate::observation::{AccessEvent, Answer, StepObservation};
 use crate::platform::Platform;
 use crate::region::Region;
 use crate::report::{CaseResult, Report};
-
-/// What a policy answers with when it refuses.
-fn is_denial(errno: Errno) -> bool {
-    [libc::EPERM, libc::EACCES].contains(&errno.0)
-}
 
 /// What a path did with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +36,8 @@ pub fn check(report: &Report, result: &CaseResult) -> Vec<Finding> {
 }
 
 fn seen(result: &CaseResult, path: &Path) -> Seen {
-    let denied = |step: &StepObservation| matches!(step.answer, Answer::Failed { errno } if is_denial(errno));
+    let denied =
+        |step: &StepObservation| matches!(step.answer, Answer::Failed { errno } if errno.is_refusal());
     let Some(step) = result.observed.step(path.id) else { return Seen::Neither };
     if denied(step) {
         return Seen::Refused;
@@ -185,7 +180,7 @@ fn doors(report: &Report, result: &CaseResult) -> Vec<Finding> {
     let platform = report.platform.platform;
     let answer = |id: &str| result.observed.step(id).map(|step| &step.answer);
     let granted = |id: &str| matches!(answer(id), Some(Answer::Returned { .. }));
-    let refused = |id: &str| matches!(answer(id), Some(Answer::Failed { errno }) if is_denial(*errno));
+    let refused = |id: &str| matches!(answer(id), Some(Answer::Failed { errno }) if errno.is_refusal());
     let finding = |invariant, weight, id: &str, sentence: String| Finding {
         invariant,
         weight,

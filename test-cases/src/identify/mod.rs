@@ -159,7 +159,7 @@ impl<'a> Guest<'a> {
     fn told(&self, id: &str) -> Told {
         let Some(step) = self.steps.iter().find(|step| step.step == id) else { return Told::Nothing };
         match &step.answer {
-            Answer::Failed { errno } if [libc::EPERM, libc::EACCES].contains(&errno.0) => Told::Denied,
+            Answer::Failed { errno } if errno.is_refusal() => Told::Denied,
             Answer::Failed { errno } if [libc::ENOENT, libc::ENXIO, libc::ENODEV].contains(&errno.0) => {
                 Told::Absent
             }

@@ -5,6 +5,7 @@ use super::history::PageChange;
 use super::protected::Resolution;
 use super::state::{AccessKind, Owner, Touch};
 use super::userfaultfd::PageFault;
+use super::view::Mapping;
 use super::{Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme, View};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
@@ -63,7 +64,7 @@ impl GuestMemory {
         };
         let mut pages = encryption.lock();
         pages.counters.faults += 1;
-        let Some((view, offset)) = self.locate(encryption, fault.address) else { return };
+        let Some((view, offset)) = self.locate(&encryption.shared, fault.address) else { return };
         let kind = if fault.write { AccessKind::Write } else { AccessKind::Read };
         let gpa = self.ram.gpa(offset);
         let state = pages.states[(offset / PAGE_SIZE) as usize];
@@ -176,12 +177,11 @@ impl GuestMemory {
         encryption.uffd.copy(self.mapping(encryption, to).base() + offset, &page).map_err(failed)
     }
 
-    fn locate(&self, encryption: &Encryption, address: u64) -> Option<(View, u64)> {
-        [(View::Private, &self.private), (View::Shared, &encryption.shared)].into_iter().find_map(
-            |(view, m)| {
-                let offset = address.checked_sub(m.base())?;
-                (offset < m.len() as u64).then_some((view, offset))
-            },
-        )
+    /// View and mapping offset of a host virtual address.
+    pub(super) fn locate(&self, shared: &Mapping, address: u64) -> Option<(View, u64)> {
+        [(View::Private, &self.private), (View::Shared, shared)].into_iter().find_map(|(view, m)| {
+            let offset = address.checked_sub(m.base())?;
+            (offset < m.len() as u64).then_some((view, offset))
+        })
     }
 }

@@ -15,6 +15,14 @@ pub enum View {
 }
 
 impl View {
+    /// Where a table of both views keeps this one.
+    pub(super) fn index(self) -> usize {
+        match self {
+            Self::Private => 0,
+            Self::Shared => 1,
+        }
+    }
+
     /// The opposite view.
     #[must_use]
     pub fn other(self) -> Self {

@@ -25,13 +25,6 @@ pub(super) enum Fill<'a> {
 const RUN: usize = 64;
 static ZEROS: [u8; RUN * PAGE] = [0; RUN * PAGE];
 
-fn index(view: View) -> usize {
-    match view {
-        View::Private => 0,
-        View::Shared => 1,
-    }
-}
-
 impl GuestMemory {
     /// Brings both views of `pages`, all of one chunk, from the states `before` to those in the table.
     pub(super) fn enforce(
@@ -63,7 +56,7 @@ impl GuestMemory {
             let start = chunk as u64 * LARGE_PAGE_SIZE;
             let failed = |source| MemoryError::Move { gpa: self.ram.gpa(start), view, source };
             let admitted = state.table.admitted(chunk, view);
-            let registered = &mut state.registered[index(view)][chunk];
+            let registered = &mut state.registered[view.index()][chunk];
             if admitted == PAGES_PER_CHUNK && matches!(fill, Fill::Zeros) {
                 if *registered {
                     uffd.unregister(mapping.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;

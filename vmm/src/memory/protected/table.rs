@@ -29,13 +29,6 @@ pub struct PageTable {
     unaccepted: u64,
 }
 
-fn slot(view: View) -> usize {
-    match view {
-        View::Private => 0,
-        View::Shared => 1,
-    }
-}
-
 impl PageTable {
     /// `chunks` × 2 MiB, all private, with 4 KiB entries: what a launch that measures every page leaves.
     pub fn new(architecture: Architecture, chunks: usize) -> Self {
@@ -75,7 +68,7 @@ impl PageTable {
 
     /// Pages of the chunk `view` may touch.
     pub fn admitted(&self, chunk: usize, view: View) -> usize {
-        self.admitted.get(chunk).map_or(0, |counts| usize::from(counts[slot(view)]))
+        self.admitted.get(chunk).map_or(0, |counts| usize::from(counts[view.index()]))
     }
 
     /// Sets the size of the entry: PSMASH, SEPT demotion, or a mapping made anew.
@@ -90,8 +83,8 @@ impl PageTable {
         let from = std::mem::replace(self.states.get_mut(page)?, to);
         let counts = &mut self.admitted[page / PAGES_PER_CHUNK];
         for view in [View::Private, View::Shared] {
-            counts[slot(view)] -= u16::from(from.admits(view));
-            counts[slot(view)] += u16::from(to.admits(view));
+            counts[view.index()] -= u16::from(from.admits(view));
+            counts[view.index()] += u16::from(to.admits(view));
         }
         self.unaccepted -= u64::from(from == PageState::Unaccepted);
         self.unaccepted += u64::from(to == PageState::Unaccepted);

@@ -26,13 +26,7 @@ impl GuestMemory {
         let Some(uffd) = &protection.uffd else { return };
         let mut state = protection.lock();
         state.counters.faults += 1;
-        let located = [(View::Private, &self.private), (View::Shared, &protection.shared)]
-            .into_iter()
-            .find_map(|(view, m)| {
-                let offset = fault.address.checked_sub(m.base())?;
-                (offset < m.len() as u64).then_some((view, offset))
-            });
-        let Some((view, offset)) = located else { return };
+        let Some((view, offset)) = self.locate(&protection.shared, fault.address) else { return };
         let kind = if fault.write { AccessKind::Write } else { AccessKind::Read };
         let gpa = self.ram.gpa(offset);
         let mapping = self.view_mapping(protection, view);
