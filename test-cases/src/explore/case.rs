@@ -8,9 +8,9 @@ use protocol::{Buffer, Via};
 use super::guest::Guest;
 use super::sequence::Difference;
 use crate::case::OpenFlags;
-use crate::class::{Class, hex};
+use crate::class::hex;
 use crate::engine::Target;
-use crate::model::{self, Op, Outcome, Source, Task, Through, World};
+use crate::model::{self, Op, Outcome, Task, Through, World};
 
 /// Writes it. Operations that case files have no words for stand there as comments.
 pub fn write(guest: &Guest, ops: &[Op], difference: &Difference, target: &Target) -> String {
@@ -118,6 +118,13 @@ impl Writer {
                 let (map, data) = (self.name('m', *map)?, hex(data));
                 format!("do = \"self-mem-write\"\nmap = \"{map}\"\noffset = {offset}\nhex = \"{data}\"")
             }
+            Op::Ioperm { from, count, on } => {
+                format!("do = \"ioperm\"\nport = {from}\ncount = {count}\non = {on}")
+            }
+            Op::Iopl { level } => format!("do = \"iopl\"\nlevel = {level}"),
+            Op::PortIn { port, width } => {
+                format!("do = \"port-in\"\nport = {port}\nwidth = {}", *width as u8)
+            }
             Op::DropRawio => "do = \"drop-caps\"\ncaps = [\"CAP_SYS_RAWIO\"]".to_owned(),
             _ => return None,
         })
@@ -126,18 +133,12 @@ impl Writer {
 
 /// What the model says, as far as case files can say it.
 fn expectation(world: &World, outcome: &Outcome) -> Option<String> {
-    let class = |source: Source| match source {
-        Source::Zeros => Class::Zeros,
-        Source::Physical { gpa, view } => world.class(gpa, view),
-        Source::Copy { .. } => Class::Plain,
-        Source::Floating => Class::Device,
-    };
     Some(match outcome {
         Outcome::Value(_) => "ok".to_owned(),
         Outcome::Bytes { value, pieces } => {
-            let mut classes = pieces.iter().map(|piece| class(piece.source));
+            let mut classes = pieces.iter().map(|piece| world.class_of(piece.source));
             match classes.next() {
-                Some(first) if classes.all(|next| next == first) => first.to_string(),
+                Some(Some(first)) if classes.all(|next| next == Some(first)) => first.to_string(),
                 _ => format!("= {value}"),
             }
         }

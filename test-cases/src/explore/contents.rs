@@ -53,6 +53,7 @@ impl Memory {
             let len = piece.len as usize;
             match piece.source {
                 Source::Zeros => bytes.extend(std::iter::repeat_n(Some(0), len)),
+                Source::Unknown => bytes.extend(std::iter::repeat_n(None, len)),
                 Source::Floating => bytes.extend(std::iter::repeat_n(Some(0xff), len)),
                 Source::Physical { gpa, view } => {
                     for gpa in gpa..gpa + piece.len {

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::class::Class;
-use crate::model::{Op, Outcome, Prediction, Source, Task, World};
+use crate::model::{Node, Op, Outcome, Prediction, Task, World};
 
 /// An operation, the kind of memory it is about, and what came.
 pub type Met = (&'static str, &'static str, String);
@@ -72,8 +71,11 @@ pub fn met(world: &World, task: &Task, op: &Op, prediction: &Prediction) -> Met 
     let outcome = match &prediction.outcome {
         Outcome::Value(_) => "ok".to_owned(),
         Outcome::Bytes { pieces, .. } => {
-            let first = pieces.first().map(|piece| class(world, piece.source).to_string());
-            first.unwrap_or_else(|| "nothing".to_owned())
+            let first = pieces.first().map(|piece| world.class_of(piece.source));
+            first.map_or_else(
+                || "nothing".to_owned(),
+                |class| class.map_or("ok".to_owned(), |class| class.to_string()),
+            )
         }
         Outcome::Failed { errno, .. } => errno.to_string(),
         Outcome::Signal { signal, .. } => signal.to_string(),
@@ -81,15 +83,6 @@ pub fn met(world: &World, task: &Task, op: &Op, prediction: &Prediction) -> Met 
         Outcome::Refused(_) => "refused".to_owned(),
     };
     (op.name(), region(world, task, op), outcome)
-}
-
-fn class(world: &World, source: Source) -> Class {
-    match source {
-        Source::Zeros => Class::Zeros,
-        Source::Physical { gpa, view } => world.class(gpa, view),
-        Source::Copy { .. } => Class::Plain,
-        Source::Floating => Class::Device,
-    }
 }
 
 /// The kind of memory an operation is about.
@@ -100,6 +93,12 @@ fn region(world: &World, task: &Task, op: &Op) -> &'static str {
         })
     };
     match op {
+        Op::Open { node, .. } => node_name(*node),
+        Op::Read { file, .. } | Op::Write { file, .. } | Op::Mmap { file, .. }
+            if task.files.get(file).is_some_and(|file| file.node.is_neighbour()) =>
+        {
+            task.files.get(file).map_or("-", |file| node_name(file.node))
+        }
         Op::Read { file, at, .. } | Op::Write { file, at, .. } => {
             let position = at.or_else(|| task.files.get(file).map(|file| file.position));
             position.map_or("-", |gpa| world.region(gpa))
@@ -110,5 +109,16 @@ fn region(world: &World, task: &Task, op: &Op) -> &'static str {
         | Op::Fetch { map, offset, .. }
         | Op::Put { map, offset, .. } => at(map, *offset),
         _ => "-",
+    }
+}
+
+const fn node_name(node: Node) -> &'static str {
+    match node {
+        Node::Mem => "mem",
+        Node::Port => "port",
+        Node::Kcore => "kcore",
+        Node::Msr => "msr",
+        Node::Bar => "pci-bar",
+        Node::Config => "pci-config",
     }
 }

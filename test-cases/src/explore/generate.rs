@@ -11,7 +11,7 @@ use super::harmless::{self, Judge};
 use super::random::Random;
 use super::sequence::RESIDUE;
 use crate::model::iomem::Intersection;
-use crate::model::{self, Node, Op, PAGE, Task, Through, World};
+use crate::model::{self, Node, Op, PAGE, Task, Through, World, kcore, pci};
 
 /// File slots in use.
 const FILES: u64 = 4;
@@ -89,7 +89,7 @@ impl Chooser<'_> {
         let open = !task.files.is_empty();
         let mapped = !task.maps.is_empty();
         let when = |condition: bool, weight: u64| if condition { weight } else { 1 };
-        let choices: [(u64, Choose<Self>); 10] = [
+        let choices: [(u64, Choose<Self>); 11] = [
             (if open { 24 } else { 200 }, Chooser::open),
             (when(open, 10), |c, task| Op::Close { file: c.file(task) }),
             (when(open, 30), Chooser::lseek),
@@ -100,6 +100,7 @@ impl Chooser<'_> {
             (when(mapped, 90), Chooser::load),
             (when(mapped, 45), Chooser::store),
             (when(mapped, 60), Chooser::remote),
+            (8, Chooser::ports),
         ];
         if self.random.once_in(2000) {
             return Op::DropRawio;
@@ -120,7 +121,15 @@ impl Chooser<'_> {
     }
 
     fn open(&mut self, _: &Task) -> Op {
-        let node = if self.random.once_in(8) { Node::Port } else { Node::Mem };
+        let nodes = [
+            (40, Node::Mem),
+            (6, Node::Port),
+            (3, Node::Bar),
+            (1, Node::Config),
+            (1, Node::Msr),
+            (1, Node::Kcore),
+        ];
+        let node = self.random.weighted(&nodes).unwrap_or(Node::Mem);
         let modes = [(16, libc::O_RDWR), (5, libc::O_RDONLY), (2, libc::O_WRONLY), (1, libc::O_ACCMODE)];
         let mode = self.random.weighted(&modes).unwrap_or(libc::O_RDONLY);
         let extras = [
@@ -169,6 +178,15 @@ impl Chooser<'_> {
         }
     }
 
+    /// An offset in the file of a BAR, or just behind it.
+    fn in_bar(&mut self) -> u64 {
+        let len = self.world.bar().map_or(0, |bar| bar.end - bar.start);
+        match self.random.below(4) {
+            0 => (len - 2 * PAGE.min(len / 2)) + self.random.below(3 * PAGE),
+            _ => self.random.below(len + 1),
+        }
+    }
+
     fn len(&mut self) -> u64 {
         match self.random.below(60) {
             0..=2 => 0,
@@ -204,8 +222,14 @@ impl Chooser<'_> {
         if self.random.once_in(3) {
             return None;
         }
-        let is_port = task.files.get(&file).is_some_and(|file| file.node == Node::Port);
-        Some(if is_port { self.port() } else { self.address() })
+        Some(match task.files.get(&file).map_or(Node::Mem, |file| file.node) {
+            Node::Mem => self.address(),
+            Node::Port => self.port(),
+            Node::Kcore => self.random.below(kcore::HEADER + 1),
+            Node::Msr => harmless::TIME_STAMP_COUNTER,
+            Node::Bar => self.in_bar(),
+            Node::Config => self.random.below(pci::CONFIG_SPACE + 16),
+        })
     }
 
     fn read(&mut self, task: &Task) -> Op {
@@ -236,7 +260,9 @@ impl Chooser<'_> {
 
     fn mmap(&mut self, task: &Task) -> Op {
         let file = self.file(task);
-        let aligned = self.address() & !(PAGE - 1);
+        let is_bar = task.files.get(&file).is_some_and(|file| file.node == Node::Bar);
+        let address = if is_bar { self.in_bar() } else { self.address() };
+        let aligned = address & !(PAGE - 1);
         let offset = if self.random.once_in(40) { aligned | self.random.below(PAGE) } else { aligned };
         let len = match self.random.below(40) {
             0 => 0,
@@ -263,6 +289,26 @@ impl Chooser<'_> {
         };
         let is_device = mapping.is_some_and(|mapping| !self.world.is_memory(mapping.gpa(offset)));
         if is_device || !self.random.once_in(6) { offset / align * align } else { offset }
+    }
+
+    /// Ports without a device node.
+    fn ports(&mut self, _: &Task) -> Op {
+        let port = match self.random.below(8) {
+            0 => 0x1_0000 - self.random.below(32),
+            _ => harmless::FIRST_PORT + self.random.below(8),
+        };
+        match self.random.below(8) {
+            0 => Op::Iopl { level: self.random.below(5) as u8 },
+            1..=3 => {
+                let counts = [(8, 1 + self.random.below(8)), (1, 0), (1, 1 << 16), (1, u64::MAX)];
+                let count = self.random.weighted(&counts).unwrap_or(1);
+                Op::Ioperm { from: port, count, on: !self.random.once_in(4) }
+            }
+            _ => {
+                let width = self.random.pick(&[Width::Byte, Width::Word, Width::Long]);
+                Op::PortIn { port: port as u16, width: width.unwrap_or(Width::Byte) }
+            }
+        }
     }
 
     fn width(&mut self) -> Width {

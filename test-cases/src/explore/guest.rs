@@ -14,6 +14,7 @@ use vmm::platform::PlatformKind;
 
 use crate::engine::{self, EngineError, Target};
 use crate::model::iomem::Iomem;
+use crate::model::lockdown::Level;
 use crate::model::world::Memory;
 use crate::model::{KernelConfig, PAGE, World};
 use crate::platform::{Platform, accepts_lazily, missing_option};
@@ -124,8 +125,8 @@ impl Kernel {
             policy: target.policy,
             platform: target.platform,
             release,
-            lockdown: words().any(|word| matches!(word, "lockdown=integrity" | "lockdown=confidentiality")),
-            relaxed: words().any(|word| word == "iomem=relaxed"),
+            lockdown: words().filter_map(level).max().unwrap_or(Level::None),
+            iomem_checks: words().filter_map(iomem_checks).next_back(),
             physical_bits: machine.guest_physical_bits(),
             encryption_bit: machine.platform().encryption_bit(),
             iomem: Iomem::parse(iomem),
@@ -137,6 +138,24 @@ impl Kernel {
                 Vec::new()
             },
         }
+    }
+}
+
+fn level(word: &str) -> Option<Level> {
+    match word {
+        "lockdown=integrity" => Some(Level::Integrity),
+        "lockdown=confidentiality" => Some(Level::Confidentiality),
+        _ => None,
+    }
+}
+
+/// `kernel/resource.c:strict_iomem()`, which looks for a part of the text.
+fn iomem_checks(word: &str) -> Option<bool> {
+    let value = word.strip_prefix("iomem=")?;
+    match (value.contains("relaxed"), value.contains("strict")) {
+        (_, true) => Some(true),
+        (true, false) => Some(false),
+        (false, false) => None,
     }
 }
 

@@ -8,12 +8,17 @@ use vmm::memory::ram::Ram;
 
 use super::generate::{MOST_PAGES, TEXT};
 use super::sequence::RESIDUE;
-use crate::model::{Effect, Node, Op, Outcome, PAGE, Prediction, Task, World};
+use crate::model::{Effect, Node, Op, Outcome, PAGE, Prediction, Task, World, kcore};
+use crate::platform::Platform;
 
 /// Most bytes of a device in one operation: every eight of them cost an exit.
 const MOST_DEVICE: u64 = 96;
 /// From here on no device decodes a port.
 pub const FIRST_PORT: u64 = 0x1000;
+/// `MSR_IA32_TSC`: a register that may be read at any time and holds no secret.
+pub const TIME_STAMP_COUNTER: u64 = 0x10;
+/// Vendor and device of a PCI device, which cannot be changed.
+const IDENTITY: u64 = 4;
 /// What KVM keeps for itself on Intel hosts.
 const KVM_PAGES: Range<u64> = layout::KVM_IDENTITY_MAP..layout::KVM_TSS + 3 * PAGE;
 
@@ -39,7 +44,7 @@ impl Judge<'_> {
                 return false;
             }
         }
-        if matches!(prediction.outcome, Outcome::Oops { .. }) {
+        if matches!(prediction.outcome, Outcome::Oops { .. }) || !self.is_known(task, op, prediction) {
             return false;
         }
         // What an access over the end of a mapping touches before it faults is the processor's choice.
@@ -58,6 +63,37 @@ impl Judge<'_> {
         }
         let device: u64 = prediction.effects.iter().map(|effect| self.device_bytes(effect)).sum();
         device <= MOST_DEVICE && prediction.effects.iter().all(|effect| self.may(effect))
+    }
+
+    /// Of /dev/mem's neighbours only what the model speaks of, and what changes nothing.
+    fn is_known(&self, task: &Task, op: &Op, prediction: &Prediction) -> bool {
+        let node = |file: &u8| task.files.get(file).map_or(Node::Mem, |file| file.node);
+        let at =
+            |file: &u8, at: &Option<u64>| at.or_else(|| Some(task.files.get(file)?.position)).unwrap_or(0);
+        let odd = !(libc::O_ACCMODE | libc::O_CLOEXEC | libc::O_SYNC | libc::O_DIRECT | libc::O_DIRECTORY);
+        match op {
+            Op::Open { node, flags, .. } => !node.is_neighbour() || flags & odd == 0,
+            Op::Lseek { file, .. } => !node(file).is_neighbour(),
+            Op::Read { file, at: offset, len, .. } => match node(file) {
+                Node::Kcore => at(file, offset).saturating_add(*len) <= kcore::HEADER,
+                Node::Msr => at(file, offset) == TIME_STAMP_COUNTER,
+                _ => true,
+            },
+            Op::Write { file, at: offset, data, .. } => match (node(file), &prediction.outcome) {
+                (Node::Msr, Outcome::Value(1..)) => false,
+                (Node::Config, Outcome::Value(1..)) => {
+                    at(file, offset).saturating_add(data.len() as u64) <= IDENTITY
+                }
+                _ => true,
+            },
+            // On the others hardware has the kernel decide, and the kernel refuses; nothing here makes it so.
+            Op::PortIn { port, width } => {
+                matches!(self.world.platform, Platform::None | Platform::Sev)
+                    && u64::from(*port) >= FIRST_PORT
+                    && u64::from(*port) + *width as u64 <= 1 << 16
+            }
+            _ => true,
+        }
     }
 
     fn device_bytes(&self, effect: &Effect) -> u64 {

@@ -49,6 +49,9 @@ pub fn step(op: &Op) -> Step<'_> {
                 Through::Ptrace => Step::PtracePoke { map, offset, data },
             }
         }
+        Op::Ioperm { from, count, on } => Step::Ioperm { from: *from, count: *count, on: *on },
+        Op::Iopl { level } => Step::Iopl { level: *level },
+        Op::PortIn { port, width } => Step::PortIn { port: *port, width: *width },
         Op::DropRawio => Step::DropCaps { mask: 1 << CAP_SYS_RAWIO },
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use protocol::{Refusal, map_address};
+use vmm::memory::View;
 
 use super::PAGE;
 use super::allowed::{all_pages, any_as_zeros, range_is_allowed};
 use super::memtype::{CacheMode, MemoryTypes};
 use super::op::Node;
 use super::own;
+use super::pci;
 use super::prediction::{Outcome, Prediction};
 use super::task::{Mapping, OpenFile, Task};
 use super::world::World;
@@ -30,6 +32,18 @@ pub struct Asked {
     pub flags: u32,
 }
 
+impl Asked {
+    /// `PROT_READ`.
+    pub const fn reads(&self) -> bool {
+        self.prot & libc::PROT_READ.cast_unsigned() != 0
+    }
+
+    /// `PROT_WRITE`.
+    pub const fn writes(&self) -> bool {
+        self.prot & libc::PROT_WRITE.cast_unsigned() != 0
+    }
+}
+
 /// mmap(2) into a slot; what was mapped there goes first, whatever comes.
 pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked) -> Prediction {
     let Some(file) = task.files.get(&file).cloned() else {
@@ -42,7 +56,14 @@ pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked) -
         Ok(shared) => shared,
         Err(errno) => return Prediction::failed(errno),
     };
-    match mmap_mem(world, &mut task.types, &file, asked, shared) {
+    let mapping = match file.node {
+        Node::Mem => mmap_mem(world, &mut task.types, &file, asked, shared),
+        Node::Bar => pci::mmap(world, &mut task.types, asked, shared),
+        // Their drivers map nothing: `fs/kernfs/file.c:kernfs_fop_mmap()`, `fs/proc/inode.c:pde_mmap()`.
+        Node::Config | Node::Kcore => Err(no_mmap(file.node)),
+        Node::Port | Node::Msr => Err(libc::ENODEV),
+    };
+    match mapping {
         Ok(mapping) => {
             let address = map_address(slot);
             let effects = if mapping.own { vec![own::fresh(slot, &mapping)] } else { Vec::new() };
@@ -70,7 +91,9 @@ fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, i32> {
     // `file_mmap_ok()`: offset and length together must fit 64 bits, even with unsigned offsets.
     let biggest = match file.node {
         Node::Mem => 0_u64.wrapping_sub(len),
-        Node::Port => u64::MAX - len,
+        Node::Port | Node::Msr => u64::MAX - len,
+        // Regular files: `s_maxbytes`, which is `MAX_LFS_FILESIZE`.
+        Node::Bar | Node::Config | Node::Kcore => i64::MAX.cast_unsigned() - len,
     };
     if asked.offset / PAGE > biggest / PAGE {
         return Err(libc::EOVERFLOW);
@@ -81,17 +104,10 @@ fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, i32> {
         2 => false,
         _ => return Err(libc::EINVAL),
     };
-    if shared && writes(asked) && !file.writable || !file.readable {
+    if shared && asked.writes() && !file.writable || !file.readable {
         return Err(libc::EACCES);
     }
-    if file.node == Node::Port {
-        return Err(libc::ENODEV);
-    }
     Ok(shared)
-}
-
-fn writes(asked: &Asked) -> bool {
-    asked.prot & libc::PROT_WRITE.cast_unsigned() != 0
 }
 
 /// `drivers/char/mem.c:mmap_mem()`, in its order.
@@ -114,7 +130,6 @@ fn mmap_mem(
     if world.checks_aliasing() && !all_pages(world, asked.offset, len) {
         return Err(libc::EINVAL);
     }
-    let loads = asked.prot & (libc::PROT_READ | libc::PROT_WRITE).cast_unsigned() != 0;
     // `pfn_pte()` keeps the encryption bit out of the page table entries.
     let gpa = world.without_bit(asked.offset);
     let mut mapping = Mapping {
@@ -122,11 +137,13 @@ fn mmap_mem(
         gpa,
         asked: asked.offset,
         len,
-        reads: asked.prot & libc::PROT_READ.cast_unsigned() != 0,
-        loads,
-        stores: writes(asked),
+        reads: asked.reads(),
+        loads: asked.reads() || asked.writes(),
+        stores: asked.writes(),
         shared,
         mode: CacheMode::WriteBack,
+        // `phys_mem_access_encrypted()` (`arch/x86/mm/ioremap.c`) has all of it encrypted but persistent memory.
+        view: View::Private,
         own: world.policy == Policy::MmapZeros && any_as_zeros(world, asked.offset, len),
         copied: BTreeSet::new(),
     };
@@ -138,6 +155,14 @@ fn mmap_mem(
     let got = types.reserve_mapping(world, asked.offset, asked.offset + len, wanted, false);
     mapping.mode = got.map_err(|_| libc::EAGAIN)?;
     Ok(mapping)
+}
+
+/// A regular file that cannot be mapped says so in its file system's words.
+const fn no_mmap(node: Node) -> i32 {
+    match node {
+        Node::Kcore => libc::EIO,
+        _ => libc::ENODEV,
+    }
 }
 
 /// munmap(2) of a whole mapping.

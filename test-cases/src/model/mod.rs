@@ -1,4 +1,4 @@
-//! /dev/mem and /dev/port as an executable specification: what every system call and access must give, in which guest.
+//! /dev/mem, /dev/port and their neighbours as an executable specification: what every system call and access must give, in which guest.
 //!
 //! Pure: a [`World`] (kernel, policy, platform, memory map), a [`Task`] (its files and mappings) and an [`Op`] go in, a
 //! [`Prediction`] comes out: errno or count to the byte, where every byte comes from, and every touch of physical memory,
@@ -11,21 +11,29 @@
 //! | `allowed` | `arch/x86/mm/init.c:devmem_is_allowed` |
 //! | `memtype` | `arch/x86/mm/pat/memtype.c` |
 //! | `remap` | `kernel/iomem.c:memremap`, `arch/x86/mm/ioremap.c` |
+//! | `lockdown` | `security/lockdown/lockdown.c` |
 //! | `open`, `seek` | `drivers/char/mem.c:open_port`, `memory_lseek`, `fs/open.c` |
 //! | `transfer`, `read`, `write`, `port` | `fs/read_write.c`, `drivers/char/mem.c:read_mem`, `write_mem`, `read_port` |
 //! | `map`, `touch` | `mm/mmap.c:do_mmap`, `drivers/char/mem.c:mmap_mem`, `mm/memory.c:wp_page_copy` |
 //! | `remote` | `mm/memory.c:__access_remote_vm`, `generic_access_phys`, `fs/proc/base.c:mem_rw` |
+//! | `ports` | `arch/x86/kernel/ioport.c` |
+//! | `kcore`, `msr`, `pci` | `fs/proc/kcore.c`, `arch/x86/kernel/msr.c`, `drivers/pci/pci-sysfs.c` |
 //! | `events` | none: what a page's state makes of a touch |
 
 mod allowed;
 pub mod events;
 pub mod iomem;
+pub(crate) mod kcore;
+pub mod lockdown;
 mod map;
 pub mod memtype;
+mod msr;
 mod op;
 mod open;
 mod own;
+pub(crate) mod pci;
 mod port;
+mod ports;
 mod prediction;
 mod read;
 mod remap;
@@ -65,6 +73,9 @@ pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
         Op::Load { map, offset, len, width } => touch::load(world, task, *map, *offset, *len, *width),
         Op::Store { map, offset, data, width } => touch::store(world, task, *map, *offset, data, *width),
         Op::Fetch { through, map, offset, len } => remote::fetch(world, task, *through, *map, *offset, *len),
+        Op::Ioperm { from, count, on } => ports::ioperm(world, task, *from, *count, *on),
+        Op::Iopl { level } => ports::iopl(world, task, *level),
+        Op::PortIn { port, width } => ports::port_in(task, *port, *width),
         Op::Put { through, map, offset, data } => remote::put(world, task, *through, *map, *offset, data),
     }
 }

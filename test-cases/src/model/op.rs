@@ -1,16 +1,24 @@
-//! What a task can do to /dev/mem and /dev/port.
+//! What a task can do to /dev/mem, /dev/port, and their neighbours that a lockdown policy governs as well.
 
 use std::fmt;
 
 use protocol::{Buffer, Via, Width};
 
-/// A device node.
+/// A device node, or a file that gives what one does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Node {
     /// /dev/mem
     Mem,
     /// /dev/port
     Port,
+    /// /proc/kcore
+    Kcore,
+    /// /dev/cpu/0/msr
+    Msr,
+    /// The memory behind the first PCI device's BAR
+    Bar,
+    /// The configuration space of that device
+    Config,
 }
 
 impl Node {
@@ -19,7 +27,16 @@ impl Node {
         match self {
             Self::Mem => "/dev/mem",
             Self::Port => "/dev/port",
+            Self::Kcore => "/proc/kcore",
+            Self::Msr => "/dev/cpu/0/msr",
+            Self::Bar => "/sys/bus/pci/devices/0000:00:01.0/resource0",
+            Self::Config => "/sys/bus/pci/devices/0000:00:01.0/config",
         }
+    }
+
+    /// Neither /dev/mem nor /dev/port.
+    pub const fn is_neighbour(self) -> bool {
+        !matches!(self, Self::Mem | Self::Port)
     }
 }
 
@@ -69,6 +86,12 @@ pub enum Op {
     Put { through: Through, map: u8, offset: u64, data: Vec<u8> },
     /// Gives up `CAP_SYS_RAWIO`
     DropRawio,
+    /// ioperm(2)
+    Ioperm { from: u64, count: u64, on: bool },
+    /// iopl(2)
+    Iopl { level: u8 },
+    /// `IN` by the task itself
+    PortIn { port: u16, width: Width },
 }
 
 impl Op {
@@ -93,6 +116,9 @@ impl Op {
             Self::Put { through: Through::ProcessVm(_), .. } => "vm-writev",
             Self::Put { through: Through::Ptrace, .. } => "ptrace-poke",
             Self::DropRawio => "drop-rawio",
+            Self::Ioperm { .. } => "ioperm",
+            Self::Iopl { .. } => "iopl",
+            Self::PortIn { .. } => "port-in",
         }
     }
 }
@@ -128,6 +154,11 @@ impl fmt::Display for Op {
                 write!(f, "{} m{map} + {offset:#x} {} bytes", via(*through), data.len())
             }
             Self::DropRawio => Ok(()),
+            Self::Ioperm { from, count, on } => {
+                write!(f, " {count:#x} from {from:#x} {}", if *on { "on" } else { "off" })
+            }
+            Self::Iopl { level } => write!(f, " {level}"),
+            Self::PortIn { port, width } => write!(f, " {port:#x} by {}", *width as u8),
         }
     }
 }

@@ -2,20 +2,24 @@
 
 use protocol::Refusal;
 
+use super::lockdown::{Reason, is_locked_down};
 use super::op::Node;
 use super::prediction::{Outcome, Prediction};
 use super::task::{OpenFile, Task};
 use super::world::World;
 use crate::policy::Policy;
 
-/// `fs/open.c:do_dentry_open()` of a device node of `drivers/char/mem.c`. The slot is emptied first, whatever comes.
+/// `fs/open.c:do_dentry_open()`. The slot is emptied first, whatever comes.
 pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) -> Prediction {
     task.files.remove(&slot);
     let is_there = match node {
         Node::Mem => world.config.devmem && world.policy != Policy::NoDevmem,
         Node::Port => world.config.devport,
+        Node::Kcore => world.config.kcore,
+        Node::Msr => world.config.msr,
+        Node::Bar | Node::Config => world.bar().is_some(),
     };
-    // devtmpfs has nodes only for devices that are there (`chr_dev_init()`).
+    // devtmpfs has nodes only for devices that are there (`drivers/char/mem.c:chr_dev_init()`).
     if !is_there {
         return Prediction::failed(libc::ENOENT);
     }
@@ -23,10 +27,17 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
     if flags & libc::O_DIRECTORY != 0 {
         return Prediction::failed(libc::ENOTDIR);
     }
-    if !open_port(world, task) {
+    let allowed = match node {
+        Node::Mem | Node::Port => open_port(world, task),
+        Node::Kcore => open_kcore(world, task),
+        Node::Msr => msr_open(task),
+        // `fs/kernfs/file.c:kernfs_fop_open()` asks for nothing beyond the file's mode.
+        Node::Bar | Node::Config => true,
+    };
+    if !allowed {
         return Prediction::failed(libc::EPERM);
     }
-    // After the driver was asked: it has no `FMODE_CAN_ODIRECT`.
+    // After the driver was asked: none has `FMODE_CAN_ODIRECT`.
     if flags & libc::O_DIRECT != 0 {
         return Prediction::failed(libc::EINVAL);
     }
@@ -47,11 +58,18 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
 /// put after it: `STRICT_DEVMEM` and a guest whose memory is encrypted.
 fn open_port(world: &World, task: &Task) -> bool {
     let confidential = world.platform.is_confidential();
-    let locked = world.lockdown
-        || world.policy == Policy::LockdownAll
-        || world.policy == Policy::LockdownCc && confidential;
     let closed = world.policy == Policy::OpenEperm && confidential && world.config.strict;
-    task.rawio && !locked && !closed
+    task.rawio && !is_locked_down(world, Reason::DevMem) && !closed
+}
+
+/// `fs/proc/kcore.c:open_kcore()`.
+fn open_kcore(world: &World, task: &Task) -> bool {
+    task.rawio && !is_locked_down(world, Reason::Kcore)
+}
+
+/// `arch/x86/kernel/msr.c:msr_open()`. Lockdown keeps nobody from reading.
+fn msr_open(task: &Task) -> bool {
+    task.rawio
 }
 
 /// close(2). Mappings made through the file stay.

@@ -26,6 +26,8 @@ pub enum Source {
     },
     /// A port nobody decodes: all ones.
     Floating,
+    /// Something the model says nothing about.
+    Unknown,
 }
 
 /// Consecutive bytes from one place.

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vmm::memory::View;
+
 use super::PAGE;
 use super::memtype::{CacheMode, MemoryTypes};
 use super::op::Node;
+use super::ports::Ports;
 
 /// An open file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct OpenFile {
     pub position: u64,
 }
 
-/// A mapping of /dev/mem.
+/// A mapping of /dev/mem, or of a BAR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 pub struct Mapping {
@@ -43,6 +46,8 @@ pub struct Mapping {
     pub shared: bool,
     /// What the page table entries say about caching.
     pub mode: CacheMode,
+    /// The view that loads and stores use.
+    pub view: View,
     /// It has memory of its own instead, zero at first (policy `mmap-zeros`).
     pub own: bool,
     /// Pages that a store to this private mapping made copies of.
@@ -77,10 +82,18 @@ pub struct Task {
     pub types: MemoryTypes,
     /// It has `CAP_SYS_RAWIO`.
     pub rawio: bool,
+    /// Ports it may use by itself.
+    pub ports: Ports,
 }
 
 impl Default for Task {
     fn default() -> Self {
-        Self { files: BTreeMap::new(), maps: BTreeMap::new(), types: MemoryTypes::default(), rawio: true }
+        Self {
+            files: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            types: MemoryTypes::default(),
+            rawio: true,
+            ports: Ports::default(),
+        }
     }
 }

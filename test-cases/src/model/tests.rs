@@ -6,13 +6,16 @@ use vmm::memory::View;
 
 use super::events::Contents;
 use super::iomem::Iomem;
+use super::lockdown::Level;
 use super::world::Memory;
 use super::*;
 use crate::class::Class;
-use crate::codes::Errno;
+use crate::codes::{Errno, Signal};
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::release::Release;
+
+mod neighbours;
 
 /// 512 MiB as copra lays them out, as Linux 6.12 shows them.
 const IOMEM: &str = "\
@@ -36,12 +39,22 @@ const BIT: u8 = 39;
 
 fn world(platform: Platform, policy: Policy) -> World {
     World {
-        config: KernelConfig { devmem: true, devport: true, strict: true, io_strict: true, pat: true },
+        config: KernelConfig {
+            devmem: true,
+            devport: true,
+            strict: true,
+            io_strict: true,
+            pat: true,
+            kcore: true,
+            msr: true,
+            iopl: true,
+            lockdown: true,
+        },
         policy,
         platform,
         release: Release { major: 6, minor: 12 },
-        lockdown: false,
-        relaxed: false,
+        lockdown: Level::None,
+        iomem_checks: None,
         physical_bits: 40,
         encryption_bit: platform.is_confidential().then_some(BIT),
         iomem: Iomem::parse(IOMEM),
@@ -76,12 +89,7 @@ fn peek(world: &World, at: u64) -> Result<Class, Errno> {
 
 fn class(world: &World, prediction: &Prediction) -> Result<Class, Errno> {
     match &prediction.outcome {
-        Outcome::Bytes { pieces, .. } => match pieces[0].source {
-            Source::Physical { gpa, view } => Ok(world.class(gpa, view)),
-            Source::Copy { .. } => Ok(Class::Plain),
-            Source::Zeros => Ok(Class::Zeros),
-            Source::Floating => Ok(Class::Device),
-        },
+        Outcome::Bytes { pieces, .. } => Ok(world.class_of(pieces[0].source).unwrap()),
         Outcome::Failed { errno, .. } => Err(*errno),
         other => panic!("{other:?}"),
     }
@@ -209,10 +217,14 @@ fn ops() -> impl Strategy<Value = Op> {
         Through::ProcMem(Via::Child),
     ]);
     let small = 0_u64..20_000;
+    let nodes = prop_oneof![
+        8 => Just(Node::Mem),
+        4 => prop::sample::select(vec![Node::Port, Node::Kcore, Node::Bar, Node::Config]),
+    ];
     prop_oneof![
-        (0_u8..3, 0_i32..4, any::<bool>()).prop_map(|(file, mode, sync)| Op::Open {
+        (0_u8..3, nodes, 0_i32..4, any::<bool>()).prop_map(|(file, node, mode, sync)| Op::Open {
             file,
-            node: Node::Mem,
+            node,
             flags: mode | if sync { libc::O_SYNC } else { 0 }
         }),
         (0_u8..3, any::<i64>(), 0_u8..6).prop_map(|(file, offset, whence)| Op::Lseek {
@@ -238,6 +250,13 @@ fn ops() -> impl Strategy<Value = Op> {
         }),
         (0_u8..3, small.clone(), prop::collection::vec(any::<u8>(), 0..64))
             .prop_map(|(map, offset, data)| Op::Store { map, offset, data, width: Width::Byte }),
+        (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(from, count, on)| Op::Ioperm {
+            from,
+            count,
+            on
+        }),
+        any::<u8>().prop_map(|level| Op::Iopl { level }),
+        any::<u16>().prop_map(|port| Op::PortIn { port, width: Width::Word }),
         (through, 0_u8..3, small, 0_u32..9000).prop_map(|(through, map, offset, len)| Op::Fetch {
             through,
             map,

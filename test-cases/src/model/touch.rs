@@ -1,7 +1,6 @@
 //! Loads and stores by the processor through a mapping.
 
 use protocol::{Refusal, Width};
-use vmm::memory::View;
 
 use super::PAGE;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
@@ -13,10 +12,6 @@ use crate::codes::Signal;
 const NOT_MAPPED: i32 = 1;
 /// `SEGV_ACCERR`.
 const NOT_ALLOWED: i32 = 2;
-
-/// A user mapping of /dev/mem is private but for persistent memory: `vm_page_prot` has the encryption bit, and
-/// `phys_mem_access_encrypted()` (`arch/x86/mm/ioremap.c`) agrees.
-const USER_VIEW: View = View::Private;
 
 /// Loads, one access for each element.
 pub fn load(_world: &World, task: &Task, slot: u8, offset: u64, len: u32, width: Width) -> Prediction {
@@ -36,8 +31,8 @@ pub fn load(_world: &World, task: &Task, slot: u8, offset: u64, len: u32, width:
                 Source::Copy { map: slot, offset: at }
             } else {
                 let gpa = mapping.gpa(at);
-                effects.push(Effect::Read { gpa, len, view: USER_VIEW });
-                Source::Physical { gpa, view: USER_VIEW }
+                effects.push(Effect::Read { gpa, len, view: mapping.view });
+                Source::Physical { gpa, view: mapping.view }
             };
             pieces.push(Piece { source, len });
         }
@@ -81,7 +76,7 @@ pub fn store(
             if mapping.is_copied(at) {
                 effects.push(Effect::WriteCopy { map: slot, offset: at, data });
             } else {
-                effects.push(Effect::Write { gpa: mapping.gpa(at), data, view: USER_VIEW });
+                effects.push(Effect::Write { gpa: mapping.gpa(at), data, view: mapping.view });
             }
         }
     }
@@ -97,8 +92,8 @@ fn copy_on_write(mapping: &mut Mapping, slot: u8, at: u64, effects: &mut Vec<Eff
     let page = at / PAGE;
     mapping.copied.insert(page);
     let gpa = mapping.gpa(page * PAGE);
-    effects.push(Effect::Read { gpa, len: PAGE, view: USER_VIEW });
-    effects.push(Effect::Copied { map: slot, page, gpa, view: USER_VIEW });
+    effects.push(Effect::Read { gpa, len: PAGE, view: mapping.view });
+    effects.push(Effect::Copied { map: slot, page, gpa, view: mapping.view });
 }
 
 /// The `si_code` and `si_addr` of an access that does not go through. One that runs over the end faults at the first

@@ -6,7 +6,7 @@ use super::op::Node;
 use super::prediction::{Effect, Outcome, Piece, Prediction, first};
 use super::task::Task;
 use super::world::World;
-use super::{PAGE, port, read, write};
+use super::{PAGE, kcore, msr, pci, port, read, write};
 
 /// `MAX_RW_COUNT`: longer requests are cut.
 const MAX_COUNT: u64 = 0x7fff_f000;
@@ -49,6 +49,9 @@ pub fn read(
     let done = match start.node {
         Node::Mem => read::read_mem(world, &task.types, start.position, count, room),
         Node::Port => port::read_port(start.position, count, room),
+        Node::Kcore => kcore::read_kcore(count, room),
+        Node::Msr => msr::msr_read(count, room),
+        Node::Bar | Node::Config => pci::read(world, start.node, start.position, count, room),
     };
     let seen = if buffer == Buffer::Good { u64::MAX } else { usable(buffer, len) };
     settle(task, slot, at, start, done, |value, pieces| {
@@ -67,6 +70,9 @@ pub fn write(
     buffer: Buffer,
 ) -> Prediction {
     let len = data.len() as u64;
+    if at.is_some_and(|at| at.cast_signed() >= 0) && !pci::has_pwrite(task, slot) {
+        return Prediction::failed(libc::ESPIPE);
+    }
     let start = match prepare(task, slot, at, len, buffer, |file| file.writable) {
         Ok(start) => start,
         Err(outcome) => return Prediction::plain(outcome),
@@ -75,6 +81,9 @@ pub fn write(
     let done = match start.node {
         Node::Mem => write::write_mem(world, &task.types, start.position, data, room),
         Node::Port => port::write_port(start.position, len, room),
+        Node::Kcore => kcore::write_kcore(),
+        Node::Msr => msr::msr_write(world, len, room),
+        Node::Bar | Node::Config => pci::write(world, start.node, start.position, len, room),
     };
     settle(task, slot, at, start, done, |value, _| Outcome::Value(value))
 }
@@ -121,7 +130,7 @@ fn access_ok(buffer: Buffer, len: u64) -> bool {
     }
 }
 
-/// `rw_verify_area()`. `unsigned`: `FOP_UNSIGNED_OFFSET`, which /dev/mem has and /dev/port has not.
+/// `rw_verify_area()`. `unsigned`: `FOP_UNSIGNED_OFFSET`, which /dev/mem has and nothing else here.
 fn verify(unsigned: bool, position: u64, count: u64) -> Result<(), i32> {
     if count.cast_signed() < 0 {
         return Err(libc::EINVAL);
@@ -139,7 +148,7 @@ fn verify(unsigned: bool, position: u64, count: u64) -> Result<(), i32> {
     Ok(())
 }
 
-/// The position moves by what was transferred, on success and without an offset only.
+/// The position moves by what was transferred, on success and without an offset only; that of registers never does.
 fn settle(
     task: &mut Task,
     slot: u8,
@@ -151,7 +160,8 @@ fn settle(
     let Done { result, pieces, effects } = done;
     match result {
         Ok(count) => {
-            if let (None, Some(file)) = (at, task.files.get_mut(&slot)) {
+            if let (None, Some(file)) = (at, task.files.get_mut(&slot).filter(|file| file.node != Node::Msr))
+            {
                 file.position = start.position.wrapping_add(count);
             }
             Prediction { outcome: outcome(count, pieces), effects }

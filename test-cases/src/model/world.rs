@@ -7,7 +7,9 @@ use vmm::memory::{Standing, View};
 
 use super::PAGE;
 use super::iomem::{Intersection, Iomem};
+use super::lockdown::Level;
 use super::memtype::CacheMode;
+use super::prediction::Source;
 use crate::class::Class;
 use crate::platform::Platform;
 use crate::policy::Policy;
@@ -27,6 +29,14 @@ pub struct KernelConfig {
     pub io_strict: bool,
     /// `X86_PAT`, and not switched off by `nopat`.
     pub pat: bool,
+    /// `PROC_KCORE`.
+    pub kcore: bool,
+    /// `X86_MSR`, and no module: nobody loads one.
+    pub msr: bool,
+    /// `X86_IOPL_IOPERM`.
+    pub iopl: bool,
+    /// `SECURITY_LOCKDOWN_LSM`.
+    pub lockdown: bool,
 }
 
 impl KernelConfig {
@@ -39,6 +49,10 @@ impl KernelConfig {
             strict: on("STRICT_DEVMEM"),
             io_strict: on("IO_STRICT_DEVMEM"),
             pat: on("X86_PAT"),
+            kcore: on("PROC_KCORE"),
+            msr: on("X86_MSR"),
+            iopl: on("X86_IOPL_IOPERM"),
+            lockdown: on("SECURITY_LOCKDOWN_LSM"),
         }
     }
 }
@@ -65,10 +79,10 @@ pub struct World {
     pub platform: Platform,
     /// Its release.
     pub release: Release,
-    /// lockdown is at `integrity` or above.
-    pub lockdown: bool,
-    /// `iomem=relaxed` is on the command line.
-    pub relaxed: bool,
+    /// What `lockdown=` on the command line asks for.
+    pub lockdown: Level,
+    /// What `iomem=` on the command line asks for: `strict` or `relaxed`.
+    pub iomem_checks: Option<bool>,
     /// `boot_cpu_data.x86_phys_bits`.
     pub physical_bits: u8,
     /// Position of the encryption bit.
@@ -82,6 +96,9 @@ pub struct World {
     /// What the kernel itself keeps mapped, as cached as can be: the SMBIOS table (`drivers/firmware/dmi_scan.c:dmi_init`).
     pub kept: Vec<Range<u64>>,
 }
+
+/// The name of [`World::bar`] in /proc/iomem.
+const BAR: &str = "0000:00:01.0";
 
 /// `memremap()` maps encrypted by default from here on (`x86/mm: Make memremap(MEMREMAP_WB) map memory as encrypted`).
 const ENCRYPTED_MEMREMAP: Release = Release { major: 6, minor: 15 };
@@ -113,9 +130,15 @@ impl World {
         self.release < PFNMAP_TRACK && self.config.pat && !self.config.strict
     }
 
-    /// `strict_iomem_checks`.
+    /// `kernel/resource.c:strict_iomem_checks`.
     pub fn checks_iomem(&self) -> bool {
-        self.config.strict && !self.relaxed
+        self.iomem_checks.unwrap_or(self.config.strict)
+    }
+
+    /// The memory behind the first PCI device's BAR, where there is such a device.
+    pub fn bar(&self) -> Option<Range<u64>> {
+        let resource = self.iomem.resources().iter().find(|resource| resource.name == BAR)?;
+        Some(resource.start..resource.end + 1)
     }
 
     /// The view a mapping that is to be decrypted shows.
@@ -174,6 +197,17 @@ impl World {
             (Platform::Sev, false) => Class::Ciphertext,
             (_, false) => Class::Shared,
         }
+    }
+
+    /// What bytes from there are, where that can be said.
+    pub fn class_of(&self, source: Source) -> Option<Class> {
+        Some(match source {
+            Source::Zeros => Class::Zeros,
+            Source::Physical { gpa, view } => self.class(gpa, view),
+            Source::Copy { .. } => Class::Plain,
+            Source::Floating => Class::Device,
+            Source::Unknown => return None,
+        })
     }
 
     /// A short name for what stands at `gpa`, as /dev/mem sees it.

@@ -1,0 +1,34 @@
+//! Model-specific registers as a device: `arch/x86/kernel/msr.c`.
+
+use super::lockdown::{Reason, is_locked_down};
+use super::prediction::{Piece, Source};
+use super::transfer::Done;
+use super::world::World;
+
+/// Bytes of a register.
+const REGISTER: u64 = 8;
+
+/// `msr_read()` of a register that is there: its value again and again, as often as the buffer takes it. The position does
+/// not move.
+pub fn msr_read(count: u64, room: u64) -> Done {
+    let result = registers(count, room);
+    let len = result.unwrap_or(0);
+    let pieces = if len > 0 { vec![Piece { source: Source::Unknown, len }] } else { Vec::new() };
+    Done { result, pieces, effects: Vec::new() }
+}
+
+/// `msr_write()`: lockdown comes before the length. Nothing is said of what the register then holds.
+pub fn msr_write(world: &World, count: u64, room: u64) -> Done {
+    let locked = is_locked_down(world, Reason::Msr);
+    let result = if locked { Err(libc::EPERM) } else { registers(count, room) };
+    Done { result, pieces: Vec::new(), effects: Vec::new() }
+}
+
+/// How many bytes go one register at a time; what the buffer has no room for fails only if nothing went before.
+fn registers(count: u64, room: u64) -> Result<u64, i32> {
+    if !count.is_multiple_of(REGISTER) {
+        return Err(libc::EINVAL);
+    }
+    let moved = count.min(room / REGISTER * REGISTER);
+    if count > 0 && moved == 0 { Err(libc::EFAULT) } else { Ok(moved) }
+}

@@ -1,0 +1,104 @@
+//! PCI devices in sysfs: the other way to map device memory, and the way to move it (`drivers/pci/pci-sysfs.c`, with
+//! `fs/sysfs/file.c` and `fs/kernfs/file.c` before it).
+
+use std::collections::BTreeSet;
+
+use super::PAGE;
+use super::lockdown::{Reason, is_locked_down};
+use super::map::Asked;
+use super::memtype::{CacheMode, MemoryTypes};
+use super::op::Node;
+use super::prediction::{Piece, Source};
+use super::task::{Mapping, Task};
+use super::transfer::Done;
+use super::world::World;
+
+/// `PCI_CFG_SPACE_SIZE`.
+pub const CONFIG_SPACE: u64 = 256;
+
+/// The file's size, which sysfs keeps requests within.
+fn size(world: &World, node: Node) -> u64 {
+    match node {
+        Node::Bar => world.bar().map_or(0, |bar| bar.end - bar.start),
+        _ => CONFIG_SPACE,
+    }
+}
+
+/// `fs/seq_file.c:seq_open()` takes pwrite(2) from every file of sysfs, and `kernfs_fop_open()` gives it back to those that
+/// are open for writing.
+pub fn has_pwrite(task: &Task, slot: u8) -> bool {
+    let file = task.files.get(&slot);
+    !file.is_some_and(|file| matches!(file.node, Node::Bar | Node::Config) && !file.writable)
+}
+
+/// `kernfs_file_read_iter()`, at most a page at a time, and `sysfs_kf_bin_read()`. A BAR of memory can be mapped only.
+pub fn read(world: &World, node: Node, position: u64, count: u64, room: u64) -> Done {
+    let len = count.min(PAGE).min(size(world, node).saturating_sub(position));
+    let result = match node {
+        _ if len == 0 => Ok(0),
+        Node::Bar => Err(libc::EIO),
+        // `copy_to_iter()`: all of it or nothing.
+        _ if len > room => Err(libc::EFAULT),
+        _ => Ok(len),
+    };
+    let pieces = match result {
+        Ok(len @ 1..) => vec![Piece { source: Source::Unknown, len }],
+        _ => Vec::new(),
+    };
+    Done { result, pieces, effects: Vec::new() }
+}
+
+/// `kernfs_fop_write_iter()`, `sysfs_kf_bin_write()` and `pci_write_config()`, in that order. Nothing is said of what the
+/// device makes of it.
+pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) -> Done {
+    let (len, size) = (count.min(PAGE), size(world, node));
+    let result = if len > room {
+        Err(libc::EFAULT)
+    } else if position >= size {
+        Err(libc::EFBIG)
+    } else if len == 0 {
+        Ok(0)
+    } else if node == Node::Bar {
+        Err(libc::EIO)
+    } else if is_locked_down(world, Reason::PciAccess) {
+        Err(libc::EPERM)
+    } else {
+        Ok(len.min(size - position))
+    };
+    Done { result, pieces: Vec::new(), effects: Vec::new() }
+}
+
+/// `pci_mmap_resource()`, in its order: lockdown, a driver that claimed the device, the BAR's size. Unlike a mapping of
+/// /dev/mem this one is decrypted (`include/asm-generic/io.h:io_remap_pfn_range`), as device memory must be.
+pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &Asked, shared: bool) -> Result<Mapping, i32> {
+    if is_locked_down(world, Reason::PciAccess) {
+        return Err(libc::EPERM);
+    }
+    let bar = world.bar().ok_or(libc::EINVAL)?;
+    if world.iomem.is_exclusive(bar.start, world.checks_iomem(), world.config.io_strict) {
+        return Err(libc::EINVAL);
+    }
+    let len = asked.len.next_multiple_of(PAGE);
+    let end = asked.offset.checked_add(len).ok_or(libc::EINVAL)?;
+    if end > bar.end - bar.start {
+        return Err(libc::EINVAL);
+    }
+    let gpa = bar.start + asked.offset;
+    // `pgprot_device()`; a refusal of `track_pfn_remap()` is EINVAL to `remap_pfn_range()`.
+    let mode =
+        types.reserve_mapping(world, gpa, gpa + len, CacheMode::Uncached, false).map_err(|_| libc::EINVAL)?;
+    Ok(Mapping {
+        address: 0,
+        gpa,
+        asked: gpa,
+        len,
+        reads: asked.reads(),
+        loads: asked.reads() || asked.writes(),
+        stores: asked.writes(),
+        shared,
+        mode,
+        view: world.decrypted(),
+        own: false,
+        copied: BTreeSet::new(),
+    })
+}

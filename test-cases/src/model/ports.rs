@@ -1,0 +1,84 @@
+//! Ports without a device node: ioperm(2), iopl(2) and what the processor then allows (`arch/x86/kernel/ioport.c`).
+
+use protocol::Width;
+
+use super::lockdown::{Reason, is_locked_down};
+use super::prediction::{Outcome, Prediction};
+use super::task::Task;
+use super::world::World;
+use crate::codes::Signal;
+
+/// `IO_BITMAP_BITS`.
+const PORTS: u64 = 1 << 16;
+/// `SI_KERNEL`: a #GP has no address to tell.
+const GENERAL_PROTECTION: i32 = 0x80;
+/// The level at which every port is open (`arch/x86/include/asm/processor.h:io_bitmap`).
+const EVERY_PORT: u8 = 3;
+
+/// What a task may do to ports by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// `thread_struct.iopl_emul`.
+    level: u8,
+    /// What ioperm(2) was told, oldest first.
+    told: Vec<(u64, u64, bool)>,
+}
+
+impl Ports {
+    /// The bit of the last call that was about the port.
+    fn is_open(&self, port: u64) -> bool {
+        let last = self.told.iter().rev().find(|(from, count, _)| (*from..from + count).contains(&port));
+        self.level == EVERY_PORT || last.is_some_and(|(.., on)| *on)
+    }
+}
+
+/// `ksys_ioperm()`. Only opening needs permission.
+pub fn ioperm(world: &World, task: &mut Task, from: u64, count: u64, on: bool) -> Prediction {
+    if !world.config.iopl {
+        return Prediction::failed(libc::ENOSYS);
+    }
+    let end = from.wrapping_add(count);
+    if end <= from || end > PORTS {
+        return Prediction::failed(libc::EINVAL);
+    }
+    if on && !may_open(world, task) {
+        return Prediction::failed(libc::EPERM);
+    }
+    task.ports.told.push((from, count, on));
+    Prediction::value(0)
+}
+
+/// `arch/x86/kernel/ioport.c:SYSCALL_DEFINE1(iopl)`: only more than before needs permission.
+pub fn iopl(world: &World, task: &mut Task, level: u8) -> Prediction {
+    if !world.config.iopl {
+        return Prediction::failed(libc::ENOSYS);
+    }
+    if level > EVERY_PORT {
+        return Prediction::failed(libc::EINVAL);
+    }
+    if level > task.ports.level && !may_open(world, task) {
+        return Prediction::failed(libc::EPERM);
+    }
+    task.ports.level = level;
+    Prediction::value(0)
+}
+
+fn may_open(world: &World, task: &Task) -> bool {
+    task.rawio && !is_locked_down(world, Reason::IoPort)
+}
+
+/// `IN`: every byte's bit must be clear (Intel SDM volume 1, section 20.5.2). Bytes are predicted for ports nobody decodes.
+pub fn port_in(task: &Task, port: u16, width: Width) -> Prediction {
+    let port = u64::from(port);
+    // Behind the last port the bitmap has one byte of ones.
+    let open = (port..port + width as u64).all(|port| port < PORTS && task.ports.is_open(port));
+    if open {
+        return Prediction::value(u64::MAX >> (64 - 8 * width as u32));
+    }
+    Prediction::plain(Outcome::Signal {
+        signal: Signal(libc::SIGSEGV),
+        code: GENERAL_PROTECTION,
+        address: 0,
+        pieces: Vec::new(),
+    })
+}
