@@ -34,6 +34,11 @@ struct Bench {
     lock: Lock,
 }
 
+/// The lock on the source tree of a series.
+pub(crate) fn lock(base: &Base) -> String {
+    format!("build-{}", base.series)
+}
+
 /// Objects and result of one build.
 const SPACE: u64 = 600 << 20;
 
@@ -48,7 +53,7 @@ impl<'a> Builder<'a> {
     pub(crate) fn build(&self, recipe: &Recipe, newest: bool) -> Result<Key, Error> {
         let base = recipe.base()?;
         let wait = || self.progress.note("waiting for another copra that is building a kernel");
-        let lock = self.cache.lock(&format!("build-{}", base.series), wait)?;
+        let lock = self.cache.lock(&lock(base), wait)?;
         let tree = Tree::obtain(self.cache, self.progress, base.series, newest)?;
         let bench = Bench { tree, base, lock };
         let key = self.key(&bench, recipe)?;

@@ -8,9 +8,9 @@ use crate::image::{self, Image};
 use crate::kernel::Kernel;
 use crate::mutants::MUTANTS;
 use crate::progress::Progress;
-use crate::recipe::{self, CROSSINGS, POLICIES, Recipe};
-use crate::source::Tree;
-use crate::spec::{KernelSpec, Name};
+use crate::recipe::{self, Base, CROSSINGS, POLICIES, Recipe};
+use crate::source::{self, Tree};
+use crate::spec::{KernelSpec, Name, Series};
 use crate::store;
 use std::fs;
 use std::io;
@@ -87,6 +87,17 @@ impl Catalogue {
         }
         let kernel = known.map(|(known, _)| store::load(&self.cache, &known.key)).transpose()?.flatten();
         kernel.ok_or_else(not_cached).map(|kernel| named(kernel, spec))
+    }
+
+    /// Copies the source that kernels of a series are built from to a directory, unpatched, for the user to change and build
+    /// as `tree:DIR`.
+    pub fn source(&self, series: &Series, dir: &Path) -> Result<(), Error> {
+        let base = Base::of(series.as_str())?;
+        let wait = || self.progress.note("waiting for another copra that is building a kernel");
+        let _lock = self.cache.lock(&builder::lock(base), wait)?;
+        let tree = Tree::obtain(&self.cache, &*self.progress, base.series, false)?;
+        self.progress.step(&format!("Copying {} {} to {}", tree.package(), tree.version(), dir.display()));
+        Ok(tree.copy(&self.cache, dir)?)
     }
 
     /// Takes a recipe into the catalogue, under its name.
@@ -347,9 +358,19 @@ pub enum Error {
     /// The recipe cannot be followed.
     #[error(transparent)]
     Recipe(#[from] recipe::Error),
+    /// There is no source, or it cannot be copied.
+    #[error(transparent)]
+    Source(#[from] source::Error),
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] cache::Error),
+}
+
+impl Error {
+    /// A source tree of the user's gives no kernel as it stands; at another commit it may.
+    pub fn is_of_this_version(&self) -> bool {
+        matches!(self, Self::Checkout(error) if error.is_of_this_version())
+    }
 }
 
 #[cfg(test)]

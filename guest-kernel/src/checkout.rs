@@ -249,5 +249,18 @@ pub enum Error {
     Cache(#[from] cache::Error),
 }
 
+impl Error {
+    /// It is the source as it stands that gives no kernel: another version of it may.
+    pub fn is_of_this_version(&self) -> bool {
+        matches!(
+            self,
+            Self::Dropped { .. }
+                | Self::NoImage { .. }
+                | Self::Image(_)
+                | Self::Make(make::Error::Failed { .. })
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,16 @@ pub struct Base {
     pub(crate) objects: u64,
 }
 
+impl Base {
+    /// The base of a series.
+    pub fn of(series: &str) -> Result<&'static Self, Error> {
+        BASES.iter().find(|base| base.series == series).ok_or_else(|| Error::NoBase {
+            series: series.to_owned(),
+            known: BASES.iter().map(|base| base.series).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
 /// The series kernels can be built from.
 pub static BASES: [Base; 1] = [Base {
     series: "6.12",
@@ -261,10 +271,7 @@ impl Recipe {
 
     /// The base it starts from.
     pub fn base(&self) -> Result<&'static Base, Error> {
-        BASES.iter().find(|base| base.series == self.base).ok_or_else(|| Error::NoBase {
-            series: self.base.clone(),
-            known: BASES.iter().map(|base| base.series).collect::<Vec<_>>().join(", "),
-        })
+        Base::of(&self.base)
     }
 
     /// All patches, in order.

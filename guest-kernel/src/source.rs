@@ -134,6 +134,22 @@ impl Tree {
         Patched::apply(cache, &self.dir, patches)
     }
 
+    /// A copy of the source for the user to change, in a directory that is not there yet or empty. The caller holds the
+    /// lock on builds of the series.
+    pub(crate) fn copy(&self, cache: &Cache, dir: &Path) -> Result<(), Error> {
+        // What an interrupted build left is undone first.
+        self.patch(cache, &[])?.restore()?;
+        let failed = |source| Error::Copy { dir: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(failed)?;
+        if fs::read_dir(dir).map_err(failed)?.next().is_some() {
+            return Err(Error::Occupied { dir: dir.to_owned() });
+        }
+        let purpose = format!("copy the kernel source to {}", dir.display());
+        let tool = Tool::new("cp", purpose).args(["-a", "--reflink=auto", "--no-target-directory"]);
+        tool.arg(self.linux()).arg(dir).output()?;
+        Ok(())
+    }
+
     /// Other names for the same files, in no order.
     pub(crate) fn siblings(&self, prefix: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
@@ -233,6 +249,20 @@ pub enum Error {
         patch: String,
         /// What patch said.
         source: Box<command::Error>,
+    },
+    /// A copy cannot be made there.
+    #[error("cannot put a kernel source tree into {}: {source}", dir.display())]
+    Copy {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something is there already.
+    #[error("cannot put a kernel source tree into {}: there are files in it; name a directory that is not there yet", dir.display())]
+    Occupied {
+        /// The directory.
+        dir: PathBuf,
     },
     /// apt failed.
     #[error(transparent)]

@@ -1,5 +1,6 @@
 //! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
 
+mod command_line;
 mod facts;
 mod refusal;
 
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use protocol::{Outcome, Step};
 use vmm::audit::kernel::KernelNames;
 use vmm::boot::image::{self, Vmlinux};
-use vmm::boot::linux::base_command_line;
 use vmm::machine::MachineConfig;
 use vmm::platform::PlatformKind;
 
+pub(crate) use self::command_line::command_line;
 pub use self::refusal::{EngineError, check, check_file};
 use crate::case::{Case, Expected, Guest};
 use crate::judge;
@@ -55,6 +56,15 @@ pub struct Target {
     pub console: bool,
     /// Where KVM runs.
     pub host: KvmHost,
+}
+
+impl Target {
+    /// The policy, as far as the kernel's options let it be one.
+    fn policy_in_force(&self) -> Policy {
+        let is_strict =
+            |config: &BTreeMap<String, String>| config.get("STRICT_DEVMEM").is_some_and(|value| value == "y");
+        self.policy.in_force(self.config.as_ref().is_none_or(is_strict))
+    }
 }
 
 /// Hears of a run's progress.
@@ -102,30 +112,16 @@ pub fn run(
             watch: target.watch,
             ..MachineConfig::new(kind)
         },
-        command_line: command_line(kind, target.console, &target.command_line),
+        kind,
         report: empty_report(target, kind, cases),
         interrupt,
         started: Instant::now(),
     };
-    engine.report.kernel.cmdline.clone_from(&engine.command_line);
+    engine.report.kernel.cmdline = engine.command_line(target.setup);
     engine.report.kernel.build_id = kernel.facts.build_id.as_deref().map(crate::class::hex);
     engine.run(cases, watcher);
     engine.report.duration = engine.started.elapsed();
     Ok(engine.report)
-}
-
-/// The command line a guest gets: quiet unless the console is to be shown, since each line of it costs; a kernel that
-/// dies is loud all the same.
-pub(crate) fn command_line(platform: PlatformKind, loud: bool, added: &[String]) -> String {
-    let mut line = base_command_line(platform);
-    if !loud {
-        line.push_str(" quiet loglevel=3");
-    }
-    for text in added {
-        line.push(' ');
-        line.push_str(text);
-    }
-    line
 }
 
 struct Engine<'a> {
@@ -134,7 +130,7 @@ struct Engine<'a> {
     names: Arc<KernelNames>,
     initramfs: &'a [u8],
     machine: MachineConfig,
-    command_line: String,
+    kind: PlatformKind,
     report: Report,
     interrupt: &'a Arc<AtomicBool>,
     started: Instant,
@@ -192,7 +188,7 @@ impl Engine<'_> {
     /// The cases in an order that needs few guests: last those that want one of their own, and before them those that are
     /// expected to end theirs.
     fn in_order<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
-        let (policy, platform) = (self.target.policy, self.target.platform);
+        let (policy, platform) = (self.report.policy_in_force, self.target.platform);
         let ends_guest = |case: &Case| {
             let mut expected =
                 case.steps.iter().filter_map(|step| step.expect.resolve(policy, platform, None));
@@ -230,7 +226,8 @@ impl Engine<'_> {
 
     fn judge(&mut self, case: &Case, observed: CaseObservation, watcher: &mut dyn Watcher) {
         let release = Release::of_version(&self.report.kernel.release).ok();
-        let context = judge::Context { policy: self.target.policy, platform: self.target.platform, release };
+        let context =
+            judge::Context { policy: self.report.policy_in_force, platform: self.target.platform, release };
         let verdict = judge::judge(case, context, &observed);
         let result = CaseResult { case: case.clone(), observed, verdict };
         watcher.case(&result);
@@ -269,8 +266,14 @@ impl Engine<'_> {
         case.platforms.contains(&self.target.platform)
     }
 
+    fn command_line(&self, setup: Setup) -> String {
+        let words = self.target.command_line.iter().cloned().chain(setup.words());
+        command_line(self.kind, self.target.console, words)
+    }
+
     fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
         watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
+        let command_line = self.command_line(setup);
         let plan = Plan {
             machine: MachineConfig {
                 // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
@@ -283,7 +286,7 @@ impl Engine<'_> {
             kernel: self.kernel,
             names: Some(Arc::clone(&self.names)),
             initramfs: self.initramfs,
-            command_line: &self.command_line,
+            command_line: &command_line,
             boot_limit: self.target.limit,
             interrupt: Arc::clone(self.interrupt),
         };
@@ -375,6 +378,7 @@ impl Engine<'_> {
 fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
     Report {
         policy: target.policy,
+        policy_in_force: target.policy_in_force(),
         kernel: target.kernel.clone(),
         platform: PlatformFacts {
             platform: target.platform,

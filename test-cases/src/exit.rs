@@ -17,6 +17,11 @@ pub enum Exit {
     /// The command could not do its work: bad arguments, no kernel, no KVM, a guest that died on its own,
     /// or no case that applies. A finding made before weighs more.
     CouldNotRun = 2,
+    /// `run --bisect`: this commit cannot be tested, because it does not build, boot or have what the cases need;
+    /// `git bisect run` tries another one.
+    Untestable = 125,
+    /// `run --bisect`: nothing can be tested, whatever the commit; `git bisect run` stops.
+    Hopeless = 128,
     /// Interrupted by Ctrl-C; reports hold what ran until then.
     Interrupted = 130,
 }
@@ -35,6 +40,12 @@ impl Exit {
         }
         if ran && !failed { Self::Success } else { Self::CouldNotRun }
     }
+
+    /// The same to `git bisect run`, of a run that was made.
+    #[must_use]
+    pub fn for_bisection(self) -> Self {
+        if self == Self::CouldNotRun { Self::Untestable } else { self }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -46,6 +57,15 @@ impl From<Exit> for ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn git_bisect_skips_what_could_not_run_and_stops_at_an_interrupt() {
+        assert_eq!(Exit::CouldNotRun.for_bisection(), Exit::Untestable);
+        assert_eq!(Exit::Finding.for_bisection(), Exit::Finding);
+        // git-bisect(1): 125 skips, other codes below 128 are bad but 0, the rest stops.
+        assert_eq!(Exit::Untestable as u8, 125);
+        assert!(Exit::Hopeless as u8 > 127 && Exit::Interrupted as u8 > 127);
+    }
 
     #[test]
     fn a_run_ends_as_its_weightiest_verdict_says() {

@@ -15,3 +15,17 @@ named! {
         MmapZeros = "mmap-zeros", "mmap(2) maps zeros where read(2) gives zeros, on every platform";
     }
 }
+
+impl Policy {
+    /// The policy a kernel really follows that was built with these options: what has its check in `devmem_is_allowed()`, or
+    /// makes it with `IS_ENABLED(CONFIG_STRICT_DEVMEM)` as patch v3 to v5 do, is nothing without `STRICT_DEVMEM`.
+    #[must_use]
+    pub const fn in_force(self, strict_devmem: bool) -> Self {
+        match self {
+            Self::OpenEperm | Self::RangeDeny | Self::NoLow1m | Self::MmapZeros if !strict_devmem => {
+                Self::Upstream
+            }
+            _ => self,
+        }
+    }
+}

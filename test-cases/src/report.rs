@@ -25,6 +25,8 @@ use crate::policy::Policy;
 pub struct Report {
     /// The policy the kernel was held to.
     pub policy: Policy,
+    /// What that comes to with the options the kernel was built with; cases are judged by it.
+    pub policy_in_force: Policy,
     /// The kernel.
     pub kernel: KernelFacts,
     /// The platform, simulated and real.

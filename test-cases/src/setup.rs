@@ -19,6 +19,22 @@ named! {
     }
 }
 
+named! {
+    /// How far the kernel locks itself down (`lockdown=` on its command line).
+    pub enum Lockdown ("lockdown level") {
+        Integrity = "integrity", "nothing that changes the running kernel: no /dev/mem, no PCI BARs, no ports";
+        Confidentiality = "confidentiality", "and nothing that shows its memory: no /proc/kcore";
+    }
+}
+
+named! {
+    /// Whether what a driver claimed is kept from /dev/mem (`iomem=` on the kernel's command line).
+    pub enum Iomem ("iomem= word") {
+        Strict = "strict", "even where STRICT_DEVMEM is off";
+        Relaxed = "relaxed", "not even with IO_STRICT_DEVMEM";
+    }
+}
+
 /// What was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
@@ -30,11 +46,15 @@ pub struct Setup {
     pub sept_ve: bool,
     /// Percent of the RAM nobody uses at launch that is unaccepted, where the platform has such a thing.
     pub unaccepted: u8,
+    /// `lockdown=`.
+    pub lockdown: Option<Lockdown>,
+    /// `iomem=`.
+    pub iomem: Option<Iomem>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { mode: Mode::Record, rom: None, sept_ve: false, unaccepted: 100 }
+        Self { mode: Mode::Record, rom: None, sept_ve: false, unaccepted: 100, lockdown: None, iomem: None }
     }
 }
 
@@ -47,6 +67,10 @@ pub struct Wishes {
     pub rom: Option<RomArea>,
     /// #VE instead of the TD's end.
     pub sept_ve: Option<bool>,
+    /// `lockdown=`.
+    pub lockdown: Option<Lockdown>,
+    /// `iomem=`.
+    pub iomem: Option<Iomem>,
 }
 
 impl Setup {
@@ -58,7 +82,15 @@ impl Setup {
             rom: wishes.rom.or(self.rom),
             sept_ve: wishes.sept_ve.unwrap_or(self.sept_ve),
             unaccepted: self.unaccepted,
+            lockdown: wishes.lockdown.or(self.lockdown),
+            iomem: wishes.iomem.or(self.iomem),
         }
+    }
+
+    /// What the kernel is told about it on its command line.
+    pub fn words(self) -> impl Iterator<Item = String> {
+        let lockdown = self.lockdown.map(|level| format!("lockdown={level}"));
+        lockdown.into_iter().chain(self.iomem.map(|word| format!("iomem={word}")))
     }
 
     /// A guest booted for `self` serves `other` as well: the mode can change while it runs.
@@ -80,5 +112,9 @@ mod tests {
         assert!(case.boots_like(run));
         let other = run.with(Wishes { rom: Some(RomArea::Shared), ..Wishes::default() });
         assert!(!other.boots_like(run));
+        let locked = run.with(Wishes { lockdown: Some(Lockdown::Integrity), ..Wishes::default() });
+        assert!(!locked.boots_like(run));
+        assert_eq!(locked.words().collect::<Vec<_>>(), ["lockdown=integrity"]);
+        assert_eq!(run.words().count(), 0);
     }
 }

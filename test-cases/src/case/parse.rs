@@ -79,6 +79,8 @@ fn guest(value: Value<'_, '_>, sink: &mut Sink<'_>) -> Wishes {
         mode: f.optional_parsed("mode"),
         rom: f.optional_parsed("rom"),
         sept_ve: f.optional("sept-ve").is_some().then(|| f.flag("sept-ve", false)).flatten(),
+        lockdown: f.optional_parsed("lockdown"),
+        iomem: f.optional_parsed("iomem"),
     };
     f.finish();
     wishes

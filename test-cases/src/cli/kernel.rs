@@ -12,6 +12,7 @@ use crate::policy::Policy;
 #[command(after_help = "Examples:
   copra kernel list
   copra kernel fetch debian:6.12
+  copra kernel source ~/linux-6.12
   copra kernel build --base 6.12 --policy open-eperm --name open-eperm
   copra kernel build --base 6.12 --patch 0001-mine.patch --config mine.config --name mine
   copra run --kernel build:mine")]
@@ -30,6 +31,8 @@ pub enum KernelCommand {
     List,
     /// Download a packaged kernel without installing it
     Fetch(KernelFetchArgs),
+    /// Copy the source that copra's kernels are built from to a folder, to change it and run it as `tree:DIR`
+    Source(KernelSourceArgs),
 }
 
 /// What to build.
@@ -56,6 +59,18 @@ pub struct KernelBuildArgs {
     /// The name by which to run it: `build:NAME`
     #[arg(long, value_name = "NAME")]
     pub name: String,
+}
+
+/// What to copy.
+#[derive(Debug, Args)]
+pub struct KernelSourceArgs {
+    /// The series of linux-source
+    #[arg(long, default_value = "6.12", value_name = "SERIES")]
+    pub base: String,
+
+    /// A folder that is not there yet
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// What to fetch.

@@ -52,9 +52,11 @@ pub(super) use one_of;
   copra run ./my-case.toml                   a case of your own
   copra run --platform none --json out.json  an ordinary guest, results for a program
   copra run --kernel build:mine --ktap       a kernel you built, output as from kselftest
+  git bisect run copra run --bisect -k tree:. --policy open-eperm open/modes
+                                             the commit that broke it
 
 Exit codes: 0 all as specified (known holes included), 1 a denial is missing or something
-unexpected came back, 2 could not run, 130 interrupted. Reports are written in every case, with
+unexpected came back, 2 could not run, 130 interrupted; with --bisect 125 and 128 instead of 2. Reports are written in every case, with
 what ran until then.")]
 pub struct RunArgs {
     /// Cases by name, theme, pattern, `tag:NAME`, or path of a .toml file or folder; all if none is named
@@ -124,6 +126,10 @@ pub struct RunArgs {
     /// Show the guest's console as it comes
     #[arg(long)]
     pub console: bool,
+
+    /// Exit as `git bisect run` wants it: 125 for a commit that does not build or boot, 128 where nothing can be tested
+    #[arg(long)]
+    pub bisect: bool,
 }
 
 /// What to reproduce.

@@ -1,4 +1,4 @@
-//! `copra kernel`: fetch, build and list.
+//! `copra kernel`: fetch, build, list, and copy source.
 
 use guest_kernel::{Kernel, KernelSpec, Name, Recipe, Series};
 
@@ -17,6 +17,10 @@ pub fn kernel(args: &KernelArgs, quiet: bool) -> Result<Exit, Failed> {
             }
         }
         KernelCommand::Build(args) => build(args, quiet)?,
+        KernelCommand::Source(args) => {
+            let base: Series = args.base.parse().map_err(Failed::new)?;
+            kernels::catalogue(quiet)?.source(&base, &args.dir).map_err(Failed::new)?;
+        }
     }
     Ok(Exit::Success)
 }

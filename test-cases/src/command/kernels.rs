@@ -61,7 +61,7 @@ pub fn find(spec: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Fai
         crate::engine::check_file(file).map_err(Failed::new)?;
     }
     let kernel = if host::is_inside() { catalogue.resolve_cached(&spec) } else { catalogue.resolve(&spec) };
-    ready(&catalogue, &kernel.map_err(Failed::new)?, config)
+    ready(&catalogue, &kernel.map_err(|error| Failed::of_kernel(&error))?, config)
 }
 
 /// Finds a kernel that copra builds itself; `None` if it is not here and must not be built.

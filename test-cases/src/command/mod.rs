@@ -19,6 +19,7 @@ mod run;
 use std::fmt::Display;
 
 use crate::cli::{Cli, Command};
+use crate::engine::EngineError;
 use crate::exit::Exit;
 
 /// Carries out a command.
@@ -44,11 +45,29 @@ pub fn dispatch(cli: &Cli) -> Exit {
 
 /// A command that could not do its work: one sentence for the user.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Failed(String);
+#[error("{text}")]
+pub struct Failed {
+    text: String,
+    of_this_version: bool,
+}
 
 impl Failed {
     fn new(error: impl Display) -> Self {
-        Self(error.to_string())
+        Self { text: error.to_string(), of_this_version: false }
+    }
+
+    /// There is no kernel.
+    fn of_kernel(error: &guest_kernel::Error) -> Self {
+        Self { of_this_version: error.is_of_this_version(), ..Self::new(error) }
+    }
+
+    /// The kernel cannot be run.
+    fn of_engine(error: &EngineError) -> Self {
+        Self { of_this_version: error.is_of_this_version(), ..Self::new(error) }
+    }
+
+    /// The user's source tree gives no kernel as it stands; at another commit it may.
+    const fn is_of_this_version(&self) -> bool {
+        self.of_this_version
     }
 }

@@ -19,6 +19,20 @@ use crate::setup::Setup;
 
 /// Runs cases and reports.
 pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
+    let done = run_cases(args, quiet);
+    if !args.bisect {
+        return done;
+    }
+    Ok(match done {
+        Ok(exit) => exit.for_bisection(),
+        Err(error) => {
+            eprintln!("copra: {error}");
+            if error.is_of_this_version() { Exit::Untestable } else { Exit::Hopeless }
+        }
+    })
+}
+
+fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let cases = library::select(&args.cases).map_err(Failed::new)?;
     engine::check(args.platform, args.memory).map_err(Failed::new)?;
     places(args)?;
@@ -27,6 +41,11 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let policy = args.policy.or(found.facts.policy).unwrap_or(Policy::Upstream);
     let host = match host::choose() {
         Place::Here(host) => host,
+        Place::Elsewhere(_) if args.bisect => {
+            // The inner command never ends with 2: that is the KVM host, which could not be had.
+            let code = elsewhere()?;
+            std::process::exit(i32::from(if code == 2 { Exit::Hopeless as u8 } else { code }))
+        }
         Place::Elsewhere(_) => return start_over(),
     };
     let target = Target {
@@ -35,7 +54,13 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         config: found.config,
         platform: args.platform,
         policy,
-        setup: Setup { mode: args.mode, rom: args.rom, sept_ve: args.sept_ve, unaccepted: args.unaccepted },
+        setup: Setup {
+            mode: args.mode,
+            rom: args.rom,
+            sept_ve: args.sept_ve,
+            unaccepted: args.unaccepted,
+            ..Setup::default()
+        },
         watch: None,
         memory_mib: args.memory,
         command_line: args.cmdline_append.clone(),
@@ -44,7 +69,8 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         host,
     };
     let mut screen = Screen::new(args, quiet);
-    let report = engine::run(&target, &cases, &mut screen, &interrupt::flag()?).map_err(Failed::new)?;
+    let report = engine::run(&target, &cases, &mut screen, &interrupt::flag()?)
+        .map_err(|error| Failed::of_engine(&error))?;
     screen.end(&report)?;
     write_reports(args, &report)?;
     Ok(match report.ended {
@@ -58,11 +84,16 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
 
 /// Runs this very command again where KVM works.
 pub(super) fn start_over() -> Result<Exit, Failed> {
+    std::process::exit(i32::from(elsewhere()?));
+}
+
+/// Its exit code.
+fn elsewhere() -> Result<u8, Failed> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let mut command = host::elsewhere(&arguments).map_err(Failed::new)?;
     // The inner command says and writes everything, reports after Ctrl-C included; its exit code is ours.
     let status = interrupt::pass_on(&mut command)?;
-    std::process::exit(i32::from(host::code(status)));
+    Ok(host::code(status))
 }
 
 /// Reports go into folders that are there: that is told before the run rather than after it.

@@ -45,6 +45,13 @@ pub enum EngineError {
     Memory(#[from] RamError),
 }
 
+impl EngineError {
+    /// It is the kernel as it was built that cannot be run: another version of it may.
+    pub const fn is_of_this_version(&self) -> bool {
+        matches!(self, Self::Image { .. } | Self::Option { .. })
+    }
+}
+
 /// Tells what no host could run, so that nothing is fetched or started for it.
 pub fn check(platform: Platform, memory_mib: u64) -> Result<PlatformKind, EngineError> {
     Ram::new(memory_mib << 20)?;

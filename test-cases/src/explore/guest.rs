@@ -89,7 +89,7 @@ impl Kernel {
 
     /// Boots a guest whose forbidden accesses are recorded and change nothing.
     pub fn boot(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Guest, GuestError> {
-        let line = engine::command_line(self.kind, target.console, &target.command_line);
+        let line = engine::command_line(self.kind, target.console, target.command_line.iter().cloned());
         let plan = Plan {
             machine: MachineConfig {
                 ram: target.memory_mib << 20,

@@ -146,7 +146,7 @@ pub struct SetupFacts {
 
 impl From<Setup> for SetupFacts {
     fn from(setup: Setup) -> Self {
-        let Setup { mode, rom, sept_ve, unaccepted } = setup;
+        let Setup { mode, rom, sept_ve, unaccepted, lockdown: _, iomem: _ } = setup;
         Self { mode, rom, sept_ve, unaccepted_percent: unaccepted }
     }
 }

@@ -147,6 +147,7 @@ pub fn whole() -> Report {
     ];
     Report {
         policy: Policy::Upstream,
+        policy_in_force: Policy::Upstream,
         kernel: kernel(),
         platform: platform(),
         planned: cases.iter().map(|result| result.case.name.clone()).collect(),

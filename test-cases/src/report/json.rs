@@ -25,6 +25,7 @@ pub fn value(report: &Report) -> Value {
         "schema": SCHEMA,
         "copra": env!("CARGO_PKG_VERSION"),
         "policy": report.policy,
+        "policy_in_force": report.policy_in_force,
         "kernel": report.kernel,
         "platform": report.platform,
         "ended": report.ended,

@@ -42,7 +42,13 @@ impl<W: Write> Terminal<W> {
     pub fn head(&mut self, report: &Report) -> io::Result<()> {
         self.clear()?;
         let (kernel, platform) = (&report.kernel, &report.platform);
-        let title = format!("{} as {} guest, policy {}", kernel.spec, platform.platform, report.policy);
+        let inert = if report.policy == report.policy_in_force {
+            String::new()
+        } else {
+            format!(", which without STRICT_DEVMEM is {}", report.policy_in_force)
+        };
+        let title =
+            format!("{} as {} guest, policy {}{inert}", kernel.spec, platform.platform, report.policy);
         writeln!(self.out, "{}", self.style.paint(Tone::Strong, title))?;
         writeln!(self.out, "{} {}\n", kernel.release, kernel.version)
     }

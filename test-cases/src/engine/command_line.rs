@@ -1,0 +1,22 @@
+//! What a kernel is told.
+
+use vmm::boot::linux::base_command_line;
+use vmm::platform::PlatformKind;
+
+/// The command line a guest gets: quiet unless the console is to be shown, since each line of it costs; a kernel that
+/// dies is loud all the same.
+pub(crate) fn command_line(
+    platform: PlatformKind,
+    loud: bool,
+    added: impl IntoIterator<Item = String>,
+) -> String {
+    let mut line = base_command_line(platform);
+    if !loud {
+        line.push_str(" quiet loglevel=3");
+    }
+    for text in added {
+        line.push(' ');
+        line.push_str(&text);
+    }
+    line
+}
