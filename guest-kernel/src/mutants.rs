@@ -70,7 +70,6 @@ mutants! {
     "eperm-tdx-only" of "open-eperm": "the check covers TDX guests only, as the first version did";
     "eperm-option-misspelt" of "open-eperm": "the option's name lacks CONFIG_, so that the check is never made";
     "eperm-in-seek" of "open-eperm": "the check is in lseek(2) instead of open(2)";
-    "eperm-before-rawio" of "open-eperm": "the check comes before that for CAP_SYS_RAWIO; both say EPERM, so that no test can tell";
     "deny-restricts" of "range-deny": "denied pages are called restricted, so that reading gives zeros";
     "deny-after-ram" of "range-deny": "the check comes after that for System RAM";
     "deny-low-only" of "range-deny": "only the first MiB is denied";

@@ -18,10 +18,16 @@ fn closes(policy: Policy, finding: &Finding) -> bool {
         through_mem && finding.regions.iter().all(|region| matches!(region, Region::LowRam | Region::Ebda));
     match policy {
         Policy::Upstream => false,
-        Policy::OpenEperm | Policy::NoDevmem | Policy::LockdownAll | Policy::LockdownCc => {
-            through_mem || finding.paths == ["port"]
+        // `drivers/char/mem.c:open_port()` serves /dev/port as well.
+        Policy::OpenEperm => through_mem || finding.paths == ["port"],
+        Policy::LockdownCc => {
+            through_mem || [["port"], ["map-resource"]].iter().any(|door| finding.paths == door)
         }
-        Policy::RangeDeny => through_mem,
+        Policy::LockdownAll => {
+            let doors = [["port"], ["map-resource"], ["ioperm"], ["iopl"]];
+            through_mem || doors.iter().any(|door| finding.paths == door)
+        }
+        Policy::NoDevmem | Policy::RangeDeny => through_mem,
         Policy::NoLow1m => low_ram,
         Policy::MmapZeros => low_ram && mapped && finding.invariant != Invariant::NothingLost,
     }

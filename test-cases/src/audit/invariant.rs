@@ -97,8 +97,11 @@ fn one_answer(result: &CaseResult, region: Region) -> Option<Finding> {
     })
 }
 
-/// Functions that tell one way to a page from another; those that called them are system calls' entries.
-const INNERMOST: usize = 3;
+/// Functions that tell one way to a page from another; those that called them are system calls' entries. Of what was only
+/// found lying on the stack the first is enough to go by.
+fn innermost(event: &AccessEvent) -> usize {
+    if event.unwound_by == Some("orc") { 3 } else { 1 }
+}
 
 /// No access through a view the page's state forbids, none to memory never accepted. Paths that meet the same page in the
 /// same way through the same function are one finding.
@@ -110,7 +113,8 @@ fn views(result: &CaseResult, region: Region) -> Vec<Finding> {
         };
         let same = |finding: &&mut Finding| {
             let (one, other) = (&finding.code_path, &event.backtrace);
-            !one.is_empty() && one.iter().take(INNERMOST).eq(other.iter().take(INNERMOST))
+            let len = innermost(event);
+            !one.is_empty() && one.iter().take(len).eq(other.iter().take(len))
         };
         let evidence = line(result, path.id).into_iter().chain(crate::report::evidence::of_event(event));
         if let Some(finding) = found.iter_mut().find(same) {
@@ -195,27 +199,37 @@ fn doors(report: &Report, result: &CaseResult) -> Vec<Finding> {
         paths: vec![id.to_owned()],
     };
     let mut found = Vec::new();
-    if platform == Platform::None && refused("mem") {
-        let name = "an ordinary guest's root is refused /dev/mem".to_owned();
-        found.push(finding(Invariant::NothingLost, Weight::Note, "mem", name));
-    }
     for (id, what) in [("dmi", "SMBIOS structure table"), ("dmi-entry", "SMBIOS entry point")] {
         if !granted(id) {
             let name = format!("the {what} is not readable below /sys/firmware/dmi");
             found.push(finding(Invariant::NothingLost, Weight::Hole, id, name));
         }
     }
-    if refused("mem") && platform.is_confidential() {
+    let absent = matches!(answer("mem"), Some(Answer::Failed { errno }) if !errno.is_refusal());
+    let closed = if refused("mem") {
+        Some("/dev/mem is refused")
+    } else if absent {
+        Some("there is no /dev/mem")
+    } else if refused("look") {
+        Some("/dev/mem opens and every page of it is refused")
+    } else {
+        None
+    };
+    if let Some(closed) = closed.filter(|_| platform == Platform::None) {
+        let name = format!("{closed}, in an ordinary guest too");
+        found.push(finding(Invariant::NothingLost, Weight::Note, "mem", name));
+    }
+    if let Some(closed) = closed.filter(|_| platform.is_confidential()) {
         let doors = [
             ("port", "/dev/port opens", Weight::Hole),
             ("kcore", "/proc/kcore opens", Weight::Note),
             ("msr", "/dev/cpu/0/msr opens", Weight::Note),
-            ("resource", "a PCI resource file opens", Weight::Note),
+            ("map-resource", "a PCI BAR can be mapped from its resource file", Weight::Note),
             ("ioperm", "ioperm(2) is granted", Weight::Note),
             ("iopl", "iopl(2) is granted", Weight::Note),
         ];
         for (id, what, weight) in doors.into_iter().filter(|(id, ..)| granted(id)) {
-            let name = format!("/dev/mem is refused, and {what}");
+            let name = format!("{closed}, and {what}");
             found.push(finding(Invariant::NoSideDoors, weight, id, name));
         }
     }

@@ -159,6 +159,13 @@ flags = "O_RDONLY"
 as = "mem"
 
 [[step]]
+id = "look"
+do = "pread"
+fd = "mem"
+at = "reserved"
+len = 16
+
+[[step]]
 id = "port"
 do = "open"
 path = "/dev/port"
@@ -185,6 +192,16 @@ do = "open"
 path = "/sys/bus/pci/devices/0000:00:01.0/resource0"
 flags = "O_RDONLY"
 as = "resource"
+
+[[step]]
+id = "map-resource"
+do = "mmap"
+fd = "resource"
+at = 0
+len = 4096
+prot = "r"
+share = "shared"
+as = "bar"
 
 [[step]]
 id = "ioperm"

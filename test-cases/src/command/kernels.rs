@@ -145,6 +145,9 @@ impl From<guest_kernel::cache::Error> for Extract {
 pub fn list(json: bool) -> Result<(), Failed> {
     for known in catalogue(true)?.list() {
         let here = known.kernel.as_ref();
+        if !json && matches!(known.spec, KernelSpec::Mutant(_)) {
+            continue;
+        }
         if json {
             let line = serde_json::json!({
                 "kind": "kernel",
@@ -155,22 +158,25 @@ pub fn list(json: bool) -> Result<(), Failed> {
             });
             println!("{line}");
         } else {
-            let state =
-                here.map_or_else(|| "not here yet".to_owned(), |kernel| format!("here: {}", kernel.release));
-            println!("{:<28} {:<44} {}", known.spec.to_string(), known.summary, state);
+            let state = here.map_or("not here yet", |kernel| &kernel.release);
+            println!("{:<31} {state:<43} {}", known.spec.to_string(), known.summary);
         }
     }
     if !json {
         for crossing in &CROSSINGS {
             let spec = format!("build:NAME+{}", crossing.name);
-            println!("{spec:<28} any of the above {}", crossing.summary);
+            println!("{spec:<31} any of the above {}", crossing.summary);
         }
         for (spec, about) in [
+            (
+                "mutant:NAME",
+                "a policy's kernel with one mistake in it; `copra list --kernels --json` has them all",
+            ),
             ("debian:SERIES", "Debian's newest packaged kernel of a series, fetched when asked for"),
             ("path:FILE", "a bzImage or vmlinux of yours"),
             ("tree:DIR", "a kernel source tree of yours, built as it is now"),
         ] {
-            println!("{spec:<28} {about}");
+            println!("{spec:<31} {about}");
         }
     }
     Ok(())

@@ -1,0 +1,113 @@
+//! The kernels that copra builds: one for each policy of the thread, and mutants of them with one mistake each.
+//!
+//! A policy's kernel must be told by its name, answer every case as stated, agree with the model, and leave open what
+//! docs/policies.md says it does, no more and no less. A mutant must be found out. All of that takes an hour or two, so each
+//! day has its part, the same on every machine; what is not of today is ignored, and runs by name with `--ignored` or
+//! altogether with `--include-ignored` (scripts/nightly).
+
+mod copra;
+mod gaps;
+mod part;
+
+use std::process::ExitCode;
+
+use guest_kernel::{MUTANTS, Mutant, POLICIES};
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+use part::Part;
+
+/// Policies a day.
+const POLICIES_A_DAY: usize = 2;
+/// Mutants a day.
+const MUTANTS_A_DAY: usize = 5;
+/// Steps compared with the model, on each platform.
+const STEPS: &str = "5000";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // More guests at a time than processors only slow each other down.
+    arguments.test_threads.get_or_insert(2);
+    let policies = Part::of_today(POLICIES.len(), POLICIES_A_DAY);
+    let mutants = Part::of_today(MUTANTS.len(), MUTANTS_A_DAY);
+    let mut trials = Vec::new();
+    for (index, policy) in POLICIES.iter().enumerate() {
+        let ignored = !policies.has(index);
+        let mut add = |what: String, test: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
+            trials.push(Trial::test(format!("{}::{what}", policy.name), test).with_ignored_flag(ignored));
+        };
+        let name = policy.name;
+        add("is_identified".to_owned(), Box::new(move || identified(name)));
+        for platform in ["none", "sev", "tdx"] {
+            add(format!("{platform}::cases"), Box::new(move || silent(name, platform)));
+        }
+        for platform in ["sev", "snp"] {
+            add(format!("{platform}::model"), Box::new(move || modelled(name, platform)));
+        }
+        for platform in gaps::PLATFORMS {
+            add(format!("{platform}::gaps"), Box::new(move || gaps::check(name, platform)));
+        }
+    }
+    for (index, mutant) in MUTANTS.iter().enumerate() {
+        let test = move || found_out(mutant);
+        let trial = Trial::test(format!("mutant::{}", mutant.name), test);
+        trials.push(trial.with_ignored_flag(!mutants.has(index)));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if conclusion.num_ignored > 0 {
+        println!(
+            "ignored: {} that other days have their turn for; today it is policies {policies} of {}, mutants {mutants} of {}",
+            conclusion.num_ignored,
+            POLICIES.len(),
+            MUTANTS.len()
+        );
+    }
+    conclusion.exit_code()
+}
+
+/// `copra identify` names the policy.
+fn identified(policy: &str) -> Result<(), Failed> {
+    let kernel = format!("build:{policy}");
+    let (text, code) = copra::run(&["identify", "--quiet", "--json", "-k", &kernel])?;
+    let value: Value = serde_json::from_str(&text)?;
+    let found = &value["identity"]["policy"];
+    if code == Some(0) && found == policy { Ok(()) } else { Err(format!("{code:?}: {value:#}").into()) }
+}
+
+/// Every case comes out as stated.
+fn silent(policy: &str, platform: &str) -> Result<(), Failed> {
+    let kernel = format!("build:{policy}");
+    let (text, code) = copra::run(&["run", "--quiet", "-k", &kernel, "-p", platform, "--timeout", "240"])?;
+    if code == Some(0) { Ok(()) } else { Err(format!("{code:?}:\n{text}").into()) }
+}
+
+/// Random steps come out as the model says.
+fn modelled(policy: &str, platform: &str) -> Result<(), Failed> {
+    let kernel = format!("build:{policy}");
+    let found = tempfile::NamedTempFile::new()?;
+    let out = found.path().to_string_lossy();
+    let seed = part::day().to_string();
+    let arguments = ["explore", "--quiet", "-k", &kernel, "-p", platform, "--steps", STEPS, "--seed", &seed];
+    let (text, code) = copra::run(&[&arguments[..], &["--out", &out]].concat())?;
+    if code == Some(0) {
+        return Ok(());
+    }
+    let case = std::fs::read_to_string(found.path()).unwrap_or_default();
+    Err(format!("{code:?}:\n{text}\n{case}").into())
+}
+
+/// Some case comes out otherwise than the policy it claims to follow says.
+fn found_out(mutant: &Mutant) -> Result<(), Failed> {
+    let kernel = format!("mutant:{}", mutant.name);
+    // Where the mistake shows: most are about confidential guests, and show on any of them.
+    let platform = match mutant.name {
+        "bits-everywhere" | "level-without-devmem" => "none",
+        _ => "sev",
+    };
+    let (text, code) = copra::run(&["run", "--quiet", "-k", &kernel, "-p", platform, "--timeout", "240"])?;
+    match code {
+        Some(1) => Ok(()),
+        Some(0) => Err(format!("survived: {}\n{text}", mutant.broken).into()),
+        _ => Err(format!("{code:?}:\n{text}").into()),
+    }
+}
