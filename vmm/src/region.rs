@@ -69,7 +69,7 @@ pub fn regions(ram: &Ram, platform: &dyn Platform, physical_bits: u8) -> Vec<Reg
             ram.acpi(),
             layout::ACPI_DATA_SIZE,
             Firmware,
-            "e820 ACPI data: the SMBIOS structures",
+            "e820 ACPI data: a confidential guest's SMBIOS structures",
         ),
         region("bar32", layout::BAR32, PAGE_SIZE, Device, "32-bit BAR of a PCI device without driver"),
         region(

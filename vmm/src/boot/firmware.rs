@@ -25,16 +25,31 @@ pub fn write(memory: &GuestMemory, platform: PlatformKind) -> Result<(), MemoryE
     bios_data_area(memory)?;
     let tables = smbios::build(&smbios::Params {
         platform: platform.name(),
-        table_address: ram.acpi() as u32,
+        table_address: smbios_table(platform, &ram) as u32,
         ram_mib: (ram.mapped_size() >> 20) as u32,
     });
     memory.write(layout::SYSTEM_ROM, &tables.entry_point)?;
     if platform.accepts_memory() {
         memory.write(smbios_entry_beside_tables(&ram), &tables.entry_point)?;
     }
-    // Linux maps reserved memory shared when it reads the table again for sysfs, so a table there would be
-    // ciphertext to the guest (`arch/x86/mm/ioremap.c:__ioremap_check_encrypted`); ACPI data it maps private.
-    memory.write(ram.acpi(), &tables.table)
+    memory.write(smbios_table(platform, &ram), &tables.table)
+}
+
+/// Where the SMBIOS structures lie.
+///
+/// An ordinary guest has them in the system ROM, where `SeaBIOS` puts a table of up to 600 bytes
+/// (`BUILD_MAX_SMBIOS_FSEG` in its `src/config.h`), so that dmidecode reaches them through /dev/mem.
+///
+/// A confidential guest has them in ACPI data. Linux maps reserved memory shared when it reads the table again for sysfs,
+/// so a table there would be ciphertext to the guest (`arch/x86/mm/ioremap.c:__ioremap_check_encrypted`); ACPI data it maps
+/// private. The price is that /dev/mem does not show them to anyone: ACPI data are busy
+/// (`arch/x86/kernel/e820.c:do_mark_busy`), which `IO_STRICT_DEVMEM` refuses. OVMF's table lies in runtime services data
+/// (edk2's `SmbiosDxe.c`), which Linux knows to be private and does not mark busy; there are none here (`efi.rs` says why).
+pub fn smbios_table(platform: PlatformKind, ram: &Ram) -> u64 {
+    match platform {
+        PlatformKind::None => layout::SYSTEM_ROM + layout::SMBIOS_TABLE_OFFSET,
+        _ => ram.acpi(),
+    }
 }
 
 /// The entry point's second place, for EFI tables.
