@@ -9,6 +9,7 @@ mod boot;
 mod child;
 mod entry;
 mod guard;
+mod program;
 mod runtime;
 mod serial;
 mod steps;

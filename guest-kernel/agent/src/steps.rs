@@ -13,6 +13,7 @@ use protocol::{
 
 use crate::child;
 use crate::guard::{self, Fault};
+use crate::program;
 use crate::syscall::{self, File};
 
 /// An address no user buffer can have.
@@ -95,6 +96,7 @@ pub fn worst_case(step: &Step<'_>, keep: Option<usize>) -> usize {
         | Step::VmRead { len, .. }
         | Step::PtracePeek { len, .. }
         | Step::ReadFile { len, .. }
+        | Step::Execute { len, .. }
         | Step::KernelLog { len, .. } => len as usize,
         // Takes what there is.
         Step::ListDir { .. } => PAGE,
@@ -218,6 +220,9 @@ impl State {
             Step::DropCaps { mask } => return drop_capabilities(mask),
             Step::SetUser { uid, gid } => return set_user(uid, gid),
             Step::KernelLog { offset, len } => return self.kernel_log(offset as usize, len as usize),
+            Step::Execute { path, arguments, len, limit_ms } => {
+                return self.run(path, arguments, len as usize, limit_ms);
+            }
             Step::Marker { value } => {
                 self.directory.marker.store(value, Relaxed);
                 0.into()
@@ -411,6 +416,16 @@ impl State {
             result?;
         }
         Ok(data(done))
+    }
+
+    fn run(&mut self, path: &[u8], arguments: &[u8], len: usize, limit_ms: u32) -> Outcome {
+        let progress = &self.directory.progress;
+        let output = self.scratch.get_mut(..len).ok_or(Refusal::Length)?;
+        let mut place = [0; MAX_PATH + 1];
+        let path = with_zero(path, &mut place)?;
+        let tick = || progress.store(progress.load(Relaxed).wrapping_add(1), Relaxed);
+        let (status, len) = program::run(path, arguments, output, limit_ms, tick)?;
+        Ok(Success::Data(i64::from(status), len))
     }
 
     fn list(&mut self, path: &[u8], skip: u32, room: usize) -> Outcome {

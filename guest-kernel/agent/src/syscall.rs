@@ -24,9 +24,6 @@ pub const MAP_PRIVATE: u32 = 2;
 pub const MAP_ANONYMOUS: u32 = 0x20;
 pub const MAP_POPULATE: u32 = 0x8000;
 
-pub const SIGKILL: u32 = 9;
-pub const SIGSTOP: u32 = 19;
-
 pub const REBOOT_RESTART: u32 = 0x0123_4567;
 pub const REBOOT_POWER_OFF: u32 = 0x4321_fedc;
 pub const REBOOT_HALT: u32 = 0xcdef_0123;
@@ -96,6 +93,9 @@ macro_rules! call {
         unsafe { raw($number, arguments) }
     }};
 }
+
+mod process;
+pub use process::*;
 
 /// A file descriptor.
 pub type File = i32;
@@ -204,38 +204,9 @@ pub fn reboot(command: u32) {
     let _ = call!(169, 0xfee1_dead_u32, 0x2812_1969, command, 0);
 }
 
-pub fn getpid() -> i32 {
-    call!(39).unwrap_or_default() as i32
-}
-
-pub fn exit(status: i32) -> ! {
-    loop {
-        let _ = call!(231, status);
-    }
-}
-
-/// Zero in the child.
-pub fn fork() -> Result<i32> {
-    call!(57).map(|process| process as i32)
-}
-
-pub fn kill(process: i32, signal: u32) -> Result<u64> {
-    call!(62, process, signal)
-}
-
-pub fn setpgid(process: i32, group: i32) -> Result<u64> {
-    call!(109, process, group)
-}
-
-/// The process and its wait status; process 0 if there is none yet.
-pub fn wait(process: i32, options: u32) -> Result<(i32, i32)> {
-    let mut status = 0i32;
-    call!(61, process, &raw mut status, options, 0).map(|process| (process as i32, status))
-}
-
-/// Dies with the parent.
-pub fn die_with_parent() {
-    let _ = call!(157, 1, SIGKILL);
+/// Makes `to` another name of `from`, one that a program started later keeps.
+pub fn duplicate(from: File, to: File) -> Result<u64> {
+    call!(33, from, to)
 }
 
 /// Both ends of a pipe.
@@ -259,10 +230,20 @@ pub fn send_byte(file: File, byte: u8) -> Result<u64> {
 
 /// Ignores SIGPIPE, here and in every process forked later.
 pub fn ignore_broken_pipes() {
+    on_broken_pipe(1);
+}
+
+/// Lets SIGPIPE end this process and programs it becomes, as they are used to.
+pub fn heed_broken_pipes() {
+    on_broken_pipe(0);
+}
+
+/// Takes `SIG_DFL` (0) or `SIG_IGN` (1).
+fn on_broken_pipe(handler: u64) {
     const SIGPIPE: u32 = 13;
-    /// `struct kernel_sigaction`: handler, flags, restorer, mask.
-    const IGNORE: [u64; 4] = [1, 0, 0, 0];
-    let _ = call!(13, SIGPIPE, IGNORE.as_ptr(), 0, 8);
+    // `struct kernel_sigaction`: handler, flags, restorer, mask.
+    let action = [handler, 0, 0, 0];
+    let _ = call!(13, SIGPIPE, action.as_ptr(), 0, 8);
 }
 
 /// Waits until there is something to read, or the other end is gone; false after `milliseconds`.
@@ -275,6 +256,14 @@ pub fn wait_readable(file: File, milliseconds: u32) -> bool {
     }
     let mut poll = Poll { file, events: POLLIN, happened: 0 };
     call!(7, &raw mut poll, 1, milliseconds.min(i32::MAX.cast_unsigned())).unwrap_or_default() != 0
+}
+
+/// Milliseconds since some time in the past.
+pub fn milliseconds() -> u64 {
+    const MONOTONIC: u32 = 1;
+    let mut time = [0u64; 2];
+    let _ = call!(228, MONOTONIC, time.as_mut_ptr());
+    time[0] * 1000 + time[1] / 1_000_000
 }
 
 pub fn sched_yield() {
@@ -297,71 +286,6 @@ pub fn set_flags(file: File, command: u32, flags: u32) -> Result<u64> {
 pub fn random(buffer: &mut [u8]) {
     const INSECURE: u32 = 4;
     let _ = call!(318, buffer.as_mut_ptr(), buffer.len(), INSECURE);
-}
-
-/// `PTRACE_TRACEME`.
-pub fn trace_me() -> Result<u64> {
-    call!(101, 0, 0, 0, 0)
-}
-
-/// `PTRACE_PEEKDATA`.
-pub fn trace_peek(process: i32, address: u64) -> Result<u64> {
-    let mut word = 0u64;
-    call!(101, 2, process, address, &raw mut word)?;
-    Ok(word)
-}
-
-/// `PTRACE_POKEDATA`.
-pub fn trace_poke(process: i32, address: u64, word: u64) -> Result<u64> {
-    call!(101, 5, process, address, word)
-}
-
-/// `process_vm_readv`, one range.
-pub fn vm_read(process: i32, buffer: &mut [u8], address: u64) -> Result<usize> {
-    let local = [buffer.as_mut_ptr() as u64, buffer.len() as u64];
-    let remote = [address, buffer.len() as u64];
-    call!(310, process, local.as_ptr(), 1, remote.as_ptr(), 1, 0).map(|count| count as usize)
-}
-
-/// `process_vm_writev`, one range.
-pub fn vm_write(process: i32, bytes: &[u8], address: u64) -> Result<usize> {
-    let local = [bytes.as_ptr() as u64, bytes.len() as u64];
-    let remote = [address, bytes.len() as u64];
-    call!(311, process, local.as_ptr(), 1, remote.as_ptr(), 1, 0).map(|count| count as usize)
-}
-
-pub fn iopl(level: u8) -> Result<u64> {
-    call!(172, level)
-}
-
-pub fn ioperm(from: u64, count: u64, on: bool) -> Result<u64> {
-    call!(173, from, count, on)
-}
-
-/// `capget`: effective, permitted, inheritable of the low 32 capabilities, then of the high ones.
-pub fn capabilities() -> Result<[u32; 6]> {
-    let mut sets = [0; 6];
-    let header = [0x2008_0522u32, 0];
-    call!(125, header.as_ptr(), sets.as_mut_ptr())?;
-    Ok(sets)
-}
-
-/// `capset`.
-pub fn set_capabilities(sets: [u32; 6]) -> Result<u64> {
-    let header = [0x2008_0522u32, 0];
-    call!(126, header.as_ptr(), sets.as_ptr())
-}
-
-pub fn set_groups_none() -> Result<u64> {
-    call!(116, 0, 0)
-}
-
-pub fn set_gid(gid: u32) -> Result<u64> {
-    call!(119, gid, gid, gid)
-}
-
-pub fn set_uid(uid: u32) -> Result<u64> {
-    call!(117, uid, uid, uid)
 }
 
 /// `rt_sigaction` with the kernel's own structure.

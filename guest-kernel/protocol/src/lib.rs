@@ -104,7 +104,7 @@ pub use link::{Event, GuestMemory, Link, LinkError, Position, Stats};
 pub use outcome::{Call, Errno, FileStatus, Refusal};
 #[cfg(any(feature = "std", test))]
 pub use outcome::{Data, Outcome, Results, Run, Sweep};
-pub use step::{Buffer, Reset, Step, Via, Width, map_address};
+pub use step::{Buffer, MAX_ARGUMENTS, Reset, Step, Via, Width, map_address};
 
 /// Version of the protocol, in every frame's second byte.
 pub const VERSION: u8 = 1;

@@ -3,6 +3,9 @@
 use crate::wire::{Reader, Sink};
 use crate::{Error, MAX_REPEATED};
 
+/// Most arguments of an [`Step::Execute`], the program's name not counted.
+pub const MAX_ARGUMENTS: usize = 14;
+
 /// A value that can be a field of a step.
 trait Field<'a>: Sized {
     fn put(&self, sink: &mut impl Sink);
@@ -485,6 +488,18 @@ steps! {
         moving: u32,
         /// Bytes of data that are reported; where there is more, its digest is too.
         keep: u32,
+    }
+    /// `fork` and `execve`. The value is the wait status (`si_status` above bit 8, the signal below), the data what the
+    /// program wrote to standard output and standard error, as far as it fits. `ETIMEDOUT` if it had to be killed.
+    0x23 Execute {
+        /// Path of the program, also its argument 0.
+        path: &'a [u8],
+        /// Further arguments, each ended by a zero byte; at most [`MAX_ARGUMENTS`].
+        arguments: &'a [u8],
+        /// Bytes of output that are reported; what comes after them is thrown away.
+        len: u32,
+        /// Milliseconds it may take.
+        limit_ms: u32,
     }
 }
 

@@ -97,6 +97,7 @@ fn every_step(parts: &Parts) -> Vec<Step<'_>> {
         Step::ExitWorker,
         Step::Reset { kind },
         Step::Repeat { count, steps: file, stride: *signed, moving: words[1], keep: words[2] },
+        Step::Execute { path, arguments: data, len: count, limit_ms: words[1] },
     ]
 }
 
