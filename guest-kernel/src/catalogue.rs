@@ -7,6 +7,7 @@ use crate::debian;
 use crate::image::{self, Image};
 use crate::kernel::Kernel;
 use crate::mutants::MUTANTS;
+use crate::programs::{self, Programs};
 use crate::progress::Progress;
 use crate::recipe::{self, Base, CROSSINGS, POLICIES, Recipe};
 use crate::source::{self, Tree};
@@ -98,6 +99,16 @@ impl Catalogue {
         let tree = Tree::obtain(&self.cache, &*self.progress, base.series, false)?;
         self.progress.step(&format!("Copying {} {} to {}", tree.package(), tree.version(), dir.display()));
         Ok(tree.copy(&self.cache, dir)?)
+    }
+
+    /// Programs to run in a guest; fetches them if the cache does not have them.
+    pub fn programs(&self) -> Result<Programs, programs::Error> {
+        programs::fetch(&self.cache, &*self.progress)
+    }
+
+    /// The same without network or a change to the cache; `None` if they are not there.
+    pub fn programs_cached(&self) -> Result<Option<Programs>, cache::Error> {
+        programs::cached(&self.cache)
     }
 
     /// Takes a recipe into the catalogue, under its name.

@@ -130,8 +130,8 @@ fn obtain(
     Ok(key)
 }
 
-/// Everything but the modules, which are most of it.
-fn unpack(cache: &Cache, deb: &Path, dir: &Path) -> Result<(), Error> {
+/// Everything but kernel modules and documentation, which are most of it.
+pub(crate) fn unpack(cache: &Cache, deb: &Path, dir: &Path) -> Result<(), Error> {
     let purpose = format!("unpack {}", deb.file_name().unwrap_or_default().display());
     let done = (|| {
         let dpkg = Tool::new("dpkg-deb", purpose.clone()).arg("--fsys-tarfile").arg(deb);
@@ -147,7 +147,7 @@ fn unpack(cache: &Cache, deb: &Path, dir: &Path) -> Result<(), Error> {
         dpkg.finish()
     })();
     match done {
-        Err(_) if cache.is_full() => Err(cache::Error::full("a kernel package", dir, None).into()),
+        Err(_) if cache.is_full() => Err(cache::Error::full("a package", dir, None).into()),
         done => Ok(done?),
     }
 }

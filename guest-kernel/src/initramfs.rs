@@ -18,7 +18,7 @@ const CHARACTER_DEVICE: u32 = 0o020_600;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Initramfs {
-    files: Vec<(String, Vec<u8>)>,
+    files: Vec<(String, u32, Vec<u8>)>,
 }
 
 impl Initramfs {
@@ -30,7 +30,14 @@ impl Initramfs {
     /// Adds a file, and the folders above it. The path is relative to the root.
     #[must_use]
     pub fn file(mut self, path: &str, content: &[u8]) -> Self {
-        self.files.push((path.trim_start_matches('/').to_owned(), content.to_owned()));
+        self.files.push((path.trim_start_matches('/').to_owned(), FILE, content.to_owned()));
+        self
+    }
+
+    /// Adds a program or a library, and the folders above it.
+    #[must_use]
+    pub fn program(mut self, path: &str, content: &[u8]) -> Self {
+        self.files.push((path.trim_start_matches('/').to_owned(), PROGRAM, content.to_owned()));
         self
     }
 
@@ -38,7 +45,7 @@ impl Initramfs {
     pub fn build(&self) -> io::Result<Vec<u8>> {
         let mut archive = Archive { bytes: Vec::new(), entries: 0 };
         let mut folders = vec!["dev", "proc", "sys", "tmp"];
-        for (path, _) in &self.files {
+        for (path, ..) in &self.files {
             for (at, _) in path.match_indices('/') {
                 let folder = path.get(..at).unwrap_or_default();
                 if !folders.contains(&folder) {
@@ -51,8 +58,8 @@ impl Initramfs {
         }
         archive.add("dev/console", CHARACTER_DEVICE, &[], (5, 1))?;
         archive.add("init", PROGRAM, agent::ELF, (0, 0))?;
-        for (path, content) in &self.files {
-            archive.add(path, FILE, content, (0, 0))?;
+        for (path, mode, content) in &self.files {
+            archive.add(path, *mode, content, (0, 0))?;
         }
         cpio::newc::trailer(archive.bytes)
     }

@@ -56,6 +56,19 @@ impl Case {
         regions
     }
 
+    /// The programs the steps run, each once.
+    pub fn programs(&self) -> Vec<&str> {
+        let mut programs = Vec::new();
+        for step in &self.steps {
+            if let Action::Run { program, .. } = &step.action
+                && !programs.contains(&program.as_str())
+            {
+                programs.push(program.as_str());
+            }
+        }
+        programs
+    }
+
     /// The step with this id.
     pub fn step(&self, id: &str) -> Option<&Step> {
         self.steps.iter().find(|step| step.id == id)

@@ -3,9 +3,8 @@
 mod command_line;
 mod facts;
 mod refusal;
+mod target;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,54 +17,16 @@ use vmm::platform::PlatformKind;
 
 pub(crate) use self::command_line::command_line;
 pub use self::refusal::{EngineError, check, check_file};
+pub use self::target::Target;
 use crate::case::{Case, Expected, Guest};
 use crate::judge;
-use crate::observation::{CaseObservation, Counters, KernelFacts, KvmHost, NotRun, PlatformFacts};
-use crate::platform::{Platform, accepts_lazily, missing_option};
-use crate::policy::Policy;
+use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
+use crate::platform::{accepts_lazily, missing_option};
 use crate::release::Release;
 use crate::report::{CaseResult, Ended, Report};
 use crate::runner;
 use crate::session::{Plan, Session, SessionError};
 use crate::setup::Setup;
-
-/// What a run needs to know.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The kernel, as far as known without booting it.
-    pub kernel: KernelFacts,
-    /// Its image: an ELF vmlinux, or a bzImage.
-    pub image: PathBuf,
-    /// Every option it was built with, where known.
-    pub config: Option<BTreeMap<String, String>>,
-    /// What the guest is to believe.
-    pub platform: Platform,
-    /// The policy it is held to.
-    pub policy: Policy,
-    /// What else was chosen about the guest.
-    pub setup: Setup,
-    /// Note every change of the page at this address.
-    pub watch: Option<u64>,
-    /// Guest RAM in MiB.
-    pub memory_mib: u64,
-    /// Added to the kernel's command line.
-    pub command_line: Vec<String>,
-    /// Seconds after which a silent guest counts as hung.
-    pub limit: Duration,
-    /// Show the guest's console on standard error as it comes.
-    pub console: bool,
-    /// Where KVM runs.
-    pub host: KvmHost,
-}
-
-impl Target {
-    /// The policy, as far as the kernel's options let it be one.
-    fn policy_in_force(&self) -> Policy {
-        let is_strict =
-            |config: &BTreeMap<String, String>| config.get("STRICT_DEVMEM").is_some_and(|value| value == "y");
-        self.policy.in_force(self.config.as_ref().is_none_or(is_strict))
-    }
-}
 
 /// Hears of a run's progress.
 pub trait Watcher {
@@ -100,7 +61,7 @@ pub fn run(
     let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
     let kernel = Arc::new(image::extract_vmlinux(&file).map_err(in_image)?.into_owned());
     drop(file);
-    let initramfs = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
+    let initramfs = target.initramfs(cases).map_err(EngineError::Initramfs)?;
     let mut engine = Engine {
         target,
         kernel: &kernel,
@@ -216,7 +177,8 @@ impl Engine<'_> {
         let release = Release::of_version(&self.report.kernel.release).ok();
         let config = self.target.config.as_ref();
         let regions = &self.report.platform.regions;
-        case.skip_reason(&Guest { platform: self.target.platform, release, config, regions })
+        let guest = Guest { platform: self.target.platform, release, config, regions };
+        case.skip_reason(&guest).or_else(|| self.target.lacks_program_of(case))
     }
 
     fn skip(&mut self, case: &Case, reason: String, watcher: &mut dyn Watcher) {

@@ -232,6 +232,8 @@ fn matches(term: &Term, step: &Step, observed: &StepObservation) -> bool {
         (Term::Dead, Answer::GuestDied) => !has_reset(observed),
         (Term::Reset, Answer::GuestDied) => has_reset(observed),
         (term, Answer::Returned { value }) => match term {
+            // A program says by its exit status whether it did its work.
+            Term::Ok if matches!(step.action, crate::case::Action::Run { .. }) => *value == 0,
             Term::Ok => whole(*value),
             Term::Number(wanted) => wanted == value,
             Term::Short => *value > 0 && !whole(*value),

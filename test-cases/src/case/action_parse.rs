@@ -1,5 +1,8 @@
 //! Reads what a step does.
 
+use guest_kernel::programs;
+use protocol::MAX_ARGUMENTS;
+
 use super::error::ProblemKind;
 use super::fields::Fields;
 use super::flags::{Direction, OpenFlags, Share, View};
@@ -8,11 +11,13 @@ use crate::names::UnknownName;
 
 /// The most bytes one step moves: what fits into one answer from the guest.
 const MOST_BYTES: u64 = 60 << 10;
+/// The most bytes of a program's arguments.
+const MOST_ARGUMENT_BYTES: usize = 4 << 10;
 /// The most bytes one step maps.
 const MOST_MAPPED: u64 = 1 << 32;
 
 /// Every value of `do`.
-pub(super) const NAMES: [&str; 29] = [
+pub(super) const NAMES: [&str; 30] = [
     "open",
     "close",
     "lseek",
@@ -31,6 +36,7 @@ pub(super) const NAMES: [&str; 29] = [
     "stat",
     "read-file",
     "write-file",
+    "run",
     "port-in",
     "port-out",
     "iopl",
@@ -62,6 +68,7 @@ pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
             let caps = f.texts("caps").into_iter().map(|(cap, _)| cap.to_owned()).collect();
             Some(Action::DropCaps { caps })
         }
+        "run" => run(f),
         "exit" => Some(Action::Exit),
         "kcore-read" => {
             let (at, len) = (f.at("at"), f.number("len", None, (1, MOST_BYTES)));
@@ -83,6 +90,34 @@ pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
             None
         }
     }
+}
+
+/// A program, and its arguments as far as the agent takes them.
+fn run(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
+    let program = f.text("program", "a path in quotes, as in \"/usr/sbin/dmidecode\"");
+    let args = f.texts("args");
+    if let Some((program, span)) = &program
+        && !programs::known().any(|known| known == *program)
+    {
+        f.sink().add(span, UnknownName::new("program", program, programs::known()));
+        return None;
+    }
+    let wrong = |why: &str| ProblemKind::Data { key: "args".to_owned(), why: why.to_owned() };
+    let bytes: usize = args.iter().map(|(arg, _)| arg.len() + 1).sum();
+    if let Some((_, span)) = args.iter().find(|(arg, _)| arg.contains('\0')) {
+        f.sink().add(span, wrong("an argument has a NUL in it, which no program can be given"));
+        return None;
+    }
+    if let Some((_, span)) = args.first()
+        && (args.len() > MAX_ARGUMENTS || bytes > MOST_ARGUMENT_BYTES)
+    {
+        let most =
+            format!("there are more than {MAX_ARGUMENTS} arguments, or {MOST_ARGUMENT_BYTES} bytes of them");
+        f.sink().add(span, wrong(&most));
+        return None;
+    }
+    let args = args.into_iter().map(|(arg, _)| arg.to_owned()).collect();
+    program.map(|(program, _)| Action::Run { program: program.to_owned(), args })
 }
 
 fn on_path(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {

@@ -77,6 +77,8 @@ pub enum Action {
     Stat { path: String },
     /// Opens and reads a whole file, up to a length
     ReadFile { path: String, len: u64 },
+    /// Runs a program to its end; its output is standard output and standard error together
+    Run { program: String, args: Vec<String> },
     /// Opens a file and writes to it once
     WriteFile { path: String, data: Vec<u8> },
     /// The processor's `in`
@@ -125,6 +127,7 @@ impl Action {
             Self::Stat { .. } => "stat",
             Self::ReadFile { .. } => "read-file",
             Self::WriteFile { .. } => "write-file",
+            Self::Run { .. } => "run",
             Self::PortIn { .. } => "port-in",
             Self::PortOut { .. } => "port-out",
             Self::Iopl { .. } => "iopl",
@@ -243,7 +246,7 @@ impl Action {
             | Self::VmReadv { .. }
             | Self::KcoreRead { .. }
             | Self::PtracePeek { .. } => Yield::Memory,
-            Self::Stat { .. } | Self::ReadFile { .. } | Self::KernelLog => Yield::Text,
+            Self::Stat { .. } | Self::ReadFile { .. } | Self::Run { .. } | Self::KernelLog => Yield::Text,
             Self::Write { .. }
             | Self::Pwrite { .. }
             | Self::Poke { .. }

@@ -43,6 +43,10 @@ impl fmt::Display for Action {
             }
             Self::Stat { path } => write!(f, "stat({path})"),
             Self::ReadFile { path, .. } => write!(f, "read all of {path}"),
+            Self::Run { program, args } => {
+                write!(f, "{program}")?;
+                args.iter().try_for_each(|arg| write!(f, " {arg}"))
+            }
             Self::WriteFile { path, data } => write!(f, "write {} bytes to {path}", data.len()),
             Self::PortIn { port, width } => write!(f, "in {width} bytes from port {port:#x}"),
             Self::PortOut { port, width, value } => {

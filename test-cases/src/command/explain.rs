@@ -20,11 +20,13 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     };
     engine::check(args.platform, args.memory).map_err(Failed::new)?;
     let found = kernels::find(&args.kernel, None, quiet)?;
+    let programs = kernels::programs(&cases, quiet);
     let host = match host::choose() {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };
     let target = Target {
+        programs,
         policy: found.facts.policy.unwrap_or(Policy::Upstream),
         setup: Setup { mode: args.mode, rom: args.rom, ..Setup::default() },
         watch: Some(args.gpa),

@@ -40,6 +40,7 @@ pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
         setup: Setup::default(),
         watch: None,
         memory_mib: args.memory,
+        programs: guest_kernel::Programs::default(),
         command_line: args.cmdline_append.clone(),
         limit: Duration::from_secs(args.timeout),
         console: false,

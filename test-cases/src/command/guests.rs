@@ -27,6 +27,7 @@ pub fn target(found: &Found, platform: Platform, host: &KvmHost) -> Target {
         watch: None,
         memory_mib: MEMORY,
         command_line: Vec::new(),
+        programs: guest_kernel::Programs::default(),
         limit: LIMIT,
         console: false,
         host: host.clone(),

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use guest_kernel::{CROSSINGS, Cache, Catalogue, Config, Kernel, KernelSpec};
+use guest_kernel::{CROSSINGS, Cache, Catalogue, Config, Kernel, KernelSpec, Programs};
 use vmm::boot::image;
 
 use super::progress::Lines;
 use super::{Failed, host};
+use crate::case::Case;
 use crate::observation::KernelFacts;
 use crate::policy::Policy;
 
@@ -62,6 +63,41 @@ pub fn find(spec: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Fai
     }
     let kernel = if host::is_inside() { catalogue.resolve_cached(&spec) } else { catalogue.resolve(&spec) };
     ready(&catalogue, &kernel.map_err(|error| Failed::of_kernel(&error))?, config)
+}
+
+/// Programs for the cases that run some; fetches them where there is a network. What cannot be had has a reason, and is
+/// told on standard error where it was looked for.
+pub fn programs(cases: &[Case], quiet: bool) -> Programs {
+    if cases.iter().all(|case| case.programs().is_empty()) {
+        return Programs::default();
+    }
+    let found = if host::is_inside() {
+        let cached = catalogue(quiet).and_then(|it| it.programs_cached().map_err(Failed::new));
+        let none = || {
+            Failed::new(
+                "it is not in the cache, and could not be fetched when the run began: standard error says why",
+            )
+        };
+        cached.and_then(|programs| programs.ok_or_else(none))
+    } else {
+        catalogue(quiet).and_then(|catalogue| catalogue.programs().map_err(Failed::new))
+    };
+    let tell = |what: &str, why: &str| {
+        if !host::is_inside() {
+            eprintln!("copra: without {what}: {why}");
+        }
+    };
+    match found {
+        Ok(programs) => {
+            programs.missing.iter().for_each(|(path, why)| tell(path, why));
+            programs
+        }
+        Err(error) => {
+            let why = error.to_string();
+            tell("programs", &why);
+            Programs::without(&why)
+        }
+    }
 }
 
 /// Finds a kernel that copra builds itself; `None` if it is not here and must not be built.

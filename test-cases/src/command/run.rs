@@ -38,6 +38,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     places(args)?;
     // Kernels are fetched where there is a network; the image is read where the guests run.
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
+    let programs = kernels::programs(&cases, quiet);
     let policy = args.policy.or(found.facts.policy).unwrap_or(Policy::Upstream);
     let host = match host::choose() {
         Place::Here(host) => host,
@@ -64,6 +65,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         watch: None,
         memory_mib: args.memory,
         command_line: args.cmdline_append.clone(),
+        programs,
         limit: Duration::from_secs(args.timeout),
         console: args.console,
         host,

@@ -311,3 +311,25 @@ proptest! {
         prop_assert!(!matches!(verdict.verdict, Verdict::DenialMissing { .. }), "{:?}", verdict);
     }
 }
+
+#[test]
+fn a_program_is_ok_if_it_exits_with_zero_whatever_it_says() {
+    let text =
+        "title = 't'\nwhy = 'w'\n[[step]]\nid = 'run'\ndo = 'run'\nprogram = '/bin/busybox'\nexpect = ";
+    let verdict = |expect: &str, answer: Answer, said: &[u8]| {
+        let case = case::parse(&format!("{text}{expect}"), "test").unwrap();
+        let mut observed = StepObservation::new("run", answer);
+        observed.bytes = said.to_vec();
+        let observed = CaseObservation { steps: vec![observed], ..CaseObservation::default() };
+        judge(&case, context(Policy::Upstream, Platform::None), &observed).verdict
+    };
+    let exit = |value| Answer::Returned { value };
+    assert_eq!(verdict("'ok'", exit(0), b""), Verdict::AsSpecified);
+    assert_eq!(verdict("'ok'", exit(0), b"said"), Verdict::AsSpecified);
+    assert!(matches!(verdict("'ok'", exit(4), b"said"), Verdict::Unexpected { .. }));
+    assert_eq!(verdict("'= 1'", exit(1), b""), Verdict::AsSpecified);
+    assert_eq!(verdict("'contains \"ai\"'", exit(1), b"said"), Verdict::AsSpecified);
+    assert!(matches!(verdict("'ok'", Answer::TimedOut, b""), Verdict::Unexpected { .. }));
+    let signal = Answer::Signalled { signal: Signal(libc::SIGSEGV) };
+    assert_eq!(verdict("'SIGSEGV'", signal, b""), Verdict::AsSpecified);
+}

@@ -160,7 +160,10 @@ impl State<'_> {
         outcome: Outcome,
         prior: Option<Truth>,
     ) -> StepObservation {
-        let (answer, bytes) = answer(outcome);
+        let (mut answer, bytes) = answer(outcome);
+        if matches!(step.action, Action::Run { .. }) {
+            answer = of_program(answer);
+        }
         let gpa = self.slots.place(&step.action, translated);
         self.slots.settle(&step.action, &answer, translated);
         let mut observed = StepObservation::new(&step.id, answer);
@@ -265,6 +268,18 @@ fn bare(line: &str) -> &str {
         .map_or(without_level, |(_, text)| text)
 }
 
+/// A program's wait status, as `wait(2)` gives it, in the words of observations.
+fn of_program(answer: Answer) -> Answer {
+    match answer {
+        Answer::Returned { value } if value & 0x7f != 0 => {
+            Answer::Signalled { signal: Signal((value & 0x7f) as i32) }
+        }
+        Answer::Returned { value } => Answer::Returned { value: value >> 8 & 0xff },
+        Answer::Failed { errno: Errno(libc::ETIMEDOUT) } => Answer::TimedOut,
+        other => other,
+    }
+}
+
 /// What the agent says, in the words of observations.
 fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
     let failed = |number: u16| Answer::Failed { errno: Errno(i32::from(number)) };
@@ -297,6 +312,19 @@ fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_status_is_an_exit_status_or_a_signal() {
+        let of = |value| of_program(Answer::Returned { value });
+        assert_eq!(of(0), Answer::Returned { value: 0 });
+        assert_eq!(of(3 << 8), Answer::Returned { value: 3 });
+        assert_eq!(of(9), Answer::Signalled { signal: Signal(9) });
+        // With the bit of a core dump.
+        assert_eq!(of(0x80 + 11), Answer::Signalled { signal: Signal(11) });
+        let failed = |errno| Answer::Failed { errno: Errno(errno) };
+        assert_eq!(of_program(failed(libc::ETIMEDOUT)), Answer::TimedOut);
+        assert_eq!(of_program(failed(libc::ENOENT)), failed(libc::ENOENT));
+    }
 
     #[test]
     fn a_log_line_is_its_text() {

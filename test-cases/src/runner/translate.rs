@@ -6,6 +6,11 @@ use super::slots::Slots;
 use crate::case::{Action, Direction, Share};
 use crate::region::{Place, PlacedRegion};
 
+/// Bytes of a program's output that are kept.
+const OUTPUT: u32 = 60 << 10;
+/// How long a program may take: less than what makes a silent guest count as hung.
+const PROGRAM_MS: u32 = 30_000;
+
 /// `CAP_*` by name (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(&str, u8); 8] = [
     ("CAP_DAC_OVERRIDE", 1),
@@ -37,6 +42,7 @@ enum Build {
     Stat(String),
     ReadFile { path: String, len: u32 },
     WriteFile { path: String, data: Vec<u8> },
+    Execute { path: String, arguments: Vec<u8> },
     Plain(Step<'static>),
 }
 
@@ -59,6 +65,9 @@ impl Translated {
             }
             Build::Stat(path) => Step::Stat { path: path.as_bytes() },
             Build::ReadFile { path, len } => Step::ReadFile { path: path.as_bytes(), offset: 0, len: *len },
+            Build::Execute { path, arguments } => {
+                Step::Execute { path: path.as_bytes(), arguments, len: OUTPUT, limit_ms: PROGRAM_MS }
+            }
             Build::WriteFile { path, data } => Step::WriteFile { path: path.as_bytes(), create: false, data },
             Build::Plain(step) => *step,
         }
@@ -105,6 +114,10 @@ pub fn step(action: &Action, slots: &mut Slots, regions: &[PlacedRegion]) -> Res
         }
         Action::Stat { path } => Build::Stat(path.clone()),
         Action::ReadFile { path, len } => Build::ReadFile { path: path.clone(), len: *len as u32 },
+        Action::Run { program, args } => Build::Execute {
+            path: program.clone(),
+            arguments: args.iter().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect(),
+        },
         Action::WriteFile { path, data } => Build::WriteFile { path: path.clone(), data: data.clone() },
         other => Build::Plain(plain(other, slots, at)?),
     };

@@ -135,6 +135,12 @@ fn each_mistake_is_named() {
         ("[[step]]\nid='a'\ndo='iopl'\nlevel=-1\n", "`level` is -1, it must be between 0 and 3"),
         ("[[step]]\nid='a'\ndo='write-file'\npath='p'\nhex='5'\n", "write pairs of hexadecimal digits"),
         ("[[step]]\nid='a'\ndo='write-file'\npath='p'\n", "give either `hex` or `text`"),
+        ("[[step]]\nid='a'\ndo='run'\nprogram='/bin/busybx'\n", "(did you mean `/bin/busybox`?)"),
+        ("[[step]]\nid='a'\ndo='run'\nprogram='/bin/busybox'\nargs=[\"a\\u0000\"]\n", "NUL"),
+        (
+            "[[step]]\nid='a'\ndo='run'\nprogram='/bin/busybox'\nargs=['','','','','','','','','','','','','','','']\n",
+            "there are more than 14 arguments",
+        ),
         ("[[step]]\nid='a'\ndo='port-in'\nport=1\nwidth=3\n", "`width` is 3, it must be 1, 2 or 4"),
         (
             "[[step]]\nid='a'\ndo='reboot'\nexpect={ sev='ok' }\n",

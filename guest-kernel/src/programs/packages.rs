@@ -1,0 +1,117 @@
+//! Which packages the programs are in.
+
+use std::collections::BTreeMap;
+
+use super::PROGRAMS;
+use crate::apt::{self, Apt, Package};
+
+/// What an archive has of what is wanted.
+pub(super) struct Wanted {
+    /// Packages to unpack, by name.
+    pub(super) packages: Vec<Package>,
+    /// Packages of programs that are not to be had, and why.
+    pub(super) missing: BTreeMap<&'static str, String>,
+}
+
+impl Wanted {
+    /// The same by the programs' paths.
+    pub(super) fn programs_missing(&self) -> impl Iterator<Item = (String, String)> {
+        PROGRAMS.iter().filter_map(|program| {
+            self.missing.get(program.package).map(|why| (program.path.to_owned(), why.clone()))
+        })
+    }
+}
+
+/// The programs' packages and the libraries they depend on.
+pub(super) fn wanted(apt: &Apt<'_>) -> Result<Wanted, apt::Error> {
+    choose(|name| {
+        let found = apt.packages(name, |other| other == name)?;
+        Ok(found.into_iter().max_by(|a, b| a.version.cmp(&b.version)))
+    })
+}
+
+/// The same of an archive that is asked for the newest package of a name. A program is wanted with all its libraries or
+/// not at all.
+fn choose<E>(mut newest: impl FnMut(&str) -> Result<Option<Package>, E>) -> Result<Wanted, E> {
+    let mut chosen = Wanted { packages: Vec::new(), missing: BTreeMap::new() };
+    for program in &PROGRAMS {
+        let mut names = vec![program.package.to_owned()];
+        let mut new: Vec<Package> = Vec::new();
+        while let Some(name) = names.pop() {
+            if chosen.packages.iter().chain(&new).any(|package| package.name == name) {
+                continue;
+            }
+            let Some(package) = newest(&name)? else {
+                chosen.missing.insert(program.package, format!("Debian's archives have no package {name}"));
+                new.clear();
+                break;
+            };
+            names.extend(libraries(&package.depends));
+            new.push(package);
+        }
+        chosen.packages.append(&mut new);
+    }
+    chosen.packages.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(chosen)
+}
+
+/// The libraries among dependencies; of alternatives, the first.
+fn libraries(depends: &str) -> Vec<String> {
+    let name = |dependency: &str| {
+        let name = dependency.split(['(', '|', ':']).next().unwrap_or_default().trim();
+        name.starts_with("lib").then(|| name.to_owned())
+    };
+    depends.split(',').filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::Version;
+
+    #[test]
+    fn libraries_are_told_from_other_dependencies() {
+        let depends = "libc6 (>= 2.33), debconf | libx, libhd21 (>= 21.0), libuuid1:any | liby";
+        assert_eq!(libraries(depends), ["libc6", "libhd21", "libuuid1"]);
+    }
+
+    /// An archive, as names and dependencies.
+    fn from(archive: &[(&str, &str)]) -> Wanted {
+        let newest = |name: &str| -> Result<Option<Package>, std::convert::Infallible> {
+            Ok(archive.iter().find(|(known, _)| *known == name).map(|(name, depends)| Package {
+                name: (*name).to_owned(),
+                version: Version::new("1"),
+                size: 1,
+                sha256: String::new(),
+                depends: (*depends).to_owned(),
+            }))
+        };
+        choose(newest).unwrap()
+    }
+
+    #[test]
+    fn one_missing_package_takes_only_its_programs_away() {
+        let whole = [
+            ("busybox-static", ""),
+            ("dmidecode", "libc6"),
+            ("hwinfo", "libc6, libhd21"),
+            ("libc6", "libgcc-s1"),
+            ("libgcc-s1", "libc6"),
+            ("libhd21", "libc6"),
+        ];
+        let names = |wanted: &Wanted| {
+            wanted.packages.iter().map(|package| package.name.clone()).collect::<Vec<String>>()
+        };
+        let all = from(&whole);
+        assert!(all.missing.is_empty());
+        assert_eq!(names(&all), ["busybox-static", "dmidecode", "hwinfo", "libc6", "libgcc-s1", "libhd21"]);
+        let part = from(&whole[..5]);
+        assert_eq!(names(&part), ["busybox-static", "dmidecode", "libc6", "libgcc-s1"]);
+        let missing: Vec<_> = part.programs_missing().collect();
+        assert_eq!(missing.len(), 1);
+        assert_eq!(missing[0].0, "/usr/sbin/hwinfo");
+        assert!(missing[0].1.contains("libhd21"));
+        assert_eq!(from(&whole[..1]).programs_missing().count(), 3);
+        assert!(from(&[]).packages.is_empty());
+    }
+}
