@@ -5,6 +5,7 @@ mod bench;
 mod case_file;
 mod kernel_image;
 mod page_states;
+mod program_output;
 mod tdcall;
 mod vbs_hypercall;
 mod vmgexit;
@@ -45,6 +46,10 @@ pub const PAGE_STATES: Target =
 /// What an SNP guest asks its firmware and the hypervisor.
 pub const VMGEXIT: Target = Target { name: "vmgexit", run: vmgexit::run, seeds: vmgexit::seeds };
 
+/// What programs in a guest say.
+pub const PROGRAM_OUTPUT: Target =
+    Target { name: "program_output", run: program_output::run, seeds: program_output::seeds };
+
 /// All targets.
 pub const TARGETS: &[Target] =
-    &[KERNEL_IMAGE, CASE_FILE, AGENT_FRAME, TDCALL, VBS_HYPERCALL, VMGEXIT, PAGE_STATES];
+    &[KERNEL_IMAGE, CASE_FILE, AGENT_FRAME, TDCALL, VBS_HYPERCALL, VMGEXIT, PAGE_STATES, PROGRAM_OUTPUT];

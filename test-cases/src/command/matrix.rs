@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use guest_kernel::KernelSpec;
+use guest_kernel::{KernelSpec, Programs};
 
 use super::host::{self, Place};
 use super::kernels::Found;
@@ -13,6 +13,8 @@ use super::{Failed, guests, interrupt, kernels, run};
 use crate::cli::MatrixArgs;
 use crate::engine::{self, Target, Watcher};
 use crate::exit::Exit;
+use crate::matrix::programs::judge::judge;
+use crate::matrix::programs::{runnable, skip};
 use crate::matrix::{Combination, Matrix, html, json, operations, table};
 use crate::observation::KvmHost;
 use crate::platform::Platform;
@@ -35,11 +37,15 @@ pub fn matrix(args: &MatrixArgs, quiet: bool) -> Result<Exit, Failed> {
     }
     // Kernels are fetched and built where there are a network and a compiler.
     let found = find(args, quiet)?;
+    let programs = kernels::programs(&operations::cases(), quiet);
     let host = match host::choose() {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };
-    let matrix = fill(&found, &platforms, args.memory, &host, quiet)?;
+    let alike = Alike { memory: args.memory, host: &host, programs: &programs, quiet };
+    let mut matrix = fill(&found, &platforms, &alike)?;
+    skip(&mut matrix, &programs);
+    judge(&mut matrix);
     write(args, &matrix)?;
     let interrupted = matrix.combinations.len() < found.len() * platforms.len();
     let failed = matrix.combinations.iter().any(|combination| combination.failed.is_some());
@@ -62,11 +68,21 @@ fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
         Err(error) if host::is_inside() => return Err(error),
         Err(error) => eprintln!("copra: without {DEBIAN}: {error}"),
     }
+    let mut told = String::new();
     for known in kernels::catalogue(true)?.list() {
         let KernelSpec::Build(name) = &known.spec else { continue };
         let is_policy = Policy::ALL.iter().any(|policy| policy.name() == name.as_str());
         if is_policy && (build || known.kernel.is_some()) {
-            found.extend(kernels::find_built(&known.spec.to_string(), !build, quiet)?);
+            match kernels::find_built(&known.spec.to_string(), !build, quiet) {
+                Ok(kernel) => found.extend(kernel),
+                Err(error) if host::is_inside() => return Err(error),
+                Err(error) => {
+                    let error = error.to_string();
+                    let why = if told == error { "for the same reason" } else { &error };
+                    eprintln!("copra: without {}: {why}", known.spec);
+                    told = error;
+                }
+            }
         }
     }
     if found.is_empty() {
@@ -77,24 +93,32 @@ fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
     Ok(found)
 }
 
-fn fill(
-    found: &[Found],
-    platforms: &[Platform],
+/// What all guests have in common.
+struct Alike<'a> {
     memory: u64,
-    host: &KvmHost,
+    host: &'a KvmHost,
+    programs: &'a Programs,
     quiet: bool,
-) -> Result<Matrix, Failed> {
+}
+
+fn fill(found: &[Found], platforms: &[Platform], alike: &Alike<'_>) -> Result<Matrix, Failed> {
     let interrupt = interrupt::flag()?;
-    let cases = operations::cases();
+    let cases = runnable(operations::cases(), alike.programs);
     let mut matrix = Matrix::default();
     let total = found.len() * platforms.len();
     for platform in platforms {
         for kernel in found {
             let started = Instant::now();
-            let target = Target { memory_mib: memory, ..guests::target(kernel, *platform, host) };
+            let target = Target {
+                memory_mib: alike.memory,
+                programs: alike.programs.clone(),
+                ..guests::target(kernel, *platform, alike.host)
+            };
             let number = matrix.combinations.len() + 1;
-            let mut screen =
-                Screen { quiet, head: format!("{number}/{total} {} as {platform} guest", kernel.facts.spec) };
+            let mut screen = Screen {
+                quiet: alike.quiet,
+                head: format!("{number}/{total} {} as {platform} guest", kernel.facts.spec),
+            };
             let combination = match engine::run(&target, &cases, &mut screen, &interrupt) {
                 Ok(Report { ended: Ended::Interrupted, .. }) => return Ok(matrix),
                 Ok(report) => Combination::of(&report),

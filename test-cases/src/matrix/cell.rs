@@ -19,13 +19,15 @@ named! {
         Plain = "plain", "the bytes in memory as their owner sees them: nothing hid them";
         OtherView = "mismatch", "reached in a view or state that is forbidden to it: ciphertext, another content, or (on hardware) a fault";
         Device = "device", "what the device answered";
-        Works = "works", "went through; of a program: as in an ordinary guest of an unpatched kernel";
-        Broken = "broken", "of a program: not as in an ordinary guest of an unpatched kernel";
+        Works = "works", "went through; of a program: it tells what it tells in an ordinary guest of an unpatched kernel";
+        Silent = "silent", "of a program: it ends without an error, and tells less than there, or something else";
+        Broken = "broken", "of a program: it fails";
         Other = "other", "bytes that are neither memory's nor a device's";
         Failed = "failed", "this errno or signal, which is no refusal";
         Absent = "absent", "not there in this kernel (ENOENT, ENXIO, ENODEV)";
         Closed = "closed", "not to be had: what it needs was refused or is not there";
-        Unknown = "unknown", "not tried";
+        Skipped = "skipped", "not run, for a reason that is told";
+        Unknown = "unknown", "not tried, or nothing to compare it with";
     }
 }
 
@@ -40,6 +42,8 @@ impl Sign {
     }
 }
 
+/// Forbidden accesses that are told one by one.
+const TOLD: usize = 8;
 /// Bytes of an answer that are kept.
 const KEPT: usize = 16;
 
@@ -58,6 +62,9 @@ pub struct Cell {
     /// The first bytes that came back, in hexadecimal.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub bytes: String,
+    /// What a program told, without what changes from guest to guest for good reasons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
     /// The forbidden accesses it made, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accesses: Vec<String>,
@@ -67,7 +74,7 @@ impl Cell {
     /// A cell that says so and nothing else.
     pub fn bare(sign: Sign, detail: impl Into<String>) -> Self {
         let (word, detail) = (sign.word().to_owned(), detail.into());
-        Self { sign, word, detail, gpa: None, bytes: String::new(), accesses: Vec::new() }
+        Self { sign, word, detail, gpa: None, bytes: String::new(), told: None, accesses: Vec::new() }
     }
 
     /// Reads it off what the operation's case gave.
@@ -80,15 +87,18 @@ impl Cell {
             return Self::bare(Sign::Closed, why);
         }
         let mut cell = Self::bare(Sign::Unknown, "the run ended before it");
+        let mut last = None;
         for id in &operation.steps {
             let (Some(step), Some(observed)) = (result.case.step(id), result.observed.step(id)) else {
                 break;
             };
             cell = Self::of_step(step, observed);
+            last = Some(observed);
             if !matches!(observed.answer, Answer::Returned { .. }) {
                 break;
             }
         }
+        cell.told = last.and_then(|observed| super::programs::judge::told(operation.judged, observed));
         cell
     }
 
@@ -100,13 +110,20 @@ impl Cell {
             detail: describe(step, observed),
             gpa: observed.gpa.map(|range| range.start),
             bytes: hex(&observed.bytes[..observed.bytes.len().min(KEPT)]),
-            accesses: observed
-                .events
-                .iter()
-                .filter_map(|event| evidence::of_event(event).into_iter().next())
-                .collect(),
+            told: None,
+            accesses: accesses(observed),
         }
     }
+}
+
+/// One line per forbidden access; of many, the first and how many more.
+fn accesses(observed: &StepObservation) -> Vec<String> {
+    let lines = observed.events.iter().filter_map(|event| evidence::of_event(event).into_iter().next());
+    let mut lines: Vec<String> = lines.take(TOLD).collect();
+    if observed.events.len() > TOLD {
+        lines.push(format!("and {} more", observed.events.len() - TOLD));
+    }
+    lines
 }
 
 fn sign(observed: &StepObservation) -> (Sign, Option<String>) {

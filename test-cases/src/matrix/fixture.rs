@@ -46,7 +46,9 @@ pub fn matrix() -> Matrix {
     combinations.push(Combination::of(&report(&debian, Platform::Tdx)));
     let why = "build:open-eperm cannot run as tdx guest: it was built without INTEL_TDX_GUEST";
     combinations.push(Combination::failed(&patched, Platform::Tdx, why));
-    Matrix { combinations }
+    let mut matrix = Matrix { combinations };
+    super::programs::judge::judge(&mut matrix);
+    matrix
 }
 
 fn report(kernel: &KernelFacts, platform: Platform) -> Report {
@@ -81,14 +83,17 @@ fn observed(case: &str, step: &str, platform: Platform, shut: bool) -> StepObser
     let closed = |needs: &str| Answer::NotReached { needs: needs.to_owned() };
     let region = case.strip_prefix("matrix/").and_then(|name| name.parse::<Region>().ok());
     let Some(region) = region else {
+        if case == "matrix/programs" || (case == "matrix/scan" && step == "scan") {
+            return program(step, platform, shut);
+        }
         let answer = match step {
-            "open-mem" | "open-port" if shut => failed(libc::EPERM),
+            "open-mem" | "open-port" | "open" if shut => failed(libc::EPERM),
             "open-port" | "open-msr" => failed(libc::ENOENT),
             _ => Answer::Returned { value: 3 },
         };
         return StepObservation::new(step, answer);
     };
-    let beyond = [Region::Ram, Region::HighRam].contains(&region);
+    let beyond = [Region::Ram, Region::HighRam, Region::AcpiData].contains(&region);
     let answer = match step {
         "open" if shut => failed(libc::EPERM),
         "open" => Answer::Returned { value: 3 },
@@ -124,6 +129,22 @@ fn observed(case: &str, step: &str, platform: Platform, shut: bool) -> StepObser
     if shared {
         observed.events.push(event(region, start));
     }
+    observed
+}
+
+fn program(step: &str, platform: Platform, shut: bool) -> StepObservation {
+    let sorry = "/dev/mem: Operation not permitted\nFailed to read table, sorry.\n";
+    let (value, text) = match step {
+        "scan" if shut => return StepObservation::new(step, Answer::NotReached { needs: "rom".to_owned() }),
+        "scan" => (32, "_SM3_...........0123456789abcdef"),
+        "hwinfo" if shut => (0, "BIOS\n  Num Lock: off\n  Vendor: \"copra\"\n"),
+        "hwinfo" => (0, "BIOS\n  Num Lock: on\n  Serial Port 0: 0x3f8\n  Vendor: \"copra\"\n"),
+        _ if shut && step != "dmidecode" => (1, "/dev/mem: Operation not permitted\n"),
+        "dmidecode-mem" if platform.is_confidential() => (0, sorry),
+        _ => (0, "BIOS Information\n"),
+    };
+    let mut observed = StepObservation::new(step, Answer::Returned { value });
+    observed.bytes = text.as_bytes().to_vec();
     observed
 }
 

@@ -4,6 +4,7 @@ pub mod cell;
 pub mod html;
 pub mod json;
 pub mod operations;
+pub mod programs;
 pub mod table;
 mod text;
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::programs;
 use crate::audit::probe;
 use crate::case::{Case, parse};
 use crate::region::Region;
@@ -34,6 +35,17 @@ const REGIONS: [(Region, bool); 14] = [
 /// The name of the case that tries everything beside regions.
 const DOORS: &str = "matrix/doors";
 
+/// How an operation's cell is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judged {
+    /// It shows what came back.
+    Shown,
+    /// A program: whether it tells the same as in an ordinary guest of an unpatched kernel.
+    Program,
+    /// Steps as a program would do them, that look for SMBIOS's signature: whether they find it as there.
+    Scan,
+}
+
 /// One row of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
@@ -51,6 +63,8 @@ pub struct Operation {
     pub case: String,
     /// The steps it stands for, in order.
     pub steps: Vec<&'static str>,
+    /// What is to be said of it, if not what came back.
+    pub judged: Judged,
 }
 
 /// Every operation, in the order of the tables.
@@ -63,6 +77,7 @@ pub fn all() -> Vec<Operation> {
         brief: true,
         case: DOORS.to_owned(),
         steps: steps.to_vec(),
+        judged: Judged::Shown,
     };
     let regions = REGIONS.iter().flat_map(|(region, brief)| {
         WAYS.iter().map(move |(id, name, steps)| Operation {
@@ -73,9 +88,16 @@ pub fn all() -> Vec<Operation> {
             brief: *brief,
             case: format!("matrix/{region}"),
             steps: steps.to_vec(),
+            judged: Judged::Shown,
         })
     });
-    OPENS.iter().map(door).chain(regions).chain(OTHERS.iter().map(door)).collect()
+    OPENS
+        .iter()
+        .map(door)
+        .chain(regions)
+        .chain(OTHERS.iter().map(door))
+        .chain(programs::operations())
+        .collect()
 }
 
 /// The names of the ways to a region's bytes, in order.
@@ -96,7 +118,7 @@ pub fn cases() -> Vec<Case> {
     });
     // The texts are made here; one that does not parse is caught by a test.
     regions
-        .chain(std::iter::once((DOORS.to_owned(), doors())))
+        .chain(others().map(|(name, text)| (name.to_owned(), text)))
         .filter_map(|(name, text)| parse(&text, &name).ok())
         .collect()
 }
@@ -140,8 +162,7 @@ const OTHERS: [Door; 7] = [
 ];
 
 fn doors() -> String {
-    let mut text =
-        "title = \"Beside memory itself\"\nwhy = \"What comes back is shown, not judged.\"\n".to_owned();
+    let mut text = head("Beside memory itself");
     let mut step = |id: &str, body: &str| {
         let _ = write!(text, "\n[[step]]\nid = \"{id}\"\n{body}\n");
     };
@@ -166,6 +187,16 @@ fn doors() -> String {
     text
 }
 
+/// The texts of the cases that are not about one region, by name.
+fn others() -> impl Iterator<Item = (&'static str, String)> {
+    std::iter::once((DOORS, doors())).chain(programs::texts())
+}
+
+/// What every case here begins with.
+pub(super) fn head(title: &str) -> String {
+    format!("title = \"{title}\"\nwhy = \"What comes back is shown, not held to a policy.\"\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +204,9 @@ mod tests {
     #[test]
     fn every_operation_is_tried_by_steps_that_are_there() {
         let cases = cases();
-        assert!(parse(&doors(), DOORS).is_ok(), "{:?}", parse(&doors(), DOORS).err());
+        for (name, text) in others() {
+            assert!(parse(&text, name).is_ok(), "{:?}", parse(&text, name).err());
+        }
         for operation in all() {
             let case = cases.iter().find(|case| case.name == operation.case).unwrap();
             for id in operation.steps {

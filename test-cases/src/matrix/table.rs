@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::programs::summary::summary;
 use super::text::{fold, wrap};
 use super::{Combination, Matrix, Operation, Sign, operations};
 use crate::observation::KernelFacts;
@@ -43,6 +44,13 @@ pub fn text(matrix: &Matrix) -> String {
     out.push_str("\nKernels\n");
     for kernel in matrix.kernels() {
         item(&mut out, &label(kernel), &about(kernel));
+    }
+    let said = summary(matrix);
+    if !said.is_empty() {
+        out.push_str("\nWhat programs said where they do not work as usual\n");
+        for said in said {
+            item(&mut out, &said.name, &said.line());
+        }
     }
     simulation(&mut out, matrix, item);
     failures(&mut out, matrix);
@@ -238,6 +246,9 @@ pub fn markdown(matrix: &Matrix) -> String {
     out.push('\n');
     for kernel in matrix.kernels() {
         bullet(&mut out, &escaped(&label(kernel)), &about(kernel));
+    }
+    for said in summary(matrix) {
+        bullet(&mut out, &said.name, &escaped(&said.line()));
     }
     simulation(&mut out, matrix, bullet);
     for (name, why) in incidents(matrix) {

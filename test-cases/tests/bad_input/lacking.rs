@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         trial("lacking::a_dev_kvm_that_is_none", a_dev_kvm_that_is_none),
         trial("lacking::no_qemu", no_qemu),
         trial("lacking::no_network_and_an_empty_cache", no_network_and_an_empty_cache),
+        trial("lacking::no_network_and_no_programs", no_network_and_no_programs),
         trial("lacking::no_room_in_the_cache", no_room_in_the_cache),
         trial("lacking::no_place_for_a_cache", no_place_for_a_cache),
     ]
@@ -93,6 +94,25 @@ fn no_network_and_an_empty_cache() -> Checked {
     outcome.refused(&["6.12", "network", "path:FILE"])
 }
 
+/// A matrix goes on without programs, and says so. Its guests fail here, so that it needs no KVM.
+fn no_network_and_no_programs() -> Checked {
+    apt()?;
+    let (folder, kernel) = with_kernel()?;
+    let inner = copra(&["matrix", "-k", &kernel, "-p", "none"]);
+    let no_kvm = "if [ -e /dev/kvm ]; then mount --bind /dev/null /dev/kvm; fi";
+    let mut command = namespaced("--net --mount", no_kvm, &inner)?;
+    command.env("XDG_CACHE_HOME", folder.path());
+    let outcome = Outcome::of(command.env("COPRA_KVM_HOST", "here").env_remove("COPRA_IN_KVM_HOST"))?;
+    outcome.ended(2)?;
+    if !outcome.stderr.contains("without programs") || !outcome.stderr.contains("is there a network?") {
+        return Err(format!("nothing is said of programs: {}", outcome.stderr).into());
+    }
+    if outcome.stdout.contains("works") {
+        return Err(format!("something works: {}", outcome.stdout).into());
+    }
+    Ok(())
+}
+
 fn no_room_in_the_cache() -> Checked {
     apt()?;
     let cache = tempfile::tempdir()?;
@@ -121,13 +141,13 @@ fn apt() -> Checked {
     Err(Trouble::Skip("there is no apt here".into()))
 }
 
-/// `inner` in a namespace of its own, made ready by a shell command.
+/// `inner` in namespaces of its own, made ready by a shell command.
 fn namespaced(kind: &str, prepare: &str, inner: &Command) -> Result<Command, Trouble> {
     // SAFETY: geteuid takes nothing and cannot fail.
     let user = if unsafe { libc::geteuid() } == 0 { &[][..] } else { &["--map-root-user"][..] };
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
-        command.args(user).arg(kind).args(["sh", "-c", script, "sh"]);
+        command.args(user).args(kind.split(' ')).args(["sh", "-c", script, "sh"]);
         command
     };
     let tried = unshare(&format!("{prepare} && true")).output();

@@ -7,6 +7,7 @@ mod map;
 
 use std::fmt::Write as _;
 
+use super::programs::summary::summary;
 use super::{Combination, Matrix, operations, table};
 use crate::platform::Platform;
 
@@ -28,12 +29,13 @@ pub fn page(matrix: &Matrix) -> String {
     for platform in matrix.platforms() {
         let _ = write!(out, "<a href=\"#{platform}\">{platform}</a>");
     }
-    out.push_str("<a href=\"#kernels\">kernels</a><a href=\"#simulated\">what is simulated</a></nav>\n");
+    out.push_str("<a href=\"#programs\">programs</a><a href=\"#kernels\">kernels</a><a href=\"#simulated\">what is simulated</a></nav>\n");
     incidents(&mut out, matrix);
     legend(&mut out, matrix);
     for platform in matrix.platforms() {
         section(&mut out, matrix, platform);
     }
+    programs(&mut out, matrix);
     kernels(&mut out, matrix);
     simulated(&mut out, matrix);
     let _ = writeln!(
@@ -106,7 +108,7 @@ fn section(out: &mut String, matrix: &Matrix, platform: Platform) {
                 out,
                 "<td class=\"{}\" title=\"{}\">{}</td>",
                 cell.sign,
-                escape(&cell.detail),
+                escape(&[std::slice::from_ref(&cell.detail), &cell.accesses].concat().join("\n")),
                 escape(&cell.word)
             );
         }
@@ -124,6 +126,15 @@ fn section(out: &mut String, matrix: &Matrix, platform: Platform) {
         );
         out.push_str(&map::map(combination));
     }
+}
+
+/// What programs said where they do not work.
+fn programs(out: &mut String, matrix: &Matrix) {
+    out.push_str("<h2 id=\"programs\">What programs said</h2>\n<ul>\n");
+    for said in summary(matrix) {
+        let _ = writeln!(out, "<li><strong>{}</strong> {}</li>", escape(&said.name), escape(&said.line()));
+    }
+    out.push_str("</ul>\n");
 }
 
 fn kernels(out: &mut String, matrix: &Matrix) {

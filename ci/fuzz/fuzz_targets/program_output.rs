@@ -1,0 +1,4 @@
+//! libFuzzer's way in to `copra_fuzz::PROGRAM_OUTPUT`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (copra_fuzz::PROGRAM_OUTPUT.run)(bytes));

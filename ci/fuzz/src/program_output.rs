@@ -1,0 +1,39 @@
+//! Whatever a program in a guest says, it can be compared with what it usually says.
+
+use test_cases::matrix::Sign;
+use test_cases::matrix::operations::Judged;
+use test_cases::matrix::programs::judge::{compare, told};
+use test_cases::observation::{Answer, StepObservation};
+
+/// Between two outputs.
+const CUT: u8 = 0xff;
+
+/// Takes the bytes before the first [`CUT`] as one output and those behind it as another; the last byte of each is also
+/// the exit status.
+pub fn run(bytes: &[u8]) {
+    let mut outputs = bytes.splitn(2, |&byte| byte == CUT).map(|output| {
+        let value = u64::from(output.last().copied().unwrap_or_default() % 3);
+        let mut observed = StepObservation::new("run", Answer::Returned { value });
+        observed.bytes = output.to_vec();
+        for judged in [Judged::Shown, Judged::Scan] {
+            let _ = told(judged, &observed);
+        }
+        told(Judged::Program, &observed).unwrap_or_default()
+    });
+    let (one, other) = (outputs.next().unwrap_or_default(), outputs.next().unwrap_or_default());
+    for (usual, told) in [(Some(&one), &other), (Some(&other), &one), (Some(&one), &one), (None, &one)] {
+        let (sign, detail) = compare(usual.map(String::as_str), told);
+        assert!(sign != Sign::Works || usual == Some(told), "{usual:?} is not {told:?}");
+        assert!(!detail.contains(|c: char| c.is_control() && c != '\t'), "{detail:?}");
+    }
+}
+
+/// Programs that work, fall silent, and fail.
+pub fn seeds() -> Vec<(String, Vec<u8>)> {
+    let seed = |name: &str, one: &[u8], other: &[u8]| (name.to_owned(), [one, &[CUT], other].concat());
+    vec![
+        seed("silent", b"Num Lock: on\nSerial Port 0: 0x3f8\n\0", b"Num Lock: off\n\0"),
+        seed("sorry", b"# dmidecode 3.4\nBIOS Information\n\0", b"Failed to read table, sorry.\n\0"),
+        seed("refused", b"0x5F4D535F\n\0", b"can't open '/dev/mem': Operation not permitted\n\x01"),
+    ]
+}
