@@ -3,6 +3,7 @@
 mod audit;
 mod explain;
 mod explore;
+mod guest;
 mod identify;
 mod kernel;
 mod matrix;
@@ -13,8 +14,9 @@ use clap::{Args, Parser, Subcommand};
 pub use audit::AuditArgs;
 pub use explain::ExplainArgs;
 pub use explore::ExploreArgs;
+pub use guest::GuestArgs;
 pub use identify::IdentifyArgs;
-pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs};
+pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs, KernelSourceArgs};
 pub use matrix::MatrixArgs;
 pub use run::{ReproArgs, ReproSubject, RunArgs};
 
@@ -124,8 +126,8 @@ mod tests {
     #[test]
     fn run_has_useful_defaults() {
         let Command::Run(run) = parse("copra run").unwrap().command else { panic!() };
-        assert_eq!(run.kernel, "debian:6.12");
-        assert_eq!(run.platform.name(), "sev");
+        assert_eq!(run.guest.kernel, "debian:6.12");
+        assert_eq!(run.guest.platform.name(), "sev");
         assert!(run.policy.is_none() && run.cases.is_empty() && !run.ktap);
     }
 

@@ -16,6 +16,7 @@ use vmm::machine::MachineConfig;
 use vmm::platform::PlatformKind;
 
 pub(crate) use self::command_line::command_line;
+pub(crate) use self::facts::rom_state;
 pub use self::refusal::{EngineError, check, check_file};
 pub use self::target::Target;
 use crate::case::{Case, Expected, Guest};
@@ -167,8 +168,7 @@ impl Engine<'_> {
         }
         let mut wanted = self.target.setup.with(case.guest);
         // What the platform has anyway needs no guest of its own.
-        wanted.rom =
-            wanted.rom.filter(|rom| self.machine.platform.usual_rom() != Some(facts::rom_state(*rom)));
+        wanted.rom = wanted.rom.filter(|rom| self.machine.platform.usual_rom() != Some(rom_state(*rom)));
         wanted
     }
 
@@ -240,7 +240,7 @@ impl Engine<'_> {
             machine: MachineConfig {
                 // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
                 mode: facts::memory_mode(self.target.setup.mode),
-                rom: setup.rom.map(facts::rom_state),
+                rom: setup.rom.map(rom_state),
                 sept_ve_disable: !setup.sept_ve,
                 unaccepted_percent: setup.unaccepted,
                 ..self.machine.clone()

@@ -3,11 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::run::one_of;
-use crate::platform::Platform;
-use crate::setup::RomArea;
+use super::guest::GuestArgs;
 
 /// Which kernel as which guest.
 #[derive(Debug, Args)]
@@ -18,21 +15,9 @@ use crate::setup::RomArea;
 
 Exit codes: 0 no hole, 1 a hole, 2 could not run, 130 interrupted. Notes are no holes.")]
 pub struct AuditArgs {
-    /// The kernel: `debian:SERIES`, `build:NAME` or `path:FILE`
-    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
-    pub kernel: String,
-
-    /// What the guest believes it runs on
-    #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
-    pub platform: Platform,
-
-    /// The kernel's .config, where it cannot be found next to the image
-    #[arg(long, value_name = "FILE")]
-    pub kernel_config: Option<PathBuf>,
-
-    /// The ROM area at launch [default: unaccepted on snp, validated elsewhere]
-    #[arg(long, value_name = "STATE", value_parser = one_of!(RomArea))]
-    pub rom: Option<RomArea>,
+    /// The guest
+    #[command(flatten)]
+    pub guest: GuestArgs,
 
     /// Show the evidence of every finding
     #[arg(short, long)]
@@ -45,8 +30,4 @@ pub struct AuditArgs {
     /// Write the case that shows each finding into this folder
     #[arg(long, value_name = "FOLDER")]
     pub cases: Option<PathBuf>,
-
-    /// Guest memory in MiB
-    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
-    pub memory: u64,
 }

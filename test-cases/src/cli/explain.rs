@@ -3,10 +3,9 @@
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::run::one_of;
-use crate::platform::Platform;
+use super::guest::{GuestArgs, one_of};
 use crate::region::parse_number;
-use crate::setup::{Mode, RomArea};
+use crate::setup::Mode;
 
 /// Which page, in which guest, and what is done there meanwhile.
 #[derive(Debug, Args)]
@@ -24,25 +23,13 @@ pub struct ExplainArgs {
     #[arg(value_name = "CASE")]
     pub cases: Vec<String>,
 
-    /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
-    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
-    pub kernel: String,
-
-    /// What the guest believes it runs on
-    #[arg(short, long, default_value = "tdx", value_name = "PLATFORM", value_parser = one_of!(Platform))]
-    pub platform: Platform,
+    /// The guest
+    #[command(flatten)]
+    pub guest: GuestArgs,
 
     /// What follows a forbidden access; a case that depends on it says so itself
     #[arg(long, default_value = "faithful", value_name = "MODE", value_parser = one_of!(Mode))]
     pub mode: Mode,
-
-    /// The ROM area at launch [default: unaccepted on snp, validated elsewhere]
-    #[arg(long, value_name = "STATE", value_parser = one_of!(RomArea))]
-    pub rom: Option<RomArea>,
-
-    /// Guest memory in MiB
-    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
-    pub memory: u64,
 }
 
 fn address(text: &str) -> Result<u64, String> {

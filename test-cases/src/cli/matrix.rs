@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::run::one_of;
+use super::guest::one_of;
 use crate::platform::Platform;
 
 /// Which kernels on which platforms, and where the tables go.

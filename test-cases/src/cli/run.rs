@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
+use super::guest::{GuestArgs, one_of};
 use crate::names::named;
 use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::setup::{Mode, RomArea};
+use crate::setup::Mode;
 
 named! {
     /// What can be reproduced.
@@ -29,18 +30,6 @@ impl ReproSubject {
         }
     }
 }
-
-/// A parser for one of our lists of names, with their explanations in the help.
-macro_rules! one_of {
-    ($type:ty) => {
-        PossibleValuesParser::new(
-            <$type>::ALL.iter().map(|value| PossibleValue::new(value.name()).help(value.about())),
-        )
-        .try_map(|name| name.parse::<$type>())
-    };
-}
-
-pub(super) use one_of;
 
 /// What to run, on what, and where the results go.
 #[derive(Debug, Args)]
@@ -63,21 +52,13 @@ pub struct RunArgs {
     #[arg(value_name = "CASE")]
     pub cases: Vec<String>,
 
-    /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
-    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
-    pub kernel: String,
-
-    /// What the guest believes it runs on
-    #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
-    pub platform: Platform,
+    /// The guest
+    #[command(flatten)]
+    pub guest: GuestArgs,
 
     /// The policy the kernel is held to [default: the one the kernel was built for, else upstream]
     #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]
     pub policy: Option<Policy>,
-
-    /// The kernel's .config, where it cannot be found next to the image
-    #[arg(long, value_name = "FILE")]
-    pub kernel_config: Option<PathBuf>,
 
     /// Write everything that was observed as JSON; `-` for standard output
     #[arg(long, value_name = "FILE")]
@@ -95,21 +76,9 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Seconds after which a silent guest counts as hung
-    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub timeout: u64,
-
-    /// Guest memory in MiB
-    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
-    pub memory: u64,
-
     /// What follows a forbidden access; a case that depends on it says so itself
     #[arg(long, default_value = "record", value_name = "MODE", value_parser = one_of!(Mode))]
     pub mode: Mode,
-
-    /// The ROM area at launch [default: unaccepted on snp, validated elsewhere]
-    #[arg(long, value_name = "STATE", value_parser = one_of!(RomArea))]
-    pub rom: Option<RomArea>,
 
     /// TDX: raise #VE for private memory not accepted, instead of ending the TD
     #[arg(long)]
@@ -118,10 +87,6 @@ pub struct RunArgs {
     /// SNP, TDX: percent of the free RAM that is launched unaccepted
     #[arg(long, default_value_t = 100, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub unaccepted: u8,
-
-    /// Add to the kernel's command line; may be given several times
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub cmdline_append: Vec<String>,
 
     /// Show the guest's console as it comes
     #[arg(long)]

@@ -6,27 +6,22 @@ use std::path::Path;
 use serde_json::json;
 
 use super::host::{self, Place};
-use super::{Failed, guests, interrupt, kernels, run};
+use super::{Failed, guests, interrupt, run};
 use crate::audit::{self, Finding, Weight};
 use crate::cli::AuditArgs;
 use crate::engine::{self, Target};
 use crate::exit::Exit;
+use crate::policy::Policy;
 use crate::report::{Ended, Report};
-use crate::setup::Setup;
 
 /// Walks every region by every path, and says what no sane kernel does.
 pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
-    engine::check(args.platform, args.memory).map_err(Failed::new)?;
-    let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
+    let found = guests::find(&args.guest, quiet)?;
     let host = match host::choose() {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };
-    let target = Target {
-        setup: Setup { rom: args.rom, ..Setup::default() },
-        memory_mib: args.memory,
-        ..guests::target(&found, args.platform, &host)
-    };
+    let target = Target { policy: Policy::Upstream, ..guests::target(&args.guest, &found, &host) };
     let cases = audit::probe::cases();
     let report = engine::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
         .map_err(Failed::new)?;
@@ -54,7 +49,7 @@ fn tell(args: &AuditArgs, report: &Report, findings: &[Finding]) {
         "{} ({}) as {} guest: {} regions by {} paths, no policy assumed\n",
         report.kernel.spec,
         report.kernel.release,
-        args.platform,
+        args.guest.platform,
         report.cases.iter().filter(|result| result.observed.not_run.is_none()).count().saturating_sub(1),
         audit::probe::PATHS.len()
     );

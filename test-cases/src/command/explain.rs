@@ -7,7 +7,6 @@ use crate::engine::{self, Target};
 use crate::exit::Exit;
 use crate::library;
 use crate::observation::{Answer, PageChange};
-use crate::policy::Policy;
 use crate::report::evidence;
 use crate::report::{Ended, Report};
 use crate::setup::Setup;
@@ -18,21 +17,15 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
         [] => Vec::new(),
         named => library::select(named).map_err(Failed::new)?,
     };
-    engine::check(args.platform, args.memory).map_err(Failed::new)?;
-    let found = kernels::find(&args.kernel, None, quiet)?;
+    let found = guests::find(&args.guest, quiet)?;
     let programs = kernels::programs(&cases, quiet);
     let host = match host::choose() {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };
-    let target = Target {
-        programs,
-        policy: found.facts.policy.unwrap_or(Policy::Upstream),
-        setup: Setup { mode: args.mode, rom: args.rom, ..Setup::default() },
-        watch: Some(args.gpa),
-        memory_mib: args.memory,
-        ..guests::target(&found, args.platform, &host)
-    };
+    let usual = guests::target(&args.guest, &found, &host);
+    let target =
+        Target { programs, setup: Setup { mode: args.mode, ..usual.setup }, watch: Some(args.gpa), ..usual };
     let report = engine::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
         .map_err(Failed::new)?;
     tell(args, &report);
@@ -47,7 +40,7 @@ fn tell(args: &ExplainArgs, report: &Report) {
     let page = args.gpa & !0xfff;
     println!(
         "page {page:#x} of {} ({}) as {} guest, mode {}",
-        report.kernel.spec, report.kernel.release, args.platform, args.mode
+        report.kernel.spec, report.kernel.release, args.guest.platform, args.mode
     );
     let inside = |gpa: u64, len: u64| gpa <= page + 0xfff && page < gpa.saturating_add(len);
     for region in report.platform.regions.iter().filter(|region| inside(region.gpa, region.len)) {

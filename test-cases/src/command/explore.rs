@@ -6,15 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::host::{self, Place};
-use super::{Failed, interrupt, kernels, run};
+use super::{Failed, guests, interrupt, run};
 use crate::cli::ExploreArgs;
-use crate::engine::{self, Target};
+use crate::engine::Target;
 use crate::exit::Exit;
 use crate::explore::coverage::Operation;
 use crate::explore::{self, Disagreement, Explored, Listener, Plan};
 use crate::model::World;
-use crate::policy::Policy;
-use crate::setup::Setup;
 
 /// Outcomes told of each operation.
 const TOLD: usize = 6;
@@ -24,30 +22,16 @@ const SHOWN: usize = 24;
 
 /// Explores and tells.
 pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
-    engine::check(args.platform, args.memory).map_err(Failed::new)?;
-    let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
-    let policy = args.policy.or(found.facts.policy).unwrap_or(Policy::Upstream);
+    let found = guests::find(&args.guest, quiet)?;
     let host = match host::choose() {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };
-    let target = Target {
-        kernel: found.facts,
-        image: found.image,
-        config: found.config,
-        platform: args.platform,
-        policy,
-        setup: Setup::default(),
-        watch: None,
-        memory_mib: args.memory,
-        programs: guest_kernel::Programs::default(),
-        command_line: args.cmdline_append.clone(),
-        limit: Duration::from_secs(args.timeout),
-        console: false,
-        host,
-    };
+    let usual = guests::target(&args.guest, &found, &host);
+    let target = Target { policy: args.policy.unwrap_or(usual.policy), ..usual };
     let plan = Plan { seed: args.seed, steps: args.steps };
-    let mut screen = Screen { spec: args.kernel.clone(), quiet, live: io::stderr().is_terminal() && !quiet };
+    let mut screen =
+        Screen { spec: args.guest.kernel.clone(), quiet, live: io::stderr().is_terminal() && !quiet };
     let explored = explore::explore(&target, plan, &mut screen, &interrupt::flag()?).map_err(Failed::new)?;
     screen.clear();
     tell(args, &explored);
@@ -114,8 +98,8 @@ fn show(args: &ExploreArgs, found: &Disagreement) -> Result<(), Failed> {
     })?;
     println!(
         "replay: copra run --kernel {} --platform {} -v {}",
-        args.kernel,
-        args.platform,
+        args.guest.kernel,
+        args.guest.platform,
         if file.is_absolute() { file.display().to_string() } else { format!("./{}", file.display()) }
     );
     Ok(())

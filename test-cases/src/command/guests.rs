@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::kernels::Found;
-use crate::engine::{Target, Watcher};
+use super::Failed;
+use super::kernels::{self, Found};
+use crate::cli::GuestArgs;
+use crate::engine::{self, Target, Watcher};
 use crate::observation::KvmHost;
 use crate::platform::Platform;
 use crate::policy::Policy;
@@ -15,8 +17,26 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Guest memory in MiB.
 const MEMORY: u64 = 512;
 
+/// The kernel of a command's guest, fetched or built if need be. What no host could run is told before.
+pub fn find(args: &GuestArgs, quiet: bool) -> Result<Found, Failed> {
+    engine::check(args.platform, args.memory).map_err(Failed::new)?;
+    kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)
+}
+
+/// The guest a command was asked for, held to the policy its kernel was built for.
+pub fn target(args: &GuestArgs, found: &Found, host: &KvmHost) -> Target {
+    Target {
+        policy: found.facts.policy.unwrap_or(Policy::Upstream),
+        setup: Setup { rom: args.rom, ..Setup::default() },
+        memory_mib: args.memory,
+        command_line: args.cmdline_append.clone(),
+        limit: Duration::from_secs(args.timeout),
+        ..usual(found, args.platform, host)
+    }
+}
+
 /// A kernel as a guest of the usual kind, held to no policy.
-pub fn target(found: &Found, platform: Platform, host: &KvmHost) -> Target {
+pub fn usual(found: &Found, platform: Platform, host: &KvmHost) -> Target {
     Target {
         kernel: found.facts.clone(),
         image: found.image.clone(),

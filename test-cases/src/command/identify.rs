@@ -23,7 +23,7 @@ pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
         identify::case().ok_or_else(|| Failed::new("the steps that tell policies apart are broken"))?;
     let mut reports = Vec::new();
     for platform in [Platform::Sev, Platform::None] {
-        let target = guests::target(&found, platform, &host);
+        let target = guests::usual(&found, platform, &host);
         let cases = std::slice::from_ref(&case);
         let report = engine::run(&target, cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
             .map_err(Failed::new)?;

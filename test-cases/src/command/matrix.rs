@@ -112,7 +112,7 @@ fn fill(found: &[Found], platforms: &[Platform], alike: &Alike<'_>) -> Result<Ma
             let target = Target {
                 memory_mib: alike.memory,
                 programs: alike.programs.clone(),
-                ..guests::target(kernel, *platform, alike.host)
+                ..guests::usual(kernel, *platform, alike.host)
             };
             let number = matrix.combinations.len() + 1;
             let mut screen = Screen {

@@ -3,15 +3,13 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use super::host::{self, Place};
-use super::{Failed, interrupt, kernels};
+use super::{Failed, guests, interrupt, kernels};
 use crate::cli::RunArgs;
 use crate::engine::{self, Target, Watcher};
 use crate::exit::Exit;
 use crate::library;
-use crate::policy::Policy;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
 use crate::report::{CaseResult, Report, json, junit, ktap};
@@ -34,12 +32,10 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
 
 fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let cases = library::select(&args.cases).map_err(Failed::new)?;
-    engine::check(args.platform, args.memory).map_err(Failed::new)?;
     places(args)?;
     // Kernels are fetched where there is a network; the image is read where the guests run.
-    let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
+    let found = guests::find(&args.guest, quiet)?;
     let programs = kernels::programs(&cases, quiet);
-    let policy = args.policy.or(found.facts.policy).unwrap_or(Policy::Upstream);
     let host = match host::choose() {
         Place::Here(host) => host,
         Place::Elsewhere(_) if args.bisect => {
@@ -49,26 +45,13 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         }
         Place::Elsewhere(_) => return start_over(),
     };
+    let usual = guests::target(&args.guest, &found, &host);
     let target = Target {
-        kernel: found.facts,
-        image: found.image,
-        config: found.config,
-        platform: args.platform,
-        policy,
-        setup: Setup {
-            mode: args.mode,
-            rom: args.rom,
-            sept_ve: args.sept_ve,
-            unaccepted: args.unaccepted,
-            ..Setup::default()
-        },
-        watch: None,
-        memory_mib: args.memory,
-        command_line: args.cmdline_append.clone(),
+        policy: args.policy.unwrap_or(usual.policy),
+        setup: Setup { mode: args.mode, sept_ve: args.sept_ve, unaccepted: args.unaccepted, ..usual.setup },
         programs,
-        limit: Duration::from_secs(args.timeout),
         console: args.console,
-        host,
+        ..usual
     };
     let mut screen = Screen::new(args, quiet);
     let report = engine::run(&target, &cases, &mut screen, &interrupt::flag()?)

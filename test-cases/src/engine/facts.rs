@@ -22,7 +22,7 @@ pub(super) fn memory_mode(mode: Mode) -> protected::Mode {
     }
 }
 
-pub(super) fn rom_state(area: RomArea) -> protected::PageState {
+pub(crate) fn rom_state(area: RomArea) -> protected::PageState {
     match area {
         RomArea::Validated => protected::PageState::Private,
         RomArea::Unaccepted => protected::PageState::Unaccepted,

@@ -94,6 +94,7 @@ impl Kernel {
             machine: MachineConfig {
                 ram: target.memory_mib << 20,
                 mode: Mode::Record,
+                rom: target.setup.rom.map(engine::rom_state),
                 unaccepted_percent: if accepts_lazily(&self.config) { target.setup.unaccepted } else { 0 },
                 echo_console: target.console,
                 ..MachineConfig::new(self.kind)

@@ -1,0 +1,53 @@
+//! Which kernel as which guest: options of every command that boots one.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use crate::platform::Platform;
+use crate::setup::RomArea;
+
+/// A parser for one of our lists of names, with their explanations in the help.
+macro_rules! one_of {
+    ($type:ty) => {
+        PossibleValuesParser::new(
+            <$type>::ALL.iter().map(|value| PossibleValue::new(value.name()).help(value.about())),
+        )
+        .try_map(|name| name.parse::<$type>())
+    };
+}
+
+pub(super) use one_of;
+
+/// A guest.
+#[derive(Debug, Args)]
+pub struct GuestArgs {
+    /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
+    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
+    pub kernel: String,
+
+    /// What the guest believes it runs on
+    #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
+    pub platform: Platform,
+
+    /// The kernel's .config, where it cannot be found next to the image
+    #[arg(long, value_name = "FILE")]
+    pub kernel_config: Option<PathBuf>,
+
+    /// The ROM area at launch [default: unaccepted on snp, validated elsewhere]
+    #[arg(long, value_name = "STATE", value_parser = one_of!(RomArea))]
+    pub rom: Option<RomArea>,
+
+    /// Guest memory in MiB
+    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub memory: u64,
+
+    /// Seconds after which a silent guest counts as hung
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+
+    /// Add to the kernel's command line; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline_append: Vec<String>,
+}
