@@ -1,162 +1,17 @@
 //! What the agent can be asked to do.
 
+use self::field::Field;
+use crate::Error;
 use crate::wire::{Reader, Sink};
-use crate::{Error, MAX_REPEATED};
+
+mod field;
+mod operand;
+mod repeat;
+
+pub use operand::{Buffer, Reset, Via, Width};
 
 /// Most arguments of an [`Step::Execute`], the program's name not counted.
 pub const MAX_ARGUMENTS: usize = 14;
-
-/// A value that can be a field of a step.
-trait Field<'a>: Sized {
-    fn put(&self, sink: &mut impl Sink);
-    fn get(reader: &mut Reader<'a>) -> Result<Self, Error>;
-}
-
-impl<'a> Field<'a> for u8 {
-    fn put(&self, sink: &mut impl Sink) {
-        sink.byte(*self);
-    }
-    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
-        reader.byte()
-    }
-}
-
-impl<'a> Field<'a> for bool {
-    fn put(&self, sink: &mut impl Sink) {
-        sink.byte(u8::from(*self));
-    }
-    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
-        match reader.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(Error::Value),
-        }
-    }
-}
-
-macro_rules! numbers {
-    ($($number:ty)*) => {$(
-        impl<'a> Field<'a> for $number {
-            fn put(&self, sink: &mut impl Sink) {
-                sink.number(u64::from(*self));
-            }
-            fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
-                reader.narrow()
-            }
-        }
-    )*};
-}
-numbers!(u16 u32 u64);
-
-impl<'a> Field<'a> for i64 {
-    fn put(&self, sink: &mut impl Sink) {
-        sink.signed(*self);
-    }
-    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
-        reader.signed()
-    }
-}
-
-impl<'a> Field<'a> for &'a [u8] {
-    fn put(&self, sink: &mut impl Sink) {
-        sink.string(self);
-    }
-    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
-        reader.string()
-    }
-}
-
-impl<'a> Field<'a> for [u64; 6] {
-    fn put(&self, sink: &mut impl Sink) {
-        for &number in self {
-            sink.number(number);
-        }
-    }
-    fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
-        let mut numbers = [0; 6];
-        for number in &mut numbers {
-            *number = reader.number()?;
-        }
-        Ok(numbers)
-    }
-}
-
-/// An enum that travels as one byte.
-macro_rules! byte_enum {
-    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $code:literal,)* }) => {
-        $(#[$outer])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum $name { $($(#[$inner])* $variant = $code,)* }
-
-        impl $name {
-            /// Every value there is.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-        }
-
-        impl<'a> Field<'a> for $name {
-            fn put(&self, sink: &mut impl Sink) {
-                sink.byte(*self as u8);
-            }
-            fn get(reader: &mut Reader<'a>) -> Result<Self, Error> {
-                match reader.byte()? {
-                    $($code => Ok(Self::$variant),)*
-                    _ => Err(Error::Value),
-                }
-            }
-        }
-    };
-}
-
-byte_enum! {
-    /// Bytes touched by one access.
-    Width {
-        /// One byte.
-        Byte = 1,
-        /// Two bytes.
-        Word = 2,
-        /// Four bytes.
-        Long = 4,
-        /// Eight bytes.
-        Quad = 8,
-    }
-}
-
-byte_enum! {
-    /// The user buffer that a read or write is given.
-    Buffer {
-        /// A good one.
-        Good = 0,
-        /// The null pointer.
-        Null = 1,
-        /// An address in the kernel's half.
-        Kernel = 2,
-        /// Mapped for half of the length (at most one page), then unmapped.
-        Straddling = 3,
-    }
-}
-
-byte_enum! {
-    /// Whose address space an access through the kernel goes to.
-    Via {
-        /// The worker's own.
-        Itself = 0,
-        /// A stopped child forked for the step, with copies of the worker's mappings.
-        Child = 1,
-    }
-}
-
-byte_enum! {
-    /// How the guest ends.
-    Reset {
-        /// Restart.
-        Restart = 0,
-        /// Power off.
-        PowerOff = 1,
-        /// Halt.
-        Halt = 2,
-    }
-}
 
 /// Where the worker asks the kernel to put the mapping of a slot. The kernel follows it as long as nothing is there, so
 /// fault addresses can be told apart and are the same in every run.
@@ -500,43 +355,5 @@ steps! {
         len: u32,
         /// Milliseconds it may take.
         limit_ms: u32,
-    }
-}
-
-impl Step<'_> {
-    /// Adds to the step's offset, port or number, wrapping around. Steps that have none stay as they are.
-    pub fn shift(&mut self, delta: i64) {
-        match self {
-            Self::Lseek { offset, .. } => *offset = offset.wrapping_add(delta),
-            Self::Pread { offset, .. }
-            | Self::Pwrite { offset, .. }
-            | Self::Mmap { offset, .. }
-            | Self::Peek { offset, .. }
-            | Self::Poke { offset, .. }
-            | Self::ProcMemRead { offset, .. }
-            | Self::ProcMemWrite { offset, .. }
-            | Self::VmRead { offset, .. }
-            | Self::VmWrite { offset, .. }
-            | Self::PtracePeek { offset, .. }
-            | Self::PtracePoke { offset, .. }
-            | Self::ReadFile { offset, .. } => *offset = offset.wrapping_add_signed(delta),
-            Self::KernelLog { offset, .. } => *offset = offset.wrapping_add_signed(delta as i32),
-            Self::Ioperm { from, .. } => *from = from.wrapping_add_signed(delta),
-            Self::PortIn { port, .. } | Self::PortOut { port, .. } => {
-                *port = port.wrapping_add_signed(delta as i16);
-            }
-            Self::Marker { value } => *value = value.wrapping_add_signed(delta),
-            _ => {}
-        }
-    }
-
-    /// Whether `Repeat` may cover the step.
-    pub fn repeatable(&self) -> bool {
-        !matches!(self, Self::Repeat { .. } | Self::Reset { .. } | Self::ExitWorker)
-    }
-
-    /// Whether a `Repeat` covers a number of steps it may cover; true for all other steps.
-    pub fn well_formed(&self) -> bool {
-        !matches!(*self, Self::Repeat { steps, .. } if steps == 0 || steps > MAX_REPEATED)
     }
 }

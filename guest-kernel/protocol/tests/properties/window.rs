@@ -1,0 +1,130 @@
+//! Payloads by window, and what goes wrong with one.
+
+use protocol::window::{DOWN_PAGES, Directory, PAGE};
+use protocol::{
+    Announced, Batch, Buffer, Data, Event, GuestMemory, Hello, Kind, LinkError, MAX_DATA, MAX_PAYLOAD,
+    Outcome, Payload, Results, Step,
+};
+
+use crate::frames::decode;
+use crate::guest::{Guest, HOME, KEY};
+
+fn batch(len: usize) -> Batch {
+    let mut batch = Batch::new();
+    batch.push(&Step::Write { file: 0, data: &vec![7; len], buffer: Buffer::Good });
+    batch
+}
+
+#[test]
+fn payloads_travel_by_window() {
+    let mut guest = Guest::new();
+    let mut link = guest.hello();
+    for len in [0, 1, PAGE, 3 * PAGE + 5, MAX_DATA] {
+        let batch = batch(len);
+        let bytes = link.send(&batch, &mut guest).unwrap();
+        assert_eq!(bytes.len(), 4);
+        assert_eq!(link.send(&batch, &mut guest), Err(LinkError::Busy));
+        assert_eq!(guest.down(), batch.payload());
+        let results = Results {
+            fresh: false,
+            outcomes: vec![Outcome::Data {
+                value: -1,
+                data: Data { bytes: (0..len).map(|at| (at ^ at >> 8) as u8).collect(), cut: None },
+            }],
+        };
+        let mut up = Vec::new();
+        results.encode(&mut up);
+        guest.ring(&up);
+        assert_eq!(guest.say(&mut link, Kind::Results, Payload::Window), Some(Event::Results(results)));
+    }
+    assert_eq!(link.stats().window_missed, 0);
+}
+
+#[test]
+fn a_page_that_is_not_the_agents_is_never_written() {
+    // Each in turn: the directory, the first and the last page the payload needs.
+    for moved in [HOME as usize, Guest::page(0), Guest::page(2)] {
+        let mut guest = Guest::new();
+        let mut link = guest.hello();
+        guest.memory[moved * PAGE..(moved + 1) * PAGE].fill(0x55);
+        let before = guest.memory.clone();
+        let bytes = link.send(&batch(2 * PAGE + 1), &mut guest).unwrap();
+        assert!(bytes.len() > 2 * PAGE, "over the line instead");
+        assert!(guest.memory == before);
+        assert_eq!(link.stats().window_missed, 1);
+    }
+}
+
+#[test]
+fn an_old_doorbell_is_not_trusted() {
+    let mut guest = Guest::new();
+    let mut link = guest.hello();
+    link.send(&batch(1), &mut guest).unwrap();
+    let home = HOME * PAGE as u64;
+    let stale = {
+        let mut page = vec![0; PAGE];
+        assert!(guest.read(home, &mut page));
+        page
+    };
+    guest.ring(&[0, 0]);
+    assert!(guest.write(home, &stale));
+    let event = guest.say(&mut link, Kind::Results, Payload::Window);
+    assert_eq!(event, Some(Event::Lost(LinkError::Moved { address: home })));
+    // The results are still there for the asking.
+    let again = link.again();
+    assert_eq!(decode(again).0[0].0, Kind::Again);
+    let event = guest.say(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
+    let expected = Results { fresh: false, outcomes: vec![Outcome::Value(0)] };
+    assert_eq!(event, Some(Event::Results(expected)));
+}
+
+#[test]
+fn a_wrong_digest_or_length_loses_the_results_only() {
+    use std::mem::offset_of;
+    let mut guest = Guest::new();
+    let mut link = guest.hello();
+    for (field, value) in [
+        (offset_of!(Directory, up_digest), 1),
+        (offset_of!(Directory, up_len), u64::MAX),
+        (offset_of!(Directory, pages), u64::MAX),
+        (offset_of!(Directory, frame_numbers) + 8 * DOWN_PAGES, u64::MAX / PAGE as u64),
+    ] {
+        let Ok(_) = link.send(&batch(1), &mut guest) else { panic!() };
+        guest.ring(&[0, 0]);
+        guest.word(field, value);
+        let event = guest.say(&mut link, Kind::Results, Payload::Window);
+        assert!(matches!(event, Some(Event::Lost(_))), "{event:?}");
+        guest.ring(&[0, 0]);
+        let event = guest.say(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
+        assert!(matches!(event, Some(Event::Results(_))));
+    }
+}
+
+#[test]
+fn a_directory_that_moved_is_announced_before_the_results() {
+    let mut guest = Guest::new();
+    let mut link = guest.hello();
+    link.send(&batch(1), &mut guest).unwrap();
+    guest.ring(&[0, 0]);
+    // To a page nothing else uses; the old one is given to somebody.
+    let new = 1;
+    let page = guest.memory[HOME as usize * PAGE..][..PAGE].to_vec();
+    guest.memory[new * PAGE..][..PAGE].copy_from_slice(&page);
+    guest.memory[HOME as usize * PAGE..][..PAGE].fill(0x55);
+    let mut payload = Vec::new();
+    let window = Some(Announced { frame_number: new as u64, key: KEY as u32 });
+    Hello { is_init: true, window }.encode(&mut payload);
+    assert_eq!(guest.say(&mut link, Kind::Hello, Payload::Inline(&payload)), None);
+    let event = guest.say(&mut link, Kind::Results, Payload::Window);
+    assert_eq!(event, Some(Event::Results(Results { fresh: false, outcomes: vec![Outcome::Value(0)] })));
+    assert_eq!(link.send(&batch(5), &mut guest).unwrap().len(), 4);
+    assert!(guest.memory[HOME as usize * PAGE..][..PAGE].iter().all(|&byte| byte == 0x55));
+}
+
+#[test]
+fn a_batch_that_fits_no_frame_is_refused() {
+    let mut guest = Guest::new();
+    let mut link = guest.hello();
+    assert_eq!(link.send(&batch(MAX_PAYLOAD), &mut guest), Err(LinkError::TooLong));
+    assert!(!link.is_busy());
+}
