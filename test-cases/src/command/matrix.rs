@@ -86,7 +86,12 @@ fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
         }
     }
     if found.is_empty() {
-        return Err(Failed::new("there is no kernel here; name one with --kernel, or give --build"));
+        let why = if args.build {
+            "there is no kernel here, and none could be built; name one with --kernel"
+        } else {
+            "there is no kernel here; name one with --kernel, or give --build"
+        };
+        return Err(Failed::new(why));
     }
     // The kernel that changes nothing comes first.
     found.sort_by_key(|found| found.facts.policy.map_or(0, |policy| policy as u8));
