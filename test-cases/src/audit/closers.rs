@@ -12,7 +12,8 @@ pub fn of(finding: &Finding) -> Vec<Policy> {
 
 fn closes(policy: Policy, finding: &Finding) -> bool {
     let through_mem = !finding.regions.is_empty();
-    let mapped = finding.paths.iter().all(|path| !matches!(path.as_str(), "pread" | "read" | "pread-rw"));
+    let mapped =
+        finding.paths.iter().all(|path| !matches!(path.as_str(), "pread" | "read" | "pread-rw" | "pwrite"));
     // RAM below 1 MiB, pages that are RAM in part included (`arch/x86/mm/init.c:devmem_is_allowed`).
     let low_ram =
         through_mem && finding.regions.iter().all(|region| matches!(region, Region::LowRam | Region::Ebda));

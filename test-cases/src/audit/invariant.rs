@@ -61,13 +61,13 @@ fn seen(result: &CaseResult, path: &Path) -> Seen {
     }
 }
 
-fn line(result: &CaseResult, id: &str) -> Option<String> {
+pub(super) fn line(result: &CaseResult, id: &str) -> Option<String> {
     let step = result.case.step(id)?;
     let observed = result.observed.step(id)?;
     Some(format!("{}  → {}", step.action, crate::judge::describe(step, observed)))
 }
 
-fn gpa(result: &CaseResult) -> u64 {
+pub(super) fn gpa(result: &CaseResult) -> u64 {
     result.observed.steps.iter().find_map(|step| step.gpa).map_or(0, |range| range.start)
 }
 
@@ -99,7 +99,7 @@ fn one_answer(result: &CaseResult, region: Region) -> Option<Finding> {
 
 /// Functions that tell one way to a page from another; those that called them are system calls' entries. Of what was only
 /// found lying on the stack the first is enough to go by.
-fn innermost(event: &AccessEvent) -> usize {
+pub(super) fn innermost(event: &AccessEvent) -> usize {
     if event.unwound_by == Some("orc") { 3 } else { 1 }
 }
 

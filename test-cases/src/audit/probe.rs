@@ -9,16 +9,16 @@ use crate::region::Region;
 const LEN: u64 = 64;
 
 /// Where in a region a probe looks, and the page it maps for that.
-struct Spot {
+pub(super) struct Spot {
     /// The bytes, as a place.
-    at: String,
+    pub(super) at: String,
     /// The page, as a place.
-    page: String,
+    pub(super) page: String,
     /// The bytes in that page.
-    offset: u64,
+    pub(super) offset: u64,
 }
 
-fn spot(region: Region) -> Spot {
+pub(super) fn spot(region: Region) -> Spot {
     let name = region.name();
     match region {
         // The first cells of these hold structures; markers stand behind them.
@@ -61,7 +61,7 @@ pub const PATHS: &[Path] = &[
     Path { id: "ptrace", needs: &["open", "map-shared"], name: "ptrace(2) over a mapping" },
 ];
 
-/// All cases of an audit.
+/// All cases that look.
 pub fn cases() -> Vec<Case> {
     let regions = Region::ALL.iter().map(|region| (format!("audit/{region}"), region_text(*region)));
     let doors = std::iter::once(("audit/side-doors".to_owned(), DOORS.to_owned()));
@@ -94,7 +94,7 @@ fn region_text(region: Region) -> String {
     text
 }
 
-fn head(title: &str) -> String {
+pub(super) fn head(title: &str) -> String {
     format!(
         "title = {title:?}\nwhy = \"Found by copra audit; what the kernel decides here is not stated.\"\ntags = [\"audit\"]\n"
     )

@@ -22,7 +22,7 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         Place::Elsewhere(_) => return run::start_over(),
     };
     let target = Target { policy: Policy::Upstream, ..guests::target(&args.guest, &found, &host) };
-    let cases = audit::probe::cases();
+    let cases = audit::cases();
     let report = engine::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
         .map_err(Failed::new)?;
     let findings = audit::findings(&report);
@@ -45,13 +45,15 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
 }
 
 fn tell(args: &AuditArgs, report: &Report, findings: &[Finding]) {
+    let (looked_at, written_to) = audit::regions(report);
     println!(
-        "{} ({}) as {} guest: {} regions by {} paths, no policy assumed\n",
+        "{} ({}) as {} guest: {} regions by {} paths, {} of them written to as well, no policy assumed\n",
         report.kernel.spec,
         report.kernel.release,
         args.guest.platform,
-        report.cases.iter().filter(|result| result.observed.not_run.is_none()).count().saturating_sub(1),
-        audit::probe::PATHS.len()
+        looked_at,
+        audit::probe::PATHS.len(),
+        written_to
     );
     for finding in findings {
         println!("{:4}  {}  {}", finding.weight.name().to_uppercase(), finding.invariant, finding.name);
