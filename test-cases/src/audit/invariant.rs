@@ -78,7 +78,11 @@ fn one_answer(result: &CaseResult, region: Region) -> Option<Finding> {
     };
     let (shown, hidden) = (by(&[Seen::Shown]), by(&[Seen::Refused, Seen::Zeroed]));
     let (first, hides) = (shown.first()?, hidden.first()?);
-    let how = if by(&[Seen::Zeroed]).is_empty() { "refuses" } else { "gives zeros for" };
+    let (how, expected) = if by(&[Seen::Zeroed]).is_empty() {
+        ("refuses", "\"EPERM\"")
+    } else {
+        ("gives zeros for", "\"zeros\"")
+    };
     let sentence = format!("{} shows bytes of {{}} that {} {how}", first.name, hides.name);
     let evidence =
         hidden.iter().chain(&shown).filter_map(|path| line(result, path.id)).collect::<Vec<String>>();
@@ -87,7 +91,12 @@ fn one_answer(result: &CaseResult, region: Region) -> Option<Finding> {
         weight: Weight::Hole,
         regions: vec![region],
         gpa: gpa(result),
-        case: probe::minimal(region, &[hides.id, first.id], &sentence.replace("{}", region.name())),
+        case: probe::minimal(
+            region,
+            &[hides.id, first.id],
+            &sentence.replace("{}", region.name()),
+            Some(expected),
+        ),
         sentence,
         name: String::new(),
         evidence,
@@ -128,7 +137,12 @@ fn views(result: &CaseResult, region: Region) -> Vec<Finding> {
             weight: Weight::Hole,
             regions: vec![region],
             gpa: event.gpa,
-            case: probe::minimal(region, &[path.id], &sentence.replace("{}", region.name())),
+            case: probe::minimal(
+                region,
+                &[path.id],
+                &sentence.replace("{}", region.name()),
+                Some(probe::NOTHING_FORBIDDEN),
+            ),
             sentence,
             name: String::new(),
             evidence: evidence.collect(),
@@ -169,7 +183,12 @@ pub fn alias(report: &Report) -> Option<Finding> {
         weight: Weight::Hole,
         regions: vec![Region::CbitAliasRam],
         gpa: gpa(alias),
-        case: probe::minimal(Region::CbitAliasRam, &[first.id], &sentence.replace("{}", "ram")),
+        case: probe::minimal(
+            Region::CbitAliasRam,
+            &[first.id],
+            &sentence.replace("{}", "ram"),
+            Some("\"EPERM\""),
+        ),
         sentence,
         name: String::new(),
         evidence: line(plain, denial.id).into_iter().chain(line(alias, first.id)).collect(),

@@ -55,17 +55,18 @@ enum Came {
 pub fn cases() -> Vec<Case> {
     // The texts are made here; one that does not parse is caught by a test.
     let all = REGIONS.iter().flat_map(|region| WAYS.iter().map(move |way| (*region, way)));
-    all.filter_map(|(region, way)| parse(&text(region, way), &name(region, way)).ok()).collect()
+    all.filter_map(|(region, way)| parse(&text(region, way, None), &name(region, way)).ok()).collect()
 }
 
 fn name(region: Region, way: &Way) -> String {
     format!("{PREFIX}/{region}-{}", way.id)
 }
 
-fn text(region: Region, way: &Way) -> String {
+fn text(region: Region, way: &Way, expected: Option<&str>) -> String {
     let Spot { at, page, offset } = probe::spot(region);
     let id = way.id;
-    let data = format!("hex = \"5a\"\nrepeat = {LEN}");
+    let expected = expected.map(|expected| format!("\nexpect = {expected}")).unwrap_or_default();
+    let data = format!("hex = \"5a\"\nrepeat = {LEN}{expected}");
     let open =
         "id = \"open\"\ndo = \"open\"\npath = \"/dev/mem\"\nflags = \"O_RDWR\"\nas = \"mem\"".to_owned();
     let mut steps = vec![open];
@@ -79,7 +80,7 @@ fn text(region: Region, way: &Way) -> String {
     }
     steps.push(format!("id = \"memory\"\ndo = \"memory\"\nat = \"{at}\"\nlen = {LEN}\nwrote = \"{id}\""));
     let steps = steps.iter().flat_map(|step| ["\n[[step]]\n", step, "\n"]);
-    head(&format!("{} to {region}", way.name)) + &steps.collect::<String>()
+    head(&format!("{}: {region}", way.name)) + &steps.collect::<String>()
 }
 
 /// How many ways there are.
@@ -151,7 +152,7 @@ fn one_answer(region: Region, tried: &[(&Way, &CaseResult)]) -> Option<Finding> 
         evidence: evidence.into_iter().filter_map(|(result, id)| line(result, id)).collect(),
         code_path: Vec::new(),
         closed_by: Vec::new(),
-        case: text(region, taken),
+        case: text(region, taken, None),
         paths: vec![taken.id.to_owned()],
     })
 }
@@ -171,7 +172,7 @@ fn view(region: Region, way: &Way, result: &CaseResult) -> Option<Finding> {
         evidence: line(result, way.id).into_iter().chain(told).chain(line(result, "memory")).collect(),
         code_path: event.backtrace.iter().take(innermost(event).max(1)).cloned().collect(),
         closed_by: Vec::new(),
-        case: text(region, way),
+        case: text(region, way, Some(probe::NOTHING_FORBIDDEN)),
         paths: vec![way.id.to_owned()],
     })
 }
@@ -198,7 +199,7 @@ mod tests {
     fn every_case_parses() {
         for region in REGIONS {
             for way in &WAYS {
-                let text = text(region, way);
+                let text = text(region, way, Some(probe::NOTHING_FORBIDDEN));
                 assert!(parse(&text, "audit/x").is_ok(), "{text}");
             }
         }

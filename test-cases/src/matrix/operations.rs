@@ -114,7 +114,10 @@ pub fn regions() -> impl Iterator<Item = Region> {
 pub fn cases() -> Vec<Case> {
     let regions = REGIONS.iter().map(|(region, _)| {
         let title = format!("{region}, three ways");
-        (format!("matrix/{region}"), probe::minimal(*region, &["pread", "load-shared", "self-mem"], &title))
+        (
+            format!("matrix/{region}"),
+            probe::minimal(*region, &["pread", "load-shared", "self-mem"], &title, None),
+        )
     });
     // The texts are made here; one that does not parse is caught by a test.
     regions
