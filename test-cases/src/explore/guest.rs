@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use protocol::{Outcome, Step};
+use vmm::boot::firmware;
 use vmm::boot::image::{self, ImageError, Vmlinux};
 use vmm::layout;
 use vmm::machine::{Machine, MachineConfig};
@@ -162,7 +163,7 @@ fn iomem_checks(word: &str) -> Option<bool> {
 
 /// The page of the SMBIOS table, which the kernel maps for good to show it in sysfs.
 fn table(machine: &Machine) -> std::ops::Range<u64> {
-    let start = machine.ram().acpi();
+    let start = firmware::smbios_table(machine.platform().kind(), machine.ram());
     start..start + PAGE
 }
 
