@@ -186,11 +186,15 @@ fn text(session: &mut Session, step: &Step<'_>, target: &Target) -> Result<Optio
     })
 }
 
-/// What the model may be asked about: pages elsewhere are private RAM, or nobody may look at them.
+/// Pages the model may be asked about, but for those of devices: others are private RAM, or nobody may look at them.
+pub fn looked_at(machine: &Machine) -> impl Iterator<Item = u64> {
+    let ram = machine.ram();
+    (0..layout::HIGH_MEMORY).chain(ram.efi()..ram.low_end()).step_by(PAGE as usize)
+}
+
 fn memory(machine: &Machine) -> Memory {
     let ram = machine.ram();
-    let looked_at = (0..layout::HIGH_MEMORY).chain(ram.efi()..ram.low_end()).step_by(PAGE as usize);
-    let standing = looked_at.filter_map(|gpa| {
+    let standing = looked_at(machine).filter_map(|gpa| {
         let standing = match machine.memory().state(gpa) {
             Some(PageState::Shared) => Standing::Shared,
             Some(PageState::Unaccepted) => Standing::Unaccepted,

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use protocol::{Batch, Outcome};
-use vmm::memory::View;
+use vmm::memory::{Standing, View};
 
 use super::compare;
 use super::contents::Memory;
 use super::coverage::{self, Coverage, Met};
-use super::guest::Guest;
+use super::guest::{self, Guest};
 use super::translate;
 use crate::model::events::{Contents, Event};
 use crate::model::{self, Op, PAGE, Prediction, Source, Task};
@@ -90,7 +90,7 @@ impl<'a> Runner<'a> {
             let expected = self.expect(&ops[at..]);
             at += self.execute(at, &ops[at..at + expected.len()], &expected, &mut run)?;
         }
-        self.restore();
+        self.restore(run.difference.is_some());
         Ok(run)
     }
 
@@ -169,8 +169,9 @@ impl<'a> Runner<'a> {
         Ok(ops.len())
     }
 
-    /// Memory as it was, contents in their own view, devices as they were.
-    fn restore(&mut self) {
+    /// Memory as it was, contents in their own view, devices as they were. `astray`: what the model knows of views is not to be
+    /// relied on, or one difference would bring about the next.
+    fn restore(&mut self, astray: bool) {
         let written = self.memory.written();
         let machine = self.guest.session.machine_mut();
         // Firmware's pages and device memory; a failure shows as a difference in what comes next.
@@ -182,7 +183,12 @@ impl<'a> Runner<'a> {
             vmm::boot::marker::fill(vmm::boot::marker::Tag::Private, page, &mut bytes);
             let _ = machine.memory().write(page, &bytes);
         }
-        let foreign: Vec<u64> = self.contents.foreign().collect();
+        let world = &self.guest.world;
+        let foreign: Vec<u64> = if astray && world.platform == Platform::Sev {
+            guest::looked_at(machine).filter(|page| world.standing(*page) == Standing::Private).collect()
+        } else {
+            self.contents.foreign().collect()
+        };
         for page in foreign {
             let mut bytes = [0; PAGE as usize];
             // A private write of what the private view shows brings the page back.
