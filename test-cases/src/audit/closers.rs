@@ -1,13 +1,20 @@
 //! Which policy of the thread would close a finding.
 
 use super::finding::{Finding, Invariant};
+use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::region::Region;
 
 /// Policies that shut off the path, or the memory, a finding is about. What a policy does is in `policy.rs` and in the
 /// patches; that this table agrees with the kernels built with them is what `copra audit` on those kernels shows.
-pub fn of(finding: &Finding) -> Vec<Policy> {
-    Policy::ALL.iter().copied().filter(|policy| closes(*policy, finding)).collect()
+pub fn of(finding: &Finding, platform: Platform) -> Vec<Policy> {
+    let applies = |policy: &Policy| platform.is_confidential() || !is_for_confidential_guests(*policy);
+    Policy::ALL.iter().copied().filter(applies).filter(|policy| closes(*policy, finding)).collect()
+}
+
+/// Ordinary guests keep what they have.
+const fn is_for_confidential_guests(policy: Policy) -> bool {
+    matches!(policy, Policy::OpenEperm | Policy::RangeDeny | Policy::LockdownCc)
 }
 
 fn closes(policy: Policy, finding: &Finding) -> bool {

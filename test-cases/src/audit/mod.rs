@@ -34,7 +34,7 @@ pub fn findings(report: &Report) -> Vec<Finding> {
         .chain(writes::findings(report))
         .collect();
     for finding in &mut found {
-        finding.closed_by = closers::of(finding);
+        finding.closed_by = closers::of(finding, report.platform.platform);
     }
     found.sort_by_key(|finding| (finding.weight, finding.invariant, finding.gpa));
     let mut merged: Vec<Finding> = Vec::new();
