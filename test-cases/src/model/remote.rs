@@ -35,10 +35,11 @@ pub fn fetch(world: &World, task: &Task, through: Through, slot: u8, offset: u64
         effects.push(Effect::Read { gpa, len, view });
         pieces.push(Piece { source: Source::Physical { gpa, view }, len });
     };
+    let target = Target { world, task, mapping, write: false };
     let result = match through {
-        Through::ProcMem(_) => mem_rw(world, task, mapping, offset, len, false, &mut take),
+        Through::ProcMem(_) => target.mem_rw(offset, len, &mut take),
         Through::ProcessVm(_) => process_vm(len),
-        Through::Ptrace => words(world, task, mapping, offset, len, false, &mut take),
+        Through::Ptrace => target.words(offset, len, &mut take),
     };
     let outcome = match result {
         Ok(value) => Outcome::Bytes { value, pieces },
@@ -76,10 +77,11 @@ pub fn put(world: &World, task: &Task, through: Through, slot: u8, offset: u64, 
         done += len as usize;
         effects.push(Effect::Write { gpa, data, view });
     };
+    let target = Target { world, task, mapping, write: true };
     let result = match through {
-        Through::ProcMem(_) => mem_rw(world, task, mapping, offset, len, true, &mut give),
+        Through::ProcMem(_) => target.mem_rw(offset, len, &mut give),
         Through::ProcessVm(_) => process_vm(len),
-        Through::Ptrace => words(world, task, mapping, offset, len, true, &mut give).map(|len| len / WORD),
+        Through::Ptrace => target.words(offset, len, &mut give).map(|len| len / WORD),
     };
     let outcome = match result {
         Ok(value) => Outcome::Value(value),
@@ -148,100 +150,82 @@ fn own_memory(through: Through, mapping: &Mapping, offset: u64, len: u64, write:
     }
 }
 
-/// `fs/proc/base.c:mem_rw()`: a page's length at a time, wherever it begins.
-fn mem_rw(
-    world: &World,
-    task: &Task,
-    mapping: &Mapping,
-    offset: u64,
-    len: u64,
+/// Takes or gives the bytes of a stretch of physical memory, through a view.
+type MoveBytes<'a> = dyn FnMut(u64, u64, View) + 'a;
+
+/// A mapping somebody reads or writes through the kernel.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    world: &'a World,
+    task: &'a Task,
+    mapping: &'a Mapping,
     write: bool,
-    move_bytes: &mut dyn FnMut(u64, u64, View),
-) -> Result<u64, End> {
-    let mut copied = 0;
-    while copied < len {
-        let part = PAGE.min(len - copied);
-        let moved = access_vm(world, task, mapping, offset + copied, part, write, move_bytes)?;
-        if moved == 0 {
-            return if copied == 0 { Err(End::Errno(libc::EIO)) } else { Ok(copied) };
-        }
-        copied += moved;
-    }
-    Ok(copied)
 }
 
-/// `kernel/ptrace.c:generic_ptrace_peekdata()` and its like: word by word, and the agent stops at the first error.
-fn words(
-    world: &World,
-    task: &Task,
-    mapping: &Mapping,
-    offset: u64,
-    len: u64,
-    write: bool,
-    move_bytes: &mut dyn FnMut(u64, u64, View),
-) -> Result<u64, End> {
-    for at in (0..len).step_by(WORD as usize) {
-        if access_vm(world, task, mapping, offset + at, WORD, write, move_bytes)? < WORD {
-            return Err(End::Errno(libc::EIO));
+impl Target<'_> {
+    /// `fs/proc/base.c:mem_rw()`: a page's length at a time, wherever it begins.
+    fn mem_rw(self, offset: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Result<u64, End> {
+        let mut copied = 0;
+        while copied < len {
+            let moved = self.access_vm(offset + copied, PAGE.min(len - copied), move_bytes)?;
+            if moved == 0 {
+                return if copied == 0 { Err(End::Errno(libc::EIO)) } else { Ok(copied) };
+            }
+            copied += moved;
         }
+        Ok(copied)
     }
-    Ok(len)
-}
 
-/// `mm/memory.c:__access_remote_vm()`: until something gives nothing. How much was moved.
-fn access_vm(
-    world: &World,
-    task: &Task,
-    mapping: &Mapping,
-    offset: u64,
-    len: u64,
-    write: bool,
-    move_bytes: &mut dyn FnMut(u64, u64, View),
-) -> Result<u64, End> {
-    let mut moved = 0;
-    while moved < len {
-        let at = offset + moved;
-        let rest = len - moved;
-        let part = if world.bounds_access() { rest.min(PAGE - at % PAGE) } else { rest };
-        match access(world, task, mapping, at, part, write, move_bytes) {
-            Access::Moved => moved += part,
-            Access::Nothing => break,
-            Access::Oops => return Err(End::Oops),
+    /// `kernel/ptrace.c:generic_ptrace_peekdata()` and its like: word by word, and the agent stops at the first error.
+    fn words(self, offset: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Result<u64, End> {
+        for at in (0..len).step_by(WORD as usize) {
+            if self.access_vm(offset + at, WORD, move_bytes)? < WORD {
+                return Err(End::Errno(libc::EIO));
+            }
         }
+        Ok(len)
     }
-    Ok(moved)
-}
 
-/// `mm/memory.c:generic_access_phys()`: the page at `offset` is looked up, and *all* `len` bytes are taken from what follows
-/// it physically: before 7.0 neither it nor its caller asks where the mapping ends. So up to a page beyond it is reached
-/// that no `range_is_allowed()` was asked about.
-///
-/// The mapping made for it is `ioremap_prot()`, of which only the caching counts: it is decrypted, whatever the user's own
-/// mapping is. Memory that cannot be mapped so gives nothing: RAM, and with it the copies private mappings make.
-fn access(
-    world: &World,
-    task: &Task,
-    mapping: &Mapping,
-    offset: u64,
-    len: u64,
-    write: bool,
-    move_bytes: &mut dyn FnMut(u64, u64, View),
-) -> Access {
-    let inside = offset < mapping.len && !mapping.is_copied(offset);
-    if !inside || write && !mapping.is_writable() {
-        return Access::Nothing;
+    /// `mm/memory.c:__access_remote_vm()`: until something gives nothing. How much was moved.
+    fn access_vm(self, offset: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Result<u64, End> {
+        let mut moved = 0;
+        while moved < len {
+            let at = offset + moved;
+            let rest = len - moved;
+            let part = if self.world.bounds_access() { rest.min(PAGE - at % PAGE) } else { rest };
+            match self.access(at, part, move_bytes) {
+                Access::Moved => moved += part,
+                Access::Nothing => break,
+                Access::Oops => return Err(End::Oops),
+            }
+        }
+        Ok(moved)
     }
-    let gpa = mapping.gpa(offset);
-    let page = gpa & !(PAGE - 1);
-    let mapped = (len + gpa % PAGE).next_multiple_of(PAGE);
-    let Some(view) = ioremap(world, &task.types, page, mapped, mapping.mode, false) else {
-        return Access::Nothing;
-    };
-    // `__ioremap_caller()` asks phys_addr_valid() for the first address only: what lies beyond the last one the processor
-    // has gets page table entries with reserved bits set, and the copy faults on them with the page table locked.
-    if !world.is_valid(gpa + len - 1) {
-        return Access::Oops;
+
+    /// `mm/memory.c:generic_access_phys()`: the page at `offset` is looked up, and *all* `len` bytes are taken from what follows
+    /// it physically: before 7.0 neither it nor its caller asks where the mapping ends. So up to a page beyond it is reached
+    /// that no `range_is_allowed()` was asked about.
+    ///
+    /// The mapping made for it is `ioremap_prot()`, of which only the caching counts: it is decrypted, whatever the user's own
+    /// mapping is. Memory that cannot be mapped so gives nothing: RAM, and with it the copies private mappings make.
+    fn access(self, offset: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Access {
+        let Self { world, task, mapping, write } = self;
+        let inside = offset < mapping.len && !mapping.is_copied(offset);
+        if !inside || write && !mapping.is_writable() {
+            return Access::Nothing;
+        }
+        let gpa = mapping.gpa(offset);
+        let page = gpa & !(PAGE - 1);
+        let mapped = (len + gpa % PAGE).next_multiple_of(PAGE);
+        let Some(view) = ioremap(world, &task.types, page, mapped, mapping.mode, false) else {
+            return Access::Nothing;
+        };
+        // `__ioremap_caller()` asks phys_addr_valid() for the first address only: what lies beyond the last one the processor
+        // has gets page table entries with reserved bits set, and the copy faults on them with the page table locked.
+        if !world.is_valid(gpa + len - 1) {
+            return Access::Oops;
+        }
+        move_bytes(gpa, len, view);
+        Access::Moved
     }
-    move_bytes(gpa, len, view);
-    Access::Moved
 }
