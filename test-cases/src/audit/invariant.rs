@@ -154,17 +154,20 @@ fn views(result: &CaseResult, region: Region) -> Vec<Finding> {
     found
 }
 
-fn named(event: &AccessEvent, path: &Path) -> (Invariant, String) {
+/// What a forbidden access breaks, the kind of memory it met, and the view it used.
+pub(super) fn met(event: &AccessEvent) -> (Invariant, String, &'static str) {
     let view = if event.kind.name().starts_with("shared") { "shared" } else { "private" };
-    let (state, by) = (event.state.as_str(), path.name);
-    match state {
-        "unaccepted" => (
-            Invariant::AcceptedOnly,
-            format!("{by} touches memory never accepted, through the {view} view: {{}}"),
-        ),
-        "device" => (Invariant::OneView, format!("{by} touches devices through the {view} view: {{}}")),
-        _ => (Invariant::OneView, format!("{by} touches {state} pages through the {view} view: {{}}")),
+    match event.state.as_str() {
+        "unaccepted" => (Invariant::AcceptedOnly, "memory never accepted".to_owned(), view),
+        "device" => (Invariant::OneView, "devices".to_owned(), view),
+        state => (Invariant::OneView, format!("{state} pages"), view),
     }
+}
+
+fn named(event: &AccessEvent, path: &Path) -> (Invariant, String) {
+    let (invariant, what, view) = met(event);
+    let comma = if invariant == Invariant::AcceptedOnly { "," } else { "" };
+    (invariant, format!("{} touches {what}{comma} through the {view} view: {{}}", path.name))
 }
 
 /// Memory that is refused at one address and shown at another: the address with the encryption bit in it.

@@ -1,7 +1,7 @@
 //! The ways to change a page: one case per region and way, made here, and what they show together.
 
 use super::finding::{Finding, Invariant, Weight};
-use super::invariant::{gpa, innermost, line};
+use super::invariant::{gpa, innermost, line, met};
 use super::probe::{self, Spot, head};
 use crate::case::{Case, parse};
 use crate::class::MemoryState;
@@ -178,15 +178,11 @@ fn view(region: Region, way: &Way, result: &CaseResult) -> Option<Finding> {
 }
 
 fn named(event: &AccessEvent, way: &Way, state: Option<MemoryState>) -> (Invariant, String) {
-    let view = if event.kind.name().starts_with("shared") { "shared" } else { "private" };
+    let (invariant, what, view) = met(event);
     let consequence = match state {
         Some(MemoryState::Corrupted | MemoryState::Zeroed) => "which garbles them",
         Some(MemoryState::Unchanged) => "where it is lost",
         _ => "and goes through",
-    };
-    let (invariant, what) = match event.state.as_str() {
-        "unaccepted" => (Invariant::AcceptedOnly, "memory never accepted".to_owned()),
-        state => (Invariant::OneView, format!("{state} pages")),
     };
     (invariant, format!("{} writes {what} through the {view} view, {consequence}: {{}}", way.name))
 }

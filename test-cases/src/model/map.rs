@@ -59,9 +59,10 @@ pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked) -
     let mapping = match file.node {
         Node::Mem => mmap_mem(world, &mut task.types, &file, asked, shared),
         Node::Bar => pci::mmap(world, &mut task.types, asked, shared),
-        // Their drivers map nothing: `fs/kernfs/file.c:kernfs_fop_mmap()`, `fs/proc/inode.c:pde_mmap()`.
-        Node::Config | Node::Kcore => Err(no_mmap(file.node)),
-        Node::Port | Node::Msr => Err(libc::ENODEV),
+        // Nothing there maps anything, which each file system says in its words: `fs/proc/inode.c:pde_mmap()`,
+        // `fs/kernfs/file.c:kernfs_fop_mmap()`.
+        Node::Kcore => Err(libc::EIO),
+        Node::Config | Node::Port | Node::Msr => Err(libc::ENODEV),
     };
     match mapping {
         Ok(mapping) => {
@@ -155,14 +156,6 @@ fn mmap_mem(
     let got = types.reserve_mapping(world, asked.offset, asked.offset + len, wanted, false);
     mapping.mode = got.map_err(|_| libc::EAGAIN)?;
     Ok(mapping)
-}
-
-/// A regular file that cannot be mapped says so in its file system's words.
-const fn no_mmap(node: Node) -> i32 {
-    match node {
-        Node::Kcore => libc::EIO,
-        _ => libc::ENODEV,
-    }
 }
 
 /// munmap(2) of a whole mapping.
