@@ -1,5 +1,6 @@
 //! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
 
+mod boot;
 mod command_line;
 mod facts;
 mod refusal;
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use protocol::{Outcome, Step};
 use vmm::audit::kernel::KernelNames;
 use vmm::boot::image::{self, Vmlinux};
 use vmm::machine::MachineConfig;
@@ -19,6 +19,7 @@ pub(crate) use self::command_line::command_line;
 pub(crate) use self::facts::rom_state;
 pub use self::refusal::{EngineError, check, check_file};
 pub use self::target::Target;
+use crate::boot::BootResult;
 use crate::case::{Case, Expected, Guest};
 use crate::judge;
 use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
@@ -26,7 +27,7 @@ use crate::platform::{accepts_lazily, missing_option};
 use crate::release::Release;
 use crate::report::{CaseResult, Ended, Report};
 use crate::runner;
-use crate::session::{Plan, Session, SessionError};
+use crate::session::Session;
 use crate::setup::Setup;
 
 /// Hears of a run's progress.
@@ -35,6 +36,8 @@ pub trait Watcher {
     fn progress(&mut self, text: &str);
     /// The first guest is up: kernel and platform are known.
     fn up(&mut self, report: &Report);
+    /// A guest came up, or ended before; this is the verdict on its boot.
+    fn boot(&mut self, _result: &BootResult) {}
     /// A case has its verdict.
     fn case(&mut self, result: &CaseResult);
 }
@@ -233,94 +236,6 @@ impl Engine<'_> {
         command_line(self.kind, self.target.console, words)
     }
 
-    fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
-        watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
-        let command_line = self.command_line(setup);
-        let plan = Plan {
-            machine: MachineConfig {
-                // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
-                mode: facts::memory_mode(self.target.setup.mode),
-                rom: setup.rom.map(rom_state),
-                sept_ve_disable: !setup.sept_ve,
-                unaccepted_percent: setup.unaccepted,
-                ..self.machine.clone()
-            },
-            kernel: self.kernel,
-            names: Some(Arc::clone(&self.names)),
-            initramfs: self.initramfs,
-            command_line: &command_line,
-            boot_limit: self.target.limit,
-            interrupt: Arc::clone(self.interrupt),
-        };
-        let first = self.report.counters.boots == 0;
-        self.report.counters.boots += 1;
-        let mut session = match Session::boot(&plan) {
-            Ok(session) => session,
-            Err(SessionError::Ended(_)) if self.interrupt.load(Ordering::Relaxed) => {
-                return Err(Ended::Interrupted);
-            }
-            Err(SessionError::Ended(end)) => {
-                let reason = format!("the guest did not come up: {end}");
-                self.report.deaths.push(end.into_death(None));
-                return Err(Ended::Failed(reason));
-            }
-            Err(error) => return Err(Ended::Failed(error.to_string())),
-        };
-        self.report.counters.boot_events += session.machine().events().len() as u64;
-        if first {
-            self.learn(&mut session);
-            watcher.up(&self.report);
-            if let Some(reason) = self.unbelieved() {
-                return Err(Ended::Failed(reason));
-            }
-        }
-        Ok(session)
-    }
-
-    /// Results of a guest that does not take itself for what it should would mean nothing. Every kernel says so alike
-    /// (`arch/x86/mm/mem_encrypt.c:print_mem_encrypt_feature_info`).
-    fn unbelieved(&self) -> Option<String> {
-        let (kernel, platform) = (&self.report.kernel, self.target.platform);
-        let believes = kernel.log.iter().any(|line| line.contains("Memory Encryption Features active"));
-        (platform.is_confidential() && !believes && !kernel.log.is_empty()).then(|| {
-            format!(
-                "{} ({}) booted and does not take itself for a {platform} guest: its log has no \"Memory Encryption Features active\"; choose another kernel or platform",
-                kernel.spec, kernel.release
-            )
-        })
-    }
-
-    /// What only a running guest tells.
-    fn learn(&mut self, session: &mut Session) {
-        if let Ok(Outcome::Data { data, .. }) = session.step(&Step::Uname, self.target.limit) {
-            let text = String::from_utf8_lossy(&data.bytes).into_owned();
-            let mut lines = text.lines().skip(2).map(str::to_owned);
-            self.report.kernel.release = lines.next().unwrap_or_default();
-            self.report.kernel.version = lines.next().unwrap_or_default();
-        }
-        if let Ok(log) = session.kernel_log(self.target.limit) {
-            self.report.kernel.log =
-                log.lines().filter(|line| facts::is_telling(line)).map(facts::without_level).collect();
-        }
-        let regions = facts::placed(session.machine());
-        let unaccepted = if self.target.platform.accepts_memory() {
-            facts::unaccepted(session, self.target.limit)
-        } else {
-            None
-        };
-        let facts = &mut self.report.platform;
-        facts.view_bit = session.machine().platform().encryption_bit();
-        facts.boot_events = runner::events_since(session, 0, &regions);
-        facts.regions = regions;
-        facts.changes = runner::changes_since(session, 0);
-        facts.rewritten = session.machine().sites().map(facts::rewritten).collect();
-        facts.bad_calls =
-            session.machine().bad_calls().iter().map(|call| facts::bad_call(call, &self.names)).collect();
-        facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
-        facts.unaccepted = unaccepted;
-        facts.boot_seconds = session.boot_time().as_secs_f64();
-    }
-
     fn settle(&mut self, session: &Session) {
         let stats = session.machine().stats();
         let counters: &mut Counters = &mut self.report.counters;
@@ -360,6 +275,7 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
             boot_seconds: 0.0,
         },
         planned: cases.iter().map(|case| case.name.clone()).collect(),
+        boots: Vec::new(),
         cases: Vec::new(),
         deaths: Vec::new(),
         counters: Counters::default(),

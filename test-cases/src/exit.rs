@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::judge::Verdict;
+use crate::report::{Ended, Report};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +28,19 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit code of `copra run` after these verdicts.
+    /// The exit code of `copra run`: a finding made before the run was cut short weighs more than that.
+    pub fn of_report(report: &Report) -> Self {
+        let cases = || report.cases.iter().map(|result| &result.verdict.verdict);
+        let found = report.has_boot_finding() || cases().any(Verdict::is_finding);
+        match report.ended {
+            Ended::Interrupted => Self::Interrupted,
+            _ if found => Self::Finding,
+            Ended::Failed(_) => Self::CouldNotRun,
+            Ended::Complete => Self::of_run(cases()),
+        }
+    }
+
+    /// The exit code after these verdicts on cases.
     pub fn of_run<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Self {
         let (mut ran, mut failed) = (false, false);
         for verdict in verdicts {
@@ -57,6 +70,32 @@ impl From<Exit> for ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observation::DeathKind;
+    use crate::report::fixture;
+    use crate::setup::Mode;
+
+    #[test]
+    fn a_boot_that_ended_by_a_forbidden_access_is_a_finding_and_any_other_is_not() {
+        let died = fixture::died_in_boot();
+        assert_eq!(Exit::of_report(&died), Exit::Finding);
+        assert_eq!(Exit::of_report(&died).for_bisection(), Exit::Finding);
+        let mut other = died;
+        other.boots = vec![fixture::boot(Mode::Faithful, vec![], Some(DeathKind::Panic))];
+        assert_eq!(Exit::of_report(&other), Exit::CouldNotRun);
+        assert_eq!(Exit::of_report(&other).for_bisection(), Exit::Untestable);
+        other.boots.clear();
+        assert_eq!(Exit::of_report(&other), Exit::CouldNotRun);
+    }
+
+    #[test]
+    fn an_access_in_boot_that_is_not_known_is_a_finding() {
+        let mut report = fixture::events_in_boot();
+        report.cases.retain(|result| !result.verdict.verdict.is_finding());
+        report.cases.retain(|result| !matches!(result.verdict.verdict, Verdict::NotRun { .. }));
+        assert_eq!(Exit::of_report(&report), Exit::Finding);
+        report.boots.truncate(1);
+        assert_eq!(Exit::of_report(&report), Exit::Success, "only known ones");
+    }
 
     #[test]
     fn git_bisect_skips_what_could_not_run_and_stops_at_an_interrupt() {

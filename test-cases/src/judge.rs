@@ -86,7 +86,7 @@ impl Verdict {
     }
 
     /// How much a step's verdict weighs in the verdict on its case.
-    const fn weight(&self) -> u8 {
+    pub(crate) const fn weight(&self) -> u8 {
         match self {
             Self::Evidence { .. } | Self::NotReached | Self::Skipped { .. } => 0,
             Self::AsSpecified => 1,

@@ -1,6 +1,7 @@
 //! Cases, verdicts and reports.
 
 pub mod audit;
+pub mod boot;
 pub mod case;
 pub mod class;
 pub mod cli;

@@ -1,11 +1,15 @@
 //! What happened: per step, per case, and in the run as a whole.
 
+mod boot;
+mod event_text;
 mod facts;
 
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+pub use boot::BootObservation;
+pub use event_text::Alike;
 pub use facts::{
     BadCall, Counters, Death, DeathKind, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts,
     Unaccepted,

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::boot::BootResult;
 use crate::case::Case;
 use crate::judge::{CaseVerdict, Verdict};
 use crate::observation::{CaseObservation, Counters, Death, KernelFacts, PlatformFacts};
@@ -33,6 +34,8 @@ pub struct Report {
     pub platform: PlatformFacts,
     /// The names of all cases that were to run, in order.
     pub planned: Vec<String>,
+    /// Every guest's boot with its verdict, in order.
+    pub boots: Vec<BootResult>,
     /// The cases that have a verdict, in order.
     pub cases: Vec<CaseResult>,
     /// Guests that died.
@@ -117,6 +120,16 @@ impl Report {
             let verdict = index.and_then(|index| result.verdict.steps.get(index));
             matches!(verdict, Some(Verdict::AsSpecified | Verdict::KnownHole { .. }))
         })
+    }
+
+    /// The weightiest verdict on a boot; `None` if no guest was booted.
+    pub fn boot_verdict(&self) -> Option<&Verdict> {
+        self.boots.iter().map(|boot| &boot.verdict).max_by_key(|verdict| verdict.weight())
+    }
+
+    /// The boot of a guest ended by a forbidden access, or made one that is not known.
+    pub fn has_boot_finding(&self) -> bool {
+        self.boots.iter().any(|boot| boot.verdict.is_finding())
     }
 
     /// Counts the verdicts.

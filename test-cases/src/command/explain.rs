@@ -6,7 +6,7 @@ use crate::cli::ExplainArgs;
 use crate::engine::{self, Target};
 use crate::exit::Exit;
 use crate::library;
-use crate::observation::{Answer, PageChange};
+use crate::observation::{AccessEvent, Answer, PageChange};
 use crate::report::evidence;
 use crate::report::{Ended, Report};
 use crate::setup::Setup;
@@ -32,6 +32,8 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     match &report.ended {
         Ended::Complete => Ok(Exit::Success),
         Ended::Interrupted => Ok(Exit::Interrupted),
+        // The page's history was what was asked for, and a guest that ended while booting has one.
+        Ended::Failed(_) if report.has_boot_finding() => Ok(Exit::Success),
         Ended::Failed(why) => Err(Failed::new(why)),
     }
 }
@@ -47,27 +49,38 @@ fn tell(args: &ExplainArgs, report: &Report) {
         println!("  {:#x} {}: {}", region.gpa, region.region, region.kind);
     }
     println!("\nlaunch and boot");
-    if report.platform.changes.is_empty() {
-        println!("  nothing: it was launched private and accepted, and stayed so");
+    if report.boots.is_empty() {
+        println!("  not known: no guest was started");
+    } else if report.platform.changes.is_empty() {
+        println!("  no change: it was launched private and accepted, and stayed so");
     }
-    changes(&report.platform.changes, &[]);
+    // The history is that of the first guest.
+    let first = report.boots.first().map(|boot| boot.observed.events.as_slice()).unwrap_or_default();
+    let told = accesses(first, page, "  ");
+    changes(&report.platform.changes, &told);
     for result in &report.cases {
         println!("\n{}", result.case.name);
         for (step, observed, _) in result.steps() {
             let Some(observed) = observed else { continue };
             let died = if observed.answer == Answer::GuestDied { "  → the guest died" } else { "" };
             println!("  {}  {}{died}", step.id, step.action);
-            let events = observed.events.iter().filter(|event| event.gpa & !0xfff == page);
-            let told: Vec<&str> = events.clone().filter_map(|event| event.symbol.as_deref()).collect();
-            for line in events.flat_map(evidence::of_event) {
-                println!("    {line}");
-            }
+            let told = accesses(&observed.events, page, "    ");
             changes(&observed.changes, &told);
         }
     }
     for death in &report.deaths {
         println!("\n{}", death.text);
     }
+}
+
+/// Prints the forbidden accesses to a page; gives the places they were made at.
+fn accesses<'a>(events: &'a [AccessEvent], page: u64, indent: &str) -> Vec<&'a str> {
+    let here: Vec<AccessEvent> = events.iter().filter(|event| event.gpa & !0xfff == page).cloned().collect();
+    for line in evidence::of_events(&here) {
+        println!("{indent}{line}");
+    }
+    let here = events.iter().filter(|event| event.gpa & !0xfff == page);
+    here.filter_map(|event| event.symbol.as_deref()).collect()
 }
 
 /// Who made a change is said once: not again after an event at the same place.

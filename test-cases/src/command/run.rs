@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, kernels};
+use crate::boot::BootResult;
 use crate::cli::RunArgs;
 use crate::engine::{self, Target, Watcher};
 use crate::exit::Exit;
@@ -58,13 +59,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         .map_err(|error| Failed::of_engine(&error))?;
     screen.end(&report)?;
     write_reports(args, &report)?;
-    Ok(match report.ended {
-        crate::report::Ended::Interrupted => Exit::Interrupted,
-        crate::report::Ended::Failed(_) if !report.cases.iter().any(|c| c.verdict.verdict.is_finding()) => {
-            Exit::CouldNotRun
-        }
-        _ => Exit::of_run(report.cases.iter().map(|result| &result.verdict.verdict)),
-    })
+    Ok(Exit::of_report(&report))
 }
 
 /// Runs this very command again where KVM works.
@@ -157,6 +152,12 @@ impl Watcher for Screen {
     fn up(&mut self, report: &Report) {
         if let Some(terminal) = &mut self.terminal {
             let _ = terminal.head(report);
+        }
+    }
+
+    fn boot(&mut self, result: &BootResult) {
+        if let Some(terminal) = &mut self.terminal {
+            let _ = terminal.boot(result);
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::case::Step;
 use crate::class::Class;
 use crate::judge::{Verdict, describe};
-use crate::observation::{AccessEvent, SHOWN, StepObservation};
+use crate::observation::{AccessEvent, Alike, SHOWN, StepObservation};
 
 /// Bytes in a row of a dump.
 const ROW: usize = 8;
@@ -71,28 +71,22 @@ pub fn of_step(step: &Step, observed: Option<&StepObservation>, verdict: &Verdic
         lines.push(format!("  note: {note}"));
     }
     lines.extend(of_bytes(observed).into_iter().map(|line| format!("  {line}")));
-    lines.extend(observed.events.iter().flat_map(of_event).map(|line| format!("  {line}")));
+    lines.extend(of_events(&observed.events).into_iter().map(|line| format!("  {line}")));
     lines
 }
 
-/// A forbidden access: what was touched and in which state, by whom, and who called.
+/// Forbidden accesses: what was accessed in which state, by whom, and who called; neighbours that differ in their address
+/// alone are put together.
+pub fn of_events(events: &[AccessEvent]) -> Vec<String> {
+    Alike::fold(events).flat_map(|alike| with_callers(alike.to_string(), alike.first())).collect()
+}
+
+/// One forbidden access.
 pub fn of_event(event: &AccessEvent) -> Vec<String> {
-    let (kind, gpa, state, rip) = (event.kind, event.gpa, &event.state, event.rip);
-    let mut line = format!("{kind} of {gpa:#x}");
-    if let Some(len) = event.len {
-        let _ = write!(line, " ({len} bytes)");
-    }
-    if let Some(region) = event.region {
-        let _ = write!(line, " in {region}");
-    }
-    let level = if event.cpl == 0 { "kernel" } else { "user" };
-    let _ = write!(line, ", which is {state}, by {level} {rip:#x}");
-    if let Some(symbol) = &event.symbol {
-        let _ = write!(line, " {symbol}");
-    }
-    if let Some(task) = &event.task {
-        let _ = write!(line, ", task {task}");
-    }
+    with_callers(event.to_string(), event)
+}
+
+fn with_callers(line: String, event: &AccessEvent) -> Vec<String> {
     let mut lines = vec![line];
     // The first frame is the instruction itself.
     if event.backtrace.len() > 1 {

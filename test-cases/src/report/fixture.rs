@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use super::{CaseResult, Ended, Report};
+use crate::boot::{self, BootResult};
 use crate::case::{self, Case, EventKind};
 use crate::class::Truth;
 use crate::codes::Errno;
 use crate::judge::{Context, judge};
 use crate::library;
 use crate::observation::{
-    AccessEvent, Answer, CaseObservation, Counters, Death, DeathKind, GpaRange, KernelFacts, KvmHost, NotRun,
-    PlatformFacts, StepObservation,
+    AccessEvent, Answer, BootObservation, CaseObservation, Counters, Death, DeathKind, GpaRange, KernelFacts,
+    KvmHost, NotRun, PlatformFacts, StepObservation,
 };
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::region::{PlacedRegion, Region};
+use crate::release::Release;
+use crate::setup::{Mode, RomArea, Setup};
 
 const OPEN: &str = r#"
 title = "open(2) is refused"
@@ -151,6 +154,7 @@ pub fn whole() -> Report {
         kernel: kernel(),
         platform: platform(),
         planned: cases.iter().map(|result| result.case.name.clone()).collect(),
+        boots: vec![boot(Mode::Record, Vec::new(), None)],
         cases,
         deaths: Vec::new(),
         counters: Counters {
@@ -184,6 +188,61 @@ pub fn cut_short() -> Report {
     report
 }
 
+/// An access to the ROM area by a kernel function.
+pub fn boot_event(function: &str, gpa: u64) -> AccessEvent {
+    AccessEvent {
+        kind: EventKind::PrivateRead,
+        gpa,
+        len: Some(4),
+        region: Some(Region::Rom),
+        state: "unaccepted".to_owned(),
+        rip: 0xffff_ffff_8162_1b52,
+        symbol: Some(format!("{function}+0x42")),
+        cpl: 0,
+        task: Some("swapper/0".to_owned()),
+        backtrace: vec![format!("{function}+0x42"), "do_one_initcall+0x58".to_owned()],
+        unwound_by: Some("orc"),
+    }
+}
+
+/// A boot of a guest whose ROM area is not accepted, judged.
+pub fn boot(mode: Mode, events: Vec<AccessEvent>, death: Option<DeathKind>) -> BootResult {
+    let setup = Setup { mode, rom: Some(RomArea::Unaccepted), ..Setup::default() };
+    let death = death.map(|kind| Death {
+        kind,
+        text: "SEPT violation at 0xff000".to_owned(),
+        during: None,
+        console: vec!["[    0.100000] EISA bus probe".to_owned()],
+    });
+    let observed = BootObservation { setup: setup.into(), events, not_kept: 0, death };
+    boot::judge(
+        observed,
+        boot::Context { platform: Platform::Tdx, release: Some(Release { major: 6, minor: 12 }) },
+    )
+}
+
+/// A guest that ended while booting, by a forbidden access.
+pub fn died_in_boot() -> Report {
+    let mut report = whole();
+    report.cases.clear();
+    report.platform.platform = Platform::Tdx;
+    let events = vec![boot_event("eisa_bus_probe", 0xfffd9)];
+    let boot = boot(Mode::Faithful, events, Some(DeathKind::Terminated));
+    report.deaths.extend(boot.observed.death.clone());
+    report.boots = vec![boot];
+    report.ended = Ended::Failed("the guest did not come up: SEPT violation at 0xff000".to_owned());
+    report
+}
+
+/// Two boots with known accesses, one of them with others too, and all cases of `whole`.
+pub fn events_in_boot() -> Report {
+    let mut report = whole();
+    let known: Vec<_> = (0..5).map(|page| boot_event("probe_roms", 0xc0000 + page * 0x800)).collect();
+    let both = known.iter().cloned().chain([boot_event("eisa_bus_probe", 0xfffd9)]).collect();
+    report.boots = vec![boot(Mode::Record, known, None), boot(Mode::Record, both, None)];
+    report
+}
+
 fn kernel() -> KernelFacts {
     KernelFacts {
         spec: "debian:6.12".to_owned(),
@@ -206,7 +265,7 @@ fn platform() -> PlatformFacts {
         bad_calls: Vec::new(),
         unaccepted: None,
         changes: Vec::new(),
-        setup: crate::setup::Setup::default().into(),
+        setup: Setup::default().into(),
         boot_seconds: 1.5,
         platform: Platform::Sev,
         view_bit: Some(38),

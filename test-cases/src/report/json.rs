@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{CaseResult, Report};
+use crate::boot::BootResult;
 use crate::case::Case;
 
 /// The form written here.
@@ -31,11 +32,19 @@ pub fn value(report: &Report) -> Value {
         "ended": report.ended,
         "seconds": report.duration.as_secs_f64(),
         "summary": report.summary(),
+        "boot": {
+            "judged": report.boot_verdict(),
+            "guests": report.boots.iter().map(boot_value).collect::<Vec<_>>(),
+        },
         "cases": report.cases.iter().map(case_value).collect::<Vec<_>>(),
         "remaining": remaining,
         "deaths": report.deaths,
         "counters": report.counters,
     })
+}
+
+fn boot_value(result: &BootResult) -> Value {
+    json!({ "judged": result.verdict, "observed": result.observed, "known": result.known })
 }
 
 fn case_value(result: &CaseResult) -> Value {
@@ -93,6 +102,11 @@ mod tests {
     #[test]
     fn a_whole_run() {
         insta::assert_snapshot!(format!("{:#}", value(&fixture::whole())));
+    }
+
+    #[test]
+    fn boots_and_their_verdicts() {
+        insta::assert_snapshot!(format!("{:#}", value(&fixture::died_in_boot())["boot"]));
     }
 
     #[test]

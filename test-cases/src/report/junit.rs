@@ -26,6 +26,9 @@ pub fn write(report: &Report, mut out: impl io::Write) -> Result<(), JunitError>
     for (name, value) in properties(report) {
         suite.add_property((name, value.as_str()));
     }
+    if let Some(verdict) = report.boot_verdict() {
+        suite.add_test_case(boot(report, verdict));
+    }
     for result in &report.cases {
         suite.add_test_case(test_case(result));
     }
@@ -49,6 +52,25 @@ fn properties(report: &Report) -> Vec<(&'static str, String)> {
         ("policy", report.policy.to_string()),
         ("rewritten", super::rewritten(&report.platform)),
     ]
+}
+
+/// The boots of all guests are one test.
+fn boot(report: &Report, verdict: &Verdict) -> TestCase {
+    let status = match verdict {
+        Verdict::Unexpected { got, .. } => status(NonSuccessKind::Failure, verdict.label(), got),
+        Verdict::NotRun { reason } => status(NonSuccessKind::Error, verdict.label(), reason),
+        _ => TestCaseStatus::success(),
+    };
+    let mut case = bare("boot", status);
+    let lines = report.boots.iter().flat_map(|boot| {
+        let holes = boot.holes().into_iter().map(|hole| format!("known hole: {hole}"));
+        evidence::of_events(&boot.observed.events).into_iter().chain(holes)
+    });
+    let lines: Vec<String> = lines.collect();
+    if !lines.is_empty() {
+        case.set_system_out(lines.join("\n"));
+    }
+    case
 }
 
 fn test_case(result: &CaseResult) -> TestCase {
@@ -104,6 +126,16 @@ mod tests {
     #[test]
     fn a_whole_run() {
         insta::assert_snapshot!(text(&fixture::whole()));
+    }
+
+    #[test]
+    fn a_guest_that_died_in_boot() {
+        insta::assert_snapshot!(text(&fixture::died_in_boot()));
+    }
+
+    #[test]
+    fn events_in_boot() {
+        insta::assert_snapshot!(text(&fixture::events_in_boot()));
     }
 
     #[test]

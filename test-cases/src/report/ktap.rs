@@ -10,20 +10,49 @@ pub fn write(report: &Report, mut out: impl Write) -> io::Result<()> {
     writeln!(out, "KTAP version 1")?;
     writeln!(out, "# kernel {} {}", report.kernel.spec, report.kernel.release)?;
     writeln!(out, "# platform {} policy {}", report.platform.platform, report.policy)?;
-    writeln!(out, "1..{}", report.planned.len())?;
+    // The boots of all guests are one test, before the cases.
+    let boots = usize::from(!report.boots.is_empty());
+    writeln!(out, "1..{}", boots + report.planned.len())?;
+    if boots > 0 {
+        write_boots(report, &mut out)?;
+    }
     for (index, result) in report.cases.iter().enumerate() {
-        write_case(index + 1, result, &mut out)?;
+        write_case(boots + index + 1, result, &mut out)?;
     }
     let reason = report.cut_short().unwrap_or_else(|| "the run did not come to it".to_owned());
     for (index, name) in report.remaining().enumerate() {
-        let number = report.cases.len() + index + 1;
+        let number = boots + report.cases.len() + index + 1;
         writeln!(out, "not ok {number} {name} # not run: {}", one_line(&reason))?;
     }
     let summary = report.summary();
-    let passed = summary.as_specified + summary.known_hole;
-    let failed = summary.denial_missing + summary.unexpected + summary.not_run;
+    let boot_failed = usize::from(report.boot_verdict().is_some_and(failed));
+    let passed = summary.as_specified + summary.known_hole + boots - boot_failed;
+    let failed = summary.denial_missing + summary.unexpected + summary.not_run + boot_failed;
     writeln!(out, "# known holes shown: {}", summary.holes_shown)?;
     writeln!(out, "# Totals: pass:{passed} fail:{failed} skip:{}", summary.skipped)
+}
+
+fn write_boots(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let mut remark = String::new();
+    for boot in &report.boots {
+        match &boot.verdict {
+            Verdict::KnownHole { hole } => remark = format!(" # known hole: {}", one_line(hole)),
+            Verdict::Unexpected { .. } => {
+                writeln!(out, "# {}: {}", boot.observed.name(), boot.finding())?;
+                for line in evidence::of_events(&boot.observed.events) {
+                    writeln!(out, "#   {}", one_line(&line))?;
+                }
+            }
+            Verdict::NotRun { reason } => writeln!(out, "# {}", one_line(reason))?,
+            _ => {}
+        }
+    }
+    let failed = report.boot_verdict().is_some_and(failed);
+    writeln!(out, "{} 1 boot{}", if failed { "not ok" } else { "ok" }, if failed { "" } else { &remark })
+}
+
+fn failed(verdict: &Verdict) -> bool {
+    verdict.is_finding() || matches!(verdict, Verdict::NotRun { .. })
 }
 
 fn write_case(number: usize, result: &CaseResult, out: &mut impl Write) -> io::Result<()> {
@@ -41,7 +70,7 @@ fn write_case(number: usize, result: &CaseResult, out: &mut impl Write) -> io::R
     writeln!(out, "  # Subtest: {name}")?;
     writeln!(out, "  1..{}", result.verdict.steps.len())?;
     for (index, (step, observed, verdict)) in result.steps().enumerate() {
-        let good = !verdict.is_finding() && !matches!(verdict, Verdict::NotRun { .. });
+        let good = !failed(verdict);
         if !good {
             for line in evidence::of_step(step, observed, verdict) {
                 writeln!(out, "  # {}", one_line(&line))?;
@@ -56,9 +85,7 @@ fn write_case(number: usize, result: &CaseResult, out: &mut impl Write) -> io::R
         };
         writeln!(out, "  {sign} {} {}{remark}", index + 1, step.id)?;
     }
-    let verdict = &result.verdict.verdict;
-    let failed = verdict.is_finding() || matches!(verdict, Verdict::NotRun { .. });
-    writeln!(out, "{} {number} {name}", if failed { "not ok" } else { "ok" })
+    writeln!(out, "{} {number} {name}", if failed(&result.verdict.verdict) { "not ok" } else { "ok" })
 }
 
 /// A text without line ends, and without the sign that starts a directive.
@@ -80,6 +107,16 @@ mod tests {
     #[test]
     fn a_whole_run() {
         insta::assert_snapshot!(text(&fixture::whole()));
+    }
+
+    #[test]
+    fn a_guest_that_died_in_boot() {
+        insta::assert_snapshot!(text(&fixture::died_in_boot()));
+    }
+
+    #[test]
+    fn events_in_boot() {
+        insta::assert_snapshot!(text(&fixture::events_in_boot()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::style::{Style, Tone};
 use super::{CaseResult, Report, evidence, rewritten};
+use crate::boot::BootResult;
 use crate::judge::Verdict;
 use crate::observation::KvmHost;
 
@@ -16,12 +17,14 @@ pub struct Terminal<W> {
     quiet: bool,
     /// A progress line stands where the next line is to come.
     pending: bool,
+    /// What was shown of boots: guests that are set up alike boot alike.
+    boots_shown: Vec<Vec<String>>,
 }
 
 impl<W: Write> Terminal<W> {
     /// A printer to `out`; with `verbose` it shows the evidence of every case, with `quiet` no progress.
     pub const fn new(out: W, style: Style, verbose: bool, quiet: bool) -> Self {
-        Self { out, style, verbose, quiet, pending: false }
+        Self { out, style, verbose, quiet, pending: false, boots_shown: Vec::new() }
     }
 
     /// Says what is going on, on a line that the next one overwrites; without a terminal, says nothing.
@@ -51,6 +54,20 @@ impl<W: Write> Terminal<W> {
             format!("{} as {} guest, policy {}{inert}", kernel.spec, platform.platform, report.policy);
         writeln!(self.out, "{}", self.style.paint(Tone::Strong, title))?;
         writeln!(self.out, "{} {}\n", kernel.release, kernel.version)
+    }
+
+    /// Says what came of a guest's boot, if there is anything to say that an earlier boot did not show.
+    pub fn boot(&mut self, result: &BootResult) -> io::Result<()> {
+        let lines = boot_lines(result, self.style, self.verbose);
+        if lines.is_empty() || self.boots_shown.contains(&lines) {
+            return Ok(());
+        }
+        self.clear()?;
+        for line in &lines {
+            writeln!(self.out, "{line}")?;
+        }
+        self.boots_shown.push(lines);
+        self.out.flush()
     }
 
     /// Says what came of a case.
@@ -104,15 +121,16 @@ impl<W: Write> Terminal<W> {
         self.clear()?;
         let summary = report.summary();
         for death in report.deaths.iter().filter(|death| self.verbose || !report.is_expected(death)) {
+            let during = death.during.as_deref();
             let during =
-                death.during.as_deref().map_or_else(String::new, |during| format!(" during {during}"));
+                during.map_or_else(|| " while booting".to_owned(), |during| format!(" during {during}"));
             let text = format!("the guest died{during}: {}", death.text);
             writeln!(self.out, "\n{}", self.style.paint(Tone::Bad, text))?;
             for line in &death.console {
                 writeln!(self.out, "    {line}")?;
             }
         }
-        let findings = summary.denial_missing + summary.unexpected;
+        let findings = summary.denial_missing + summary.unexpected + usize::from(report.has_boot_finding());
         let verdict = match findings {
             0 if summary.not_run > 0 => self.style.paint(Tone::Bad, "not everything ran"),
             0 if summary.as_specified + summary.known_hole == 0 => self.style.paint(Tone::Bad, "nothing ran"),
@@ -124,7 +142,12 @@ impl<W: Write> Terminal<W> {
             1 => "; 1 known hole shown".to_owned(),
             many => format!("; {many} known holes shown"),
         };
-        writeln!(self.out, "\n{verdict}{holes}")?;
+        let boot = match report.boot_verdict() {
+            Some(Verdict::KnownHole { .. }) => "; known hole in boot",
+            Some(verdict) if verdict.is_finding() => "; a finding in boot",
+            _ => "",
+        };
+        writeln!(self.out, "\n{verdict}{holes}{boot}")?;
         if let Some(reason) = report.cut_short() {
             writeln!(self.out, "cut short: {reason}")?;
         }
@@ -195,10 +218,39 @@ impl<W: Write> Terminal<W> {
     }
 }
 
+/// A boot with its verdict, and the evidence of accesses that are not known; nothing of one as specified.
+fn boot_lines(result: &BootResult, style: Style, verbose: bool) -> Vec<String> {
+    let (word, tone, says) = match &result.verdict {
+        Verdict::AsSpecified => return Vec::new(),
+        Verdict::KnownHole { hole } => ("hole", Tone::Known, hole.clone()),
+        verdict if verdict.is_finding() => ("FAIL", Tone::Bad, result.finding().to_owned()),
+        Verdict::NotRun { reason } => ("----", Tone::Bad, reason.clone()),
+        other => ("----", Tone::Bad, other.label().to_owned()),
+    };
+    let mut lines = vec![format!("{}  {:24}  {says}", style.paint(tone, word), result.observed.name())];
+    let unknown: Vec<_> = result.unknown().cloned().collect();
+    let shown = if verbose || unknown.is_empty() && result.verdict.is_finding() {
+        &result.observed.events
+    } else {
+        &unknown
+    };
+    lines.extend(evidence::of_events(shown).into_iter().map(|line| format!("        {line}")));
+    if result.observed.not_kept > 0 {
+        lines.push(format!("        and {} forbidden accesses that were not kept", result.observed.not_kept));
+    }
+    if result.verdict.is_finding() {
+        lines.extend(result.holes().iter().map(|hole| format!("        known hole: {hole}")));
+    }
+    lines
+}
+
 /// Prints a whole run at once.
 pub fn write(report: &Report, out: impl Write, style: Style, verbose: bool) -> io::Result<()> {
     let mut terminal = Terminal::new(out, style, verbose, true);
     terminal.head(report)?;
+    for result in &report.boots {
+        terminal.boot(result)?;
+    }
     for result in &report.cases {
         terminal.case(result)?;
     }
@@ -224,6 +276,16 @@ mod tests {
     #[test]
     fn a_whole_run_with_everything() {
         insta::assert_snapshot!(text(&fixture::whole(), Style::default(), true));
+    }
+
+    #[test]
+    fn a_guest_that_died_in_boot() {
+        insta::assert_snapshot!(text(&fixture::died_in_boot(), Style::default(), false));
+    }
+
+    #[test]
+    fn events_in_boot() {
+        insta::assert_snapshot!(text(&fixture::events_in_boot(), Style::default(), false));
     }
 
     #[test]

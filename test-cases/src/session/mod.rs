@@ -46,9 +46,14 @@ pub enum SessionError {
     /// The machine could not be made.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The guest ended before its agent answered.
-    #[error("{0}")]
-    Ended(Box<Ended>),
+    /// The guest ended before its agent answered; what is left of it is the evidence.
+    #[error("{end}")]
+    Ended {
+        /// How.
+        end: Box<Ended>,
+        /// Its machine, which does not run on.
+        guest: Box<Session>,
+    },
 }
 
 /// A guest whose agent waits for a batch.
@@ -82,15 +87,16 @@ impl Session {
             interrupt,
         };
         let until = started + plan.boot_limit;
-        match session.next_event(until) {
+        let end = match session.next_event(until) {
             Ok(Event::Hello(_)) => {
                 session.boot_time = started.elapsed();
-                Ok(session)
+                return Ok(session);
             }
-            Ok(other) => Err(session.ended(&format!("its agent began with {other:?} instead of a greeting"))),
-            Err(ended) => Err(ended),
-        }
-        .map_err(|ended| SessionError::Ended(Box::new(ended)))
+            Ok(other) => session.ended(&format!("its agent began with {other:?} instead of a greeting")),
+            Err(end) => end,
+        };
+        session.boot_time = started.elapsed();
+        Err(SessionError::Ended { end: Box::new(end), guest: Box::new(session) })
     }
 
     /// From the start of the VMM's work to the agent's greeting.

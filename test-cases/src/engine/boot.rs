@@ -1,0 +1,143 @@
+//! Boots a guest, and keeps as evidence what it did until its agent answered or it ended.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use protocol::{Outcome, Step};
+use vmm::machine::MachineConfig;
+
+use super::{Engine, Watcher, facts, rom_state};
+use crate::boot::{Context, judge};
+use crate::observation::{BootObservation, Death};
+use crate::release::Release;
+use crate::report::Ended;
+use crate::runner;
+use crate::session::{self, Plan, Session, SessionError};
+use crate::setup::Setup;
+
+impl Engine<'_> {
+    pub(super) fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
+        watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
+        let command_line = self.command_line(setup);
+        let plan = Plan {
+            machine: MachineConfig {
+                // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
+                mode: facts::memory_mode(self.target.setup.mode),
+                rom: setup.rom.map(rom_state),
+                sept_ve_disable: !setup.sept_ve,
+                unaccepted_percent: setup.unaccepted,
+                ..self.machine.clone()
+            },
+            kernel: self.kernel,
+            names: Some(Arc::clone(&self.names)),
+            initramfs: self.initramfs,
+            command_line: &command_line,
+            boot_limit: self.target.limit,
+            interrupt: Arc::clone(self.interrupt),
+        };
+        let first = self.report.counters.boots == 0;
+        self.report.counters.boots += 1;
+        let mut session = match Session::boot(&plan) {
+            Ok(session) => session,
+            Err(SessionError::Ended { .. }) if self.interrupt.load(Ordering::Relaxed) => {
+                return Err(Ended::Interrupted);
+            }
+            Err(SessionError::Ended { end, guest }) => {
+                return Err(self.did_not_come_up(*end, &guest, first, setup, watcher));
+            }
+            Err(error) => return Err(Ended::Failed(error.to_string())),
+        };
+        if first {
+            self.read_machine_facts(&session);
+            self.read_guest_facts(&mut session);
+            watcher.up(&self.report);
+        }
+        self.judge_boot(&session, setup, None, watcher);
+        if first && let Some(reason) = self.unbelieved() {
+            return Err(Ended::Failed(reason));
+        }
+        Ok(session)
+    }
+
+    /// A guest that ended before its agent answered leaves everything but what its agent would have said.
+    fn did_not_come_up(
+        &mut self,
+        end: session::Ended,
+        guest: &Session,
+        first: bool,
+        setup: Setup,
+        watcher: &mut dyn Watcher,
+    ) -> Ended {
+        if first {
+            self.read_machine_facts(guest);
+            self.report.kernel.release = self.kernel.release().unwrap_or_default();
+            watcher.up(&self.report);
+        }
+        let reason = format!("the guest did not come up: {end}");
+        let death = end.into_death(None);
+        self.report.deaths.push(death.clone());
+        self.judge_boot(guest, setup, Some(death), watcher);
+        self.settle(guest);
+        Ended::Failed(reason)
+    }
+
+    /// The verdict on what the guest accessed until now.
+    fn judge_boot(&mut self, guest: &Session, setup: Setup, death: Option<Death>, watcher: &mut dyn Watcher) {
+        let setup = Setup { mode: self.target.setup.mode, ..setup };
+        let observed = BootObservation {
+            setup: setup.into(),
+            events: runner::events_since(guest, 0, &self.report.platform.regions),
+            not_kept: guest.machine().stats().events_not_kept,
+            death,
+        };
+        self.report.counters.boot_events += observed.events.len() as u64 + observed.not_kept;
+        let release = Release::of_version(&self.report.kernel.release).ok();
+        let result = judge(observed, Context { platform: self.target.platform, release });
+        watcher.boot(&result);
+        self.report.boots.push(result);
+    }
+
+    /// Results of a guest that does not take itself for what it should would mean nothing. Every kernel says so alike
+    /// (`arch/x86/mm/mem_encrypt.c:print_mem_encrypt_feature_info`).
+    fn unbelieved(&self) -> Option<String> {
+        let (kernel, platform) = (&self.report.kernel, self.target.platform);
+        let believes = kernel.log.iter().any(|line| line.contains("Memory Encryption Features active"));
+        (platform.is_confidential() && !believes && !kernel.log.is_empty()).then(|| {
+            format!(
+                "{} ({}) booted and does not take itself for a {platform} guest: its log has no \"Memory Encryption Features active\"; choose another kernel or platform",
+                kernel.spec, kernel.release
+            )
+        })
+    }
+
+    /// What only the agent of a running guest can find out.
+    fn read_guest_facts(&mut self, session: &mut Session) {
+        if let Ok(Outcome::Data { data, .. }) = session.step(&Step::Uname, self.target.limit) {
+            let text = String::from_utf8_lossy(&data.bytes).into_owned();
+            let mut lines = text.lines().skip(2).map(str::to_owned);
+            self.report.kernel.release = lines.next().unwrap_or_default();
+            self.report.kernel.version = lines.next().unwrap_or_default();
+        }
+        if let Ok(log) = session.kernel_log(self.target.limit) {
+            self.report.kernel.log =
+                log.lines().filter(|line| facts::is_telling(line)).map(facts::without_level).collect();
+        }
+        if self.target.platform.accepts_memory() {
+            self.report.platform.unaccepted = facts::unaccepted(session, self.target.limit);
+        }
+    }
+
+    /// What the VMM knows of a guest, whether it came up or not.
+    fn read_machine_facts(&mut self, session: &Session) {
+        let facts = &mut self.report.platform;
+        facts.regions = facts::placed(session.machine());
+        facts.view_bit = session.machine().platform().encryption_bit();
+        facts.boot_events = runner::events_since(session, 0, &facts.regions);
+        facts.changes = runner::changes_since(session, 0);
+        facts.rewritten = session.machine().sites().map(facts::rewritten).collect();
+        facts.bad_calls =
+            session.machine().bad_calls().iter().map(|call| facts::bad_call(call, &self.names)).collect();
+        facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
+        facts.boot_seconds = session.boot_time().as_secs_f64();
+    }
+}
