@@ -1,5 +1,7 @@
 //! Compares what happened with what was specified. No input but its arguments, no effect but its result.
 
+mod rigour;
+
 use serde::Serialize;
 
 use crate::case::{Case, Expected, ExpectedEvent, Step, Term};
@@ -9,6 +11,8 @@ use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::region::Base;
 use crate::release::Release;
+
+pub use self::rigour::{Rigour, Weakening};
 
 /// What the expectations depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

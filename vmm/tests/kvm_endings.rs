@@ -92,6 +92,18 @@ fn an_endless_loop_meets_its_deadline() {
     assert!(start.elapsed() >= Duration::from_millis(500), "the deadline came early");
 }
 
+guest_code!(spin_with_interrupts, "sti", "2: jmp 2b");
+
+#[test]
+fn only_a_guest_that_keeps_interrupts_off_shows_that_it_hangs() {
+    let mut hung = guest(Sev, spin(), &[]);
+    assert_eq!(run_for(&mut hung, Duration::from_secs(1)), Stop::Deadline);
+    assert!(hung.interrupts_off_for() >= Duration::from_millis(500), "{:?}", hung.interrupts_off_for());
+    let mut busy = guest(Sev, spin_with_interrupts(), &[]);
+    assert_eq!(run_for(&mut busy, Duration::from_secs(1)), Stop::Deadline);
+    assert_eq!(busy.interrupts_off_for(), Duration::ZERO);
+}
+
 guest_code!(spin_with_exits, "2: in al, 0x64", "jmp 2b");
 
 #[test]

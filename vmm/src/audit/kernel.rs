@@ -44,6 +44,11 @@ impl KernelNames {
         self.symbols()?.resolve(address).map(|symbol| symbol.to_string())
     }
 
+    /// The guest physical address of a variable or function of the image, where its loader put it.
+    pub fn physical_of(&self, symbol: &str) -> Option<u64> {
+        self.image.facts.physical_of(self.symbols()?.address_of(symbol)?)
+    }
+
     /// The kernel functions on the stack.
     pub fn backtrace(&self, memory: &dyn KernelMemory, registers: Registers) -> Backtrace {
         self.known().unwinder.backtrace(memory, registers)

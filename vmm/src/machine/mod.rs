@@ -8,9 +8,11 @@ mod services;
 mod setup;
 pub mod stats;
 mod stop;
+mod variable;
 mod witness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvm_ioctls::VcpuFd;
 
@@ -32,6 +34,7 @@ use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory, View};
 use crate::platform::{HostFacts, Platform, PlatformKind};
 use crate::vcpu::cpuid::CpuidTable;
+use crate::vcpu::heartbeat::INTERVAL;
 use crate::vcpu::long_mode;
 
 /// What machine to make.
@@ -102,6 +105,8 @@ pub struct Machine {
     history: Vec<Change>,
     stats: Stats,
     idle_halts: u32,
+    /// Heartbeats in a row that found interrupts off.
+    interrupts_off_beats: u32,
     /// A signal came instead of the touch held back, once.
     mismatch_deferred: bool,
 }
@@ -123,8 +128,9 @@ impl Machine {
 
     /// Loads raw 64-bit code at [`layout::FLAT_CODE`] and points the vCPU at it. Pages from
     /// [`page_tables::SECOND_GIB`] on are mapped to `aliases`, encryption bits and all. Its platform's instructions are
-    /// rewritten as a kernel's are.
+    /// rewritten as a kernel's are. Only such a guest has the port [`layout::DEBUG_EXIT`].
     pub fn boot_flat(&mut self, code: &[u8], aliases: &[u64]) -> Result<(), MachineError> {
+        self.devices.add_debug_exit();
         self.memory.write(layout::FLAT_CODE, code)?;
         self.sites = opcode::find_flat(code, layout::FLAT_CODE);
         for site in self.sites.for_opcodes(self.platform.opcodes()) {
@@ -236,6 +242,19 @@ impl Machine {
     /// Names of the kernel that was loaded, where its caller gave any.
     pub fn kernel_names(&self) -> Option<&KernelNames> {
         self.kernel.as_deref()
+    }
+
+    /// What the variable `symbol` of the kernel holds, read where the image was loaded and through the view its kernel
+    /// uses for its own data; `None` where copra does not know the symbol or the page is not the kernel's any more.
+    pub fn kernel_variable<const N: usize>(&self, symbol: &str) -> Option<[u8; N]> {
+        let gpa = self.kernel.as_ref()?.physical_of(symbol)?;
+        variable::read(&self.memory, gpa)
+    }
+
+    /// For how long the vCPU has had interrupts off at every heartbeat, up to now: positive evidence of a hang, where
+    /// it is long. Code of the kernel turns them off for milliseconds.
+    pub fn interrupts_off_for(&self) -> Duration {
+        INTERVAL.saturating_mul(self.interrupts_off_beats)
     }
 
     /// Modules in the initramfs with instructions that could not be rewritten.

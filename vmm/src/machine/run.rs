@@ -148,7 +148,13 @@ impl Machine {
             }
             Exit::Interrupted => {
                 self.stats.interruptions += 1;
-                if self.stands_at_final_halt() {
+                let Ok(regs) = self.vcpu.get_regs() else { return Ok(None) };
+                if regs.rflags & INTERRUPT_FLAG != 0 {
+                    (self.idle_halts, self.interrupts_off_beats) = (0, 0);
+                    return Ok(None);
+                }
+                self.interrupts_off_beats = self.interrupts_off_beats.saturating_add(1);
+                if self.is_at_halt(regs.rip) {
                     self.idle_halts += 1;
                     return Ok((self.idle_halts >= HALT_BEATS).then_some(Stop::Halted));
                 }
@@ -177,11 +183,7 @@ impl Machine {
     }
 
     /// `arch/x86/kernel/process.c:stop_this_cpu` ends every power-off and halt in HLT with interrupts off.
-    fn stands_at_final_halt(&self) -> bool {
-        let Ok(regs) = self.vcpu.get_regs() else { return false };
-        if regs.rflags & INTERRUPT_FLAG != 0 {
-            return false;
-        }
+    fn is_at_halt(&self, rip: u64) -> bool {
         let at = |address: u64| {
             let translated = self.vcpu.translate_gva(address).ok().filter(|t| t.valid != 0)?;
             let (_, gpa) = self.platform.split(translated.physical_address);
@@ -189,7 +191,7 @@ impl Machine {
             self.memory.read(View::Private, gpa, &mut byte).ok()?;
             Some(byte[0])
         };
-        at(regs.rip) == Some(HLT) || at(regs.rip.wrapping_sub(1)) == Some(HLT)
+        at(rip) == Some(HLT) || at(rip.wrapping_sub(1)) == Some(HLT)
     }
 }
 

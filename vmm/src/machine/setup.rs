@@ -115,6 +115,7 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         history: Vec::new(),
         stats: Stats::default(),
         idle_halts: 0,
+        interrupts_off_beats: 0,
         events_before: 0,
         mismatch_deferred: false,
     })

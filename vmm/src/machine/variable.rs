@@ -1,0 +1,50 @@
+//! A variable of a guest's kernel, read without its page tables: at a guest's end these may be anything.
+
+use crate::layout::PAGE_SIZE;
+use crate::memory::protected::PageState;
+use crate::memory::{GuestMemory, View};
+
+/// The `N` bytes at `gpa`, which lies in the image of the kernel; `None` where the page is not private RAM of the
+/// guest's any more, or holds nothing but zeros: a conversion destroyed what the kernel kept there.
+pub(super) fn read<const N: usize>(memory: &GuestMemory, gpa: u64) -> Option<[u8; N]> {
+    let lost = !matches!(memory.state(gpa), None | Some(PageState::Private))
+        || memory.declared(gpa) != Some(View::Private);
+    let mut page = [0; PAGE_SIZE as usize];
+    memory.read(View::Private, gpa & !(PAGE_SIZE - 1), &mut page).ok()?;
+    if lost || page.iter().all(|byte| *byte == 0) {
+        return None;
+    }
+    let start = (gpa % PAGE_SIZE) as usize;
+    page.get(start..start + N)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Content;
+    use crate::memory::ram::Ram;
+
+    const AT: u64 = 0x20_0010;
+
+    fn memory(content: Content) -> GuestMemory {
+        let memory = GuestMemory::unenforced(Ram::new(crate::layout::MIN_RAM).unwrap(), content).unwrap();
+        memory.write(AT, &7_u32.to_le_bytes()).unwrap();
+        memory
+    }
+
+    #[test]
+    fn a_variable_is_read_through_the_private_view() {
+        assert_eq!(read(&memory(Content::OneView), AT), Some(7_u32.to_le_bytes()));
+    }
+
+    #[test]
+    fn a_page_of_zeros_tells_nothing() {
+        assert_eq!(read::<4>(&memory(Content::OneView), AT + PAGE_SIZE), None);
+    }
+
+    #[test]
+    fn what_lies_across_pages_or_outside_ram_is_not_read() {
+        assert_eq!(read::<4>(&memory(Content::OneView), (AT | (PAGE_SIZE - 1)) - 1), None);
+        assert_eq!(read::<4>(&memory(Content::OneView), 1 << 40), None);
+    }
+}
