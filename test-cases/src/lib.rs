@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod boot;
+pub mod calls;
+pub mod capability;
 pub mod case;
 pub mod class;
 pub mod cli;

@@ -208,7 +208,7 @@ impl State {
                 unsafe { syscall::raw(u64::from(number), arguments) }?.into()
             }
             Step::DropCaps { mask } => return process::drop_capabilities(mask),
-            Step::SetUser { uid, gid } => return process::set_user(uid, gid),
+            Step::SetUser { uid, gid, keep } => return process::set_user(uid, gid, keep),
             Step::KernelLog { offset, len } => return self.kernel_log(offset as usize, len as usize),
             Step::Execute { path, arguments, len, limit_ms } => {
                 return self.run(path, arguments, len as usize, limit_ms);

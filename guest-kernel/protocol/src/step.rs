@@ -310,6 +310,8 @@ steps! {
         uid: u32,
         /// Group.
         gid: u32,
+        /// `PR_SET_KEEPCAPS` before, and the permitted capabilities made effective again after.
+        keep: bool,
     }
     /// The kernel log, oldest first, from a byte offset. The value is the log's whole length.
     0x1e KernelLog {

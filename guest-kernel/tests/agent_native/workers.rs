@@ -121,7 +121,7 @@ fn a_worker_gives_up_privileges_and_the_next_has_them_again() {
         open(&path, 0),
         Step::DropCaps { mask: 1 << 1 | 1 << 2 },
         open(&path, 0),
-        Step::SetUser { uid: 1000, gid: 1000 },
+        Step::SetUser { uid: 1000, gid: 1000, keep: false },
         Step::Syscall { number: 102, arguments: [0; 6] },
     ]);
     assert_eq!(outcomes[..2], [Outcome::Value(0), Outcome::Value(0)]);

@@ -7,17 +7,20 @@ use super::error::ProblemKind;
 use super::fields::Fields;
 use super::flags::{Direction, OpenFlags, Share, View};
 use super::step::Action;
+use crate::capability;
 use crate::names::UnknownName;
 
 /// The most bytes one step moves: what fits into one answer from the guest.
 const MOST_BYTES: u64 = 60 << 10;
 /// The most bytes of a program's arguments.
 const MOST_ARGUMENT_BYTES: usize = 4 << 10;
+/// The greatest user or group; the one above it stands for none.
+const MOST_ID: u64 = u32::MAX as u64 - 1;
 /// The most bytes one step maps.
 const MOST_MAPPED: u64 = 1 << 32;
 
 /// Every value of `do`.
-pub(super) const NAMES: [&str; 30] = [
+pub(super) const NAMES: [&str; 33] = [
     "open",
     "close",
     "lseek",
@@ -43,6 +46,9 @@ pub(super) const NAMES: [&str; 30] = [
     "ioperm",
     "setuid",
     "drop-caps",
+    "keep-caps",
+    "user-namespace",
+    "no-new-privs",
     "exit",
     "kcore-read",
     "kernel-log",
@@ -62,12 +68,14 @@ pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
         }
         "port-in" | "port-out" | "iopl" | "ioperm" => on_port(name, f),
         "setuid" => {
-            f.number("uid", None, (0, u64::from(u32::MAX))).map(|uid| Action::Setuid { uid: uid as u32 })
+            let (uid, keep) = (f.number("uid", None, (0, MOST_ID)), f.flag("keep", false));
+            let gid = f.number("gid", Some(uid.unwrap_or(0)), (0, MOST_ID));
+            Some(Action::Setuid { uid: uid? as u32, gid: gid? as u32, keep: keep? })
         }
-        "drop-caps" => {
-            let caps = f.texts("caps").into_iter().map(|(cap, _)| cap.to_owned()).collect();
-            Some(Action::DropCaps { caps })
-        }
+        "drop-caps" => capabilities(f).map(|caps| Action::DropCaps { caps }),
+        "keep-caps" => capabilities(f).map(|caps| Action::KeepCaps { caps }),
+        "user-namespace" => Some(Action::UserNamespace),
+        "no-new-privs" => Some(Action::NoNewPrivs),
         "run" => run(f),
         "exit" => Some(Action::Exit),
         "kcore-read" => {
@@ -90,6 +98,18 @@ pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
             None
         }
     }
+}
+
+/// A list of capabilities, which must be there, though it may be empty.
+fn capabilities(f: &mut Fields<'_, '_, '_, '_>) -> Option<Vec<String>> {
+    f.list("caps", "a list of capabilities, as in [\"CAP_SYS_RAWIO\"]")?;
+    let caps = f.texts("caps");
+    for (cap, span) in &caps {
+        if capability::bit(cap).is_none() {
+            f.sink().add(span, UnknownName::new("capability", cap, capability::NAMES.into_iter()));
+        }
+    }
+    Some(caps.into_iter().map(|(cap, _)| cap.to_owned()).collect())
 }
 
 /// A program, and its arguments as far as the agent takes them.

@@ -90,9 +90,15 @@ pub enum Action {
     /// ioperm(2), for the steps that follow
     Ioperm { port: u16, count: u16, on: bool },
     /// setuid(2), for the steps that follow
-    Setuid { uid: u32 },
+    Setuid { uid: u32, gid: u32, keep: bool },
     /// Drops capabilities from every set, for the steps that follow
     DropCaps { caps: Vec<String> },
+    /// Drops all capabilities but these from every set, for the steps that follow
+    KeepCaps { caps: Vec<String> },
+    /// unshare(2) with `CLONE_NEWUSER`, for the steps that follow
+    UserNamespace,
+    /// prctl(2) with `PR_SET_NO_NEW_PRIVS`, for the steps that follow
+    NoNewPrivs,
     /// Nothing but the end of the process that did the steps so far; a new one does those that follow
     Exit,
     /// pread(2) of /proc/kcore where its program headers say that a physical address is
@@ -134,6 +140,9 @@ impl Action {
             Self::Ioperm { .. } => "ioperm",
             Self::Setuid { .. } => "setuid",
             Self::DropCaps { .. } => "drop-caps",
+            Self::KeepCaps { .. } => "keep-caps",
+            Self::UserNamespace => "user-namespace",
+            Self::NoNewPrivs => "no-new-privs",
             Self::Exit => "exit",
             Self::KcoreRead { .. } => "kcore-read",
             Self::KernelLog => "kernel-log",

@@ -54,8 +54,18 @@ impl fmt::Display for Action {
             }
             Self::Iopl { level } => write!(f, "iopl({level})"),
             Self::Ioperm { port, count, on } => write!(f, "ioperm({port:#x}, {count}, {on})"),
-            Self::Setuid { uid } => write!(f, "setuid({uid})"),
+            Self::Setuid { uid, gid, keep } => {
+                write!(f, "setuid({uid})")?;
+                if gid != uid {
+                    write!(f, " with group {gid}")?;
+                }
+                f.write_str(if *keep { ", capabilities kept" } else { "" })
+            }
             Self::DropCaps { caps } => write!(f, "drop {}", caps.join(", ")),
+            Self::KeepCaps { caps } if caps.is_empty() => f.write_str("drop every capability"),
+            Self::KeepCaps { caps } => write!(f, "drop all but {}", caps.join(", ")),
+            Self::UserNamespace => f.write_str("unshare(CLONE_NEWUSER)"),
+            Self::NoNewPrivs => f.write_str("prctl(PR_SET_NO_NEW_PRIVS)"),
             Self::Exit => f.write_str("the process exits"),
             Self::KcoreRead { at, len } => write!(f, "pread(/proc/kcore, {len} bytes at {at})"),
             Self::KernelLog => f.write_str("read the kernel log"),

@@ -7,6 +7,7 @@ use protocol::{Buffer, Via};
 
 use super::guest::Guest;
 use super::sequence::Difference;
+use crate::capability;
 use crate::case::OpenFlags;
 use crate::class::hex;
 use crate::engine::Target;
@@ -125,7 +126,15 @@ impl Writer {
             Op::PortIn { port, width } => {
                 format!("do = \"port-in\"\nport = {port}\nwidth = {}", *width as u8)
             }
-            Op::DropRawio => "do = \"drop-caps\"\ncaps = [\"CAP_SYS_RAWIO\"]".to_owned(),
+            Op::DropCaps { mask } => {
+                let caps: Vec<String> = capability::names(*mask).map(|name| format!("\"{name}\"")).collect();
+                format!("do = \"drop-caps\"\ncaps = [{}]", caps.join(", "))
+            }
+            Op::SetUser { uid, gid, keep } => {
+                format!("do = \"setuid\"\nuid = {uid}\ngid = {gid}\nkeep = {keep}")
+            }
+            Op::UserNamespace => "do = \"user-namespace\"".to_owned(),
+            Op::NoNewPrivs => "do = \"no-new-privs\"".to_owned(),
             _ => return None,
         })
     }

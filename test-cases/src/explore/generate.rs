@@ -10,6 +10,7 @@ use super::guest::Guest;
 use super::harmless::{self, Judge};
 use super::random::Random;
 use super::sequence::RESIDUE;
+use crate::capability;
 use crate::model::iomem::Intersection;
 use crate::model::{self, Node, Op, PAGE, Task, Through, World, kcore, pci};
 
@@ -102,10 +103,36 @@ impl Chooser<'_> {
             (when(mapped, 60), Chooser::remote),
             (8, Chooser::ports),
         ];
-        if self.random.once_in(2000) {
-            return Op::DropRawio;
+        if self.random.once_in(400) {
+            return self.privileges();
         }
         self.random.weighted(&choices).map_or(Op::Close { file: 0 }, |choose| choose(self, task))
+    }
+
+    /// What changes who asks.
+    fn privileges(&mut self) -> Op {
+        let random = &mut *self.random;
+        match random.below(8) {
+            0 => Op::UserNamespace,
+            1 => Op::NoNewPrivs,
+            2 | 3 => {
+                let uid = random.pick(&[0, 1000, 65_534]).unwrap_or(0);
+                Op::SetUser { uid, gid: random.pick(&[0, uid]).unwrap_or(0), keep: random.once_in(2) }
+            }
+            4 => {
+                Op::DropCaps { mask: capability::ALL & !(1 << random.below(capability::NAMES.len() as u64)) }
+            }
+            5 => Op::DropCaps { mask: random.next() & random.next() & random.next() & capability::ALL },
+            _ => {
+                let one = random.pick(&[
+                    capability::SYS_RAWIO,
+                    capability::SYS_ADMIN,
+                    capability::DAC_OVERRIDE,
+                    capability::SETUID,
+                ]);
+                Op::DropCaps { mask: 1 << one.unwrap_or(capability::SYS_RAWIO) }
+            }
+        }
     }
 
     fn file(&mut self, task: &Task) -> u8 {

@@ -92,6 +92,11 @@ impl Judge<'_> {
                     && u64::from(*port) >= FIRST_PORT
                     && u64::from(*port) + *width as u64 <= 1 << 16
             }
+            // Another task's memory is another question once the user has changed
+            // (`kernel/ptrace.c:__ptrace_may_access()`).
+            Op::Fetch { through, .. } | Op::Put { through, .. } => {
+                task.credentials.dumpable || !through.forks()
+            }
             _ => true,
         }
     }

@@ -2,10 +2,8 @@
 
 use protocol::Step;
 
+use crate::calls;
 use crate::model::{Op, Through};
-
-/// `CAP_SYS_RAWIO`.
-const CAP_SYS_RAWIO: u8 = 17;
 
 /// The step that does it.
 pub fn step(op: &Op) -> Step<'_> {
@@ -52,6 +50,9 @@ pub fn step(op: &Op) -> Step<'_> {
         Op::Ioperm { from, count, on } => Step::Ioperm { from: *from, count: *count, on: *on },
         Op::Iopl { level } => Step::Iopl { level: *level },
         Op::PortIn { port, width } => Step::PortIn { port: *port, width: *width },
-        Op::DropRawio => Step::DropCaps { mask: 1 << CAP_SYS_RAWIO },
+        Op::DropCaps { mask } => Step::DropCaps { mask: *mask },
+        Op::SetUser { uid, gid, keep } => Step::SetUser { uid: *uid, gid: *gid, keep: *keep },
+        Op::UserNamespace => calls::NEW_USER_NAMESPACE,
+        Op::NoNewPrivs => calls::NO_NEW_PRIVS,
     }
 }

@@ -16,11 +16,13 @@
 //! | `transfer`, `read`, `write`, `port` | `fs/read_write.c`, `drivers/char/mem.c:read_mem`, `write_mem`, `read_port` |
 //! | `map`, `touch` | `mm/mmap.c:do_mmap`, `drivers/char/mem.c:mmap_mem`, `mm/memory.c:wp_page_copy` |
 //! | `remote` | `mm/memory.c:__access_remote_vm`, `generic_access_phys`, `fs/proc/base.c:mem_rw` |
+//! | `credentials` | `kernel/cred.c`, `kernel/sys.c:__sys_setresuid`, `security/commoncap.c` |
 //! | `ports` | `arch/x86/kernel/ioport.c` |
 //! | `kcore`, `msr`, `pci` | `fs/proc/kcore.c`, `arch/x86/kernel/msr.c`, `drivers/pci/pci-sysfs.c` |
 //! | `events` | none: what a page's state makes of a touch |
 
 mod allowed;
+mod credentials;
 pub mod events;
 pub mod iomem;
 pub(crate) mod kcore;
@@ -48,6 +50,7 @@ pub mod world;
 mod write;
 
 pub use self::allowed::{Allowed, devmem_is_allowed};
+pub use self::credentials::Credentials;
 pub use self::op::{Node, Op, Through};
 pub use self::prediction::{Effect, Outcome, Piece, Prediction, Source};
 pub use self::task::{Mapping, OpenFile, Task};
@@ -61,7 +64,10 @@ pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
     match op {
         Op::Open { file, node, flags } => open::open(world, task, *file, *node, *flags),
         Op::Close { file } => open::close(task, *file),
-        Op::DropRawio => open::drop_rawio(task),
+        Op::DropCaps { mask } => credentials::drop_caps(task, *mask),
+        Op::SetUser { uid, gid, keep } => credentials::set_user(task, *uid, *gid, *keep),
+        Op::UserNamespace => credentials::user_namespace(world, task),
+        Op::NoNewPrivs => credentials::no_new_privs(task),
         Op::Lseek { file, offset, whence } => seek::lseek(task, *file, *offset, *whence),
         Op::Read { file, at, len, buffer } => transfer::read(world, task, *file, *at, *len, *buffer),
         Op::Write { file, at, data, buffer } => transfer::write(world, task, *file, *at, data, *buffer),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use protocol::{Buffer, Via, Width};
 
+use crate::capability;
+
 /// A device node, or a file that gives what one does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Node {
@@ -84,8 +86,14 @@ pub enum Op {
     Fetch { through: Through, map: u8, offset: u64, len: u32 },
     /// A write of a mapping through the kernel
     Put { through: Through, map: u8, offset: u64, data: Vec<u8> },
-    /// Gives up `CAP_SYS_RAWIO`
-    DropRawio,
+    /// Gives up the capabilities of the mask
+    DropCaps { mask: u64 },
+    /// setgroups(2), setresgid(2), setresuid(2); `keep`: the capabilities stay
+    SetUser { uid: u32, gid: u32, keep: bool },
+    /// unshare(2) with `CLONE_NEWUSER`
+    UserNamespace,
+    /// prctl(2) with `PR_SET_NO_NEW_PRIVS`
+    NoNewPrivs,
     /// ioperm(2)
     Ioperm { from: u64, count: u64, on: bool },
     /// iopl(2)
@@ -115,7 +123,10 @@ impl Op {
             Self::Put { through: Through::ProcMem(_), .. } => "proc-mem-write",
             Self::Put { through: Through::ProcessVm(_), .. } => "vm-writev",
             Self::Put { through: Through::Ptrace, .. } => "ptrace-poke",
-            Self::DropRawio => "drop-rawio",
+            Self::DropCaps { .. } => "drop-caps",
+            Self::SetUser { .. } => "setuid",
+            Self::UserNamespace => "user-namespace",
+            Self::NoNewPrivs => "no-new-privs",
             Self::Ioperm { .. } => "ioperm",
             Self::Iopl { .. } => "iopl",
             Self::PortIn { .. } => "port-in",
@@ -153,7 +164,13 @@ impl fmt::Display for Op {
             Self::Put { through, map, offset, data } => {
                 write!(f, "{} m{map} + {offset:#x} {} bytes", via(*through), data.len())
             }
-            Self::DropRawio => Ok(()),
+            Self::DropCaps { mask } => {
+                write!(f, " {}", capability::names(*mask).collect::<Vec<_>>().join(", "))
+            }
+            Self::SetUser { uid, gid, keep } => {
+                write!(f, " {uid} group {gid}{}", if *keep { ", capabilities kept" } else { "" })
+            }
+            Self::UserNamespace | Self::NoNewPrivs => Ok(()),
             Self::Ioperm { from, count, on } => {
                 write!(f, " {count:#x} from {from:#x} {}", if *on { "on" } else { "off" })
             }

@@ -7,6 +7,7 @@ use super::op::Node;
 use super::prediction::{Outcome, Prediction};
 use super::task::{OpenFile, Task};
 use super::world::World;
+use crate::capability;
 use crate::policy::Policy;
 
 /// `fs/open.c:do_dentry_open()`. The slot is emptied first, whatever comes.
@@ -26,6 +27,11 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
     // `fs/namei.c:do_open()`, before the driver is asked.
     if flags & libc::O_DIRECTORY != 0 {
         return Prediction::failed(libc::ENOTDIR);
+    }
+    // `may_open()`: the node's owner and mode.
+    let (owner, others) = mode(node);
+    if !task.credentials.may_open(owner, others, wanted(flags)) {
+        return Prediction::failed(libc::EACCES);
     }
     let allowed = match node {
         Node::Mem | Node::Port => open_port(world, task),
@@ -48,6 +54,7 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
         readable: mode & 1 != 0,
         writable: mode & 2 != 0,
         uncached: flags & libc::O_DSYNC != 0,
+        by_admin: task.credentials.capable(capability::SYS_ADMIN),
         position: 0,
     };
     task.files.insert(slot, file);
@@ -59,17 +66,17 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
 fn open_port(world: &World, task: &Task) -> bool {
     let confidential = world.platform.is_confidential();
     let closed = world.policy == Policy::OpenEperm && confidential && world.config.strict;
-    task.rawio && !is_locked_down(world, Reason::DevMem) && !closed
+    task.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::DevMem) && !closed
 }
 
 /// `fs/proc/kcore.c:open_kcore()`.
 fn open_kcore(world: &World, task: &Task) -> bool {
-    task.rawio && !is_locked_down(world, Reason::Kcore)
+    task.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::Kcore)
 }
 
 /// `arch/x86/kernel/msr.c:msr_open()`. Lockdown keeps nobody from reading.
-fn msr_open(task: &Task) -> bool {
-    task.rawio
+const fn msr_open(task: &Task) -> bool {
+    task.credentials.capable(capability::SYS_RAWIO)
 }
 
 /// close(2). Mappings made through the file stay.
@@ -80,8 +87,22 @@ pub fn close(task: &mut Task, slot: u8) -> Prediction {
     }
 }
 
-/// capset(2) without `CAP_SYS_RAWIO`. Files that are open stay usable: nobody asks again.
-pub fn drop_rawio(task: &mut Task) -> Prediction {
-    task.rawio = false;
-    Prediction::value(0)
+/// What owner and others may: devtmpfs gives 0600 to what names no mode (`drivers/base/core.c:device_get_devnode`);
+/// `fs/proc/kcore.c:proc_kcore_init()`; `drivers/pci/pci-sysfs.c`.
+const fn mode(node: Node) -> (u32, u32) {
+    match node {
+        Node::Mem | Node::Port | Node::Msr | Node::Bar => (6, 0),
+        Node::Kcore => (4, 0),
+        Node::Config => (6, 4),
+    }
+}
+
+/// `include/linux/fs.h:ACC_MODE()` and what `O_TRUNC` adds.
+const fn wanted(flags: i32) -> u32 {
+    let access = match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => 4,
+        libc::O_WRONLY => 2,
+        _ => 6,
+    };
+    if flags & libc::O_TRUNC != 0 { access | 2 } else { access }
 }

@@ -16,6 +16,9 @@ use super::world::World;
 /// `PCI_CFG_SPACE_SIZE`.
 pub const CONFIG_SPACE: u64 = 256;
 
+/// What is shown of the configuration space to one who opened it without `CAP_SYS_ADMIN` (`pci_read_config()`).
+pub const STANDARD_HEADER: u64 = 64;
+
 /// The file's size, which sysfs keeps requests within.
 fn size(world: &World, node: Node) -> u64 {
     match node {
@@ -32,8 +35,10 @@ pub fn has_pwrite(task: &Task, slot: u8) -> bool {
 }
 
 /// `kernfs_file_read_iter()`, at most a page at a time, and `sysfs_kf_bin_read()`. A BAR of memory can be mapped only.
-pub fn read(world: &World, node: Node, position: u64, count: u64, room: u64) -> Done {
-    let len = count.min(PAGE).min(size(world, node).saturating_sub(position));
+pub fn read(world: &World, node: Node, admin: bool, position: u64, count: u64, room: u64) -> Done {
+    let asked = count.min(PAGE).min(size(world, node).saturating_sub(position));
+    let shown = if node == Node::Config && !admin { STANDARD_HEADER } else { u64::MAX };
+    let len = asked.min(shown.saturating_sub(position));
     let result = match node {
         _ if len == 0 => Ok(0),
         Node::Bar => Err(libc::EIO),

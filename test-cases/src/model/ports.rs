@@ -6,6 +6,7 @@ use super::lockdown::{Reason, is_locked_down};
 use super::prediction::{Outcome, Prediction};
 use super::task::Task;
 use super::world::World;
+use crate::capability;
 use crate::codes::Signal;
 
 /// `IO_BITMAP_BITS`.
@@ -64,7 +65,7 @@ pub fn iopl(world: &World, task: &mut Task, level: u8) -> Prediction {
 }
 
 fn may_open(world: &World, task: &Task) -> bool {
-    task.rawio && !is_locked_down(world, Reason::IoPort)
+    task.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::IoPort)
 }
 
 /// `IN`: every byte's bit must be clear (Intel SDM volume 1, section 20.5.2). Bytes are predicted for ports nobody decodes.

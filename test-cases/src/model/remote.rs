@@ -1,6 +1,6 @@
 //! Mappings of /dev/mem reached through the kernel: /proc/PID/mem, `process_vm_readv(2)`, ptrace(2).
 
-use protocol::{Call, Refusal};
+use protocol::{Call, Refusal, Via};
 use vmm::memory::View;
 
 use super::PAGE;
@@ -18,7 +18,7 @@ const WORD: u64 = 8;
 /// A read of a mapping through the kernel.
 pub fn fetch(world: &World, task: &Task, through: Through, slot: u8, offset: u64, len: u32) -> Prediction {
     let len = u64::from(len);
-    let mapping = match prepare(world, task, through, slot) {
+    let mapping = match prepare(world, task, through, slot, false) {
         Ok(mapping) => mapping,
         Err(outcome) => return Prediction::plain(outcome),
     };
@@ -51,7 +51,7 @@ pub fn fetch(world: &World, task: &Task, through: Through, slot: u8, offset: u64
 /// A write of a mapping through the kernel.
 pub fn put(world: &World, task: &Task, through: Through, slot: u8, offset: u64, data: &[u8]) -> Prediction {
     let len = data.len() as u64;
-    let mapping = match prepare(world, task, through, slot) {
+    let mapping = match prepare(world, task, through, slot, true) {
         Ok(mapping) => mapping,
         Err(outcome) => return Prediction::plain(outcome),
     };
@@ -114,8 +114,21 @@ enum Access {
     Oops,
 }
 
-fn prepare<'a>(world: &World, task: &'a Task, through: Through, slot: u8) -> Result<&'a Mapping, Outcome> {
+fn prepare<'a>(
+    world: &World,
+    task: &'a Task,
+    through: Through,
+    slot: u8,
+    write: bool,
+) -> Result<&'a Mapping, Outcome> {
     let mapping = task.maps.get(&slot).ok_or(Outcome::Refused(Refusal::Map))?;
+    // `fs/proc/base.c:task_dump_owner()`: /proc/PID/mem is root's once the user has changed.
+    if through == Through::ProcMem(Via::Itself)
+        && !task.credentials.dumpable
+        && !task.credentials.may_open(6, 0, if write { 6 } else { 4 })
+    {
+        return Err(Outcome::Failed { errno: Errno(libc::EACCES), call: Call::Open });
+    }
     if through.forks() && !can_fork(world, task) {
         return Err(Outcome::Failed { errno: Errno(libc::ENOMEM), call: Call::Child });
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vmm::memory::View;
 
 use super::PAGE;
+use super::credentials::Credentials;
 use super::memtype::{CacheMode, MemoryTypes};
 use super::op::Node;
 use super::ports::Ports;
@@ -20,6 +21,8 @@ pub struct OpenFile {
     pub writable: bool,
     /// `O_DSYNC`, which `O_SYNC` contains: mappings are uncached.
     pub uncached: bool,
+    /// The one who opened it had `CAP_SYS_ADMIN`.
+    pub by_admin: bool,
     /// `f_pos`.
     pub position: u64,
 }
@@ -80,8 +83,8 @@ pub struct Task {
     pub maps: BTreeMap<u8, Mapping>,
     /// What the kernel remembers about the caching of physical ranges; only this task's mappings make entries that last.
     pub types: MemoryTypes,
-    /// It has `CAP_SYS_RAWIO`.
-    pub rawio: bool,
+    /// Who it is and what it may.
+    pub credentials: Credentials,
     /// Ports it may use by itself.
     pub ports: Ports,
 }
@@ -92,7 +95,7 @@ impl Default for Task {
             files: BTreeMap::new(),
             maps: BTreeMap::new(),
             types: MemoryTypes::default(),
-            rawio: true,
+            credentials: Credentials::default(),
             ports: Ports::default(),
         }
     }

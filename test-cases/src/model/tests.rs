@@ -49,6 +49,7 @@ fn world(platform: Platform, policy: Policy) -> World {
             msr: true,
             iopl: true,
             lockdown: true,
+            user_ns: true,
         },
         policy,
         platform,

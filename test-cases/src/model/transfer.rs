@@ -51,7 +51,7 @@ pub fn read(
         Node::Port => port::read_port(start.position, count, room),
         Node::Kcore => kcore::read_kcore(count, room),
         Node::Msr => msr::msr_read(count, room),
-        Node::Bar | Node::Config => pci::read(world, start.node, start.position, count, room),
+        Node::Bar | Node::Config => pci::read(world, start.node, start.admin, start.position, count, room),
     };
     let seen = if buffer == Buffer::Good { u64::MAX } else { usable(buffer, len) };
     settle(task, slot, at, start, done, |value, pieces| {
@@ -91,6 +91,7 @@ pub fn write(
 #[derive(Clone, Copy)]
 struct Start {
     node: Node,
+    admin: bool,
     position: u64,
 }
 
@@ -116,7 +117,7 @@ fn prepare(
     }
     let position = at.unwrap_or(file.position);
     verify(file.node == Node::Mem, position, len).map_err(Outcome::failed)?;
-    Ok(Start { node: file.node, position })
+    Ok(Start { node: file.node, admin: file.by_admin, position })
 }
 
 /// `access_ok()`: the whole range lies in the user's half, mapped or not.

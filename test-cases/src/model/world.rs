@@ -37,6 +37,8 @@ pub struct KernelConfig {
     pub iopl: bool,
     /// `SECURITY_LOCKDOWN_LSM`.
     pub lockdown: bool,
+    /// `USER_NS`.
+    pub user_ns: bool,
 }
 
 impl KernelConfig {
@@ -53,6 +55,7 @@ impl KernelConfig {
             msr: on("X86_MSR"),
             iopl: on("X86_IOPL_IOPERM"),
             lockdown: on("SECURITY_LOCKDOWN_LSM"),
+            user_ns: on("USER_NS"),
         }
     }
 }

@@ -3,6 +3,8 @@
 use protocol::{Buffer, Reset, Step, Via, Width};
 
 use super::slots::Slots;
+use crate::calls;
+use crate::capability;
 use crate::case::{Action, Direction, Share};
 use crate::region::{Place, PlacedRegion};
 
@@ -10,18 +12,6 @@ use crate::region::{Place, PlacedRegion};
 const OUTPUT: u32 = 60 << 10;
 /// How long a program may take: less than what makes a silent guest count as hung.
 const PROGRAM_MS: u32 = 30_000;
-
-/// `CAP_*` by name (`include/uapi/linux/capability.h`).
-const CAPABILITIES: [(&str, u8); 8] = [
-    ("CAP_DAC_OVERRIDE", 1),
-    ("CAP_DAC_READ_SEARCH", 2),
-    ("CAP_SETUID", 7),
-    ("CAP_SYS_MODULE", 16),
-    ("CAP_SYS_RAWIO", 17),
-    ("CAP_SYS_PTRACE", 19),
-    ("CAP_SYS_ADMIN", 21),
-    ("CAP_SYS_BOOT", 22),
-];
 
 /// A step ready to be sent.
 #[derive(Debug)]
@@ -90,6 +80,14 @@ fn port_width(width: u8) -> Result<Width, String> {
         .copied()
         .find(|known| *known as u8 == width)
         .ok_or_else(|| format!("no port access has {width} bytes"))
+}
+
+/// The mask of capabilities given by name.
+fn mask(caps: &[String]) -> Result<u64, String> {
+    caps.iter().try_fold(0, |mask, cap| {
+        let bit = capability::bit(cap).ok_or_else(|| format!("copra does not know the capability {cap}"))?;
+        Ok(mask | bit)
+    })
 }
 
 /// Translates an action; the error says what this guest lacks.
@@ -174,16 +172,11 @@ fn plain(action: &Action, slots: &mut Slots, at: u64) -> Result<Step<'static>, S
         Action::Ioperm { port, count, on } => {
             Step::Ioperm { from: u64::from(*port), count: u64::from(*count), on: *on }
         }
-        Action::Setuid { uid } => Step::SetUser { uid: *uid, gid: *uid },
-        Action::DropCaps { caps } => {
-            let mut mask = 0;
-            for cap in caps {
-                let known = CAPABILITIES.iter().find(|(name, _)| name == cap);
-                let (_, number) = known.ok_or_else(|| format!("copra does not know the capability {cap}"))?;
-                mask |= 1 << number;
-            }
-            Step::DropCaps { mask }
-        }
+        Action::Setuid { uid, gid, keep } => Step::SetUser { uid: *uid, gid: *gid, keep: *keep },
+        Action::DropCaps { caps } => Step::DropCaps { mask: mask(caps)? },
+        Action::KeepCaps { caps } => Step::DropCaps { mask: !mask(caps)? },
+        Action::UserNamespace => calls::NEW_USER_NAMESPACE,
+        Action::NoNewPrivs => calls::NO_NEW_PRIVS,
         // The worker that takes it is a new one; the step itself does nothing.
         Action::Exit => Step::Uname,
         Action::Reboot => Step::Reset { kind: Reset::Restart },

@@ -29,8 +29,22 @@ pub(super) fn drop_capabilities(mask: u64) -> Outcome {
     Ok(syscall::set_capabilities(sets)?.into())
 }
 
-pub(super) fn set_user(uid: u32, gid: u32) -> Outcome {
+pub(super) fn set_user(uid: u32, gid: u32, keep: bool) -> Outcome {
     syscall::set_groups_none()?;
     syscall::set_gid(gid)?;
-    Ok(syscall::set_uid(uid)?.into())
+    syscall::keep_capabilities(keep)?;
+    let done = syscall::set_uid(uid)?;
+    if keep {
+        let [_, permitted, inheritable, _, high_permitted, high_inheritable] =
+            syscall::capabilities()?;
+        syscall::set_capabilities([
+            permitted,
+            permitted,
+            inheritable,
+            high_permitted,
+            high_permitted,
+            high_inheritable,
+        ])?;
+    }
+    Ok(done.into())
 }

@@ -104,6 +104,11 @@ pub fn set_capabilities(sets: [u32; 6]) -> Result<u64> {
     call!(126, header.as_ptr(), sets.as_ptr())
 }
 
+/// `PR_SET_KEEPCAPS`.
+pub fn keep_capabilities(keep: bool) -> Result<u64> {
+    call!(157, 8, keep)
+}
+
 pub fn set_groups_none() -> Result<u64> {
     call!(116, 0, 0)
 }

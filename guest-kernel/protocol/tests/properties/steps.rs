@@ -78,7 +78,7 @@ fn every_step(parts: &Parts) -> Vec<Step<'_>> {
         Step::PortOut { port, width, value: count },
         Step::Syscall { number: count, arguments: *longs },
         Step::DropCaps { mask: offset },
-        Step::SetUser { uid: count, gid: words[1] },
+        Step::SetUser { uid: count, gid: words[1], keep: *on },
         Step::KernelLog { offset: count, len: words[1] },
         Step::Marker { value: offset },
         Step::ExitWorker,

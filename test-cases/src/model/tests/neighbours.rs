@@ -101,7 +101,7 @@ fn ports_open_and_close_again() {
     assert_eq!(go(port_in(0x2000, Width::Byte)), fault);
     assert_eq!(go(Op::Iopl { level: 3 }), Outcome::Value(0));
     assert_eq!(go(port_in(0x2000, Width::Long)), Outcome::Value(0xffff_ffff));
-    assert_eq!(go(Op::DropRawio), Outcome::Value(0));
+    assert_eq!(go(Op::DropCaps { mask: 1 << crate::capability::SYS_RAWIO }), Outcome::Value(0));
     assert_eq!(go(Op::Iopl { level: 0 }), Outcome::Value(0));
     assert_eq!(go(Op::Iopl { level: 1 }), Outcome::failed(libc::EPERM));
     for (from, count) in [(0, 0), (0xffff, 2), (0x1_0000, 1), (1, u64::MAX)] {
