@@ -146,6 +146,10 @@ pub struct StepObservation {
     pub gpa: Option<GpaRange>,
     /// The forbidden accesses during the step.
     pub events: Vec<AccessEvent>,
+    /// Forbidden accesses during the step that were not kept, beyond the bound of one guest: with any, the absence of an
+    /// event shows nothing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub events_dropped: u64,
     /// What became of the page that is watched (`copra explain`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PageChange>,
@@ -167,6 +171,7 @@ impl StepObservation {
             truth: Truth::default(),
             gpa: None,
             events: Vec::new(),
+            events_dropped: 0,
             changes: Vec::new(),
             duration: Duration::ZERO,
         }
@@ -214,6 +219,11 @@ impl CaseObservation {
 
 fn shown<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&hex(&bytes[..bytes.len().min(SHOWN)]))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if hands over a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Addresses are texts in JSON, since many of its readers know no 64-bit numbers.

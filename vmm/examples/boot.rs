@@ -51,10 +51,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("{:?}", machine.stats());
     println!("unaccepted {} kB", machine.memory().unaccepted() >> 10);
-    for call in machine.bad_calls().iter().take(20) {
+    for call in machine.bad_calls().all().iter().take(20) {
         println!("{call}");
     }
-    for event in machine.events() {
+    for event in machine.events().all() {
         println!("{event}");
         if let (Some(names), Some(trace)) = (&names, event.at.as_ref().and_then(|at| at.backtrace.as_ref())) {
             println!("  {:?}: {}", trace.method, names.frames(trace).join(" < "));

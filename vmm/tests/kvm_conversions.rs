@@ -16,7 +16,7 @@ use self::common::*;
 
 /// Page and kind of every event.
 fn events(machine: &Machine) -> Vec<(u64, View, AccessKind)> {
-    machine.events().iter().map(|e| (e.gpa, e.view, e.kind)).collect()
+    recorded(&machine).iter().map(|e| (e.gpa, e.view, e.kind)).collect()
 }
 
 fn declared(machine: &Machine) -> View {
@@ -182,7 +182,7 @@ fn a_conversion_in_place_declared_afterwards_is_withdrawn_and_nothing_else_is() 
     assert_eq!(events(&machine), [load, (other, Shared, Write), store]);
     pass(&mut machine);
     assert_eq!(events(&machine), [load, (other, Shared, Write), (third, Shared, Write)]);
-    let numbers: Vec<_> = machine.events().iter().map(|e| e.number).collect();
+    let numbers: Vec<_> = recorded(&machine).iter().map(|e| e.number).collect();
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
     let counters = machine.memory().counters();
     assert_eq!((counters.mismatches, counters.implicit_moves), (3, 1));

@@ -62,7 +62,7 @@ fn the_module_answers_the_calls_a_kernel_starts_with() {
     assert_eq!((at(out).rax, at(out).r10, machine.console().text().as_str()), (0, 0, "x"));
     assert_eq!((at(halt).rax, at(halt).r10), (0, 0));
     assert_eq!((at(other).rax, at(other).r10), (0, KVM_ENOSYS.wrapping_neg()));
-    assert_eq!((machine.stats().calls, machine.bad_calls()), (6, &[][..]));
+    assert_eq!((machine.stats().calls, machine.bad_calls().all()), (6, &[][..]));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn an_out_to_a_calls_port_from_where_no_call_was_is_refused_and_told() {
     }
     let mut machine = script.machine(&config(Tdx), &[]);
     pass(&mut machine);
-    let [refused] = machine.bad_calls() else { panic!("{}", script::account(&machine)) };
+    let [refused] = machine.bad_calls().all() else { panic!("{}", script::account(&machine)) };
     assert_eq!(refused.call, "TDCALL");
     assert!(refused.why.contains("0xf1") && refused.why.contains("CPL 0"), "{refused}");
     assert!(nothing_changed(&machine));
@@ -132,7 +132,7 @@ fn user_mode_calls_nobody_even_at_a_site_of_the_kernels() {
     machine.memory().write(RESULT + 8, &(PLAYGROUND | bit()).to_le_bytes()).unwrap();
     machine.memory().write(PLAYGROUND, &pattern()).unwrap();
     pass(&mut machine);
-    let [site, bare] = machine.bad_calls() else { panic!("{}", script::account(&machine)) };
+    let [site, bare] = machine.bad_calls().all() else { panic!("{}", script::account(&machine)) };
     assert!(site.why.contains("CPL 3") && bare.why.contains("CPL 3"), "{site} {bare}");
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Private));
     assert!(seen::<4096>(&machine, Private, PLAYGROUND) == pattern());
@@ -151,7 +151,7 @@ fn a_device_touched_through_the_private_view_ends_a_td() {
             };
             let mut machine = script.machine(&config(Tdx), &[(Private, gpa)]);
             assert_eq!(run(&mut machine), Stop::Terminated(Termination::NoMemory { gpa }), "write: {write}");
-            assert_eq!(machine.events().len(), 1);
+            assert_eq!(recorded(&machine).len(), 1);
         }
     }
 }
@@ -176,7 +176,7 @@ fn a_device_touched_through_the_shared_view_answers_and_so_does_the_call_for_it(
     let answer = registers(&machine, called);
     assert_eq!((answer.r10, answer.r11), (0, value(&machine, direct)));
     assert_eq!([ram, odd].map(|step| registers(&machine, step).r10), [OPERAND_INVALID; 2]);
-    assert_eq!(machine.bad_calls().len(), 2);
+    assert_eq!(machine.bad_calls().all().len(), 2);
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn the_hypercall_page_appears_when_it_is_enabled_and_only_it_calls() {
     assert_eq!(seen::<3>(&machine, Private, CALL_PAGE), [0xe7, 0xf5, 0xc3]);
     pass(&mut machine);
     assert_eq!(value(&machine, called), 1 << 32);
-    let [refused] = machine.bad_calls() else { panic!("{}", script::account(&machine)) };
+    let [refused] = machine.bad_calls().all() else { panic!("{}", script::account(&machine)) };
     assert_eq!((refused.call, refused.rip), ("hypercall page", CALL_PAGE + PAGE_SIZE));
     assert_eq!((machine.stats().calls, machine.memory().counters().conversions), (1, 1));
 }
@@ -299,7 +299,7 @@ fn a_flood_of_hostile_calls_stays_bounded_in_time_and_memory() {
     let limit = Duration::from_secs(if host_is_tcg() { 90 } else { 10 });
     assert!(start.elapsed() < limit, "{:?}", start.elapsed());
     assert_eq!(machine.stats().calls, ROUNDS * calls as u64);
-    assert_eq!(machine.bad_calls().len(), KEPT);
+    assert_eq!(machine.bad_calls().all().len(), KEPT);
     let code: u64 = u64::from_le_bytes(seen(&machine, Private, SCRIPT));
     assert_eq!(code, 5, "the guest's own memory is as it was");
 }
@@ -339,6 +339,6 @@ fn a_flood_of_hostile_hypercalls_stays_bounded_in_time_and_memory() {
     assert!(began.elapsed() < Duration::from_secs(if host_is_tcg() { 60 } else { 5 }));
     assert_eq!(machine.memory().counters().conversions, 2 * LISTED * ROUNDS);
     assert_eq!(machine.stats().calls, ROUNDS * calls.len() as u64);
-    assert!(machine.bad_calls().len() <= KEPT);
+    assert!(machine.bad_calls().all().len() <= KEPT);
     assert!(lists.iter().all(|gpa| machine.memory().state(*gpa) == Some(PageState::Private)));
 }

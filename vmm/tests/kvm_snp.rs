@@ -44,7 +44,7 @@ fn a_private_touch_of_a_page_not_validated_is_a_vc_at_the_instruction_until_it_i
     }
     assert_eq!((validated(&machine, validate), validated(&machine, again)), ((0, false), (0, true)));
     assert_eq!((fault(&machine, works), value(&machine, works)), (0, 0));
-    let events: Vec<_> = machine.events().iter().map(|e| (e.gpa, e.view, e.state)).collect();
+    let events: Vec<_> = recorded(&machine).iter().map(|e| (e.gpa, e.view, e.state)).collect();
     assert_eq!(events, [(PLAYGROUND, Private, PageView::Unaccepted); 2]);
     assert_eq!(machine.stats().exceptions, 2);
 }
@@ -70,7 +70,7 @@ fn the_order_linux_keeps_gives_a_shared_page_and_a_private_one_again_without_an_
     assert_eq!([rescind, validate].map(|step| validated(&machine, step)), [(0, false); 2]);
     assert_eq!([to_shared, to_private].map(|step| value(&machine, step)), [PAGE_STATE_DONE; 2]);
     assert_eq!([fresh, zeros].map(|step| value(&machine, step)), [0; 2]);
-    assert_eq!((machine.events(), machine.bad_calls()), (&[][..], &[][..]));
+    assert_eq!((recorded(&machine), machine.bad_calls().all()), (&[][..], &[][..]));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_shared_touch_of_a_private_page_converts_it_and_the_next_private_touch_is_a_
         (rip(&machine, private), NOT_VALIDATED)
     );
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Unaccepted));
-    let [first, second] = machine.events() else { panic!("{}", account(&machine)) };
+    let [first, second] = recorded(&machine) else { panic!("{}", account(&machine)) };
     assert_eq!((first.view, first.state, first.kind), (Shared, PageView::Memory(Private), Read));
     assert_eq!((second.view, second.state, second.kind), (Private, PageView::Memory(Shared), Read));
     assert_eq!(machine.memory().undo_damage().unwrap(), 1);
@@ -110,7 +110,7 @@ fn two_mib_are_validated_at_once_only_where_one_entry_stands() {
     assert_eq!((validated(&machine, whole), validated(&machine, small).0), ((0, false), SIZE_MISMATCH));
     assert_eq!(ends.map(|step| (fault(&machine, step), value(&machine, step))), [(0, 0); 2]);
     assert_eq!(machine.memory().state(CHUNK + LARGE_PAGE_SIZE), Some(PageState::Unaccepted));
-    assert_eq!(machine.events(), []);
+    assert_eq!(recorded(&machine), []);
 }
 
 #[test]
@@ -141,6 +141,6 @@ fn an_out_to_an_instructions_port_from_where_none_was_is_refused() {
     }
     let mut machine = script.machine(&config(Snp), &[]);
     pass(&mut machine);
-    let names: Vec<_> = machine.bad_calls().iter().map(|call| call.call).collect();
+    let names: Vec<_> = machine.bad_calls().all().iter().map(|call| call.call).collect();
     assert_eq!((names, machine.stats().calls), (vec!["VMGEXIT", "PVALIDATE", "RMPADJUST"], 0));
 }

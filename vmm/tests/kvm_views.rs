@@ -60,7 +60,7 @@ fn a_plain_guest_sees_one_page_at_every_alias_and_nothing_is_recorded() {
         machine.memory().write(gpa, &pattern()).unwrap();
         pass(&mut machine);
         assert!(copies(&machine) == (pattern(), pattern()), "{gpa:#x}");
-        assert_eq!((machine.events(), machine.memory().counters()), (&[][..], MemoryCounters::default()));
+        assert_eq!((recorded(&machine), machine.memory().counters()), (&[][..], MemoryCounters::default()));
         assert!(machine.memory().slots().iter().all(|slot| slot.view == Private));
     }
 }
@@ -188,7 +188,7 @@ fn code_is_fetched_through_the_view_its_mapping_names() {
         let mut machine = guest(Sev, call_the_alias(), &[(Private, gpa)]);
         machine.memory().write(gpa, &page(&RETURN_PASS)).unwrap();
         pass(&mut machine);
-        assert_eq!(machine.events(), []);
+        assert_eq!(recorded(&machine), []);
         // Noise to the private view, code to the shared one.
         let mut machine = guest(Sev, call_the_alias(), &[(Shared, gpa)]);
         machine.memory().write(gpa, &decrypted(gpa, &page(&RETURN_PASS))).unwrap();
@@ -253,7 +253,7 @@ fn sixteen_bytes_across_two_pages_of_different_state_come_half_from_each() {
     second[..8].copy_from_slice(b"89abcdef");
     assert!(seen::<4096>(&machine, Shared, shared) == first);
     assert!(seen::<4096>(&machine, Private, private) == decrypted(private, &second));
-    assert_eq!(machine.events().iter().map(|e| e.gpa).collect::<Vec<_>>(), [private]);
+    assert_eq!(recorded(&machine).iter().map(|e| e.gpa).collect::<Vec<_>>(), [private]);
 }
 
 #[test]

@@ -84,10 +84,11 @@ impl Engine<'_> {
     /// The verdict on what the guest accessed until now.
     fn judge_boot(&mut self, guest: &Session, setup: Setup, death: Option<Death>, watcher: &mut dyn Watcher) {
         let setup = Setup { mode: self.target.setup.mode, ..setup };
+        let recorded = runner::all_events(guest, &self.report.platform.regions);
         let observed = BootObservation {
             setup: setup.into(),
-            events: runner::events_since(guest, 0, &self.report.platform.regions),
-            not_kept: guest.machine().stats().events_not_kept,
+            events: recorded.events,
+            not_kept: recorded.dropped,
             death,
         };
         self.report.counters.boot_events += observed.events.len() as u64 + observed.not_kept;
@@ -132,11 +133,11 @@ impl Engine<'_> {
         let facts = &mut self.report.platform;
         facts.regions = facts::placed(session.machine());
         facts.view_bit = session.machine().platform().encryption_bit();
-        facts.boot_events = runner::events_since(session, 0, &facts.regions);
-        facts.changes = runner::changes_since(session, 0);
+        facts.boot_events = runner::all_events(session, &facts.regions).events;
+        facts.changes = runner::changes_since(session, None);
         facts.rewritten = session.machine().sites().map(facts::rewritten).collect();
         facts.bad_calls =
-            session.machine().bad_calls().iter().map(|call| facts::bad_call(call, &self.names)).collect();
+            session.machine().bad_calls().all().iter().map(|call| facts::bad_call(call, &self.names)).collect();
         facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
         facts.boot_seconds = session.boot_time().as_secs_f64();
     }

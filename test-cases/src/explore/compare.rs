@@ -64,7 +64,9 @@ fn contents(predicted: &[Option<u8>], got: &[u8]) -> Option<String> {
 /// `lends`: a page that was touched against its state is there until the vCPU is asked again, which any interrupt brings
 /// about. So one that was seen once may be missing later, and a copy that was interrupted is told twice.
 pub fn events(predicted: &[Event], got: &[AccessEvent], lends: bool) -> Option<String> {
-    let mut rest = got.iter().peekable();
+    // An event stands for accesses in a row; the model predicts each.
+    let each = |event: &AccessEvent| usize::try_from(event.count).unwrap_or(usize::MAX);
+    let mut rest = got.iter().flat_map(|event| std::iter::repeat_n(event, each(event))).peekable();
     let mut seen: Vec<&AccessEvent> = Vec::new();
     for event in predicted {
         if lends {

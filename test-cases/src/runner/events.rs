@@ -1,7 +1,9 @@
 //! The VMM's events, in the words of observations: with names of code and places.
 
 use vmm::audit::backtrace::Method;
+use vmm::audit::event_log::{EventCursor, Since};
 use vmm::audit::kernel::KernelNames;
+use vmm::audit::log::Cursor;
 use vmm::memory::{AccessKind, View};
 
 use crate::case::EventKind;
@@ -9,15 +11,30 @@ use crate::observation::{AccessEvent, PageChange};
 use crate::region::PlacedRegion;
 use crate::session::Session;
 
-/// The events from the `seen`-th on.
-pub fn since(session: &Session, seen: usize, regions: &[PlacedRegion]) -> Vec<AccessEvent> {
-    // Some may have been withdrawn meanwhile.
-    let events = session.machine().events();
-    events[seen.min(events.len())..].iter().map(|event| of(event, session.names(), regions)).collect()
+/// What was recorded after a moment.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The events that were not withdrawn meanwhile.
+    pub events: Vec<AccessEvent>,
+    /// Events that were not kept: with any, the absence of an event shows nothing.
+    pub dropped: u64,
 }
 
-/// What became of the watched page from the `seen`-th change on.
-pub fn changes_since(session: &Session, seen: usize) -> Vec<PageChange> {
+/// What was recorded after `cursor`.
+pub fn since(session: &Session, cursor: EventCursor, regions: &[PlacedRegion]) -> Recorded {
+    let Since { events, dropped, .. } = session.machine().events().since(cursor);
+    Recorded { events: events.iter().map(|event| of(event, session.names(), regions)).collect(), dropped }
+}
+
+/// Everything that was recorded of a guest.
+pub fn all(session: &Session, regions: &[PlacedRegion]) -> Recorded {
+    let log = session.machine().events();
+    let events = log.all().iter().map(|event| of(event, session.names(), regions)).collect();
+    Recorded { events, dropped: log.dropped() }
+}
+
+/// What became of the watched page after `cursor`, or in all.
+pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChange> {
     let names = session.names();
     let of = |change: &vmm::audit::Change| {
         let at = change.at.as_ref();
@@ -32,7 +49,17 @@ pub fn changes_since(session: &Session, seen: usize) -> Vec<PageChange> {
             backtrace: trace.zip(names).map(|(trace, names)| names.frames(trace)).unwrap_or_default(),
         }
     };
-    session.machine().history()[seen..].iter().map(of).collect()
+    let history = session.machine().history();
+    let (changes, dropped) = match cursor {
+        Some(cursor) => history.since(cursor),
+        None => (history.all(), history.dropped()),
+    };
+    let mut changes: Vec<PageChange> = changes.iter().map(of).collect();
+    if dropped > 0 {
+        let what = format!("{dropped} more changes, which were not kept");
+        changes.push(PageChange { what, symbol: None, task: None, backtrace: Vec::new() });
+    }
+    changes
 }
 
 /// One event.

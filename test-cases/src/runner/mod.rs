@@ -22,7 +22,7 @@ use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::region::{Place, PlacedRegion};
 use crate::session::{Ended, Session};
 
-pub use self::events::{changes_since, since as events_since};
+pub use self::events::{all as all_events, changes_since};
 
 /// A case's observations, and how the guest ended if it did.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
             continue;
         }
         let begun = Instant::now();
-        let (seen, changes) = (session.machine().events().len(), session.machine().history().len());
+        let (events, changes) = (session.machine().events().cursor(), session.machine().history().cursor());
         let mut observed = match state.run(session, step, &steps) {
             Ok(observed) => observed,
             Err(end) => {
@@ -61,8 +61,10 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
                 StepObservation { end: Some(kind), ..StepObservation::new(&step.id, Answer::GuestDied) }
             }
         };
-        observed.events = events_since(session, seen, regions);
-        observed.changes = changes_since(session, changes);
+        let recorded = events::since(session, events, regions);
+        observed.events = recorded.events;
+        observed.events_dropped = recorded.dropped;
+        observed.changes = changes_since(session, Some(changes));
         observed.duration = begun.elapsed();
         steps.push(observed);
     }

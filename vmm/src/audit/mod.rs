@@ -1,7 +1,9 @@
 //! Accesses that met memory through a view the page's state forbids, with what the vCPU was doing.
 
 pub mod backtrace;
+pub mod event_log;
 pub mod kernel;
+pub mod log;
 pub mod operand;
 pub mod task;
 
@@ -15,8 +17,10 @@ use crate::memory::{AccessKind, Standing, View};
 /// One such access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessEvent {
-    /// Counts up from 0 in one guest.
+    /// Counts accesses up from 0 in one guest.
     pub number: u64,
+    /// Accesses it stands for: the same instruction did the same this often in a row.
+    pub count: u64,
     /// GPA of the page, without any encryption bit. Faults have page granularity.
     pub gpa: u64,
     /// View used.

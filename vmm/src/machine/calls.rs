@@ -1,6 +1,6 @@
 //! Calls to the platform's module, firmware or hypervisor, which reach the VMM as writes to a port.
 
-use super::services::{MAX_BAD_CALLS, MachineServices};
+use super::services::MachineServices;
 use super::witness::Moment;
 use super::{Machine, RunError, Stop};
 use crate::audit::BadCall;
@@ -58,12 +58,10 @@ impl Machine {
                     .is_some_and(|t| Some(t.gpa & !(PAGE_SIZE - 1)) == self.platform.hypercall_page()),
             };
         if !genuine {
-            if self.bad_calls.len() < MAX_BAD_CALLS {
-                let why = format!(
-                    "port {port:#x} stands in for this call, and the write (CPL {cpl}) came from where copra put none: nothing was done"
-                );
-                self.bad_calls.push(BadCall { call: call.name(), why, rip });
-            }
+            let why = format!(
+                "port {port:#x} stands in for this call, and the write (CPL {cpl}) came from where copra put none: nothing was done"
+            );
+            self.bad_calls.push(BadCall { call: call.name(), why, rip });
             return Ok(Called::OrdinaryOut);
         }
         self.stats.calls += 1;

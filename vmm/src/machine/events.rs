@@ -1,7 +1,5 @@
 //! Forbidden accesses become events: with registers, bounded in number, and taken back when they turn out to be legal.
 
-use std::collections::HashSet;
-
 use super::witness::Moment;
 use super::{Machine, RunError, Stop};
 use crate::audit::operand::LONGEST_INSTRUCTION;
@@ -13,9 +11,6 @@ use crate::platform::services::{Consequence, Exception};
 use crate::vcpu::exception;
 use crate::vcpu::walk;
 
-/// Events kept of one guest.
-const MAX_EVENTS: usize = 1 << 16;
-
 impl Machine {
     /// The access the fault handler holds back becomes an event; then its platform says how it goes on.
     pub(super) fn on_mismatch(&mut self, exact: bool) -> Result<Option<Stop>, RunError> {
@@ -26,8 +21,9 @@ impl Machine {
         let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(&moment, &mismatch);
         let kind = if fetch { AccessKind::Fetch } else { mismatch.kind };
         let operand = if exact && !fetch { self.operand(&moment, &mismatch) } else { None };
-        self.keep(AccessEvent {
+        self.events.push(AccessEvent {
             number: 0,
+            count: 1,
             gpa: mismatch.gpa,
             view: mismatch.view,
             state: mismatch.state.into(),
@@ -74,9 +70,11 @@ impl Machine {
 
     /// Changes of the page that is watched, with what made them.
     pub(super) fn note_changes(&mut self, at: Option<&Instruction>) {
-        for change in self.memory.take_changes() {
+        let (changes, dropped) = self.memory.take_changes();
+        for change in changes {
             self.history.push(Change { change, at: at.cloned() });
         }
+        self.history.count_dropped(dropped);
     }
 
     /// The instruction itself lies in the page held back: a userfault does not tell a fetch from a load.
@@ -90,23 +88,9 @@ impl Machine {
 
     /// Takes back the events that turned out to begin a conversion: of each page settled, its last write.
     pub(super) fn withdraw_settled(&mut self) {
-        let mut settled: HashSet<u64> = self.memory.take_settled().into_iter().collect();
+        let settled = self.memory.take_settled();
         if !settled.is_empty() {
-            let newest_first = self.events.drain(..).rev();
-            let mut kept: Vec<_> =
-                newest_first.filter(|e| e.kind != AccessKind::Write || !settled.remove(&e.gpa)).collect();
-            kept.reverse();
-            self.events = kept;
-        }
-    }
-
-    /// Keeps an event; past the bound only counts it, so that a guest cannot eat the host's memory.
-    fn keep(&mut self, mut event: AccessEvent) {
-        if self.events.len() < MAX_EVENTS {
-            event.number = self.events.last().map_or(0, |last| last.number + 1);
-            self.events.push(event);
-        } else {
-            self.stats.events_not_kept += 1;
+            self.events.withdraw_last_writes(settled);
         }
     }
 
@@ -119,16 +103,13 @@ impl Machine {
     ) -> Result<Option<Stop>, RunError> {
         if self.platform.encryption_bit().is_some() && view == View::Private {
             let page = gpa & !(PAGE_SIZE - 1);
-            // One instruction after another: told once for each thing the agent was asked to do.
-            let repeated = self.events[self.events_before.min(self.events.len())..]
-                .last()
-                .is_some_and(|e| (e.gpa, e.view, e.kind, e.state) == (page, view, kind, PageView::Device));
-            if !repeated {
+            if !self.events.repeat_device(page, view, kind) {
                 // KVM has gone past a store by the time it tells of it.
                 let moment = self.moment()?;
                 let at = self.instruction(&moment, kind == AccessKind::Read);
-                self.keep(AccessEvent {
+                self.events.push(AccessEvent {
                     number: 0,
+                    count: 1,
                     gpa: page,
                     view,
                     state: PageView::Device,

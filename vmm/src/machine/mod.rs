@@ -19,8 +19,10 @@ use kvm_ioctls::VcpuFd;
 pub use self::error::{MachineError, RunError};
 pub use self::stats::Stats;
 pub use self::stop::Stop;
+use crate::audit::event_log::EventLog;
 use crate::audit::kernel::KernelNames;
-use crate::audit::{AccessEvent, BadCall, Change};
+use crate::audit::log::Log;
+use crate::audit::{BadCall, Change};
 use crate::boot::firmware;
 use crate::boot::launch::Launch;
 use crate::boot::linux::{self, LinuxBoot, UnservedModule};
@@ -98,11 +100,9 @@ pub struct Machine {
     sites: Sites,
     unserved_modules: Vec<UnservedModule>,
     launch: Launch,
-    events: Vec<AccessEvent>,
-    /// Events that were there when the agent was last given something to do.
-    events_before: usize,
-    bad_calls: Vec<BadCall>,
-    history: Vec<Change>,
+    events: EventLog,
+    bad_calls: Log<BadCall>,
+    history: Log<Change>,
     stats: Stats,
     idle_halts: u32,
     /// Heartbeats in a row that found interrupts off.
@@ -210,7 +210,7 @@ impl Machine {
 
     /// Queues bytes on the agent's port.
     pub fn send_to_agent(&mut self, bytes: &[u8]) {
-        self.events_before = self.events.len();
+        self.events.seal();
         self.devices.agent.send(bytes);
     }
 
@@ -219,18 +219,18 @@ impl Machine {
         std::mem::take(self.devices.agent.sink_mut())
     }
 
-    /// Every access so far that the page's state forbids.
-    pub fn events(&self) -> &[AccessEvent] {
+    /// The accesses so far that the page's state forbids.
+    pub fn events(&self) -> &EventLog {
         &self.events
     }
 
     /// Calls to the platform's module, firmware or hypervisor that were malformed.
-    pub fn bad_calls(&self) -> &[BadCall] {
+    pub fn bad_calls(&self) -> &Log<BadCall> {
         &self.bad_calls
     }
 
     /// What happened to the page that is watched.
-    pub fn history(&self) -> &[Change] {
+    pub fn history(&self) -> &Log<Change> {
         &self.history
     }
 
@@ -264,6 +264,6 @@ impl Machine {
 
     /// Counters.
     pub fn stats(&self) -> Stats {
-        Stats { memory: self.memory.counters(), ..self.stats.clone() }
+        Stats { events_not_kept: self.events.dropped(), memory: self.memory.counters(), ..self.stats.clone() }
     }
 }

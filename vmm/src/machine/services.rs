@@ -6,6 +6,7 @@ use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 
 use crate::audit::BadCall;
+use crate::audit::log::Log;
 use crate::device::{Devices, Request};
 use crate::memory::GuestMemory;
 use crate::platform::services::Services;
@@ -14,6 +15,8 @@ use crate::vcpu::walk::{self, PageTables};
 
 /// Malformed calls kept of one guest.
 pub(super) const MAX_BAD_CALLS: usize = 4096;
+/// Changes of the watched page kept of one guest.
+pub(super) const MAX_CHANGES: usize = 1 << 16;
 /// How long a guest that halts by a call waits: an interrupt that comes meanwhile is taken a little later.
 const IDLE: Duration = Duration::from_millis(1);
 
@@ -25,7 +28,7 @@ pub(super) struct MachineServices<'a> {
     pub cpuid: &'a CpuidTable,
     pub tables: PageTables,
     pub rip: u64,
-    pub bad_calls: &'a mut Vec<BadCall>,
+    pub bad_calls: &'a mut Log<BadCall>,
     /// What a device asked for meanwhile.
     pub asked: Option<Request>,
 }
@@ -86,9 +89,7 @@ impl Services for MachineServices<'_> {
     }
 
     fn complain(&mut self, call: &'static str, why: String) {
-        if self.bad_calls.len() < MAX_BAD_CALLS {
-            self.bad_calls.push(BadCall { call, why, rip: self.rip });
-        }
+        self.bad_calls.push(BadCall { call, why, rip: self.rip });
     }
 }
 

@@ -11,7 +11,10 @@ use kvm_ioctls::{
     Cap, IoEventAddress, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd,
 };
 
+use super::services::{MAX_BAD_CALLS, MAX_CHANGES};
 use super::{Machine, MachineConfig, MachineError, Stats};
+use crate::audit::event_log::EventLog;
+use crate::audit::log::Log;
 use crate::boot::launch::Launch;
 use crate::boot::opcode::Sites;
 use crate::device::Devices;
@@ -110,13 +113,12 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         sites: Sites::default(),
         unserved_modules: Vec::new(),
         launch: Launch { rom: config.rom, unaccepted_percent: config.unaccepted_percent },
-        events: Vec::new(),
-        bad_calls: Vec::new(),
-        history: Vec::new(),
+        events: EventLog::default(),
+        bad_calls: Log::new(MAX_BAD_CALLS),
+        history: Log::new(MAX_CHANGES),
         stats: Stats::default(),
         idle_halts: 0,
         interrupts_off_beats: 0,
-        events_before: 0,
         mismatch_deferred: false,
     })
 }

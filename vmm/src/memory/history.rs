@@ -67,7 +67,7 @@ impl fmt::Display for PageChange {
     }
 }
 
-/// Changes kept of one page.
+/// Changes kept until they are taken.
 const MAX_CHANGES: usize = 4096;
 
 /// The page that is watched, and what was noted and nobody has taken yet.
@@ -75,6 +75,8 @@ const MAX_CHANGES: usize = 4096;
 pub(super) struct Watch {
     offset: Option<u64>,
     changes: Vec<PageChange>,
+    /// Changes that came and were not kept.
+    dropped: u64,
 }
 
 impl Watch {
@@ -84,8 +86,13 @@ impl Watch {
 
     /// Notes a change of the page at `offset` if it is the one watched.
     pub(super) fn note(&mut self, offset: u64, change: PageChange) {
-        if self.offset == Some(offset) && self.changes.len() < MAX_CHANGES {
+        if self.offset != Some(offset) {
+            return;
+        }
+        if self.changes.len() < MAX_CHANGES {
             self.changes.push(change);
+        } else {
+            self.dropped += 1;
         }
     }
 
@@ -93,7 +100,8 @@ impl Watch {
         self.changes.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> Vec<PageChange> {
-        std::mem::take(&mut self.changes)
+    /// The changes noted since the last call, and how many more there were.
+    pub(super) fn take(&mut self) -> (Vec<PageChange>, u64) {
+        (std::mem::take(&mut self.changes), std::mem::take(&mut self.dropped))
     }
 }

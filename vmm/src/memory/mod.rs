@@ -267,8 +267,8 @@ impl GuestMemory {
         self.with_watch(|watch| !watch.is_empty()).unwrap_or(false)
     }
 
-    /// Takes what was noted of the page watched.
-    pub fn take_changes(&self) -> Vec<PageChange> {
+    /// Takes what was noted of the page watched, and how many more changes there were.
+    pub fn take_changes(&self) -> (Vec<PageChange>, u64) {
         self.with_watch(Watch::take).unwrap_or_default()
     }
 

@@ -6,6 +6,7 @@ pub mod script;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use vmm::audit::AccessEvent;
 use vmm::boot::page_tables::SECOND_GIB;
 use vmm::layout::{self, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig, Stop};
@@ -80,7 +81,12 @@ pub fn run_for(machine: &mut Machine, time: Duration) -> Stop {
 /// Runs a guest that must pass.
 #[track_caller]
 pub fn pass(machine: &mut Machine) {
-    assert_eq!(run(machine), PASS, "events: {:#?}", machine.events());
+    assert_eq!(run(machine), PASS, "events: {:#?}", recorded(&machine));
+}
+
+/// Its events, kept until the test ends so that they can be matched as a slice.
+pub fn recorded(machine: &Machine) -> &'static [AccessEvent] {
+    machine.events().all().leak()
 }
 
 /// What the guest stored as its `index`-th quadword from [`RESULT`] on.

@@ -7,7 +7,7 @@ use vmm::layout::PAGE_SIZE;
 use vmm::machine::{Machine, MachineConfig};
 use vmm::memory::View::{self, Private};
 
-use super::{Page, boot, catch_exceptions, seen};
+use super::{Page, boot, catch_exceptions, recorded, seen};
 
 /// Where the table lies, 16 quadwords per step; what a step gives stands in it afterwards.
 pub const SCRIPT: u64 = 0x100_0000;
@@ -362,10 +362,10 @@ pub fn registers(machine: &Machine, index: usize) -> Registers {
 /// What went wrong in a machine, for a failed test to say.
 pub fn account(machine: &Machine) -> String {
     let mut text = String::new();
-    for event in machine.events().iter().take(8) {
+    for event in recorded(&machine).iter().take(8) {
         let _ = writeln!(text, "{event}");
     }
-    for call in machine.bad_calls().iter().take(8) {
+    for call in machine.bad_calls().all().iter().take(8) {
         let _ = writeln!(text, "{call}");
     }
     text

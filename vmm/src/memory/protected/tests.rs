@@ -185,8 +185,8 @@ fn a_watched_page_tells_its_life_and_no_others() {
         (Cause::TouchPrivate, PageState::Shared, PageState::Unaccepted, true),
     ]
     .map(|(cause, from, to, implicit)| PageChange::State { cause, from, to, implicit });
-    assert_eq!(memory.take_changes(), expected);
-    assert_eq!(memory.take_changes(), []);
+    assert_eq!(memory.take_changes(), (expected.to_vec(), 0));
+    assert_eq!(memory.take_changes(), (vec![], 0));
 }
 
 #[test]
