@@ -16,7 +16,7 @@ use self::common::*;
 
 /// Page and kind of every event.
 fn events(machine: &Machine) -> Vec<(u64, View, AccessKind)> {
-    recorded(&machine).iter().map(|e| (e.gpa, e.view, e.kind)).collect()
+    recorded(machine).iter().map(|e| (e.gpa, e.view, e.kind)).collect()
 }
 
 fn declared(machine: &Machine) -> View {

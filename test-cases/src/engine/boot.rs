@@ -136,8 +136,13 @@ impl Engine<'_> {
         facts.boot_events = runner::all_events(session, &facts.regions).events;
         facts.changes = runner::changes_since(session, None);
         facts.rewritten = session.machine().sites().map(facts::rewritten).collect();
-        facts.bad_calls =
-            session.machine().bad_calls().all().iter().map(|call| facts::bad_call(call, &self.names)).collect();
+        facts.bad_calls = session
+            .machine()
+            .bad_calls()
+            .all()
+            .iter()
+            .map(|call| facts::bad_call(call, &self.names))
+            .collect();
         facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
         facts.boot_seconds = session.boot_time().as_secs_f64();
     }

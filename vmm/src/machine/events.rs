@@ -42,6 +42,25 @@ impl Machine {
         }
     }
 
+    /// Records the accesses KVM could not stop at.
+    pub(super) fn record_passed(&mut self) -> Result<(), RunError> {
+        for mismatch in self.memory.take_passed() {
+            let moment = self.moment()?;
+            let at = self.instruction(&moment, false);
+            self.events.push(AccessEvent {
+                number: 0,
+                count: 1,
+                gpa: mismatch.gpa,
+                view: mismatch.view,
+                state: mismatch.state.into(),
+                kind: mismatch.kind,
+                operand: None,
+                at: Some(at),
+            });
+        }
+        Ok(())
+    }
+
     /// What an access gets that does not go through.
     fn follow(&mut self, consequence: Consequence, exact: bool) -> Result<Option<Stop>, RunError> {
         match consequence {

@@ -107,8 +107,6 @@ pub struct Machine {
     idle_halts: u32,
     /// Heartbeats in a row that found interrupts off.
     interrupts_off_beats: u32,
-    /// A signal came instead of the touch held back, once.
-    mismatch_deferred: bool,
 }
 
 impl Machine {

@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::calls::Called;
 use super::{Machine, RunError, Stop};
 use crate::device::Request;
-use crate::memory::{AccessKind, View};
+use crate::layout::PAGE_SIZE;
+use crate::memory::{AccessKind, Mismatch, View};
 use crate::vcpu::exit::{self, Exit};
 use crate::vcpu::heartbeat::Heartbeat;
 
@@ -22,20 +23,29 @@ impl Machine {
     /// ends in a [`Stop`]; an error is the host's.
     pub fn run(&mut self, deadline: Instant, interrupt: &AtomicBool) -> Result<Stop, RunError> {
         let _heartbeat = Heartbeat::start().map_err(RunError::Timer)?;
-        loop {
+        let stop = loop {
             if let Some(stop) = self.step()? {
-                return Ok(stop);
+                break stop;
             }
             if !self.devices.agent.sink().is_empty() {
-                return Ok(Stop::Agent);
+                break Stop::Agent;
             }
             if interrupt.load(Ordering::Relaxed) {
-                return Ok(Stop::Interrupted);
+                break Stop::Interrupted;
             }
             if Instant::now() >= deadline {
-                return Ok(Stop::Deadline);
+                break Stop::Deadline;
             }
-        }
+        };
+        // An access that was interrupted and not tried again belongs to what ran until now.
+        Ok(if self.memory.pending().is_some() { self.on_mismatch(false)?.unwrap_or(stop) } else { stop })
+    }
+
+    /// KVM itself accesses the page for an instruction it emulates: it takes an inaccessible page for a device.
+    fn is_emulated(&self, exit: &Exit, mismatch: &Mismatch) -> bool {
+        let (Exit::MmioRead { gpa, .. } | Exit::MmioWrite { gpa, .. }) = exit else { return false };
+        let (view, gpa) = self.platform.split(*gpa);
+        (view, gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa)
     }
 
     fn step(&mut self) -> Result<Option<Stop>, RunError> {
@@ -47,19 +57,22 @@ impl Machine {
         if let Some(failure) = self.memory.take_failure() {
             return Err(failure.into());
         }
-        let pending = self.memory.pending().is_some();
-        if pending && exit == Exit::Interrupted && !self.mismatch_deferred {
-            // A signal overtook the touch. The guest tries again, and then stands at the very instruction.
-            self.mismatch_deferred = true;
-        } else if pending {
-            self.mismatch_deferred = false;
-            let stop = self.on_mismatch(exit == Exit::MemoryFault)?;
-            if exit == Exit::MemoryFault || stop.is_some() {
-                return Ok(stop);
+        if let Some(mismatch) = self.memory.pending() {
+            if exit == Exit::MemoryFault || self.is_emulated(&exit, &mismatch) {
+                let stop = self.on_mismatch(exit == Exit::MemoryFault)?;
+                if exit == Exit::MemoryFault || stop.is_some() {
+                    return Ok(stop);
+                }
+            } else {
+                // An interrupt or a signal came before the access was tried again. The guest comes back to it, and then
+                // RIP is at the very instruction.
+                self.memory.postpone();
+                self.memory.end_loans()?;
             }
         } else {
             self.memory.end_loans()?;
         }
+        self.record_passed()?;
         let handled = self.handle(exit);
         self.note_changes(None);
         handled

@@ -119,7 +119,6 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         stats: Stats::default(),
         idle_halts: 0,
         interrupts_off_beats: 0,
-        mismatch_deferred: false,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::cipher::PAGE;
 use super::history::PageChange;
+use super::pending::{Arrival, Pending};
 use super::protected::Resolution;
 use super::state::{AccessKind, Owner, Touch};
 use super::userfaultfd::PageFault;
@@ -13,12 +14,26 @@ use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 const FOLLOW: u64 = 64;
 
 impl GuestMemory {
-    /// The touch held back at its instruction, if there is one.
+    /// The forbidden access the vCPU is stopped at, if there is one.
     pub fn pending(&self) -> Option<Mismatch> {
+        self.with_pending(|pending| pending.stopped()).flatten()
+    }
+
+    /// KVM_RUN returned for another reason than the pending access: the guest comes back to it.
+    pub fn postpone(&self) {
+        self.with_pending(Pending::postpone);
+    }
+
+    /// Takes the forbidden accesses that went through, since KVM could not stop at them.
+    pub fn take_passed(&self) -> Vec<Mismatch> {
+        self.with_pending(Pending::take_passed).unwrap_or_default()
+    }
+
+    fn with_pending<T>(&self, f: impl FnOnce(&mut Pending) -> T) -> Option<T> {
         match &self.scheme {
             Scheme::OneView => None,
-            Scheme::OneContent(encryption) => encryption.lock().pending,
-            Scheme::TwoContents(protection) => protection.lock().pending,
+            Scheme::OneContent(encryption) => Some(f(&mut encryption.lock().pending)),
+            Scheme::TwoContents(protection) => Some(f(&mut protection.lock().pending)),
         }
     }
 
@@ -46,13 +61,18 @@ impl GuestMemory {
         let mut pages = encryption.lock();
         let Some(mismatch) = pages.pending.take() else { return Ok(()) };
         let Some(offset) = self.ram.offset(mismatch.gpa) else { return Ok(()) };
-        self.mapping(encryption, mismatch.view)
-            .forbid(offset, PAGE, false)
-            .map_err(|source| MemoryError::Move { gpa: mismatch.gpa, view: mismatch.view, source })?;
+        self.make_accessible(self.mapping(encryption, mismatch.view), mismatch)?;
         if mismatch.kind == AccessKind::Write && self.owner(mismatch.gpa) == Owner::Kernel {
             pages.provisional.insert(mismatch.gpa);
         }
         self.settle(encryption, &mut pages, offset, mismatch.view, mismatch.kind)
+    }
+
+    /// Ends the inaccessibility of the page of a pending access: the next one faults anew.
+    pub(super) fn make_accessible(&self, mapping: &Mapping, mismatch: Mismatch) -> Result<(), MemoryError> {
+        let Mismatch { gpa, view, .. } = mismatch;
+        let offset = self.ram.offset(gpa).ok_or(MemoryError::NotRam { gpa, len: PAGE })?;
+        mapping.forbid(offset, PAGE, false).map_err(|source| MemoryError::Move { gpa, view, source })
     }
 
     /// Answers one userfault: moves the page, or holds the touch back for [`Self::release`].
@@ -69,15 +89,26 @@ impl GuestMemory {
         let gpa = self.ram.gpa(offset);
         let state = pages.states[(offset / PAGE_SIZE) as usize];
         let touch = state.judge(view, kind, self.owner(gpa), pages.announces);
-        let outcome = if touch == Touch::Mismatch && pages.pending.is_none() {
-            pages.counters.mismatches += 1;
-            pages.pending = Some(Mismatch { gpa, view, state: state.declared().into(), kind });
+        let failed = |source| MemoryError::Move { gpa, view, source };
+        let stop = || {
             self.mapping(encryption, view)
                 .forbid(offset, PAGE, true)
                 .and_then(|()| encryption.uffd.wake(fault.address, PAGE_SIZE))
-                .map_err(|source| MemoryError::Move { gpa, view, source })
-        } else {
-            self.settle(encryption, &mut pages, offset, view, kind)
+                .map_err(failed)
+        };
+        let arrival = (touch == Touch::Mismatch).then(|| {
+            let mismatch = Mismatch { gpa, view, state: state.declared().into(), kind };
+            pages.pending.arrive(mismatch)
+        });
+        pages.counters.mismatches += u64::from(matches!(arrival, Some(Arrival::Stop | Arrival::Pass)));
+        let outcome = match arrival {
+            Some(Arrival::Stop) => stop(),
+            Some(Arrival::Again) => encryption.uffd.wake(fault.address, PAGE_SIZE).map_err(failed),
+            Some(Arrival::Instead(earlier)) => {
+                let mapping = self.mapping(encryption, earlier.view);
+                self.make_accessible(mapping, earlier).and_then(|()| stop())
+            }
+            Some(Arrival::Pass) | None => self.settle(encryption, &mut pages, offset, view, kind),
         };
         if let Err(error) = outcome {
             pages.failed.get_or_insert(error);

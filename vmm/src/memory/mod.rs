@@ -14,6 +14,7 @@ mod error;
 mod handler;
 pub mod history;
 mod mismatch;
+mod pending;
 pub mod protected;
 pub mod ram;
 pub mod state;
@@ -30,6 +31,7 @@ pub use self::error::MemoryError;
 pub use self::handler::FaultHandler;
 use self::history::{PageChange, Watch};
 pub use self::mismatch::{Mismatch, Standing};
+use self::pending::Pending;
 use self::protected::{Architecture, Mode, Protection};
 use self::ram::Ram;
 pub use self::state::AccessKind;
@@ -102,7 +104,7 @@ struct Pages {
     /// 2 MiB chunks of the private view that are registered; the shared view always is.
     registered: Vec<bool>,
     announces: bool,
-    pending: Option<Mismatch>,
+    pending: Pending,
     /// Kernel pages written through a view not declared yet: a conversion in place, or a mismatch.
     provisional: HashSet<u64>,
     /// Those whose declaration followed.
@@ -146,7 +148,7 @@ impl GuestMemory {
                     states: vec![PageState::INITIAL; (ram.mapped_size() / PAGE_SIZE) as usize],
                     registered: vec![false; (ram.mapped_size() / LARGE_PAGE_SIZE) as usize],
                     announces: false,
-                    pending: None,
+                    pending: Pending::default(),
                     provisional: HashSet::new(),
                     settled: Vec::new(),
                     counters: MemoryCounters::default(),

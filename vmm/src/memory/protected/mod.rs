@@ -18,9 +18,10 @@ use self::table::PageTable;
 pub use self::violation::Resolution;
 use super::cipher::PAGE;
 use super::history::{PageChange, Watch};
+use super::pending::Pending;
 use super::userfaultfd::Userfaultfd;
 use super::view::{Mapping, View};
-use super::{GuestMemory, MemoryCounters, MemoryError, Mismatch};
+use super::{GuestMemory, MemoryCounters, MemoryError};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// What follows a mismatch.
@@ -48,7 +49,7 @@ pub(super) struct Protected {
     table: PageTable,
     /// Chunks registered, per view.
     registered: [Vec<bool>; 2],
-    pub(super) pending: Option<Mismatch>,
+    pub(super) pending: Pending,
     /// Pages present in a view that may not touch them, until the next exit.
     lent: Vec<(View, u64)>,
     /// What mismatches destroyed, by mapping offset, to be put back between two tests.
@@ -92,7 +93,7 @@ impl Protection {
             mode,
             table: PageTable::new(architecture, chunks),
             registered: [vec![false; chunks], vec![true; chunks]],
-            pending: None,
+            pending: Pending::default(),
             lent: Vec::new(),
             lost: BTreeMap::new(),
             counters: MemoryCounters::default(),

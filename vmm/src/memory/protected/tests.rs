@@ -4,7 +4,7 @@ use super::*;
 use crate::boot::marker::{self, Tag};
 use crate::layout::{BAR32, HIGH_RAM, MIN_RAM, ROM, VGA};
 use crate::memory::ram::Ram;
-use crate::memory::{AccessKind, Content, Standing};
+use crate::memory::{AccessKind, Content, Mismatch, Standing};
 
 const CHUNK: u64 = 0x40_0000;
 
@@ -27,7 +27,7 @@ fn seen(memory: &GuestMemory, view: View, gpa: u64) -> [u8; 16] {
 fn touch(memory: &GuestMemory, view: View, gpa: u64) -> Resolution {
     let protection = memory.protection().unwrap();
     let state = Standing::of(memory.state(gpa).unwrap());
-    protection.lock().pending = Some(Mismatch { gpa, view, state, kind: AccessKind::Read });
+    protection.lock().pending.arrive(Mismatch { gpa, view, state, kind: AccessKind::Read });
     memory.release().unwrap()
 }
 

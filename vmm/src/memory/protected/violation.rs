@@ -2,6 +2,7 @@
 
 use super::super::cipher::PAGE;
 use super::super::history::PageChange;
+use super::super::pending::Arrival;
 use super::super::state::AccessKind;
 use super::super::userfaultfd::PageFault;
 use super::super::view::View;
@@ -31,21 +32,30 @@ impl GuestMemory {
         let gpa = self.ram.gpa(offset);
         let mapping = self.view_mapping(protection, view);
         let page = state.state(offset).unwrap_or(PageState::Private);
-        let outcome = if page.admits(view) {
+        let failed = |source| MemoryError::Move { gpa, view, source };
+        let wake = || uffd.wake(fault.address, PAGE_SIZE).map_err(failed);
+        let stop = || mapping.forbid(offset, PAGE, true).map_err(failed).and_then(|()| wake());
+        let outcome = if page.admits(view) || state.is_lent(view, offset) {
             // Only a page that is there already: a fault that raced with its grant.
-            uffd.place(fault.address, &[0; PAGE])
-        } else if state.pending.is_none() {
-            state.counters.mismatches += 1;
-            state.pending = Some(Mismatch { gpa, view, state: Standing::of(page), kind });
-            mapping.forbid(offset, PAGE, true).and_then(|()| uffd.wake(fault.address, PAGE_SIZE))
+            uffd.place(fault.address, &[0; PAGE]).map_err(failed)
         } else {
-            // A second page of the same instruction, met by KVM itself: it has no way to stop there.
-            self.lend(protection, &mut state, view, offset).map_err(|_| std::io::Error::last_os_error())
+            let arrival = state.pending.arrive(Mismatch { gpa, view, state: Standing::of(page), kind });
+            state.counters.mismatches += u64::from(matches!(arrival, Arrival::Stop | Arrival::Pass));
+            match arrival {
+                Arrival::Stop => stop(),
+                Arrival::Again => wake(),
+                Arrival::Instead(earlier) => {
+                    let mapping = self.view_mapping(protection, earlier.view);
+                    self.make_accessible(mapping, earlier).and_then(|()| stop())
+                }
+                Arrival::Pass => self.lend(protection, &mut state, view, offset),
+            }
         };
-        if let Err(source) = outcome {
-            state.failed.get_or_insert(MemoryError::Move { gpa, view, source });
+        if let Err(error) = outcome {
+            state.failed.get_or_insert(error);
+            // The vCPU must not wait for ever: without its page KVM_RUN fails, and the error is reported.
             let _ = mapping.forbid(offset, PAGE, true);
-            let _ = uffd.wake(fault.address, PAGE_SIZE);
+            let _ = wake();
         }
     }
 
@@ -57,9 +67,7 @@ impl GuestMemory {
         let mut state = protection.lock();
         let Some(mismatch) = state.pending.take() else { return Ok(Resolution::Resumed) };
         let Some(offset) = self.ram.offset(mismatch.gpa) else { return Ok(Resolution::Resumed) };
-        self.view_mapping(protection, mismatch.view)
-            .forbid(offset, PAGE, false)
-            .map_err(|source| MemoryError::Move { gpa: mismatch.gpa, view: mismatch.view, source })?;
+        self.make_accessible(self.view_mapping(protection, mismatch.view), mismatch)?;
         let page = (offset / PAGE_SIZE) as usize;
         let cause = Cause::touch(mismatch.view);
         let tolerated = state.table.judge(page, cause) == Some(Answer::Tolerated);
