@@ -16,7 +16,7 @@ use vmm::machine::MachineConfig;
 use vmm::platform::PlatformKind;
 
 pub(crate) use self::command_line::command_line;
-pub(crate) use self::facts::rom_state;
+pub(crate) use self::facts::{placed, rom_state};
 pub use self::refusal::{EngineError, check, check_file};
 pub use self::target::Target;
 use crate::boot::BootResult;

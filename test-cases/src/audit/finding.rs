@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::place::Pages;
 use crate::names::named;
 use crate::policy::Policy;
-use crate::region::Region;
+use crate::region::PlacedRegion;
 
 named! {
     /// What no sane kernel does, whatever its policy.
@@ -25,6 +26,9 @@ named! {
     }
 }
 
+/// Functions of a code path that tell one way to a page from another; those before them are entries of system calls.
+const TELLING: usize = 3;
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -32,19 +36,21 @@ pub struct Finding {
     pub invariant: Invariant,
     /// How much it weighs.
     pub weight: Weight,
-    /// The regions it is about; none for a side door.
-    pub regions: Vec<Region>,
+    /// The pages it is about; none for a side door.
+    pub pages: Pages,
+    /// The same by name, where they have one.
+    pub places: Vec<String>,
     /// The address looked at, in the first of them.
     #[serde(serialize_with = "crate::observation::address")]
     pub gpa: u64,
-    /// One sentence, with `{}` for the regions.
+    /// One sentence, with `{}` for the places.
     #[serde(skip)]
     pub sentence: String,
-    /// The sentence with the regions in it.
+    /// The sentence with the places in it.
     pub name: String,
     /// What was seen, one line each.
     pub evidence: Vec<String>,
-    /// The kernel functions behind it, innermost first, where an access told them.
+    /// The kernel functions behind it, innermost first, where an access has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub code_path: Vec<String>,
     /// Policies of the thread that would close it.
@@ -52,29 +58,66 @@ pub struct Finding {
     /// A case that shows it, for `copra run`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub case: String,
+    /// Whether the case names a region: it then holds for guests of other sizes too.
+    #[serde(skip)]
+    pub of_region: bool,
     /// The paths that show it, by the ids of their steps.
     pub paths: Vec<String>,
 }
 
 impl Finding {
+    /// A finding with its sentence and nothing else.
+    pub fn new(invariant: Invariant, weight: Weight, sentence: String) -> Self {
+        Self {
+            invariant,
+            weight,
+            pages: Pages::default(),
+            places: Vec::new(),
+            gpa: 0,
+            sentence,
+            name: String::new(),
+            evidence: Vec::new(),
+            code_path: Vec::new(),
+            closed_by: Vec::new(),
+            case: String::new(),
+            of_region: false,
+            paths: Vec::new(),
+        }
+    }
+
     /// The same thing in other places.
     pub fn is_like(&self, other: &Self) -> bool {
-        !self.regions.is_empty()
+        let telling = |finding: &Self| finding.code_path.iter().take(TELLING).cloned().collect::<Vec<_>>();
+        !self.pages.is_empty()
             && (self.invariant, self.weight) == (other.invariant, other.weight)
-            && (&self.sentence, &self.paths, &self.code_path)
-                == (&other.sentence, &other.paths, &other.code_path)
+            && self.sentence == other.sentence
             && self.closed_by == other.closed_by
+            && telling(self) == telling(other)
     }
 
-    /// Takes over the places of one that is like it.
+    /// Takes over the places of one that is like it, and what was seen there unless it says the same.
     pub fn absorb(&mut self, other: Self) {
-        self.regions.extend(other.regions);
-        self.evidence.extend(other.evidence);
+        self.pages.add(&other.pages);
+        if other.of_region && !self.of_region {
+            self.case = other.case;
+            self.of_region = true;
+        }
+        for path in other.paths {
+            if !self.paths.contains(&path) {
+                self.paths.push(path);
+            }
+        }
+        if self.evidence.len() < MOST_EVIDENCE {
+            self.evidence.extend(other.evidence);
+        }
     }
 
-    /// Puts the regions into the sentence.
-    pub fn finish(&mut self) {
-        let regions: Vec<&str> = self.regions.iter().map(|region| region.name()).collect();
-        self.name = self.sentence.replacen("{}", &regions.join(", "), 1);
+    /// Puts the places into the sentence.
+    pub fn finish(&mut self, regions: &[PlacedRegion]) {
+        self.places = self.pages.names(regions);
+        self.name = self.sentence.replacen("{}", &self.places.join(", "), 1);
     }
 }
+
+/// Lines of evidence after which no more of other places are taken: hundreds of pages differ only in their addresses.
+const MOST_EVIDENCE: usize = 24;

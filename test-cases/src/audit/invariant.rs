@@ -1,12 +1,14 @@
 //! The invariants, checked on what one probe saw.
 
 use super::finding::{Finding, Invariant, Weight};
-use super::probe::{self, PATHS, Path};
+use super::place::Pages;
+use super::probe::{self, PATHS, Path, Spot};
+use super::{Facts, Probed};
+use crate::case::EventKind;
 use crate::class::Class;
 use crate::observation::{AccessEvent, Answer, StepObservation};
 use crate::platform::Platform;
 use crate::region::Region;
-use crate::report::{CaseResult, Report};
 
 /// What a path did with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,21 +23,12 @@ enum Seen {
     Neither,
 }
 
-/// Every finding in one probe.
-pub fn check(report: &Report, result: &CaseResult) -> Vec<Finding> {
-    let name = result.case.name.as_str();
-    match name.strip_prefix("audit/").and_then(|name| name.parse::<Region>().ok()) {
-        Some(region) => {
-            let mut found = Vec::new();
-            found.extend(one_answer(result, region));
-            found.extend(views(result, region));
-            found
-        }
-        None => doors(report, result),
-    }
+/// Every finding of one look at a spot.
+pub fn look(result: &Probed, spot: &Spot) -> Vec<Finding> {
+    one_answer(result, spot).into_iter().chain(views(result, spot)).collect()
 }
 
-fn seen(result: &CaseResult, path: &Path) -> Seen {
+fn seen(result: &Probed, path: &Path) -> Seen {
     let denied =
         |step: &StepObservation| matches!(step.answer, Answer::Failed { errno } if errno.is_refusal());
     let Some(step) = result.observed.step(path.id) else { return Seen::Neither };
@@ -61,18 +54,18 @@ fn seen(result: &CaseResult, path: &Path) -> Seen {
     }
 }
 
-pub(super) fn line(result: &CaseResult, id: &str) -> Option<String> {
+pub(super) fn line(result: &Probed, id: &str) -> Option<String> {
     let step = result.case.step(id)?;
     let observed = result.observed.step(id)?;
     Some(format!("{}  → {}", step.action, crate::judge::describe(step, observed)))
 }
 
-pub(super) fn gpa(result: &CaseResult) -> u64 {
+pub(super) fn gpa(result: &Probed) -> u64 {
     result.observed.steps.iter().find_map(|step| step.gpa).map_or(0, |range| range.start)
 }
 
 /// Bytes that one path hides no other path shows.
-fn one_answer(result: &CaseResult, region: Region) -> Option<Finding> {
+fn one_answer(result: &Probed, spot: &Spot) -> Option<Finding> {
     let by = |wanted: &[Seen]| -> Vec<&Path> {
         PATHS.iter().filter(|path| wanted.contains(&seen(result, path))).collect()
     };
@@ -84,25 +77,15 @@ fn one_answer(result: &CaseResult, region: Region) -> Option<Finding> {
         ("gives zeros for", "\"zeros\"")
     };
     let sentence = format!("{} shows bytes of {{}} that {} {how}", first.name, hides.name);
-    let evidence =
-        hidden.iter().chain(&shown).filter_map(|path| line(result, path.id)).collect::<Vec<String>>();
+    let title = sentence.replace("{}", &spot.label);
+    let gpa = gpa(result);
     Some(Finding {
-        invariant: Invariant::OneAnswer,
-        weight: Weight::Hole,
-        regions: vec![region],
-        gpa: gpa(result),
-        case: probe::minimal(
-            region,
-            &[hides.id, first.id],
-            &sentence.replace("{}", region.name()),
-            Some(expected),
-        ),
-        sentence,
-        name: String::new(),
-        evidence,
-        code_path: Vec::new(),
-        closed_by: Vec::new(),
+        pages: Pages::of(gpa),
+        gpa,
+        case: probe::look(spot, &[hides.id, first.id], &title, Some(expected)),
+        evidence: hidden.iter().chain(&shown).filter_map(|path| line(result, path.id)).collect(),
         paths: shown.iter().map(|path| path.id.to_owned()).collect(),
+        ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)
     })
 }
 
@@ -112,44 +95,44 @@ pub(super) fn innermost(event: &AccessEvent) -> usize {
     if event.unwound_by == Some("orc") { 3 } else { 1 }
 }
 
-/// No access through a view the page's state forbids, none to memory never accepted. Paths that meet the same page in the
-/// same way through the same function are one finding.
-fn views(result: &CaseResult, region: Region) -> Vec<Finding> {
+/// No access through a view the page's state forbids, none to memory never accepted. Each access of each path counts;
+/// those of one page that meet it in the same way through the same functions are one finding.
+fn views(result: &Probed, spot: &Spot) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     for path in PATHS {
-        let Some(event) = result.observed.step(path.id).and_then(|step| step.events.first()) else {
-            continue;
-        };
-        let same = |finding: &&mut Finding| {
-            let (one, other) = (&finding.code_path, &event.backtrace);
-            let len = innermost(event);
-            !one.is_empty() && one.iter().take(len).eq(other.iter().take(len))
-        };
-        let evidence = line(result, path.id).into_iter().chain(crate::report::evidence::of_event(event));
-        if let Some(finding) = found.iter_mut().find(same) {
-            finding.paths.push(path.id.to_owned());
-            finding.evidence.extend(evidence.take(1));
-            continue;
+        let events = result.observed.step(path.id).map(|step| step.events.as_slice()).unwrap_or_default();
+        for event in events {
+            let (invariant, sentence) = named(event, path);
+            let pages = Pages::of(event.gpa);
+            let same = |finding: &&mut Finding| {
+                let (one, other) = (&finding.code_path, &event.backtrace);
+                let len = innermost(event);
+                let code = if one.is_empty() && other.is_empty() {
+                    finding.paths.iter().any(|known| known == path.id)
+                } else {
+                    one.iter().take(len).eq(other.iter().take(len))
+                };
+                code && finding.pages == pages && finding.invariant == invariant
+            };
+            let evidence = line(result, path.id).into_iter().chain(crate::report::evidence::of_event(event));
+            if let Some(finding) = found.iter_mut().find(same) {
+                if !finding.paths.iter().any(|known| known == path.id) {
+                    finding.paths.push(path.id.to_owned());
+                    finding.evidence.extend(evidence.take(1));
+                }
+                continue;
+            }
+            let title = sentence.replace("{}", &spot.label);
+            found.push(Finding {
+                pages,
+                gpa: event.gpa,
+                case: probe::look(spot, &[path.id], &title, Some(probe::NOTHING_FORBIDDEN)),
+                evidence: evidence.collect(),
+                code_path: event.backtrace.clone(),
+                paths: vec![path.id.to_owned()],
+                ..Finding::new(invariant, Weight::Hole, sentence)
+            });
         }
-        let (invariant, sentence) = named(event, path);
-        found.push(Finding {
-            invariant,
-            weight: Weight::Hole,
-            regions: vec![region],
-            gpa: event.gpa,
-            case: probe::minimal(
-                region,
-                &[path.id],
-                &sentence.replace("{}", region.name()),
-                Some(probe::NOTHING_FORBIDDEN),
-            ),
-            sentence,
-            name: String::new(),
-            evidence: evidence.collect(),
-            code_path: event.backtrace.clone(),
-            closed_by: Vec::new(),
-            paths: vec![path.id.to_owned()],
-        });
     }
     found
 }
@@ -167,58 +150,44 @@ pub(super) fn met(event: &AccessEvent) -> (Invariant, String, &'static str) {
 fn named(event: &AccessEvent, path: &Path) -> (Invariant, String) {
     let (invariant, what, view) = met(event);
     let comma = if invariant == Invariant::AcceptedOnly { "," } else { "" };
-    (invariant, format!("{} touches {what}{comma} through the {view} view: {{}}", path.name))
+    let verb = if is_write(event) { "writes" } else { "reads" };
+    (invariant, format!("{} {verb} {what}{comma} through the {view} view: {{}}", path.name))
 }
 
-/// Memory that is refused at one address and shown at another: the address with the encryption bit in it.
-pub fn alias(report: &Report) -> Option<Finding> {
-    let probe = |region: Region| {
-        let name = format!("audit/{region}");
-        report.cases.iter().find(|result| result.case.name == name && result.observed.not_run.is_none())
-    };
-    let (plain, alias) = (probe(Region::Ram)?, probe(Region::CbitAliasRam)?);
+/// Whether an access is a store.
+pub(super) fn is_write(event: &AccessEvent) -> bool {
+    matches!(event.kind, EventKind::SharedWrite | EventKind::PrivateWrite)
+}
+
+/// Memory that is refused at one address and shown at another: the address with the encryption bit in it. `plain` is the
+/// look at the one, `alias` at the other.
+pub fn alias(plain: &Probed, alias: &Probed) -> Option<Finding> {
     let shown: Vec<&Path> = PATHS.iter().filter(|path| seen(alias, path) == Seen::Shown).collect();
     let refused: Vec<&Path> = PATHS.iter().filter(|path| seen(plain, path) == Seen::Refused).collect();
     let (first, denial) = (shown.first()?, refused.first()?);
     let sentence = format!("{} shows bytes of {{}} that are refused at their plain address", first.name);
+    let title = sentence.replace("{}", "ram");
+    let (spot, gpa) = (Spot::of(Region::CbitAliasRam), gpa(alias));
     Some(Finding {
-        invariant: Invariant::OneAnswer,
-        weight: Weight::Hole,
-        regions: vec![Region::CbitAliasRam],
-        gpa: gpa(alias),
-        case: probe::minimal(
-            Region::CbitAliasRam,
-            &[first.id],
-            &sentence.replace("{}", "ram"),
-            Some("\"EPERM\""),
-        ),
-        sentence,
-        name: String::new(),
+        pages: Pages::of(gpa),
+        gpa,
+        case: probe::look(&spot, &[first.id], &title, Some("\"EPERM\"")),
         evidence: line(plain, denial.id).into_iter().chain(line(alias, first.id)).collect(),
-        code_path: Vec::new(),
-        closed_by: Vec::new(),
         paths: shown.iter().map(|path| path.id.to_owned()).collect(),
+        ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)
     })
 }
 
 /// What is refused on /dev/mem and granted elsewhere, and what was lost.
-fn doors(report: &Report, result: &CaseResult) -> Vec<Finding> {
-    let platform = report.platform.platform;
+pub fn doors(facts: &Facts<'_>, result: &Probed) -> Vec<Finding> {
+    let platform = facts.platform;
     let answer = |id: &str| result.observed.step(id).map(|step| &step.answer);
     let granted = |id: &str| matches!(answer(id), Some(Answer::Returned { .. }));
     let refused = |id: &str| matches!(answer(id), Some(Answer::Failed { errno }) if errno.is_refusal());
     let finding = |invariant, weight, id: &str, sentence: String| Finding {
-        invariant,
-        weight,
-        regions: Vec::new(),
-        gpa: 0,
-        sentence,
-        name: String::new(),
         evidence: ["mem", id].into_iter().filter_map(|id| line(result, id)).collect(),
-        code_path: Vec::new(),
-        closed_by: Vec::new(),
-        case: String::new(),
         paths: vec![id.to_owned()],
+        ..Finding::new(invariant, weight, sentence)
     };
     let mut found = Vec::new();
     for (id, what) in [("dmi", "SMBIOS structure table"), ("dmi-entry", "SMBIOS entry point")] {

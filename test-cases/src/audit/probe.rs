@@ -2,39 +2,72 @@
 
 use std::fmt::Write as _;
 
+use vmm::layout::PAGE_SIZE;
+
 use crate::case::{Case, parse};
 use crate::region::Region;
 
-/// Bytes looked at.
+/// Bytes looked at in a region.
 const LEN: u64 = 64;
+/// What every name of a case that looks begins with.
+pub(super) const PREFIX: &str = "audit/look/";
 
-/// Where in a region a probe looks, and the page it maps for that.
-pub(super) struct Spot {
+/// Where a probe looks, and the page it maps for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// In names of cases: a region, or an address.
+    pub(super) label: String,
     /// The bytes, as a place.
     pub(super) at: String,
     /// The page, as a place.
     pub(super) page: String,
     /// The bytes in that page.
     pub(super) offset: u64,
+    /// How many.
+    pub(super) len: u64,
 }
 
-pub(super) fn spot(region: Region) -> Spot {
-    let name = region.name();
-    match region {
-        // The first cells of these hold structures; markers stand behind them.
-        Region::Page0 => spot_at(name, 0x500),
-        Region::Rom => spot_at(name, 0x100),
-        // They begin in the middle of their page.
-        Region::Bda => Spot { at: format!("{name} + 0x20"), page: "page0".into(), offset: 0x420 },
-        Region::Ebda => {
-            Spot { at: format!("{name} + 0x100"), page: format!("{name} - 0xc00"), offset: 0xd00 }
+impl Spot {
+    /// The spot in a region.
+    pub fn of(region: Region) -> Self {
+        let name = region.name();
+        match region {
+            // The first cells of these hold structures; markers stand behind them.
+            Region::Page0 => Self::inside(name, 0x500),
+            Region::Rom => Self::inside(name, 0x100),
+            // They begin in the middle of their page.
+            Region::Bda => Self {
+                at: format!("{name} + 0x20"),
+                page: "page0".into(),
+                offset: 0x420,
+                ..Self::inside(name, 0)
+            },
+            Region::Ebda => Self {
+                at: format!("{name} + 0x100"),
+                page: format!("{name} - 0xc00"),
+                offset: 0xd00,
+                ..Self::inside(name, 0)
+            },
+            _ => Self::inside(name, 0),
         }
-        _ => spot_at(name, 0),
     }
-}
 
-fn spot_at(name: &str, offset: u64) -> Spot {
-    Spot { at: format!("{name} + {offset:#x}"), page: name.to_owned(), offset }
+    fn inside(name: &str, offset: u64) -> Self {
+        let at = format!("{name} + {offset:#x}");
+        Self { label: name.to_owned(), at, page: name.to_owned(), offset, len: LEN }
+    }
+
+    /// The spot at an address, in one page.
+    pub fn at(gpa: u64, len: u64) -> Self {
+        let offset = gpa % PAGE_SIZE;
+        Self {
+            label: format!("{gpa:#x}"),
+            at: format!("{gpa:#x}"),
+            page: format!("{:#x}", gpa - offset),
+            offset,
+            len: len.min(PAGE_SIZE - offset),
+        }
+    }
 }
 
 /// A way to the bytes: the step that gets them, and those it needs.
@@ -61,20 +94,38 @@ pub const PATHS: &[Path] = &[
     Path { id: "ptrace", needs: &["open", "map-shared"], name: "ptrace(2) over a mapping" },
 ];
 
+/// Of the paths those through different functions of the kernel: the ones by which each single page is looked at.
+pub const SWEPT: &[&str] = &["pread", "load-shared", "load-private", "load-sync", "self-mem"];
+
 /// What a path is held to that may come back as it likes, in the words of a case.
 pub const NOTHING_FORBIDDEN: &str = "{ is = \"ok\", events = [] }";
 
-/// All cases that look.
+/// The cases that look at every region by every path, and the one about side doors.
 pub fn cases() -> Vec<Case> {
-    let regions = Region::ALL.iter().map(|region| (format!("audit/{region}"), region_text(*region)));
-    let doors = std::iter::once(("audit/side-doors".to_owned(), DOORS.to_owned()));
+    let regions = Region::ALL.iter().map(|region| {
+        let text = look(&Spot::of(*region), &all(), &format!("Every path to {region}"), None);
+        (format!("{PREFIX}{region}"), text)
+    });
+    let doors = std::iter::once((SIDE_DOORS.to_owned(), DOORS.to_owned()));
     // The texts are made here; one that does not parse is caught by a test.
     regions.chain(doors).filter_map(|(name, text)| parse(&text, &name).ok()).collect()
 }
 
-/// The case that goes some paths to a region, with the steps they need and no more. The last of the paths is held to
+/// The case that looks at a spot by the paths of a sweep.
+pub fn case_at(spot: &Spot) -> Option<Case> {
+    parse(&look(spot, SWEPT, "A page by every path", None), &format!("{PREFIX}{}", spot.label)).ok()
+}
+
+/// The name of the case about side doors.
+pub(super) const SIDE_DOORS: &str = "audit/side-doors";
+
+fn all() -> Vec<&'static str> {
+    PATHS.iter().map(|path| path.id).collect()
+}
+
+/// The case that goes some paths to a spot, with the steps they need and no more. The last of the paths is held to
 /// `expected`, in the words of a case; without, nothing is expected.
-pub fn minimal(region: Region, paths: &[&str], title: &str, expected: Option<&str>) -> String {
+pub fn look(spot: &Spot, paths: &[&str], title: &str, expected: Option<&str>) -> String {
     let mut wanted: Vec<&str> = Vec::new();
     for path in PATHS.iter().filter(|path| paths.contains(&path.id)) {
         for id in path.needs.iter().chain([&path.id]) {
@@ -84,7 +135,7 @@ pub fn minimal(region: Region, paths: &[&str], title: &str, expected: Option<&st
         }
     }
     let mut text = head(title);
-    for (id, step) in steps(&spot(region)) {
+    for (id, step) in steps(spot) {
         if wanted.contains(&id) {
             text.push_str(&step);
             if let Some(expected) = expected.filter(|_| paths.last() == Some(&id)) {
@@ -95,21 +146,15 @@ pub fn minimal(region: Region, paths: &[&str], title: &str, expected: Option<&st
     text
 }
 
-fn region_text(region: Region) -> String {
-    let mut text = head(&format!("Every path to {region}"));
-    text.extend(steps(&spot(region)).into_iter().map(|(_, step)| step));
-    text
-}
-
 pub(super) fn head(title: &str) -> String {
     format!(
         "title = {title:?}\nwhy = \"Found by copra audit; what the kernel decides here is not stated.\"\ntags = [\"audit\"]\n"
     )
 }
 
-/// Every step on a region, with its id.
+/// Every step on a spot, with its id.
 fn steps(spot: &Spot) -> Vec<(&'static str, String)> {
-    let Spot { at, page, offset } = spot;
+    let Spot { at, page, offset, len, .. } = spot;
     let open = |id: &'static str, flags: &str, handle: &str| {
         (id, format!("do = \"open\"\npath = \"/dev/mem\"\nflags = \"{flags}\"\nas = \"{handle}\"\n"))
     };
@@ -120,16 +165,16 @@ fn steps(spot: &Spot) -> Vec<(&'static str, String)> {
         (id, what)
     };
     let look = |id: &'static str, action: &str, map: &str| {
-        (id, format!("do = \"{action}\"\nmap = \"{map}\"\noffset = {offset}\nlen = {LEN}\n"))
+        (id, format!("do = \"{action}\"\nmap = \"{map}\"\noffset = {offset}\nlen = {len}\n"))
     };
     let pread = |id: &'static str, fd: &str| {
-        (id, format!("do = \"pread\"\nfd = \"{fd}\"\nat = \"{at}\"\nlen = {LEN}\n"))
+        (id, format!("do = \"pread\"\nfd = \"{fd}\"\nat = \"{at}\"\nlen = {len}\n"))
     };
     let raw = vec![
         open("open", "O_RDONLY", "mem"),
         pread("pread", "mem"),
         ("seek", format!("do = \"lseek\"\nfd = \"mem\"\nto = \"{at}\"\n")),
-        ("read", format!("do = \"read\"\nfd = \"mem\"\nlen = {LEN}\n")),
+        ("read", format!("do = \"read\"\nfd = \"mem\"\nlen = {len}\n")),
         open("open-rw", "O_RDWR", "mem-rw"),
         pread("pread-rw", "mem-rw"),
         map("map-shared", "mem", "shared", "shared"),
@@ -242,15 +287,25 @@ mod tests {
     #[test]
     fn every_region_and_the_doors_become_a_case() {
         for region in Region::ALL {
-            assert!(parse(&region_text(*region), "audit/x").is_ok(), "{region}: {}", region_text(*region));
+            let text = look(&Spot::of(*region), &all(), "every path", None);
+            assert!(parse(&text, "audit/x").is_ok(), "{region}: {text}");
         }
         assert!(parse(DOORS, "audit/doors").is_ok(), "{:?}", parse(DOORS, "audit/doors").err());
         assert_eq!(cases().len(), Region::ALL.len() + 1);
     }
 
     #[test]
+    fn every_page_becomes_a_case_with_its_paths() {
+        for gpa in [0xff0, 0xf_fff0, 0x1bfe_0000, 0xffff_ffff_ffff_fff0] {
+            let case = case_at(&Spot::at(gpa, 16)).unwrap();
+            assert!(SWEPT.iter().all(|id| case.step(id).is_some()), "{gpa:#x}");
+        }
+    }
+
+    #[test]
     fn a_minimal_case_has_what_its_paths_need_and_parses() {
-        let text = minimal(Region::LowRam, &["pread", "load-shared"], "one \"answer\"", Some("\"zeros\""));
+        let spot = Spot::of(Region::LowRam);
+        let text = look(&spot, &["pread", "load-shared"], "one \"answer\"", Some("\"zeros\""));
         let case = parse(&text, "found").unwrap();
         let ids: Vec<&str> = case.steps.iter().map(|step| step.id.as_str()).collect();
         assert_eq!(ids, ["open", "pread", "map-shared", "load-shared"]);

@@ -1,13 +1,14 @@
 //! The ways to change a page: one case per region and way, made here, and what they show together.
 
+use super::Probed;
 use super::finding::{Finding, Invariant, Weight};
-use super::invariant::{gpa, innermost, line, met};
+use super::invariant::{gpa, innermost, is_write, line, met};
+use super::place::Pages;
 use super::probe::{self, Spot, head};
 use crate::case::{Case, parse};
 use crate::class::MemoryState;
 use crate::observation::{AccessEvent, Answer};
 use crate::region::Region;
-use crate::report::{CaseResult, Report};
 
 /// Memory that can be put back, whatever became of it.
 const REGIONS: [Region; 8] = [
@@ -21,7 +22,7 @@ const REGIONS: [Region; 8] = [
     Region::AcpiData,
 ];
 /// What every name of a case here begins with.
-const PREFIX: &str = "audit/write";
+const PREFIX: &str = "audit/write/";
 /// Bytes written, a block of the memory cipher.
 const LEN: u64 = 16;
 
@@ -51,19 +52,23 @@ enum Came {
     Neither,
 }
 
-/// Every case.
+/// The cases that write to regions.
 pub fn cases() -> Vec<Case> {
+    REGIONS.iter().flat_map(|region| cases_at(&Spot::of(*region))).collect()
+}
+
+/// The cases that write to a spot, one for each way.
+pub fn cases_at(spot: &Spot) -> Vec<Case> {
     // The texts are made here; one that does not parse is caught by a test.
-    let all = REGIONS.iter().flat_map(|region| WAYS.iter().map(move |way| (*region, way)));
-    all.filter_map(|(region, way)| parse(&text(region, way, None), &name(region, way)).ok()).collect()
+    WAYS.iter().filter_map(|way| parse(&text(spot, way, None), &name(spot, way)).ok()).collect()
 }
 
-fn name(region: Region, way: &Way) -> String {
-    format!("{PREFIX}/{region}-{}", way.id)
+fn name(spot: &Spot, way: &Way) -> String {
+    format!("{PREFIX}{}/{}", spot.label, way.id)
 }
 
-fn text(region: Region, way: &Way, expected: Option<&str>) -> String {
-    let Spot { at, page, offset } = probe::spot(region);
+fn text(spot: &Spot, way: &Way, expected: Option<&str>) -> String {
+    let Spot { at, page, offset, label, .. } = spot;
     let id = way.id;
     let expected = expected.map(|expected| format!("\nexpect = {expected}")).unwrap_or_default();
     let data = format!("hex = \"5a\"\nrepeat = {LEN}{expected}");
@@ -80,43 +85,30 @@ fn text(region: Region, way: &Way, expected: Option<&str>) -> String {
     }
     steps.push(format!("id = \"memory\"\ndo = \"memory\"\nat = \"{at}\"\nlen = {LEN}\nwrote = \"{id}\""));
     let steps = steps.iter().flat_map(|step| ["\n[[step]]\n", step, "\n"]);
-    head(&format!("{}: {region}", way.name)) + &steps.collect::<String>()
+    head(&format!("{}: {label}", way.name)) + &steps.collect::<String>()
 }
 
-/// How many ways there are.
-pub fn ways() -> usize {
-    WAYS.len()
+/// The spot a case here writes to, by its label.
+pub fn label(case: &Case) -> Option<&str> {
+    case.name.strip_prefix(PREFIX)?.rsplit_once('/').map(|(label, _)| label)
 }
 
-/// Whether a case is one of these.
-pub fn has(case: &Case) -> bool {
-    case.name.starts_with(PREFIX)
-}
-
-/// Every finding.
-pub fn findings(report: &Report) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for region in REGIONS {
-        let tried: Vec<(&Way, &CaseResult)> =
-            WAYS.iter().filter_map(|way| Some((way, result(report, region, way)?))).collect();
-        found.extend(one_answer(region, &tried));
-        for (way, result) in tried {
-            found.extend(view(region, way, result));
-        }
+/// Every finding of the writes to one spot.
+pub fn findings(spot: &Spot, results: &[Probed]) -> Vec<Finding> {
+    let of = |way| results.iter().find(|result| result.case.name == name(spot, way));
+    let tried: Vec<(&Way, &Probed)> = WAYS.iter().filter_map(|way| Some((way, of(way)?))).collect();
+    let mut found: Vec<Finding> = one_answer(spot, &tried).into_iter().collect();
+    for (way, result) in tried {
+        found.extend(views(spot, way, result));
     }
     found
 }
 
-fn result<'a>(report: &'a Report, region: Region, way: &Way) -> Option<&'a CaseResult> {
-    let name = name(region, way);
-    report.cases.iter().find(|result| result.case.name == name && result.observed.not_run.is_none())
-}
-
-fn state(result: &CaseResult) -> Option<MemoryState> {
+fn state(result: &Probed) -> Option<MemoryState> {
     result.observed.step("memory")?.state
 }
 
-fn came(way: &Way, result: &CaseResult) -> Came {
+fn came(way: &Way, result: &Probed) -> Came {
     let refused = ["open", "map", way.id]
         .iter()
         .filter_map(|id| result.observed.step(id))
@@ -132,7 +124,7 @@ fn came(way: &Way, result: &CaseResult) -> Came {
 }
 
 /// Bytes that one way leaves alone no other way changes.
-fn one_answer(region: Region, tried: &[(&Way, &CaseResult)]) -> Option<Finding> {
+fn one_answer(spot: &Spot, tried: &[(&Way, &Probed)]) -> Option<Finding> {
     let by = |wanted: Came| tried.iter().find(|(way, result)| came(way, result) == wanted);
     let (taken, result) = by(Came::Taken)?;
     let (kept, how) = match (by(Came::Refused), by(Came::Dropped)) {
@@ -142,43 +134,50 @@ fn one_answer(region: Region, tried: &[(&Way, &CaseResult)]) -> Option<Finding> 
     };
     let sentence = format!("{} changes bytes of {{}} that {} {how}", taken.name, kept.0.name);
     let evidence = [(kept.1, kept.0.id), (kept.1, "memory"), (*result, taken.id), (*result, "memory")];
+    let gpa = gpa(result);
     Some(Finding {
-        invariant: Invariant::OneAnswer,
-        weight: Weight::Hole,
-        regions: vec![region],
-        gpa: gpa(result),
-        sentence,
-        name: String::new(),
+        pages: Pages::of(gpa),
+        gpa,
         evidence: evidence.into_iter().filter_map(|(result, id)| line(result, id)).collect(),
-        code_path: Vec::new(),
-        closed_by: Vec::new(),
-        case: text(region, taken, None),
+        case: text(spot, taken, None),
         paths: vec![taken.id.to_owned()],
+        ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)
     })
 }
 
-/// No write goes through a view the page's state forbids.
-fn view(region: Region, way: &Way, result: &CaseResult) -> Option<Finding> {
-    let event = result.observed.step(way.id)?.events.first()?;
-    let (invariant, sentence) = named(event, way, state(result));
-    let told = crate::report::evidence::of_event(event);
-    Some(Finding {
-        invariant,
-        weight: Weight::Hole,
-        regions: vec![region],
-        gpa: event.gpa,
-        sentence,
-        name: String::new(),
-        evidence: line(result, way.id).into_iter().chain(told).chain(line(result, "memory")).collect(),
-        code_path: event.backtrace.iter().take(innermost(event).max(1)).cloned().collect(),
-        closed_by: Vec::new(),
-        case: text(region, way, Some(probe::NOTHING_FORBIDDEN)),
-        paths: vec![way.id.to_owned()],
-    })
+/// No write goes through a view the page's state forbids. Each access of the step counts.
+fn views(spot: &Spot, way: &Way, result: &Probed) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    let events = result.observed.step(way.id).map(|step| step.events.as_slice()).unwrap_or_default();
+    for event in events {
+        let (invariant, sentence) = named(event, way, state(result));
+        let code_path: Vec<String> = event.backtrace.iter().take(innermost(event).max(1)).cloned().collect();
+        let pages = Pages::of(event.gpa);
+        let is_known = |known: &Finding| {
+            (&known.sentence, &known.code_path, &known.pages) == (&sentence, &code_path, &pages)
+        };
+        if found.iter().any(is_known) {
+            continue;
+        }
+        let seen = crate::report::evidence::of_event(event);
+        found.push(Finding {
+            pages,
+            gpa: event.gpa,
+            evidence: line(result, way.id).into_iter().chain(seen).chain(line(result, "memory")).collect(),
+            code_path,
+            case: text(spot, way, Some(probe::NOTHING_FORBIDDEN)),
+            paths: vec![way.id.to_owned()],
+            ..Finding::new(invariant, Weight::Hole, sentence)
+        });
+    }
+    found
 }
 
 fn named(event: &AccessEvent, way: &Way, state: Option<MemoryState>) -> (Invariant, String) {
     let (invariant, what, view) = met(event);
+    if !is_write(event) {
+        return (invariant, format!("{} reads {what} through the {view} view: {{}}", way.name));
+    }
     let consequence = match state {
         Some(MemoryState::Corrupted | MemoryState::Zeroed) => "which garbles them",
         Some(MemoryState::Unchanged) => "where it is lost",
@@ -194,13 +193,15 @@ mod tests {
     #[test]
     fn every_case_parses() {
         for region in REGIONS {
+            let spot = Spot::of(region);
             for way in &WAYS {
-                let text = text(region, way, Some(probe::NOTHING_FORBIDDEN));
+                let text = text(&spot, way, Some(probe::NOTHING_FORBIDDEN));
                 assert!(parse(&text, "audit/x").is_ok(), "{text}");
             }
         }
         let cases = cases();
         assert_eq!(cases.len(), REGIONS.len() * WAYS.len());
-        assert!(cases.iter().all(has));
+        assert!(cases.iter().all(|case| label(case).is_some()));
+        assert_eq!(label(&cases_at(&Spot::at(0xf_fff0, 16))[0]), Some("0xffff0"));
     }
 }

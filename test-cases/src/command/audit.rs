@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, run};
-use crate::audit::{self, Finding, Weight};
+use crate::audit::{self, Finding, Swept, Weight};
 use crate::cli::AuditArgs;
 use crate::engine::{self, Target};
 use crate::exit::Exit;
@@ -21,14 +21,19 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };
-    let target = Target { policy: Policy::Upstream, ..guests::target(&args.guest, &found, &host) };
-    let cases = audit::cases();
-    let report = engine::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
-        .map_err(Failed::new)?;
-    let findings = audit::findings(&report);
+    let usual = guests::target(&args.guest, &found, &host);
+    let interrupt = interrupt::flag()?;
+    let target = Target { policy: Policy::Upstream, ..usual.clone() };
+    let mut watcher = guests::Silent::new(quiet);
+    let report = engine::run(&target, &audit::cases(), &mut watcher, &interrupt).map_err(Failed::new)?;
+    let swept = match &report.ended {
+        Ended::Complete => audit::sweep(&usual, &interrupt).map_err(Failed::new)?,
+        _ => Swept::default(),
+    };
+    let findings = audit::findings(&report, &swept, swept.world.as_ref());
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     if !to_stdout {
-        tell(args, &report, &findings);
+        tell(args, &report, &swept, &findings);
     }
     if let Some(folder) = &args.cases {
         write_cases(folder, &findings)?;
@@ -39,21 +44,23 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     match &report.ended {
         Ended::Interrupted => Ok(Exit::Interrupted),
         Ended::Failed(why) => Err(Failed::new(why)),
+        Ended::Complete if swept.interrupted => Ok(Exit::Interrupted),
         Ended::Complete if findings.iter().any(|finding| finding.weight == Weight::Hole) => Ok(Exit::Finding),
         Ended::Complete => Ok(Exit::Success),
     }
 }
 
-fn tell(args: &AuditArgs, report: &Report, findings: &[Finding]) {
+fn tell(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) {
     let (looked_at, written_to) = audit::regions(report);
     println!(
-        "{} ({}) as {} guest: {} regions by {} paths, {} of them written to as well, no policy assumed\n",
-        report.kernel.spec,
-        report.kernel.release,
-        args.guest.platform,
-        looked_at,
-        audit::probe::PATHS.len(),
-        written_to
+        "{} ({}) as {} guest, no policy assumed",
+        report.kernel.spec, report.kernel.release, args.guest.platform
+    );
+    let (paths, fewer) = (audit::probe::PATHS.len(), audit::probe::SWEPT.len());
+    println!("{looked_at} regions read by {paths} paths, {written_to} of them written to as well");
+    let (places, pages) = (swept.looked_at, swept.written_to);
+    println!(
+        "{places} places (every page below 1 MiB, the ends of all ranges) read by {fewer} paths, {pages} of them written to as well\n"
     );
     for finding in findings {
         println!("{:4}  {}  {}", finding.weight.name().to_uppercase(), finding.invariant, finding.name);
@@ -71,6 +78,9 @@ fn tell(args: &AuditArgs, report: &Report, findings: &[Finding]) {
     }
     let count = |weight| findings.iter().filter(|finding| finding.weight == weight).count();
     println!("\n{} holes, {} notes", count(Weight::Hole), count(Weight::Note));
+    if swept.world.is_none() {
+        println!("which policies would close them is not known without the kernel's configuration (--kernel-config)");
+    }
     for text in &report.platform.not_simulated {
         println!("not simulated  {text}");
     }
@@ -81,8 +91,8 @@ fn write_cases(folder: &Path, findings: &[Finding]) -> Result<(), Failed> {
         |error| Failed::new(format!("writing cases to {}: {error}; give another folder", folder.display()));
     fs::create_dir_all(folder).map_err(failed)?;
     for (number, finding) in findings.iter().filter(|finding| !finding.case.is_empty()).enumerate() {
-        let region = finding.regions.first().map_or("door", |region| region.name());
-        let name = format!("{:02}-{}-{region}.toml", number + 1, finding.invariant);
+        let place = finding.places.first().map_or("door", String::as_str);
+        let name = format!("{:02}-{}-{place}.toml", number + 1, finding.invariant);
         fs::write(folder.join(name), &finding.case).map_err(failed)?;
     }
     Ok(())

@@ -77,7 +77,8 @@ pub(super) fn without_level(line: &str) -> String {
     bare.map_or(line, |(_, text)| text).trim_end().to_owned()
 }
 
-pub(super) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
+/// The regions of a guest.
+pub(crate) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
     let bits = machine.guest_physical_bits();
     let unaccepted = unaccepted_ram(machine).map(|gpa| PlacedRegion {
         region: Region::Unaccepted,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use protocol::{Outcome, Step};
+use vmm::audit::kernel::KernelNames;
 use vmm::boot::firmware;
 use vmm::boot::image::{self, ImageError, Vmlinux};
 use vmm::layout;
@@ -53,10 +54,22 @@ pub enum GuestError {
 
 /// A kernel ready to be booted again and again.
 pub struct Kernel {
-    vmlinux: Vmlinux<'static>,
+    vmlinux: Arc<Vmlinux<'static>>,
+    names: Option<Arc<KernelNames>>,
     initramfs: Vec<u8>,
     kind: PlatformKind,
-    config: BTreeMap<String, String>,
+    config: Option<BTreeMap<String, String>>,
+}
+
+/// A running guest, and what it reports of itself.
+#[derive(Debug)]
+pub struct Booted {
+    /// The guest.
+    pub session: Session,
+    /// Its resource tree.
+    pub iomem: Iomem,
+    /// `uname -r`.
+    pub release: String,
 }
 
 /// A running guest with its model.
@@ -76,33 +89,52 @@ impl Kernel {
     /// Reads it.
     pub fn load(target: &Target) -> Result<Self, GuestError> {
         let kind = engine::check(target.platform, target.memory_mib)?;
-        let spec = &target.kernel.spec;
-        let config = target.config.clone().ok_or_else(|| GuestError::NoConfig(spec.clone()))?;
-        if let Some(option) = missing_option(target.platform, &config) {
-            let (kernel, platform) = (spec.clone(), target.platform);
+        let config = target.config.clone();
+        if let Some(option) = config.as_ref().and_then(|config| missing_option(target.platform, config)) {
+            let (kernel, platform) = (target.kernel.spec.clone(), target.platform);
             return Err(EngineError::Option { kernel, platform, option }.into());
         }
         let file = image::read(&target.image)?;
         let vmlinux = image::extract_vmlinux(&file)?.into_owned();
         let initramfs = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-        Ok(Self { vmlinux, initramfs, kind, config })
+        Ok(Self { vmlinux: Arc::new(vmlinux), names: None, initramfs, kind, config })
+    }
+
+    /// Has forbidden accesses recorded with backtraces, which cost time.
+    #[must_use]
+    pub fn with_names(self) -> Self {
+        Self { names: Some(Arc::new(KernelNames::new(Arc::clone(&self.vmlinux)))), ..self }
     }
 
     /// Boots a guest whose forbidden accesses are recorded and change nothing.
     pub fn boot(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Guest, GuestError> {
+        if self.config.is_none() {
+            return Err(GuestError::NoConfig(target.kernel.spec.clone()));
+        }
+        let booted = self.session(target, interrupt)?;
+        let world = self.world(target, &booted)?;
+        Ok(Guest { session: booted.session, world, release: booted.release, limit: target.limit })
+    }
+
+    /// The same without a model.
+    pub fn session(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Booted, GuestError> {
         let line = engine::command_line(self.kind, target.console, target.command_line.iter().cloned());
         let plan = Plan {
             machine: MachineConfig {
                 ram: target.memory_mib << 20,
                 mode: Mode::Record,
                 rom: target.setup.rom.map(engine::rom_state),
-                unaccepted_percent: if accepts_lazily(&self.config) { target.setup.unaccepted } else { 0 },
+                unaccepted_percent: if self.config.as_ref().is_none_or(accepts_lazily) {
+                    target.setup.unaccepted
+                } else {
+                    0
+                },
                 echo_console: target.console,
                 ..MachineConfig::new(self.kind)
             },
             kernel: &self.vmlinux,
             // Without names no event costs a backtrace; the case that is written tells them when it is run.
-            names: None,
+            names: self.names.clone(),
             initramfs: &self.initramfs,
             command_line: &line,
             boot_limit: target.limit,
@@ -113,16 +145,19 @@ impl Kernel {
         let release = uname.lines().nth(2).unwrap_or_default().to_owned();
         let step = Step::ReadFile { path: b"/proc/iomem", offset: 0, len: IOMEM };
         let iomem = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/iomem"))?;
-        let world = self.world(target, &session, Release::of_version(&release)?, &iomem);
-        Ok(Guest { session, world, release, limit: target.limit })
+        Ok(Booted { session, iomem: Iomem::parse(&iomem), release })
     }
 
-    fn world(&self, target: &Target, session: &Session, release: Release, iomem: &str) -> World {
-        let machine = session.machine();
-        let mut config = KernelConfig::of(&self.config);
+    /// The model of a guest.
+    pub fn world(&self, target: &Target, booted: &Booted) -> Result<World, GuestError> {
+        let options =
+            self.config.as_ref().ok_or_else(|| GuestError::NoConfig(target.kernel.spec.clone()))?;
+        let release = Release::of_version(&booted.release)?;
+        let machine = booted.session.machine();
+        let mut config = KernelConfig::of(options);
         let words = || target.command_line.iter().flat_map(|text| text.split_whitespace());
         config.pat &= !words().any(|word| word == "nopat");
-        World {
+        Ok(World {
             config,
             policy: target.policy,
             platform: target.platform,
@@ -131,15 +166,15 @@ impl Kernel {
             iomem_checks: words().filter_map(iomem_checks).next_back(),
             physical_bits: machine.guest_physical_bits(),
             encryption_bit: machine.platform().encryption_bit(),
-            iomem: Iomem::parse(iomem),
+            iomem: booted.iomem.clone(),
             memory: memory(machine),
             uncached: uncached(machine, target.platform, release).into_iter().collect(),
-            kept: if self.config.get("DMI").is_some_and(|value| value == "y") {
+            kept: if options.get("DMI").is_some_and(|value| value == "y") {
                 vec![table(machine)]
             } else {
                 Vec::new()
             },
-        }
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use self::coverage::Coverage;
-pub use self::guest::{Guest, GuestError};
+pub use self::guest::{Booted, Guest, GuestError, Kernel};
 use self::random::Random;
 use self::sequence::{Difference, Runner};
 use crate::engine::Target;
@@ -110,7 +110,7 @@ pub fn explore(
     listener: &mut dyn Listener,
     interrupt: &Arc<AtomicBool>,
 ) -> Result<Explored, ExploreError> {
-    let kernel = guest::Kernel::load(target)?;
+    let kernel = Kernel::load(target)?;
     let mut guest = kernel.boot(target, interrupt)?;
     listener.up(&guest.world, &guest.release);
     let mut done = Explored {

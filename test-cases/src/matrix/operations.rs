@@ -116,7 +116,7 @@ pub fn cases() -> Vec<Case> {
         let title = format!("{region}, three ways");
         (
             format!("matrix/{region}"),
-            probe::minimal(*region, &["pread", "load-shared", "self-mem"], &title, None),
+            probe::look(&probe::Spot::of(*region), &["pread", "load-shared", "self-mem"], &title, None),
         )
     });
     // The texts are made here; one that does not parse is caught by a test.

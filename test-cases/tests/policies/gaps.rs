@@ -1,8 +1,13 @@
-//! What a policy leaves open, as `copra audit` finds it, against docs/policies.md.
+//! What a policy leaves open, as `copra audit` finds it, against docs/policies.md; and whether it closes what it is said to
+//! close, no more and no less.
 //!
-//! The page has it in blocks that begin with three backticks, `audit`, the policy's name and the platforms.
+//! The page has the gaps in blocks that begin with three backticks, `audit`, the policy's name and the platforms. With
+//! `COPRA_UPDATE_POLICIES=1` in the environment the blocks are written instead of compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Mutex;
+use std::{env, fs};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -12,27 +17,93 @@ use crate::copra;
 /// Where it is looked for.
 pub const PLATFORMS: [&str; 4] = ["none", "sev", "snp", "tdx"];
 
-const PAGE: &str = include_str!("../../../docs/policies.md");
+/// The policy that closes nothing: what the others close is there.
+const BASE: &str = "upstream";
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policies.md");
 
-/// The audit finds what the page says, and nothing the policy is said to close.
+/// What the audit found in the kernel of [`BASE`], by platform: each policy is compared with it.
+static BASE_FINDINGS: Mutex<BTreeMap<String, Vec<Value>>> = Mutex::new(BTreeMap::new());
+/// One test at a time writes the page.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// The audit finds what the page says, and the policy closes what it is said to close.
 pub fn check(policy: &str, platform: &str) -> Result<(), Failed> {
-    let kernel = format!("build:{policy}");
-    let (text, code) = copra::run(&["audit", "--quiet", "--json", "-", "-k", &kernel, "-p", platform])?;
-    let value: Value = serde_json::from_str(&text).map_err(|error| format!("{code:?}: {error}: {text}"))?;
-    let findings = value["findings"].as_array().ok_or("no findings in the report")?;
-    for finding in findings {
-        let closed_by = finding["closed_by"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if closed_by.iter().any(|closer| closer == policy) {
+    let findings = audit(policy, platform)?;
+    for finding in &findings {
+        if is_closed_by(finding, policy) {
             return Err(format!("{policy} is said to close this, and does not: {finding:#}").into());
         }
     }
+    for finding in &base(platform)? {
+        let stays = findings.iter().any(|other| is_same(finding, other));
+        match (is_closed_by(finding, policy), stays) {
+            (true, true) => {
+                return Err(format!("{policy} is said to close this, and does not: {finding:#}").into());
+            }
+            (false, false) if finding["invariant"] != "nothing-lost" => {
+                return Err(format!("{policy} closes this, and is not said to: {finding:#}").into());
+            }
+            _ => {}
+        }
+    }
     let found: BTreeSet<String> = findings.iter().map(line).collect();
+    if env::var_os("COPRA_UPDATE_POLICIES").is_some() {
+        return Ok(update(policy, platform, &findings)?);
+    }
     let stated = stated(policy, platform)?;
     if found == stated {
         return Ok(());
     }
     let list = |lines: &BTreeSet<String>| lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
     Err(format!("docs/policies.md says:\n{}\n\nfound:\n{}", list(&stated), list(&found)).into())
+}
+
+fn audit(policy: &str, platform: &str) -> Result<Vec<Value>, Failed> {
+    let kernel = format!("build:{policy}");
+    let (text, code) = copra::run(&["audit", "--quiet", "--json", "-", "-k", &kernel, "-p", platform])?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| format!("{code:?}: {error}: {text}"))?;
+    Ok(value["findings"].as_array().ok_or("no findings in the report")?.clone())
+}
+
+/// Audited once for all policies.
+fn base(platform: &str) -> Result<Vec<Value>, Failed> {
+    let mut known = BASE_FINDINGS.lock().map_err(|_| "another test panicked")?;
+    if let Some(findings) = known.get(platform) {
+        return Ok(findings.clone());
+    }
+    let findings = audit(BASE, platform)?;
+    known.insert(platform.to_owned(), findings.clone());
+    Ok(findings)
+}
+
+fn is_closed_by(finding: &Value, policy: &str) -> bool {
+    finding["closed_by"].as_array().is_some_and(|closers| closers.iter().any(|closer| closer == policy))
+}
+
+/// The same invariant, broken by the same path in the same place.
+fn is_same(one: &Value, other: &Value) -> bool {
+    let texts = |finding: &Value, key: &str| -> Vec<String> {
+        let list = finding[key].as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let paths = texts(other, "paths");
+    let pages = |finding: &Value| -> Vec<RangeInclusive<u64>> {
+        texts(finding, "pages").iter().filter_map(|text| range(text)).collect()
+    };
+    let theirs = pages(other);
+    let meets = |mine: &RangeInclusive<u64>| {
+        theirs.iter().any(|range| mine.start() <= range.end() && range.start() <= mine.end())
+    };
+    one["invariant"] == other["invariant"]
+        && texts(one, "paths").iter().any(|path| paths.contains(path))
+        && pages(one).iter().any(meets)
+}
+
+/// `0xc0000-0xfffff`.
+fn range(text: &str) -> Option<RangeInclusive<u64>> {
+    let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    let (start, end) = text.split_once('-')?;
+    Some(number(start)?..=number(end)?)
 }
 
 fn line(finding: &Value) -> String {
@@ -42,14 +113,40 @@ fn line(finding: &Value) -> String {
 
 /// The lines of the block for the policy and the platform.
 fn stated(policy: &str, platform: &str) -> Result<BTreeSet<String>, String> {
-    let mut lines = PAGE.lines();
+    let page = fs::read_to_string(PAGE).map_err(|error| format!("{PAGE}: {error}"))?;
+    let mut lines = page.lines();
     while let Some(line) = lines.next() {
-        let Some(head) = line.strip_prefix("```audit ") else { continue };
-        let mut words = head.split_whitespace();
-        if words.next() == Some(policy) && words.any(|word| word == platform) {
+        if is_head(line, policy, platform) {
             let block = lines.by_ref().take_while(|line| *line != "```");
             return Ok(block.filter(|line| *line != "nothing").map(str::to_owned).collect());
         }
     }
     Err(format!("docs/policies.md has no block `audit {policy}` for {platform}"))
+}
+
+fn is_head(line: &str, policy: &str, platform: &str) -> bool {
+    let Some(head) = line.strip_prefix("```audit ") else { return false };
+    let mut words = head.split_whitespace();
+    words.next() == Some(policy) && words.any(|word| word == platform)
+}
+
+/// Writes the block anew.
+fn update(policy: &str, platform: &str, findings: &[Value]) -> Result<(), String> {
+    let _one = WRITING.lock().map_err(|_| "another test panicked")?;
+    let page = fs::read_to_string(PAGE).map_err(|error| format!("{PAGE}: {error}"))?;
+    let mut text = String::new();
+    let mut lines = page.lines();
+    while let Some(old) = lines.next() {
+        text.push_str(old);
+        text.push('\n');
+        if is_head(old, policy, platform) {
+            let _ = lines.by_ref().take_while(|line| *line != "```").count();
+            findings.iter().for_each(|finding| text.push_str(&(line(finding) + "\n")));
+            if findings.is_empty() {
+                text.push_str("nothing\n");
+            }
+            text.push_str("```\n");
+        }
+    }
+    fs::write(PAGE, text).map_err(|error| format!("{PAGE}: {error}"))
 }

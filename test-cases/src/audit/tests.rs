@@ -1,0 +1,240 @@
+//! The whole chain without a guest: cases of the audit, given to the model, and what the invariants make of it.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::case::EventKind;
+use crate::model::KernelConfig;
+use crate::model::iomem::Iomem;
+use crate::model::lockdown::Level;
+use crate::model::world::Memory;
+use crate::observation::AccessEvent;
+use crate::policy::Policy;
+use crate::release::Release;
+
+/// 512 MiB as copra lays them out, as Linux 6.12 shows them.
+const IOMEM: &str = "\
+00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+0009fc00-0009ffff : Reserved
+000a0000-000bffff : PCI Bus 0000:00
+000f0000-000fffff : Reserved
+  000f0000-000fffff : System ROM
+00100000-1bfdffff : System RAM
+  01000000-01ffffff : Kernel code
+1bfe0000-1bfeffff : Reserved
+1bff0000-1bffffff : ACPI Tables
+e0000000-e000ffff : 0000:00:01.0
+e1000000-e100ffff : reserved
+100000000-103ffffff : System RAM
+2000000000-200000ffff : 0000:00:02.0
+";
+
+const BIT: u8 = 39;
+
+fn world(platform: Platform, policy: Policy) -> World {
+    World {
+        config: KernelConfig {
+            devmem: true,
+            devport: true,
+            strict: true,
+            io_strict: true,
+            pat: true,
+            kcore: true,
+            msr: true,
+            iopl: true,
+            lockdown: true,
+        },
+        policy,
+        platform,
+        release: Release { major: 6, minor: 12 },
+        lockdown: Level::None,
+        iomem_checks: None,
+        physical_bits: 40,
+        encryption_bit: platform.is_confidential().then_some(BIT),
+        iomem: Iomem::parse(IOMEM),
+        memory: Memory {
+            backed: vec![0..0xa_0000, 0xc_0000..0x1c00_0000, 1 << 32..0x1_0400_0000],
+            standing: BTreeMap::new(),
+            top: 0x1_0400_0000,
+        },
+        uncached: std::iter::once(0xc000_0000..1 << 32).collect(),
+        kept: Vec::new(),
+    }
+}
+
+fn regions(platform: Platform) -> Vec<PlacedRegion> {
+    let mut placed: Vec<(Region, u64, u64)> = vec![
+        (Region::Page0, 0, 0x1000),
+        (Region::Bda, 0x400, 0x100),
+        (Region::LowRam, 0x2_0000, 0x1000),
+        (Region::Ebda, 0x9_fc00, 0x400),
+        (Region::Vga, 0xa_0000, 0x2_0000),
+        (Region::OptionRom, 0xc_8000, 0x8000),
+        (Region::Rom, 0xf_0000, 0x1_0000),
+        (Region::Ram, 0x100_0000, 0x1000),
+        (Region::Reserved, 0x1bfe_0000, 0x1_0000),
+        (Region::AcpiData, 0x1bff_0000, 0x1_0000),
+        (Region::Bar32, 0xe000_0000, 0x1000),
+        (Region::MmioClaimed, 0xe100_0000, 0x1_0000),
+        (Region::MmioUnclaimed, 0xe200_0000, 0x1_0000),
+        (Region::HighRam, 1 << 32, 0x400_0000),
+        (Region::AboveRam, 0x1_0400_0000, 0x10_0000),
+        (Region::Bar64, 0x20_0000_0000, 0x1000),
+    ];
+    if platform.is_confidential() {
+        placed.push((Region::CbitAliasRam, 0x100_0000 | 1 << BIT, 0x1000));
+    }
+    let place = |(region, gpa, len)| PlacedRegion { region, gpa, len, kind: String::new() };
+    placed.into_iter().map(place).collect()
+}
+
+/// Cases about the regions this guest has, and about every page of the first MiB.
+fn all_cases(regions: &[PlacedRegion]) -> Vec<Case> {
+    let has = |case: &Case| {
+        case.regions().iter().all(|region| regions.iter().any(|placed| placed.region == *region))
+    };
+    let swept = (0..256).flat_map(|page| {
+        let spot = Spot::at(page * 4096 + 4096 - sweep::LEN, sweep::LEN);
+        let is_memory = !(0xa0..0xc0).contains(&page);
+        let writes = if is_memory { writes::cases_at(&spot) } else { Vec::new() };
+        probe::case_at(&spot).into_iter().chain(writes)
+    });
+    cases().into_iter().filter(has).chain(swept).collect()
+}
+
+/// What an audit of a kernel finds that is as the model has it.
+fn audited(platform: Platform, policy: Policy, mistake: &dyn Fn(&mut Probed)) -> Vec<Finding> {
+    let (world, regions) = (world(platform, policy), regions(platform));
+    let facts = Facts { platform, regions: &regions };
+    let probed = all_cases(&regions).into_iter().map(|case| {
+        let mut probed = predict::case(&world, &regions, &case);
+        mistake(&mut probed);
+        probed
+    });
+    found(groups(probed, facts), facts, Some(&world))
+}
+
+fn names(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        let closers: Vec<&str> = finding.closed_by.iter().map(|policy| policy.name()).collect();
+        format!(
+            "{} {}: {}\n  closed by {}\n",
+            finding.weight.name(),
+            finding.invariant,
+            finding.name,
+            closers.join(", ")
+        )
+    };
+    findings.iter().map(line).collect()
+}
+
+#[test]
+fn the_model_of_upstream_has_the_known_holes_with_who_closes_them() {
+    for platform in [Platform::None, Platform::Sev, Platform::Tdx] {
+        let findings = audited(platform, Policy::Upstream, &|_| {});
+        insta::assert_snapshot!(format!("upstream-{platform}"), names(&findings));
+    }
+}
+
+#[test]
+fn what_a_policy_is_said_to_close_is_gone_under_it_and_what_not_stays() {
+    for platform in [Platform::None, Platform::Sev, Platform::Snp] {
+        let today = audited(platform, Policy::Upstream, &|_| {});
+        for policy in Policy::ALL.iter().copied().filter(|policy| *policy != Policy::Upstream) {
+            let then = audited(platform, policy, &|_| {});
+            for finding in &then {
+                assert!(!finding.closed_by.contains(&policy), "{platform}, {policy}: {}", finding.name);
+            }
+            for finding in today.iter().filter(|finding| finding.invariant != Invariant::NothingLost) {
+                let stays = then.iter().any(|other| {
+                    other.invariant == finding.invariant
+                        && other.pages.meets(&finding.pages)
+                        && other.paths.iter().any(|path| finding.paths.contains(path))
+                });
+                let closed = finding.closed_by.contains(&policy);
+                assert_eq!(closed, !stays, "{platform}, {policy}: {}", finding.name);
+            }
+        }
+    }
+}
+
+fn event(kind: EventKind, gpa: u64) -> AccessEvent {
+    AccessEvent {
+        kind,
+        gpa,
+        len: None,
+        region: None,
+        state: "private".to_owned(),
+        rip: 0,
+        symbol: None,
+        cpl: 3,
+        task: None,
+        backtrace: Vec::new(),
+        unwound_by: None,
+    }
+}
+
+/// The load at the last bytes of one page goes through the shared view.
+fn wrong_view(page: u64) -> impl Fn(&mut Probed) {
+    move |probed| {
+        let gpa = page * 4096 + 4096 - sweep::LEN;
+        if probed.case.name == format!("{}{gpa:#x}", probe::PREFIX)
+            && let Some(step) = probed.observed.steps.iter_mut().find(|step| step.step == "load-shared")
+        {
+            step.events.push(event(EventKind::SharedRead, gpa));
+        }
+    }
+}
+
+#[test]
+fn a_mapping_helper_that_is_wrong_for_one_page_alone_is_found() {
+    for page in [0, 1, 0x9f, 0xc0, 0xff] {
+        let findings = audited(Platform::Sev, Policy::Upstream, &wrong_view(page));
+        let place = format!("{:#x}-{:#x}", page * 4096, page * 4096 + 4095);
+        let wanted =
+            format!("a load from a shared mapping reads private pages through the shared view: {place}");
+        assert!(findings.iter().any(|finding| finding.name == wanted), "{wanted}\n{}", names(&findings));
+    }
+}
+
+#[test]
+fn every_event_of_a_step_counts() {
+    let spot = Spot::of(Region::Reserved);
+    let regions = regions(Platform::Sev);
+    let world = world(Platform::Sev, Policy::OpenEperm);
+    let case = probe::cases().into_iter().find(|case| case.name == "audit/look/reserved").unwrap();
+    let mut probed = predict::case(&world, &regions, &case);
+    let step = probed.observed.steps.iter_mut().find(|step| step.step == "pread").unwrap();
+    step.events = vec![
+        event(EventKind::SharedRead, 0x1bfe_0000),
+        AccessEvent { state: "unaccepted".to_owned(), ..event(EventKind::PrivateRead, 0x1bfe_0000) },
+        event(EventKind::SharedRead, 0x1bfe_1000),
+    ];
+    let found = invariant::look(&probed, &spot);
+    let seen: Vec<_> =
+        found.iter().map(|finding| (finding.invariant, finding.pages.ranges()[0].0)).collect();
+    let (view, accepted) = (Invariant::OneView, Invariant::AcceptedOnly);
+    assert_eq!(seen, [(view, 0x1bfe_0000), (accepted, 0x1bfe_0000), (view, 0x1bfe_1000)]);
+
+    let mut written = predict::case(&world, &regions, &writes::cases_at(&spot)[0]);
+    let step = written.observed.steps.iter_mut().find(|step| step.step == "pwrite").unwrap();
+    step.events =
+        vec![event(EventKind::SharedRead, 0x1bfe_0000), event(EventKind::SharedWrite, 0x1bfe_0000)];
+    assert_eq!(writes::findings(&spot, &[written]).len(), 2);
+}
+
+#[test]
+fn the_same_observations_give_the_same_text_in_any_order() {
+    let platform = Platform::Tdx;
+    let (world, regions) = (world(platform, Policy::Upstream), regions(platform));
+    let facts = Facts { platform, regions: &regions };
+    let probed: Vec<Probed> = all_cases(&regions)
+        .iter()
+        .filter(|case| !case.name.contains("/0x") || case.name.contains("fe0"))
+        .map(|case| predict::case(&world, &regions, case))
+        .collect();
+    let once = names(&found(groups(probed.iter().cloned(), facts), facts, None));
+    let again = names(&found(groups(probed.into_iter().rev(), facts), facts, None));
+    assert_eq!(once, again);
+}
