@@ -1,6 +1,7 @@
 //! Debian packages without installing them: apt with a configuration and directories of its own, so that it needs no
 //! rights, and neither sees nor changes what the system's apt knows. apt checks signatures and hashes as always.
 
+use self::sources::Found;
 use crate::cache::{self, Cache, Key, Lock, hash_file, remove};
 use crate::command::{self, Tool, package_of};
 use crate::progress::{Amount, Progress};
@@ -52,6 +53,7 @@ pub(crate) struct Apt<'a> {
     progress: &'a dyn Progress,
     reach: Reach,
     dir: PathBuf,
+    found: Found,
     _lock: Lock,
 }
 
@@ -65,28 +67,29 @@ impl<'a> Apt<'a> {
         progress: &'a dyn Progress,
         reach: Reach,
     ) -> Result<Option<Self>, Error> {
-        let sources = match reach {
-            Reach::System => sources::of_system(Path::new("/etc/apt")),
-            Reach::Archive => sources::archive(Path::new("/usr/share/keyrings")),
+        let keyrings = Path::new("/usr/share/keyrings");
+        let found = match reach {
+            Reach::System => sources::of_system(Path::new("/etc/apt"), keyrings),
+            Reach::Archive => sources::archive(keyrings),
         };
-        if sources.is_empty() {
+        if found.sources.is_empty() {
             return Ok(None);
         }
         let wait = || progress.note("waiting for another copra that is using apt");
         let lock = cache.lock(&format!("apt-{}", reach.name()), wait)?;
-        let apt = Self { cache, progress, reach, dir: cache.dir("apt")?.join(reach.name()), _lock: lock };
+        let dir = cache.dir("apt")?.join(reach.name());
+        let apt = Self { cache, progress, reach, dir, found, _lock: lock };
         // The system may have fewer than last time.
         remove(&apt.dir.join("sources.list.d"));
         for dir in ["state/lists/partial", "cache/archives/partial", "sources.list.d"] {
             let dir = apt.dir.join(dir);
             fs::create_dir_all(&dir).map_err(|e| cache::Error::io("create", &dir, e))?;
         }
-        for (name, text) in &sources {
-            cache.write(&apt.dir.join("sources.list.d").join(name), text.as_bytes())?;
-        }
+        let text = apt.found.text();
+        cache.write(&apt.dir.join("sources.list.d/debian.sources"), text.as_bytes())?;
         cache.write(&apt.dir.join("state/status"), b"")?;
         cache.write(&apt.config(), configuration(&apt.dir).as_bytes())?;
-        apt.remember_sources(&sources)?;
+        apt.remember_sources(&text)?;
         Ok(Some(apt))
     }
 
@@ -100,7 +103,11 @@ impl<'a> Apt<'a> {
         // apt-get does not say that the disk is full; it waits for ever.
         self.cache.require_space(SPARE, "package lists")?;
         let lists = format!("package lists {}", self.reach.whose());
-        self.progress.step(&format!("Fetching {lists}"));
+        let names: Vec<String> = self.found.sources.iter().map(ToString::to_string).collect();
+        self.progress.step(&format!("Fetching {lists} ({})", names.join("; ")));
+        for refused in &self.found.refused {
+            self.progress.note(refused);
+        }
         let purpose = format!("fetch {lists}");
         let tool = self.tool("apt-get", &purpose).args(["--error-on=any", "update"]);
         self.run(&purpose, tool, |percent| self.progress.advance(Amount::percent(percent)))?;
@@ -178,8 +185,8 @@ impl<'a> Apt<'a> {
     }
 
     /// New sources need new lists.
-    fn remember_sources(&self, sources: &[(String, String)]) -> Result<(), Error> {
-        let key = Key::of(sources.iter().flat_map(|(name, text)| [name, text]));
+    fn remember_sources(&self, text: &str) -> Result<(), Error> {
+        let key = Key::of([text]);
         let known = self.dir.join("sources.key");
         if Cache::read(&known)?.is_none_or(|(old, _)| old != key.as_str().as_bytes()) {
             let _ = fs::remove_file(self.stamp());

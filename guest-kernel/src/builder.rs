@@ -5,14 +5,14 @@
 //! change, and a link. All builds happen in the same place, because the kernel's build tools remember absolute paths and
 //! would start over in another one.
 
-use crate::cache::{self, Cache, Key, Lock, hash_file, rename};
+use crate::cache::{self, Cache, Key, Lock, hash_file, remove, rename};
 use crate::command::{self, Tool};
 use crate::config::{self, Config, Dropped};
 use crate::image::{self, Image};
 use crate::kernel::{DebianPackage, Kernel};
 use crate::make;
 use crate::progress::Progress;
-use crate::recipe::{self, Base, Recipe};
+use crate::recipe::{self, BASES, Base, Recipe};
 use crate::source::{self, Tree, sync};
 use crate::spec;
 use crate::store;
@@ -38,6 +38,27 @@ struct Bench {
 pub(crate) fn lock(base: &Base) -> String {
     format!("build-{}", base.series)
 }
+
+/// Removes the objects of builds that were killed; those of a build that goes on are locked.
+pub(crate) fn remove_leftovers(cache: &Cache) -> Result<(), cache::Error> {
+    for base in &BASES {
+        let objects: Vec<PathBuf> = Tree::all(cache, base.series)
+            .iter()
+            .map(|tree| tree.linux().join(OBJECTS))
+            .filter(|objects| objects.is_dir())
+            .collect();
+        // What the lock guards may be gone by the time it is taken.
+        if !objects.is_empty()
+            && let Some(_lock) = cache.try_lock(&lock(base))?
+        {
+            objects.iter().for_each(|objects| remove(objects));
+        }
+    }
+    Ok(())
+}
+
+/// Where objects are while a build goes on, below the source.
+const OBJECTS: &str = "objects";
 
 /// Objects and result of one build.
 const SPACE: u64 = 600 << 20;
@@ -177,7 +198,7 @@ impl<'a> Builder<'a> {
 impl Bench {
     /// Where objects are while a build goes on. Below the source, so that the commands make remembers are relative.
     fn objects(&self) -> PathBuf {
-        self.tree.linux().join("objects")
+        self.tree.linux().join(OBJECTS)
     }
 
     /// Removes them: those of a finished build, or what a killed one left, some of it perhaps half written.

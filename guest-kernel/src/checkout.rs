@@ -6,6 +6,7 @@
 //! kernels. Either way objects stay where they are, so that the next build costs what changed, and no file is touched that
 //! git tracks: make writes nothing else.
 
+use crate::bounded;
 use crate::cache::{self, Cache, Key, Lock, hash_file};
 use crate::command::{self, Tool};
 use crate::config::{self, Config, Dropped};
@@ -125,8 +126,9 @@ impl Checkout {
         if let Some(option) = NEEDED.into_iter().find(|option| !wanted.is_yes(option)) {
             return Err(Error::Lacking { dir: self.named.clone(), option });
         }
-        let text = fs::read(&theirs).map_err(|e| cache::Error::io("read", &theirs, e))?;
-        cache.write(&self.config(), &text)?;
+        let text =
+            bounded::read_text(&theirs, bounded::CONFIG).map_err(|e| cache::Error::io("read", &theirs, e))?;
+        cache.write(&self.config(), text.as_bytes())?;
         self.make(lock, "complete the kernel's configuration").arg("olddefconfig").output()?;
         // What is no longer known may be renamed, and is not what this build is about, unless no guest can do without.
         let dropped = wanted.dropped_from(&Config::read(&self.config()).map_err(wrong)?);

@@ -1,5 +1,6 @@
 //! Kernel configurations: the text of a `.config`, of a fragment, and what became of a fragment in a `.config`.
 
+use crate::bounded;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io;
@@ -60,8 +61,8 @@ impl Config {
 
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let text = bounded::read_text(path, bounded::CONFIG)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::parse(&text)
     }
 

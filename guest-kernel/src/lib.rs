@@ -4,6 +4,7 @@ pub mod agent;
 pub mod initramfs;
 
 mod apt;
+pub mod bounded;
 mod builder;
 pub mod cache;
 mod catalogue;

@@ -1,12 +1,12 @@
 //! What a kernel is built from: a base, a policy, and whatever else the user adds.
 
+use crate::bounded;
 use crate::cache::{Key, hash_bytes};
 use crate::config::Config;
 use crate::kernel::Applied;
 use crate::mutants::{MUTANTS, Mutant};
 use crate::spec::{self, KernelSpec, Name, Series};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 mod error;
@@ -27,8 +27,8 @@ pub struct Piece {
 
 impl Piece {
     fn read(path: &Path) -> Result<Self, Error> {
-        let text =
-            fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let text = bounded::read_text(path, bounded::PATCH)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(Self { name, text })
     }

@@ -34,7 +34,8 @@ impl Tree {
         Self::all(cache, series).into_iter().max_by(|a, b| a.version.cmp(&b.version))
     }
 
-    fn all(cache: &Cache, series: &str) -> Vec<Self> {
+    /// Every tree of a series in the cache.
+    pub(crate) fn all(cache: &Cache, series: &str) -> Vec<Self> {
         let package = package(series);
         let dirs = fs::read_dir(cache.root().join(TREES)).into_iter().flatten().flatten();
         let tree = |dir: PathBuf| {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use guest_kernel::bounded;
 use thiserror::Error;
 
 use crate::case::{self, Case, CaseErrors};
@@ -24,6 +25,12 @@ pub enum LibraryError {
         path: PathBuf,
         /// What went wrong.
         source: io::Error,
+    },
+    /// A folder without a case.
+    #[error("the folder {} has no case: no file in it or below it ends in .toml; name another", path.display())]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
     },
     /// No case of that name.
     #[error(transparent)]
@@ -105,7 +112,12 @@ fn select_one(given: &str, known: &[Case]) -> Result<Vec<Case>, LibraryError> {
         return Ok(fitting);
     }
     if path.is_dir() {
-        return load_folder(path);
+        let cases = load_folder(path)?;
+        return if cases.is_empty() {
+            Err(LibraryError::EmptyFolder { path: path.to_owned() })
+        } else {
+            Ok(cases)
+        };
     }
     Err(unknown(given, known).into())
 }
@@ -139,8 +151,8 @@ fn likeness(given: &str, name: &str) -> f64 {
 
 /// Reads one file. Its case is named by the path below the last folder called `cases`, or by the whole path.
 fn load(path: &Path) -> Result<Case, LibraryError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| LibraryError::Read { path: path.to_owned(), source })?;
+    let text = bounded::read_text(path, bounded::CASE)
+        .map_err(|source| LibraryError::Read { path: path.to_owned(), source })?;
     let name = path.with_extension("").display().to_string();
     let name = name.rsplit_once("cases/").map_or(name.as_str(), |(_, name)| name);
     case::parse(&text, name)
@@ -201,6 +213,20 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/cases/mmap/low-ram.toml");
         assert_eq!(names(&[path]), ["mmap/low-ram"]);
         assert!(refusal("no/such.toml").starts_with("cannot read no/such.toml as a case"));
+    }
+
+    #[test]
+    fn a_folder_without_cases_and_a_file_without_end_are_refused() {
+        let empty = tempfile::tempdir().unwrap();
+        std::fs::create_dir(empty.path().join("below")).unwrap();
+        let given = empty.path().display().to_string();
+        assert!(
+            refusal(&given).starts_with(&format!("the folder {given} has no case")),
+            "{}",
+            refusal(&given)
+        );
+        std::os::unix::fs::symlink("/dev/zero", empty.path().join("endless.toml")).unwrap();
+        assert!(refusal(&given).contains("more than 1024 KiB"), "{}", refusal(&given));
     }
 
     #[test]

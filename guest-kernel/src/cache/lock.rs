@@ -31,6 +31,12 @@ impl Lock {
         }
     }
 
+    /// Takes the lock if nobody has it.
+    pub(super) fn try_take(path: &Path) -> Option<Self> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path).ok()?;
+        FileExt::try_lock(&file).ok().map(|()| Self { file })
+    }
+
     /// An empty standard input that makes a child process a holder of the lock too, so that a child that outlives this
     /// process keeps others off what it still writes to.
     pub(crate) fn as_stdin(&self) -> Stdio {

@@ -133,13 +133,27 @@ impl Cache {
         Lock::take(&self.dir("locks")?.join(name), wait)
     }
 
+    /// The same lock, if it is free.
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>, Error> {
+        Ok(Lock::try_take(&self.dir("locks")?.join(name)))
+    }
+
     /// A directory for work in progress, on the same file system as everything else here.
     pub(crate) fn scratch(&self) -> Result<Scratch, Error> {
         let guard = self.lock(TMP, || {})?;
         Scratch::new(&self.dir(TMP)?, &guard)
     }
 
-    /// Removes what killed processes left behind.
+    /// Removes what killed processes left behind: working directories, and objects of unfinished builds.
+    pub fn remove_leftovers(&self) -> Result<(), Error> {
+        if !self.root.is_dir() {
+            return Ok(());
+        }
+        self.sweep()?;
+        crate::builder::remove_leftovers(self)
+    }
+
+    /// Removes working directories of killed processes.
     pub(crate) fn sweep(&self) -> Result<(), Error> {
         let guard = self.lock(TMP, || {})?;
         scratch::sweep(&self.dir(TMP)?, &guard);

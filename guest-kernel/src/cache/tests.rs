@@ -82,6 +82,46 @@ fn what_a_killed_process_left_is_swept_and_never_found() {
     assert_eq!(cache.get("rooms", &key).unwrap(), None);
 }
 
+/// Works until it is killed.
+#[test]
+#[ignore = "runs in a child of its own, which is killed"]
+fn works_until_killed() {
+    let Some(place) = std::env::var_os("COPRA_KILLED") else { return };
+    let cache = Cache::at(Path::new(&place));
+    let _building = cache.lock("build-6.12", || {}).unwrap();
+    let scratch = cache.scratch().unwrap();
+    fill(scratch.path()).unwrap();
+    fs::create_dir_all(cache.root().join("trees/linux-source-6.12_1/linux/objects/drivers")).unwrap();
+    fs::write(Path::new(&place).join("ready"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+#[test]
+fn what_a_killed_build_left_goes_with_the_next_start_and_not_before_it_ended() {
+    let (_dir, cache) = cache();
+    fs::create_dir_all(cache.root()).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "cache::tests::works_until_killed", "--include-ignored"])
+        .env("COPRA_KILLED", cache.root())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !cache.root().join("ready").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let left = || {
+        let work = fs::read_dir(cache.root().join(TMP)).unwrap().count();
+        (work, cache.root().join("trees/linux-source-6.12_1/linux/objects").exists())
+    };
+    cache.remove_leftovers().unwrap();
+    assert_eq!(left(), (1, true), "its work was removed while it lived");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    cache.remove_leftovers().unwrap();
+    assert_eq!(left(), (0, false));
+}
+
 #[test]
 fn an_entry_without_manifest_is_damaged() {
     let (_dir, cache) = cache();

@@ -1,4 +1,5 @@
 use super::*;
+use std::fs;
 
 fn own(policy: Option<&str>, fragment: &str) -> Result<Recipe, Error> {
     let dir = tempfile::tempdir().unwrap();

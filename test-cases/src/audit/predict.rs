@@ -126,12 +126,9 @@ impl Predicted<'_> {
                 let (map, len) = (self.slot(map), u32::try_from(*len).ok()?);
                 Op::Load { map, offset: *offset, len, width: Width::Byte }
             }
-            Action::Poke { map, offset, data } => Op::Store {
-                map: self.slot(map),
-                offset: *offset,
-                data: data.clone(),
-                width: Width::Byte,
-            },
+            Action::Poke { map, offset, data } => {
+                Op::Store { map: self.slot(map), offset: *offset, data: data.clone(), width: Width::Byte }
+            }
             Action::SelfMemRead { map, offset, len } => {
                 self.fetch(Through::ProcMem(Via::Itself), map, *offset, *len)?
             }

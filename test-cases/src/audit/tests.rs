@@ -212,15 +212,13 @@ fn every_event_of_a_step_counts() {
         event(EventKind::SharedRead, 0x1bfe_1000),
     ];
     let found = invariant::look(&probed, &spot);
-    let seen: Vec<_> =
-        found.iter().map(|finding| (finding.invariant, finding.pages.ranges()[0].0)).collect();
+    let seen: Vec<_> = found.iter().map(|finding| (finding.invariant, finding.pages.ranges()[0].0)).collect();
     let (view, accepted) = (Invariant::OneView, Invariant::AcceptedOnly);
     assert_eq!(seen, [(view, 0x1bfe_0000), (accepted, 0x1bfe_0000), (view, 0x1bfe_1000)]);
 
     let mut written = predict::case(&world, &regions, &writes::cases_at(&spot)[0]);
     let step = written.observed.steps.iter_mut().find(|step| step.step == "pwrite").unwrap();
-    step.events =
-        vec![event(EventKind::SharedRead, 0x1bfe_0000), event(EventKind::SharedWrite, 0x1bfe_0000)];
+    step.events = vec![event(EventKind::SharedRead, 0x1bfe_0000), event(EventKind::SharedWrite, 0x1bfe_0000)];
     assert_eq!(writes::findings(&spot, &[written]).len(), 2);
 }
 

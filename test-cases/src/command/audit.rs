@@ -79,7 +79,9 @@ fn tell(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) 
     let count = |weight| findings.iter().filter(|finding| finding.weight == weight).count();
     println!("\n{} holes, {} notes", count(Weight::Hole), count(Weight::Note));
     if swept.world.is_none() {
-        println!("which policies would close them is not known without the kernel's configuration (--kernel-config)");
+        println!(
+            "which policies would close them is not known without the kernel's configuration (--kernel-config)"
+        );
     }
     for text in &report.platform.not_simulated {
         println!("not simulated  {text}");

@@ -50,7 +50,12 @@ pub struct Found {
 
 /// The catalogue of kernels; progress goes to standard error.
 pub fn catalogue(quiet: bool) -> Result<Catalogue, Failed> {
-    Ok(Catalogue::new(Cache::open().map_err(Failed::new)?, Box::new(Lines::new(quiet))))
+    let cache = Cache::open().map_err(Failed::new)?;
+    if !host::is_inside() {
+        // What cannot be removed takes room, and is no reason not to run.
+        let _ = cache.remove_leftovers();
+    }
+    Ok(Catalogue::new(cache, Box::new(Lines::new(quiet))))
 }
 
 /// Finds a kernel; fetches or builds it where there is a network and a compiler.

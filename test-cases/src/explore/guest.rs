@@ -150,8 +150,7 @@ impl Kernel {
 
     /// The model of a guest.
     pub fn world(&self, target: &Target, booted: &Booted) -> Result<World, GuestError> {
-        let options =
-            self.config.as_ref().ok_or_else(|| GuestError::NoConfig(target.kernel.spec.clone()))?;
+        let options = self.config.as_ref().ok_or_else(|| GuestError::NoConfig(target.kernel.spec.clone()))?;
         let release = Release::of_version(&booted.release)?;
         let machine = booted.session.machine();
         let mut config = KernelConfig::of(options);
