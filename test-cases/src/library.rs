@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_folder_without_cases_and_a_file_without_end_are_refused() {
         let empty = tempfile::tempdir().unwrap();
-        std::fs::create_dir(empty.path().join("below")).unwrap();
+        fs::create_dir(empty.path().join("below")).unwrap();
         let given = empty.path().display().to_string();
         assert!(
             refusal(&given).starts_with(&format!("the folder {given} has no case")),

@@ -43,6 +43,7 @@ fn world(platform: Platform, policy: Policy) -> World {
             kcore: true,
             msr: true,
             iopl: true,
+            user_ns: true,
             lockdown: true,
         },
         policy,
