@@ -29,6 +29,24 @@ pub static BASES: [Base; 1] = [Base {
     objects: 1000,
 }];
 
+/// Every policy: a name for code, its name, and what it is. There is no other list of them: `policies!(MACRO)` hands this one to
+/// a macro that makes of it what it needs.
+#[macro_export]
+macro_rules! policies {
+    ($make:ident) => {
+        $make! {
+            Upstream = "upstream", "the kernel as released: STRICT_DEVMEM and nothing about confidential guests";
+            OpenEperm = "open-eperm", "open(2) of /dev/mem and /dev/port is refused in confidential guests (patch v3 to v5)";
+            RangeDeny = "range-deny", "devmem_is_allowed() refuses every page in confidential guests; open(2) still works";
+            LockdownCc = "lockdown-cc", "confidential guests always have the lockdown bits for /dev/mem and PCI access set";
+            LockdownAll = "lockdown-all", "lockdown=integrity, on every platform";
+            NoLow1m = "no-low-1m", "devmem_is_allowed() without the exceptions for the first MiB, on every platform";
+            NoDevmem = "no-devmem", "the kernel has no /dev/mem at all (DEVMEM excludes ARCH_HAS_CC_PLATFORM)";
+            MmapZeros = "mmap-zeros", "mmap(2) maps zeros where read(2) gives zeros, on every platform";
+        }
+    };
+}
+
 /// A rule set for /dev/mem, as kernel changes. Each is also the name of a kernel: `build:open-eperm`.
 #[derive(Debug)]
 pub struct Policy {
@@ -36,9 +54,12 @@ pub struct Policy {
     pub name: &'static str,
     /// What it does, in one sentence.
     pub summary: &'static str,
-    pub(super) patches: &'static [(&'static str, &'static str)],
-    pub(super) fragments: &'static [(&'static str, &'static str)],
+    pub(super) patches: Texts,
+    pub(super) fragments: Texts,
 }
+
+/// Names and texts of files.
+type Texts = &'static [(&'static str, &'static str)];
 
 /// Names and texts of files in a directory of this crate.
 macro_rules! texts {
@@ -47,57 +68,46 @@ macro_rules! texts {
     };
 }
 
-/// The policies that kernels can be built for. One more is one more line, and its patch or fragment.
-pub static POLICIES: [Policy; 8] = [
-    Policy {
-        name: UPSTREAM,
-        summary: "the kernel as it is, with STRICT_DEVMEM and IO_STRICT_DEVMEM",
-        patches: &[],
-        fragments: &[],
-    },
-    Policy {
-        name: "open-eperm",
-        summary: "opening /dev/mem or /dev/port in an encrypted guest fails with EPERM",
-        patches: texts!("patches": "open-eperm/0001-devmem-refuse-open-in-encrypted-guests.patch"),
-        fragments: &[],
-    },
-    Policy {
-        name: "range-deny",
-        summary: "no page of /dev/mem is allowed in an encrypted guest; it can still be opened",
-        patches: texts!("patches": "range-deny/0001-x86-mm-allow-no-devmem-page-in-encrypted-guests.patch"),
-        fragments: &[],
-    },
-    Policy {
-        name: "lockdown-cc",
-        summary: "lockdown is a bitmap; encrypted guests have the bits for /dev/mem and PCI access set",
-        patches: texts!("patches": "lockdown-cc/0001-lockdown-bitmap-and-encrypted-guests.patch"),
-        fragments: &[],
-    },
-    Policy {
-        name: "lockdown-all",
-        summary: "built with lockdown=integrity, in force on every platform",
-        patches: &[],
-        fragments: texts!("config": "lockdown-all.config"),
-    },
-    Policy {
-        name: "no-low-1m",
-        summary: "/dev/mem has no exceptions below 1 MiB, on every platform",
-        patches: texts!("patches": "no-low-1m/0001-x86-mm-drop-devmem-special-cases-below-1-mib.patch"),
-        fragments: &[],
-    },
-    Policy {
-        name: "no-devmem",
-        summary: "DEVMEM excludes ARCH_HAS_CC_PLATFORM: there is no /dev/mem",
-        patches: texts!("patches": "no-devmem/0001-char-no-devmem-with-cc-platform.patch"),
-        fragments: texts!("config": "no-devmem.config"),
-    },
-    Policy {
-        name: "mmap-zeros",
-        summary: "mmap(2) of /dev/mem maps zeros where read(2) gives zeros, on every platform",
-        patches: texts!("patches": "mmap-zeros/0001-devmem-map-zeros-where-read-gives-zeros.patch"),
-        fragments: &[],
-    },
-];
+macro_rules! table {
+    ($($variant:ident = $name:literal, $about:literal;)+) => {
+        /// The policies that kernels can be built for.
+        pub static POLICIES: [Policy; [$($name),+].len()] = [$(Policy {
+            name: $name,
+            summary: $about,
+            patches: changes($name).0,
+            fragments: changes($name).1,
+        }),+];
+    };
+}
+policies!(table);
+
+/// The patches and the options of a policy.
+const fn changes(policy: &str) -> (Texts, Texts) {
+    match policy.as_bytes() {
+        b"open-eperm" => {
+            (texts!("patches": "open-eperm/0001-devmem-refuse-open-in-encrypted-guests.patch"), &[])
+        }
+        b"range-deny" => {
+            (texts!("patches": "range-deny/0001-x86-mm-allow-no-devmem-page-in-encrypted-guests.patch"), &[])
+        }
+        b"lockdown-cc" => {
+            (texts!("patches": "lockdown-cc/0001-lockdown-bitmap-and-encrypted-guests.patch"), &[])
+        }
+        b"lockdown-all" => (&[], texts!("config": "lockdown-all.config")),
+        b"no-low-1m" => {
+            (texts!("patches": "no-low-1m/0001-x86-mm-drop-devmem-special-cases-below-1-mib.patch"), &[])
+        }
+        b"no-devmem" => (
+            texts!("patches": "no-devmem/0001-char-no-devmem-with-cc-platform.patch"),
+            texts!("config": "no-devmem.config"),
+        ),
+        b"mmap-zeros" => {
+            (texts!("patches": "mmap-zeros/0001-devmem-map-zeros-where-read-gives-zeros.patch"), &[])
+        }
+        // A policy without a change is the base; a test says so if that is an oversight.
+        _ => (&[], &[]),
+    }
+}
 
 /// Other options for any recipe: `build:open-eperm+strict-off`.
 #[derive(Debug)]

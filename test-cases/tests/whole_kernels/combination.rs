@@ -11,8 +11,8 @@ use serde_json::Value;
 pub enum Verdict {
     /// As specified, known holes included.
     Good,
-    /// Not run, for a reason that is told once all is done.
-    Skipped,
+    /// Not run, for this reason.
+    Skipped(String),
     /// A finding.
     Bad(String),
 }
@@ -67,7 +67,7 @@ impl Combination {
         let judged = &case["judged"];
         Ok(match judged["verdict"].as_str() {
             Some("as-specified" | "known-hole") => Verdict::Good,
-            Some("skipped") => Verdict::Skipped,
+            Some("skipped") => Verdict::Skipped(judged["reason"].as_str().unwrap_or("no reason").to_owned()),
             _ => Verdict::Bad(complaint(case)),
         })
     }

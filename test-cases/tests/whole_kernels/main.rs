@@ -8,7 +8,7 @@ mod combination;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::{Value, json};
 use test_cases::library;
 
@@ -71,7 +71,8 @@ fn main() -> ExitCode {
         for case in &cases {
             for combination in &pair {
                 let (it, case) = (Arc::clone(combination), case.name.clone());
-                let trial = Trial::test(format!("{}::{case}", it.name()), move || outcome(it.case(&case)?));
+                let name = format!("{}::{case}", it.name());
+                let trial = Trial::ignorable_test(name, move || outcome(it.case(&case)?));
                 trials.push(trial.with_ignored_flag(ignored));
             }
         }
@@ -84,7 +85,7 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.num_ignored > 0 {
         println!(
-            "ignored: {} on kernels of other series; --include-ignored runs them",
+            "ignored: {}, skipped for the reason beside each, or on kernels of other series (--include-ignored runs those)",
             conclusion.num_ignored
         );
     }
@@ -96,9 +97,11 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-fn outcome(verdict: Verdict) -> Result<(), Failed> {
+/// A case that was skipped is an ignored test, not one that passed.
+fn outcome(verdict: Verdict) -> Result<Completion, Failed> {
     match verdict {
-        Verdict::Good | Verdict::Skipped => Ok(()),
+        Verdict::Good => Ok(Completion::Completed),
+        Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
         Verdict::Bad(why) => Err(why.into()),
     }
 }
