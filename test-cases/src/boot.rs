@@ -56,8 +56,8 @@ fn verdict(observed: &BootObservation, known: &[Option<&'static str>]) -> Verdic
         let more = if count > 1 { format!("; {} more", count - 1) } else { String::new() };
         return Verdict::Unexpected { expected, got: format!("{first}{more}") };
     }
-    if let Some(death) = &observed.death {
-        return Verdict::NotRun { reason: format!("the guest did not come up: {}", death.text) };
+    if let Some(why) = observed.did_not_come_up() {
+        return Verdict::NotRun { reason: format!("the guest did not come up: {why}") };
     }
     match known.iter().flatten().next() {
         Some(hole) => Verdict::KnownHole { hole: (*hole).to_owned() },
@@ -70,7 +70,7 @@ impl BootResult {
     pub fn finding(&self) -> &'static str {
         if self.observed.death_after_access().is_some() {
             "the guest ended while booting, after a forbidden access"
-        } else if self.observed.death.is_some() {
+        } else if self.observed.did_not_come_up().is_some() {
             "a forbidden access while booting that is not known; the guest did not come up"
         } else {
             "a forbidden access while booting that is not known"

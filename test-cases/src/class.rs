@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::candidates::Candidates;
 use crate::names::named;
 
 named! {
@@ -23,7 +24,7 @@ named! {
     pub enum MemoryState ("memory state") {
         Unchanged = "unchanged", "the bytes from before the case";
         Written = "written", "the bytes that a step wrote";
-        Zeroed = "zeroed", "all zeros, which they were not before";
+        Zeroed = "zeroed", "all zeros";
         Corrupted = "corrupted", "neither the old bytes nor the written ones";
     }
 }
@@ -46,6 +47,11 @@ pub struct Truth {
 }
 
 impl Truth {
+    /// Whether the VMM knows anything about the memory.
+    pub const fn is_known(&self) -> bool {
+        self.plain.is_some() || self.ciphertext.is_some() || self.shared.is_some() || self.device.is_some()
+    }
+
     /// The truth about the first `len` of these bytes.
     #[must_use]
     pub fn first(mut self, len: usize) -> Self {
@@ -58,50 +64,10 @@ impl Truth {
 }
 
 /// Every class that fits some bytes: more than one when, for example, the memory itself holds zeros.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Classes(u8);
+pub type Classes = Candidates<Class>;
 
-impl Classes {
-    /// The set of these classes.
-    pub fn of(classes: impl IntoIterator<Item = Class>) -> Self {
-        Self(classes.into_iter().fold(0, |bits, class| bits | 1 << class as u8))
-    }
-
-    /// Whether the class fits.
-    pub const fn contains(self, class: Class) -> bool {
-        self.0 & (1 << class as u8) != 0
-    }
-
-    /// Whether nothing is known: no bytes were there to compare.
-    pub const fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether more than one class fits, so that the bytes prove little.
-    pub const fn is_ambiguous(self) -> bool {
-        self.0.count_ones() > 1
-    }
-
-    /// The classes that fit.
-    pub fn iter(self) -> impl Iterator<Item = Class> {
-        Class::ALL.iter().copied().filter(move |class| self.contains(*class))
-    }
-}
-
-impl fmt::Display for Classes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, class) in self.iter().enumerate() {
-            write!(f, "{}{class}", if index == 0 { "" } else { " and " })?;
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for Classes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
-    }
-}
+/// Every state that fits what memory holds: more than one when, for example, what a step wrote was there before.
+pub type States = Candidates<MemoryState>;
 
 /// Compares bytes with the truth; an empty slice has no class.
 pub fn classify(bytes: &[u8], truth: &Truth) -> Classes {
@@ -120,17 +86,16 @@ pub fn classify(bytes: &[u8], truth: &Truth) -> Classes {
     if classes.is_empty() { Classes::of([Class::Other]) } else { classes }
 }
 
-/// Compares memory now with memory before the case, and with what it would be had the write worked.
-pub fn memory_state(before: &[u8], now: &[u8], written: Option<&[u8]>) -> MemoryState {
-    if now == before {
-        MemoryState::Unchanged
-    } else if Some(now) == written {
-        MemoryState::Written
-    } else if now.iter().all(|byte| *byte == 0) {
-        MemoryState::Zeroed
-    } else {
-        MemoryState::Corrupted
-    }
+/// Compares memory now with memory before the case, and with what it would be had the write worked. Memory that held
+/// zeros before and after may have been zeroed.
+pub fn memory_state(before: &[u8], now: &[u8], written: Option<&[u8]>) -> States {
+    let fits = [
+        (MemoryState::Unchanged, now == before),
+        (MemoryState::Written, Some(now) == written),
+        (MemoryState::Zeroed, now.iter().all(|byte| *byte == 0)),
+    ];
+    let states = States::of(fits.into_iter().filter(|(_, fits)| *fits).map(|(state, _)| state));
+    if states.is_empty() { States::of([MemoryState::Corrupted]) } else { states }
 }
 
 /// Writes bytes as pairs of hexadecimal digits without spaces.
@@ -171,7 +136,18 @@ mod tests {
         let truth = Truth { plain: Some(vec![0; 4]), ..Truth::default() };
         let classes = classify(&[0; 4], &truth);
         assert!(classes.is_ambiguous());
-        assert_eq!(classes.to_string(), "plain and zeros");
+        assert_eq!(classes.to_string(), "plain or zeros");
+    }
+
+    #[test]
+    fn memory_that_held_what_was_written_is_ambiguous() {
+        let state = |before: &[u8], now: &[u8], written| memory_state(before, now, written).to_string();
+        assert_eq!(state(&[7, 7], &[7, 7], Some(&[1, 2])), "unchanged");
+        assert_eq!(state(&[7, 7], &[1, 2], Some(&[1, 2])), "written");
+        assert_eq!(state(&[7, 7], &[7, 7], Some(&[7, 7])), "unchanged or written");
+        assert_eq!(state(&[7, 7], &[0, 0], Some(&[0, 0])), "written or zeroed");
+        assert_eq!(state(&[0, 0], &[0, 0], None), "unchanged or zeroed");
+        assert_eq!(state(&[7, 7], &[9, 7], Some(&[1, 2])), "corrupted");
     }
 
     proptest! {
@@ -183,7 +159,7 @@ mod tests {
 
         #[test]
         fn untouched_memory_is_unchanged_whatever_was_meant(bytes: Vec<u8>, meant: Option<Vec<u8>>) {
-            prop_assert_eq!(memory_state(&bytes, &bytes, meant.as_deref()), MemoryState::Unchanged);
+            prop_assert!(memory_state(&bytes, &bytes, meant.as_deref()).contains(MemoryState::Unchanged));
         }
     }
 }

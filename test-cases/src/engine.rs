@@ -220,7 +220,10 @@ impl Engine<'_> {
             None => Some(session),
             Some((end, step)) => {
                 self.settle(&session);
-                self.report.deaths.push(end.into_death(Some(format!("{}#{step}", case.name))));
+                match end.into_report(Some(format!("{}#{step}", case.name))) {
+                    Ok(death) => self.report.deaths.push(death),
+                    Err(aborted) => self.report.aborted.push(aborted),
+                }
                 None
             }
         }
@@ -278,6 +281,7 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
         boots: Vec::new(),
         cases: Vec::new(),
         deaths: Vec::new(),
+        aborted: Vec::new(),
         counters: Counters::default(),
         ended: Ended::Complete,
         duration: Duration::ZERO,

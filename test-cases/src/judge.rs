@@ -1,18 +1,19 @@
 //! Compares what happened with what was specified. No input but its arguments, no effect but its result.
 
+mod fit;
 mod rigour;
+mod verdict;
 
-use serde::Serialize;
-
-use crate::case::{Case, Expected, ExpectedEvent, Step, Term};
+use self::fit::Fit;
+use crate::case::{Case, Expected, Step};
 use crate::class::{Class, Classes, MemoryState};
-use crate::observation::{AccessEvent, Answer, CaseObservation, DeathKind, NotRun, StepObservation};
+use crate::observation::{Answer, CaseObservation, NotRun, StepObservation};
 use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::region::Base;
 use crate::release::Release;
 
 pub use self::rigour::{Rigour, Weakening};
+pub use self::verdict::{CaseVerdict, Verdict};
 
 /// What the expectations depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,128 +26,63 @@ pub struct Context {
     pub release: Option<Release>,
 }
 
-/// What is to be said of a step or a case.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "verdict", rename_all = "kebab-case")]
-pub enum Verdict {
-    /// What was specified, and nothing wrong with it.
-    AsSpecified,
-    /// What was specified, and it is a hole that is known.
-    KnownHole {
-        /// What leaks or breaks.
-        hole: String,
-    },
-    /// Something was to be refused or hidden, and was not.
-    DenialMissing {
-        /// What was specified.
-        expected: String,
-        /// What came back.
-        got: String,
-    },
-    /// Something else than specified.
-    Unexpected {
-        /// What was specified.
-        expected: String,
-        /// What came back.
-        got: String,
-    },
-    /// What the step would have given was shut off by an earlier refusal that did not come: not judged.
-    Evidence {
-        /// What came back.
-        got: String,
-    },
-    /// A step that could not be tried because an earlier one was refused.
-    NotReached,
-    /// A case that does not apply to this guest.
-    Skipped {
-        /// Why.
-        reason: String,
-    },
-    /// A case or step that could not be run.
-    NotRun {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Verdict {
-    /// Whether the kernel under test is at fault.
-    pub const fn is_finding(&self) -> bool {
-        matches!(self, Self::DenialMissing { .. } | Self::Unexpected { .. })
-    }
-
-    /// The verdict in one or two words.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::AsSpecified => "as specified",
-            Self::KnownHole { .. } => "known hole",
-            Self::DenialMissing { .. } => "denial missing",
-            Self::Unexpected { .. } => "unexpected",
-            Self::Evidence { .. } => "evidence",
-            Self::NotReached => "not reached",
-            Self::Skipped { .. } => "skipped",
-            Self::NotRun { .. } => "not run",
-        }
-    }
-
-    /// How much a step's verdict weighs in the verdict on its case.
-    pub(crate) const fn weight(&self) -> u8 {
-        match self {
-            Self::Evidence { .. } | Self::NotReached | Self::Skipped { .. } => 0,
-            Self::AsSpecified => 1,
-            Self::KnownHole { .. } => 2,
-            Self::NotRun { .. } => 3,
-            Self::Unexpected { .. } => 4,
-            Self::DenialMissing { .. } => 5,
-        }
-    }
-}
-
-/// The verdict on a case and on each of its steps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CaseVerdict {
-    /// The weightiest of the steps' verdicts.
-    pub verdict: Verdict,
-    /// The verdicts on the steps, in the case's order; empty if the case did not run.
-    pub steps: Vec<Verdict>,
-}
-
-impl CaseVerdict {
-    /// The known holes that were shown.
-    pub fn holes(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().filter_map(|verdict| match verdict {
-            Verdict::KnownHole { hole } => Some(hole.as_str()),
-            _ => None,
-        })
-    }
-}
-
 /// Judges one case.
 pub fn judge(case: &Case, context: Context, observed: &CaseObservation) -> CaseVerdict {
     match &observed.not_run {
         Some(NotRun::Skipped(reason)) => {
-            return CaseVerdict { verdict: Verdict::Skipped { reason: reason.clone() }, steps: Vec::new() };
+            return CaseVerdict::bare(Verdict::Skipped { reason: reason.clone() });
         }
         Some(NotRun::Failed(reason)) => {
-            return CaseVerdict { verdict: Verdict::NotRun { reason: reason.clone() }, steps: Vec::new() };
+            return CaseVerdict::bare(Verdict::NotRun { reason: reason.clone() });
         }
         None => {}
     }
-    let verdict_on = |step: &Step| match (observed.step(&step.id), expected(step, context)) {
-        _ if never_wrote(step, observed) || died_before(step, observed) => Verdict::NotReached,
-        (Some(observation), Some(expected)) => {
-            judge_step(step, expected, is_open(case, step, context), observation)
-        }
-        (None, _) => Verdict::NotRun { reason: "the run ended before this step".to_owned() },
-        (_, None) => Verdict::NotRun { reason: format!("nothing is specified for {}", context.policy) },
-    };
-    let steps: Vec<Verdict> = case.steps.iter().map(verdict_on).collect();
+    let mut rigour = Rigour::default();
+    let steps: Vec<Verdict> =
+        case.steps.iter().map(|step| verdict_on(case, step, context, observed, &mut rigour)).collect();
     let heaviest = steps.iter().rev().max_by_key(|verdict| verdict.weight());
     let verdict = match heaviest {
         Some(verdict) if verdict.weight() > 0 => verdict.clone(),
         _ => Verdict::AsSpecified,
     };
-    CaseVerdict { verdict, steps }
+    CaseVerdict { verdict, steps, rigour }
+}
+
+fn verdict_on(
+    case: &Case,
+    step: &Step,
+    context: Context,
+    observed: &CaseObservation,
+    rigour: &mut Rigour,
+) -> Verdict {
+    let seen = observed.step(&step.id);
+    // First of all: what failed outside the guest is no evidence, whatever else was seen.
+    if let Some(reason) = seen.and_then(failed_outside) {
+        return Verdict::NotRun { reason };
+    }
+    if never_wrote(step, observed) || died_before(step, observed) {
+        return Verdict::NotReached;
+    }
+    match (seen, expected(step, context)) {
+        (Some(seen), Some(expected)) => {
+            let verdict = judge_step(step, expected, is_open(case, step, context), seen);
+            if !matches!(verdict, Verdict::Evidence { .. } | Verdict::NotReached) {
+                rigour.add(&fit::rigour(expected, step, seen, context.platform.is_confidential()));
+            }
+            verdict
+        }
+        (None, _) => Verdict::NotRun { reason: "the run ended before this step".to_owned() },
+        (_, None) => Verdict::NotRun { reason: format!("nothing is specified for {}", context.policy) },
+    }
+}
+
+/// Why the step's observation says nothing about the guest, if it does not.
+fn failed_outside(seen: &StepObservation) -> Option<String> {
+    match &seen.answer {
+        Answer::NotRun { reason } => Some(reason.clone()),
+        Answer::TimedOut => Some("the step did not come to its end in time, which shows nothing".to_owned()),
+        _ => None,
+    }
 }
 
 /// Whether a step looks for the work of a step that was never tried.
@@ -155,10 +91,9 @@ fn never_wrote(step: &Step, observed: &CaseObservation) -> bool {
     writer.is_some_and(|writer| matches!(writer.answer, Answer::NotReached { .. }))
 }
 
-/// Whether the step was not tried because an earlier one took the guest with it.
+/// Whether the step was not tried because the guest died in an earlier one.
 fn died_before(step: &Step, observed: &CaseObservation) -> bool {
-    let tried = observed.step(&step.id).is_some_and(|step| !matches!(step.answer, Answer::NotRun { .. }));
-    !tried && observed.steps.iter().any(|step| step.answer == Answer::GuestDied)
+    observed.step(&step.id).is_none() && observed.steps.iter().any(|step| step.answer == Answer::GuestDied)
 }
 
 fn expected(step: &Step, context: Context) -> Option<&Expected> {
@@ -178,103 +113,52 @@ fn is_open(case: &Case, step: &Step, context: Context) -> bool {
 }
 
 fn judge_step(step: &Step, expected: &Expected, open: bool, observed: &StepObservation) -> Verdict {
-    match &observed.answer {
-        Answer::NotReached { .. } => return Verdict::NotReached,
-        Answer::NotRun { reason } => return Verdict::NotRun { reason: reason.clone() },
-        _ => {}
+    if matches!(observed.answer, Answer::NotReached { .. }) {
+        return Verdict::NotReached;
     }
     let got = describe(step, observed);
     if !open {
         return Verdict::Evidence { got };
     }
-    let fits = expected.alternatives.iter().any(|term| matches(term, step, observed));
-    if fits && events_fit(expected, observed) {
-        return expected
+    match fit::fit(expected, step, observed) {
+        Fit::Yes => expected
             .hole
             .as_ref()
-            .map_or(Verdict::AsSpecified, |hole| Verdict::KnownHole { hole: hole.clone() });
+            .map_or(Verdict::AsSpecified, |hole| Verdict::KnownHole { hole: hole.clone() }),
+        Fit::Unknown(reason) => Verdict::Inconclusive { expected: expected.to_string(), got, reason },
+        Fit::No => {
+            let missing = expected.is_denial() && is_granted(observed);
+            let expected = expected.to_string();
+            if missing {
+                Verdict::DenialMissing { expected, got }
+            } else {
+                Verdict::Unexpected { expected, got }
+            }
+        }
     }
-    let missing = expected.is_denial() && is_granted(observed);
-    let expected = expected.to_string();
-    if missing { Verdict::DenialMissing { expected, got } } else { Verdict::Unexpected { expected, got } }
 }
 
 /// Whether what came back is neither refused nor hidden.
 fn is_granted(observed: &StepObservation) -> bool {
-    if let Some(state) = observed.state {
-        return state != MemoryState::Unchanged;
+    if !observed.state.is_empty() {
+        return !observed.state.contains(MemoryState::Unchanged);
     }
     let hidden = observed.class == Classes::of([Class::Zeros]);
     matches!(observed.answer, Answer::Returned { .. }) && !hidden
 }
 
-fn events_fit(expected: &Expected, observed: &StepObservation) -> bool {
-    let Some(wanted) = &expected.events else { return true };
-    let seen = |wanted: &ExpectedEvent| observed.events.iter().any(|event| event_fits(*wanted, event));
-    let meant = |event: &AccessEvent| wanted.iter().any(|wanted| event_fits(*wanted, event));
-    wanted.iter().all(seen) && observed.events.iter().all(meant)
-}
-
-fn event_fits(wanted: ExpectedEvent, event: &AccessEvent) -> bool {
-    let there = match wanted.at {
-        None => true,
-        Some(Base::Region(region)) => event.region == Some(region),
-        Some(Base::Address(address)) => event.gpa == address,
-    };
-    there && event.kind == wanted.kind
-}
-
-fn matches(term: &Term, step: &Step, observed: &StepObservation) -> bool {
-    if let Term::State(state) = term {
-        return observed.state == Some(*state);
-    }
-    let whole = |count: u64| step.action.asks().is_none_or(|asked| asked == count);
-    match (term, &observed.answer) {
-        (Term::Errno(wanted), Answer::Failed { errno }) => wanted == errno,
-        (Term::Signal(wanted), Answer::Signalled { signal }) => wanted == signal,
-        (Term::Killed, Answer::Signalled { .. }) => true,
-        (Term::Dead, Answer::GuestDied) => !has_reset(observed),
-        (Term::Reset, Answer::GuestDied) => has_reset(observed),
-        (term, Answer::Returned { value }) => match term {
-            // A program says by its exit status whether it did its work.
-            Term::Ok if matches!(step.action, crate::case::Action::Run { .. }) => *value == 0,
-            Term::Ok => whole(*value),
-            Term::Number(wanted) => wanted == value,
-            Term::Short => *value > 0 && !whole(*value),
-            Term::Class(class) => whole(*value) && observed.class.contains(*class),
-            Term::Contains(text) => contains(&observed.bytes, text),
-            Term::Lacks(text) => !contains(&observed.bytes, text),
-            Term::Matches(pattern) => {
-                let text = String::from_utf8_lossy(&observed.bytes);
-                glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(text.trim_end()))
-            }
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-/// The guest ended, and by its own will.
-fn has_reset(observed: &StepObservation) -> bool {
-    observed.end == Some(DeathKind::Reset)
-}
-
-fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len().max(1)).any(|window| window == text.as_bytes())
-}
-
 /// What came back, in the words of expectations.
 pub fn describe(step: &Step, observed: &StepObservation) -> String {
-    if let Some(state) = observed.state {
-        return state.to_string();
+    if !observed.state.is_empty() {
+        return observed.state.to_string();
     }
     let events = if observed.events.is_empty() { String::new() } else { with_events(observed) };
     let answer = match &observed.answer {
         Answer::Failed { errno } => errno.to_string(),
         Answer::Signalled { signal } => signal.to_string(),
         Answer::TimedOut => "no answer in time".to_owned(),
-        Answer::GuestDied if has_reset(observed) => "reset".to_owned(),
-        Answer::GuestDied => "dead".to_owned(),
+        Answer::GuestDied if observed.end.is_empty() => "a death that copra cannot name".to_owned(),
+        Answer::GuestDied => observed.end.to_string(),
         Answer::NotReached { needs } => format!("not reached: there is no `{needs}`"),
         Answer::NotRun { reason } => format!("not run: {reason}"),
         Answer::Returned { value } => match step.action.asks() {

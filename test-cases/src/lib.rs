@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod boot;
 pub mod calls;
+pub mod candidates;
 pub mod capability;
 pub mod case;
 pub mod class;

@@ -199,6 +199,15 @@ mod tests {
     }
 
     #[test]
+    fn a_case_that_comes_with_copra_names_the_exact_death() {
+        for (name, text) in EMBEDDED {
+            let shorthand =
+                ["\"dead\"", "'dead'", "dead |", "| dead"].iter().find(|word| text.contains(**word));
+            assert_eq!(shorthand, None, "{name}: write terminated, panic, triple-fault or several of them");
+        }
+    }
+
+    #[test]
     fn cases_are_chosen_by_name_theme_pattern_and_tag() {
         assert_eq!(names(&["mmap/low-ram"]), ["mmap/low-ram"]);
         assert_eq!(names(&["mmap/low-ram", "mmap/low-*"]), ["mmap/low-ram"]);

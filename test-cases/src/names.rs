@@ -56,6 +56,18 @@ macro_rules! named {
             $(#[doc = $about] #[serde(rename = $name)] $variant,)+
         }
 
+        impl $crate::candidates::Listed for $type {
+            const LIST: &'static [Self] = Self::ALL;
+
+            fn place(self) -> u8 {
+                self as u8
+            }
+
+            fn word(self) -> &'static str {
+                self.name()
+            }
+        }
+
         impl $type {
             /// Every value, in the order it is documented.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];

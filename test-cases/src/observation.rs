@@ -1,6 +1,7 @@
 //! What happened: per step, per case, and in the run as a whole.
 
 mod boot;
+mod death;
 mod event_text;
 mod facts;
 
@@ -9,14 +10,14 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 pub use boot::BootObservation;
+pub use death::{Aborted, Death, DeathKind, Deaths};
 pub use event_text::Alike;
 pub use facts::{
-    BadCall, Counters, Death, DeathKind, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts,
-    Unaccepted,
+    BadCall, Counters, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts, Unaccepted,
 };
 
 use crate::case::EventKind;
-use crate::class::{Classes, MemoryState, Truth, hex};
+use crate::class::{Classes, States, Truth, hex};
 use crate::codes::{Errno, Signal};
 use crate::region::Region;
 
@@ -42,16 +43,17 @@ pub enum Answer {
         /// The signal.
         signal: Signal,
     },
-    /// It did not come back in time, though the guest lives.
+    /// It did not come back in time, though the guest's agent answers: no evidence of anything.
     TimedOut,
-    /// The guest ended during it.
+    /// The guest died during it.
     GuestDied,
     /// It was not tried, since it needs a file or mapping that an earlier step did not obtain.
     NotReached {
         /// The name of what it needs.
         needs: String,
     },
-    /// It was not tried, for a reason that has nothing to do with the case.
+    /// It was not tried, or not to its end, for a reason that says nothing about the guest: the host's failure, copra's
+    /// own, a deadline.
     NotRun {
         /// The reason.
         reason: String,
@@ -127,9 +129,9 @@ pub struct StepObservation {
     pub step: String,
     /// How it came back.
     pub answer: Answer,
-    /// The manner of the guest's end, where it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub end: Option<DeathKind>,
+    /// Every manner of the guest's death that fits what the VMM saw, where it died.
+    #[serde(rename = "death", skip_serializing_if = "Deaths::is_empty")]
+    pub end: Deaths,
     /// Every byte it gave back.
     #[serde(serialize_with = "shown", skip_serializing_if = "Vec::is_empty")]
     pub bytes: Vec<u8>,
@@ -137,8 +139,8 @@ pub struct StepObservation {
     #[serde(skip_serializing_if = "Classes::is_empty")]
     pub class: Classes,
     /// What became of memory (`memory` steps only).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<MemoryState>,
+    #[serde(skip_serializing_if = "States::is_empty")]
+    pub state: States,
     /// What the VMM knows about the memory behind the step.
     pub truth: Truth,
     /// The guest physical addresses it was about.
@@ -164,10 +166,10 @@ impl StepObservation {
         Self {
             step: step.to_owned(),
             answer,
-            end: None,
+            end: Deaths::default(),
             bytes: Vec::new(),
             class: Classes::default(),
-            state: None,
+            state: States::default(),
             truth: Truth::default(),
             gpa: None,
             events: Vec::new(),

@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use crate::boot::BootResult;
 use crate::case::Case;
-use crate::judge::{CaseVerdict, Verdict};
-use crate::observation::{CaseObservation, Counters, Death, KernelFacts, PlatformFacts};
+use crate::judge::{CaseVerdict, Rigour, Verdict};
+use crate::observation::{Aborted, CaseObservation, Counters, Death, KernelFacts, PlatformFacts};
 use crate::policy::Policy;
 
 /// A run: what it ran on, what was planned, and what came of it so far.
@@ -40,6 +40,8 @@ pub struct Report {
     pub cases: Vec<CaseResult>,
     /// Guests that died.
     pub deaths: Vec<Death>,
+    /// Guests whose run was aborted for a reason that says nothing about them.
+    pub aborted: Vec<Aborted>,
     /// What the run cost.
     pub counters: Counters,
     /// Whether the run came to its end.
@@ -84,6 +86,8 @@ pub struct Summary {
     pub denial_missing: usize,
     /// Cases with something else unexpected.
     pub unexpected: usize,
+    /// Cases in which what came back may be what is specified, or not.
+    pub inconclusive: usize,
     /// Cases that do not apply.
     pub skipped: usize,
     /// Cases that could not be run, those the run did not come to included.
@@ -132,6 +136,14 @@ impl Report {
         self.boots.iter().any(|boot| boot.verdict.is_finding())
     }
 
+    /// How strict the comparisons behind all verdicts were.
+    pub fn rigour(&self) -> Rigour {
+        self.cases.iter().fold(Rigour::default(), |mut sum, result| {
+            sum.add(&result.verdict.rigour);
+            sum
+        })
+    }
+
     /// Counts the verdicts.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary { planned: self.planned.len(), ..Summary::default() };
@@ -141,6 +153,7 @@ impl Report {
                 Verdict::KnownHole { .. } => summary.known_hole += 1,
                 Verdict::DenialMissing { .. } => summary.denial_missing += 1,
                 Verdict::Unexpected { .. } => summary.unexpected += 1,
+                Verdict::Inconclusive { .. } => summary.inconclusive += 1,
                 Verdict::NotRun { .. } => summary.not_run += 1,
                 Verdict::Skipped { reason } => {
                     summary.skipped += 1;
@@ -178,6 +191,10 @@ impl CaseResult {
                     let label = verdict.label();
                     Some(format!("{label} at `{}`, {}: expected {expected}, got {got}", step.id, step.action))
                 }
+                Verdict::Inconclusive { expected, got, reason } => Some(format!(
+                    "inconclusive at `{}`, {}: expected {expected}, got {got}: {reason}",
+                    step.id, step.action
+                )),
                 Verdict::NotRun { reason } => Some(format!("not run: `{}`: {reason}", step.id)),
                 _ => None,
             })

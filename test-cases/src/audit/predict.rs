@@ -241,7 +241,7 @@ impl Predicted<'_> {
             };
         }
         let mut observed = StepObservation::new(id, Answer::Returned { value: len });
-        observed.state = Some(state);
+        observed.state = crate::class::States::of([state]);
         observed.gpa = Some(GpaRange { start, len });
         observed
     }

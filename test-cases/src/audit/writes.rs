@@ -105,7 +105,7 @@ pub fn findings(spot: &Spot, results: &[Probed]) -> Vec<Finding> {
 }
 
 fn state(result: &Probed) -> Option<MemoryState> {
-    result.observed.step("memory")?.state
+    result.observed.step("memory")?.state.only()
 }
 
 fn came(way: &Way, result: &Probed) -> Came {

@@ -4,17 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::observation::DeathKind;
-use crate::report::fixture::{boot, boot_event};
+use crate::report::fixture::{aborted_boot, boot, boot_event};
 use crate::setup::Mode;
-
-const DEATHS: [DeathKind; 6] = [
-    DeathKind::Panic,
-    DeathKind::Hang,
-    DeathKind::TripleFault,
-    DeathKind::Reset,
-    DeathKind::Terminated,
-    DeathKind::Internal,
-];
 
 #[test]
 fn known_accesses_are_holes_and_others_findings() {
@@ -72,13 +63,14 @@ fn accesses_that_were_not_kept_are_not_known() {
 fn an_end_after_an_access_is_a_finding_where_accesses_have_consequences() {
     let known = || vec![boot_event("probe_roms", 0xc8000)];
     assert!(boot(Mode::Faithful, known(), Some(DeathKind::Terminated)).verdict.is_finding());
-    for (mode, events, kind) in [
-        (Mode::Record, known(), DeathKind::Terminated),
-        (Mode::Faithful, vec![], DeathKind::Terminated),
-        (Mode::Faithful, known(), DeathKind::Hang),
-        (Mode::Faithful, known(), DeathKind::Internal),
-    ] {
+    for (mode, events, kind) in
+        [(Mode::Record, known(), DeathKind::Terminated), (Mode::Faithful, vec![], DeathKind::Terminated)]
+    {
         let result = boot(mode, events, Some(kind));
+        assert!(matches!(result.verdict, Verdict::NotRun { .. }), "{:?}", result.verdict);
+    }
+    for (mode, events) in [(Mode::Record, known()), (Mode::Faithful, vec![]), (Mode::Faithful, known())] {
+        let result = aborted_boot(mode, events);
         assert!(matches!(result.verdict, Verdict::NotRun { .. }), "{:?}", result.verdict);
     }
 }
@@ -88,15 +80,17 @@ proptest! {
     fn no_boot_that_failed_passes_and_no_host_failure_is_evidence(
         faithful: bool,
         functions in prop::collection::vec(prop::sample::select(&["probe_roms", "eisa_bus_probe"][..]), 0..4),
-        death in prop::option::of(prop::sample::select(&DEATHS[..])),
+        death in prop::option::of(prop::sample::select(DeathKind::ALL)),
+        aborted: bool,
     ) {
         let mode = if faithful { Mode::Faithful } else { Mode::Record };
         let is_known = functions.iter().all(|name| *name == "probe_roms");
         let events = functions.iter().map(|name| boot_event(name, 0xc8000)).collect();
-        let verdict = boot(mode, events, death).verdict;
+        let result = if aborted { aborted_boot(mode, events) } else { boot(mode, events, death) };
+        let verdict = result.verdict;
         let passes = matches!(verdict, Verdict::AsSpecified | Verdict::KnownHole { .. });
-        prop_assert_eq!(passes, death.is_none() && is_known);
-        if matches!(death, Some(DeathKind::Hang | DeathKind::Internal)) && is_known {
+        prop_assert_eq!(passes, death.is_none() && !aborted && is_known);
+        if aborted && is_known {
             let is_not_run = matches!(verdict, Verdict::NotRun { .. });
             prop_assert!(is_not_run);
         }

@@ -7,15 +7,26 @@ use toml::de::DeTable;
 use super::error::{ProblemKind, Sink};
 use super::expectation::{Expectations, Expected, Key};
 use super::fields::{Fields, Value, wrong_type};
-use super::step::Yield;
+use super::step::{Action, Yield};
 use super::term::Term;
+use crate::class::MemoryState;
+use crate::observation::DeathKind;
 
 /// Reads the value of `expect`: one expectation for all, or a table with one per policy and platform.
-/// A step without `expect` must succeed.
-pub(super) fn expectations(value: Option<Value<'_, '_>>, yields: Yield, sink: &mut Sink<'_>) -> Expectations {
+/// A step without `expect` must do what it is there for: leave memory alone, reset the guest, or else succeed.
+pub(super) fn expectations(
+    value: Option<Value<'_, '_>>,
+    action: &Action,
+    sink: &mut Sink<'_>,
+) -> Expectations {
+    let yields = action.yields();
     let Some(value) = value else {
-        let word = if yields == Yield::State { "unchanged" } else { "ok" };
-        let alternatives = Term::parse_all(word, yields).unwrap_or_default();
+        let term = match action {
+            Action::Memory { .. } => Term::State(MemoryState::Unchanged),
+            Action::Reboot => Term::Death(DeathKind::Reset),
+            _ => Term::Ok,
+        };
+        let alternatives = vec![term];
         let expected = Expected { alternatives, hole: None, events: None };
         return Expectations { entries: vec![(Key::ANY, expected)] };
     };

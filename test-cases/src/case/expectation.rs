@@ -196,7 +196,7 @@ impl Expected {
 
     /// Whether the guest may be no more after a step with this expectation.
     pub fn may_end_guest(&self) -> bool {
-        self.alternatives.iter().any(|term| matches!(term, Term::Dead | Term::Reset))
+        self.alternatives.iter().any(|term| matches!(term, Term::Death(_)))
     }
 
     /// Whether a step with this expectation can obtain what later steps use.

@@ -112,7 +112,7 @@ fn step(value: Value<'_, '_>, index: usize, sink: &mut Sink<'_>) -> Option<(Step
         // Without its action a step's other keys cannot be told from mistakes.
         return None;
     };
-    let expect = expect_parse::expectations(expect, action.yields(), f.sink());
+    let expect = expect_parse::expectations(expect, &action, f.sink());
     let span = f.span().clone();
     f.finish();
     Some((Step { id: id?, action, expect, note, line }, span))

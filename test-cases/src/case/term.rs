@@ -8,7 +8,11 @@ use super::step::Yield;
 use crate::class::{Class, MemoryState};
 use crate::codes::{Errno, Signal};
 use crate::names::UnknownName;
+use crate::observation::DeathKind;
 use crate::region::parse_number;
+
+/// Shorthand in cases for the deaths that a guest does not bring about by itself: `terminated | panic | triple-fault`.
+const DEAD: &str = "dead";
 
 /// One alternative of an expectation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +25,8 @@ pub enum Term {
     Signal(Signal),
     /// The step's process was ended by any signal.
     Killed,
-    /// The guest died.
-    Dead,
-    /// The guest ended itself: it rebooted, or switched itself off.
-    Reset,
+    /// The guest died in this manner.
+    Death(DeathKind),
     /// Success with exactly this number.
     Number(u64),
     /// Success with fewer bytes than asked for, but some.
@@ -72,17 +74,19 @@ pub enum TermError {
 impl Term {
     /// Reads alternatives separated by `|`, none of which the step could not give.
     pub fn parse_all(text: &str, yields: Yield) -> Result<Vec<Self>, TermError> {
-        split_alternatives(text)
-            .into_iter()
-            .map(|alternative| {
-                let term = Self::parse(alternative.trim())?;
-                if term.fits(yields) {
-                    Ok(term)
-                } else {
-                    Err(TermError::Unfit { term: term.to_string(), allowed: allowed(yields) })
-                }
-            })
-            .collect()
+        let mut terms = Vec::new();
+        for alternative in split_alternatives(text) {
+            let alternative = alternative.trim();
+            if alternative == DEAD {
+                terms.extend(DeathKind::DEAD.map(Self::Death));
+            } else {
+                terms.push(Self::parse(alternative)?);
+            }
+        }
+        match terms.iter().find(|term| !term.fits(yields)) {
+            Some(term) => Err(TermError::Unfit { term: term.to_string(), allowed: allowed(yields) }),
+            None => Ok(terms),
+        }
     }
 
     fn parse(text: &str) -> Result<Self, TermError> {
@@ -106,7 +110,7 @@ impl Term {
             _ => {}
         }
         Self::words().into_iter().find(|(name, _)| *name == text).map(|(_, term)| term).ok_or_else(|| {
-            let more = ["= N", "contains", "lacks", "matches", "an errno", "a signal"];
+            let more = [DEAD, "= N", "contains", "lacks", "matches", "an errno", "a signal"];
             let plain = Self::words().into_iter().map(|(name, _)| name);
             let plain = plain.filter(|name| !name.starts_with(|c: char| c.is_ascii_uppercase()));
             let mut error = UnknownName::new("expectation", text, plain.chain(more));
@@ -119,13 +123,8 @@ impl Term {
 
     /// Every expectation that is one fixed word.
     fn words() -> Vec<(&'static str, Self)> {
-        let mut words = vec![
-            ("ok", Self::Ok),
-            ("killed", Self::Killed),
-            ("dead", Self::Dead),
-            ("reset", Self::Reset),
-            ("short", Self::Short),
-        ];
+        let mut words = vec![("ok", Self::Ok), ("killed", Self::Killed), ("short", Self::Short)];
+        words.extend(DeathKind::ALL.iter().map(|death| (death.name(), Self::Death(*death))));
         words.extend(Class::ALL.iter().map(|class| (class.name(), Self::Class(*class))));
         words.extend(MemoryState::ALL.iter().map(|state| (state.name(), Self::State(*state))));
         words.extend(Errno::NAMES.iter().map(|(name, number)| (*name, Self::Errno(Errno(*number)))));
@@ -135,7 +134,7 @@ impl Term {
 
     const fn fits(&self, yields: Yield) -> bool {
         match self {
-            Self::Ok | Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Dead | Self::Reset => {
+            Self::Ok | Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Death(_) => {
                 !matches!(yields, Yield::State)
             }
             Self::Number(_) => matches!(yields, Yield::Number | Yield::Count | Yield::Memory | Yield::Text),
@@ -161,7 +160,7 @@ impl Term {
 
     /// Whether the term says that the step succeeds.
     pub const fn is_success(&self) -> bool {
-        !matches!(self, Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Dead | Self::Reset)
+        !matches!(self, Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Death(_))
     }
 }
 
@@ -172,8 +171,7 @@ impl fmt::Display for Term {
             Self::Errno(errno) => errno.fmt(f),
             Self::Signal(signal) => signal.fmt(f),
             Self::Killed => f.write_str("killed"),
-            Self::Dead => f.write_str("dead"),
-            Self::Reset => f.write_str("reset"),
+            Self::Death(death) => death.fmt(f),
             Self::Number(number) => write!(f, "= {number:#x}"),
             Self::Short => f.write_str("short"),
             Self::Class(class) => class.fmt(f),
@@ -248,7 +246,7 @@ mod tests {
         let message = Term::parse_all("zeros", Yield::Nothing).unwrap_err().to_string();
         assert_eq!(
             message,
-            "a step of this kind never gives `zeros`; it can give ok, killed, dead, reset, an errno or a signal"
+            "a step of this kind never gives `zeros`; it can give ok, killed, terminated, panic, triple-fault, reset, power-off, hang, an errno or a signal"
         );
         let message = Term::parse_all("ok", Yield::State).unwrap_err().to_string();
         assert!(message.ends_with("unchanged, written, zeroed, corrupted"), "{message}");

@@ -62,14 +62,21 @@ fn tell(args: &ExplainArgs, report: &Report) {
         println!("\n{}", result.case.name);
         for (step, observed, _) in result.steps() {
             let Some(observed) = observed else { continue };
-            let died = if observed.answer == Answer::GuestDied { "  → the guest died" } else { "" };
+            let died = if observed.answer == Answer::GuestDied {
+                format!("  → the guest died: {}", observed.end)
+            } else {
+                String::new()
+            };
             println!("  {}  {}{died}", step.id, step.action);
             let told = accesses(&observed.events, page, "    ");
             changes(&observed.changes, &told);
         }
     }
     for death in &report.deaths {
-        println!("\n{}", death.text);
+        println!("\n{}: {}", death.kind, death.text);
+    }
+    for aborted in &report.aborted {
+        println!("\nthe guest's run was aborted, which shows nothing: {}", aborted.reason);
     }
 }
 

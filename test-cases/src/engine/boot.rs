@@ -8,7 +8,7 @@ use vmm::machine::MachineConfig;
 
 use super::{Engine, Watcher, facts, rom_state};
 use crate::boot::{Context, judge};
-use crate::observation::{BootObservation, Death};
+use crate::observation::{Aborted, BootObservation, Death};
 use crate::release::Release;
 use crate::report::Ended;
 use crate::runner;
@@ -74,15 +74,29 @@ impl Engine<'_> {
             watcher.up(&self.report);
         }
         let reason = format!("the guest did not come up: {end}");
-        let death = end.into_death(None);
-        self.report.deaths.push(death.clone());
-        self.judge_boot(guest, setup, Some(death), watcher);
+        let end = end.into_report(None);
+        match end.clone() {
+            Ok(death) => self.report.deaths.push(death),
+            Err(aborted) => self.report.aborted.push(aborted),
+        }
+        self.judge_boot(guest, setup, Some(end), watcher);
         self.settle(guest);
         Ended::Failed(reason)
     }
 
     /// The verdict on what the guest accessed until now.
-    fn judge_boot(&mut self, guest: &Session, setup: Setup, death: Option<Death>, watcher: &mut dyn Watcher) {
+    fn judge_boot(
+        &mut self,
+        guest: &Session,
+        setup: Setup,
+        end: Option<Result<Death, Aborted>>,
+        watcher: &mut dyn Watcher,
+    ) {
+        let (death, aborted) = match end {
+            Some(Ok(death)) => (Some(death), None),
+            Some(Err(aborted)) => (None, Some(aborted)),
+            None => (None, None),
+        };
         let setup = Setup { mode: self.target.setup.mode, ..setup };
         let recorded = runner::all_events(guest, &self.report.platform.regions);
         let observed = BootObservation {
@@ -90,6 +104,7 @@ impl Engine<'_> {
             events: recorded.events,
             not_kept: recorded.dropped,
             death,
+            aborted,
         };
         self.report.counters.boot_events += observed.events.len() as u64 + observed.not_kept;
         let release = Release::of_version(&self.report.kernel.release).ok();

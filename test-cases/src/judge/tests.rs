@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::case::{self, EventKind};
-use crate::class::Truth;
+use crate::class::{States, Truth};
 use crate::codes::{Errno, Signal};
 use crate::library;
-use crate::observation::AccessEvent;
+use crate::observation::{AccessEvent, DeathKind, Deaths};
 use crate::region::Region;
 
 const CASE: &str = r#"
@@ -82,7 +82,7 @@ fn not_reached(step: &str) -> StepObservation {
 }
 
 fn memory(state: MemoryState) -> StepObservation {
-    StepObservation { state: Some(state), ..ok("memory", 4) }
+    StepObservation { state: States::of([state]), ..ok("memory", 4) }
 }
 
 /// What a stock kernel gives.
@@ -101,6 +101,31 @@ fn stock() -> Vec<StepObservation> {
 fn refused() -> Vec<StepObservation> {
     let rest = ["read", "map", "peek", "poke", "memory"].map(not_reached);
     std::iter::once(failed("open", libc::EPERM)).chain(rest).collect()
+}
+
+fn died(step: &str, kinds: &[DeathKind]) -> StepObservation {
+    let end = Deaths::of(kinds.iter().copied());
+    StepObservation { end, ..StepObservation::new(step, Answer::GuestDied) }
+}
+
+fn shared_read() -> AccessEvent {
+    AccessEvent {
+        kind: EventKind::SharedRead,
+        gpa: 0x472,
+        len: None,
+        region: Some(Region::Bda),
+        state: "private".to_owned(),
+        rip: 0,
+        symbol: None,
+        cpl: 0,
+        task: None,
+        backtrace: Vec::new(),
+        unwound_by: None,
+    }
+}
+
+fn host_failure(step: &str) -> StepObservation {
+    StepObservation::new(step, Answer::NotRun { reason: "KVM exit reason 99".to_owned() })
 }
 
 fn verdicts(context: Context, steps: Vec<StepObservation>) -> (String, Vec<&'static str>) {
@@ -184,8 +209,8 @@ fn a_run_that_ends_early_is_not_a_pass() {
 #[test]
 fn an_unexpected_death_is_the_finding_and_nothing_follows() {
     let mut steps = stock()[..1].to_vec();
-    steps.push(StepObservation::new("read", Answer::GuestDied));
-    steps.push(StepObservation::new("map", Answer::NotRun { reason: "the guest had died".to_owned() }));
+    steps.push(died("read", &[DeathKind::Terminated]));
+    steps.push(not_reached("map"));
     let (case, labels) = verdicts(context(Policy::Upstream, Platform::Sev), steps);
     assert_eq!(case, "unexpected");
     assert_eq!(labels[1..], ["unexpected", "not reached", "not reached", "not reached", "not reached"]);
@@ -199,20 +224,7 @@ fn events_are_judged_only_where_they_are_specified() {
         );
         case::parse(&text, "test").unwrap()
     };
-    let event = AccessEvent {
-        kind: EventKind::SharedRead,
-        gpa: 0x472,
-        len: None,
-        region: Some(Region::Bda),
-        state: "private".to_owned(),
-        rip: 0,
-        symbol: None,
-        cpl: 0,
-        task: None,
-        backtrace: Vec::new(),
-        unwound_by: None,
-    };
-    let seen = StepObservation { events: vec![event], ..ok("a", 1) };
+    let seen = StepObservation { events: vec![shared_read()], ..ok("a", 1) };
     let label = |expect: &str, observed: &StepObservation| {
         let observed = CaseObservation { steps: vec![observed.clone()], ..CaseObservation::default() };
         judge(&one(expect), context(Policy::Upstream, Platform::Sev), &observed).verdict.label()
@@ -228,19 +240,133 @@ fn events_are_judged_only_where_they_are_specified() {
     }
 }
 
+/// The verdict on one step, which did `action` and is expected to give this.
+fn label_of(action: &str, expect: &str, observed: StepObservation) -> &'static str {
+    let text = format!("title = 't'\nwhy = 'w'\n[[step]]\nid = 'a'\n{action}\nexpect = {expect}");
+    let observed = CaseObservation { steps: vec![observed], ..CaseObservation::default() };
+    let case = case::parse(&text, "test").unwrap();
+    judge(&case, context(Policy::Upstream, Platform::Tdx), &observed).verdict.label()
+}
+
 #[test]
-fn a_guest_that_resets_itself_did_not_die() {
-    let label = |expect: &str, end: DeathKind| {
-        let text = format!("title = 't'\nwhy = 'w'\n[[step]]\nid = 'a'\ndo = 'reboot'\nexpect = '{expect}'");
-        let end = StepObservation { end: Some(end), ..StepObservation::new("a", Answer::GuestDied) };
-        let observed = CaseObservation { steps: vec![end], ..CaseObservation::default() };
-        let case = case::parse(&text, "test").unwrap();
-        judge(&case, context(Policy::Upstream, Platform::Tdx), &observed).verdict.label()
+fn a_death_has_an_exact_name() {
+    let label = |expect: &str, kinds: &[DeathKind]| label_of("do = 'reboot'", expect, died("a", kinds));
+    for kind in DeathKind::ALL {
+        for wanted in DeathKind::ALL {
+            let expect = format!("'{wanted}'");
+            assert_eq!(label(&expect, &[*kind]) == "as specified", kind == wanted, "{wanted}, got {kind}");
+        }
+        assert_eq!(label("'dead'", &[*kind]) == "as specified", DeathKind::DEAD.contains(kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_death_that_cannot_be_told_is_inconclusive_where_the_difference_matters() {
+    let unclear = [DeathKind::Reset, DeathKind::Panic];
+    let label = |expect: &str| label_of("do = 'reboot'", expect, died("a", &unclear));
+    assert_eq!(label("'reset'"), "inconclusive");
+    assert_eq!(label("'panic'"), "inconclusive");
+    assert_eq!(label("'dead'"), "inconclusive");
+    assert_eq!(label("'reset | panic'"), "as specified");
+    assert_eq!(label("'terminated'"), "unexpected");
+    assert_eq!(label_of("do = 'reboot'", "'reset'", died("a", &[])), "inconclusive");
+}
+
+#[test]
+fn a_reboot_without_expectation_must_reset_the_guest() {
+    let case = case::parse("title = 't'\nwhy = 'w'\n[[step]]\nid = 'a'\ndo = 'reboot'", "test").unwrap();
+    let verdict = |observed| {
+        let observed = CaseObservation { steps: vec![observed], ..CaseObservation::default() };
+        judge(&case, context(Policy::Upstream, Platform::None), &observed).verdict.label()
     };
-    assert_eq!(label("reset", DeathKind::Reset), "as specified");
-    assert_eq!(label("reset", DeathKind::Terminated), "unexpected");
-    assert_eq!(label("dead", DeathKind::Reset), "unexpected");
-    assert_eq!(label("dead", DeathKind::Panic), "as specified");
+    assert_eq!(verdict(died("a", &[DeathKind::Reset])), "as specified");
+    assert_eq!(verdict(died("a", &[DeathKind::Panic])), "unexpected");
+    assert_eq!(verdict(ok("a", 0)), "unexpected");
+}
+
+#[test]
+fn a_failure_outside_the_guest_is_not_run_wherever_it_happens() {
+    for at in 0..stock().len() {
+        let mut steps = stock();
+        let failed = host_failure(&steps[at].step);
+        steps[at] = failed;
+        let (case, labels) = verdicts(context(Policy::Upstream, Platform::Sev), steps);
+        assert_eq!((case.as_str(), labels[at]), ("not run", "not run"), "{at}");
+    }
+    // After the expected event has come, and where death was expected.
+    let event = StepObservation { events: vec![shared_read()], ..host_failure("a") };
+    let expect = "{ is = 'dead', events = ['shared-read'] }";
+    assert_eq!(label_of("do = 'reboot'", expect, event), "not run");
+    // Behind a refusal that did not come, and where nothing was to be reached.
+    let mut steps = refused();
+    steps[2] = host_failure("map");
+    assert_eq!(verdicts(context(Policy::OpenEperm, Platform::Sev), steps).0, "not run");
+}
+
+#[test]
+fn bytes_of_several_classes_are_inconclusive_where_the_difference_matters() {
+    let read = "do = 'kcore-read'\nat = 'low-ram'\nlen = 4";
+    let zeros = |truth| ok("a", 4).with_bytes(vec![0; 4], truth);
+    let plain = || Truth { plain: Some(vec![0; 4]), ..Truth::default() };
+    assert_eq!(label_of(read, "'zeros'", zeros(plain())), "inconclusive");
+    assert_eq!(label_of(read, "'plain'", zeros(plain())), "inconclusive");
+    assert_eq!(label_of(read, "'plain | zeros'", zeros(plain())), "as specified");
+    assert_eq!(label_of(read, "'shared'", zeros(plain())), "unexpected");
+    assert_eq!(label_of(read, "'zeros'", zeros(Truth::default())), "as specified");
+    // Equal views.
+    let equal = || Truth { plain: Some(vec![7; 4]), shared: Some(vec![7; 4]), ..Truth::default() };
+    let seen = || ok("a", 4).with_bytes(vec![7; 4], equal());
+    assert_eq!(label_of(read, "'plain'", seen()), "inconclusive");
+    assert_eq!(label_of(read, "'plain | shared'", seen()), "as specified");
+    assert_eq!(label_of(read, "'ok'", seen()), "as specified");
+}
+
+#[test]
+fn memory_in_several_states_is_inconclusive_where_the_difference_matters() {
+    let look = "do = 'memory'\nat = 'low-ram'\nlen = 4";
+    let seen =
+        |states: &[MemoryState]| StepObservation { state: States::of(states.iter().copied()), ..ok("a", 4) };
+    let both = [MemoryState::Unchanged, MemoryState::Written];
+    assert_eq!(label_of(look, "'unchanged'", seen(&both)), "inconclusive");
+    assert_eq!(label_of(look, "'unchanged | written'", seen(&both)), "as specified");
+    assert_eq!(label_of(look, "'zeroed'", seen(&both)), "unexpected");
+    assert_eq!(label_of(look, "'unchanged'", seen(&[MemoryState::Unchanged])), "as specified");
+}
+
+#[test]
+fn events_that_were_not_kept_make_their_absence_inconclusive() {
+    let read = "do = 'read-file'\npath = '/x'";
+    let seen = |events| StepObservation { events, events_dropped: 1, ..ok("a", 1) };
+    assert_eq!(label_of(read, "{ is = 'ok', events = [] }", seen(vec![])), "inconclusive");
+    assert_eq!(label_of(read, "{ is = 'ok', events = ['shared-read'] }", seen(vec![])), "inconclusive");
+    assert_eq!(
+        label_of(read, "{ is = 'ok', events = ['shared-read'] }", seen(vec![shared_read()])),
+        "inconclusive"
+    );
+    assert_eq!(label_of(read, "{ is = 'ok', events = [] }", seen(vec![shared_read()])), "unexpected");
+    assert_eq!(label_of(read, "{ is = 'EPERM', events = [] }", seen(vec![])), "denial missing");
+    assert_eq!(label_of(read, "'ok'", seen(vec![])), "as specified");
+}
+
+#[test]
+fn weakened_comparisons_are_counted() {
+    let rigour = |platform, steps| {
+        let observed = CaseObservation { steps, ..CaseObservation::default() };
+        judge(&the_case(), context(Policy::Upstream, platform), &observed).rigour
+    };
+    // Six answers, two of them with bytes, and a state; no step has guest physical addresses.
+    let whole = rigour(Platform::Sev, stock());
+    assert_eq!((whole.total(), whole.weakened_share()), (9, 0.0), "{whole}");
+    let placed = || {
+        let mut steps = stock();
+        steps[1].gpa = Some(crate::observation::GpaRange { start: 0x1000, len: 4 });
+        steps
+    };
+    assert_eq!(rigour(Platform::Sev, placed()).count(Weakening::EventsNotStated), 1);
+    assert_eq!(rigour(Platform::None, placed()).count(Weakening::EventsNotStated), 0);
+    let mut unknown = stock();
+    unknown[1].truth = Truth::default();
+    assert_eq!(rigour(Platform::None, unknown).count(Weakening::UnknownTruth), 1);
 }
 
 #[test]
@@ -258,6 +384,46 @@ fn texts_are_searched_and_matched() {
     assert!(text("lacks \"d\"", "abc") && !text("lacks \"b\"", "abc"));
     assert!(text("matches \"a*c\"", "abc\n") && !text("matches \"a?\"", "abc\n"));
     assert!(text("= 0", "") && !text("= 0", "x"));
+}
+
+/// Why an observation is no evidence, or only half of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    Outside,
+    Dropped,
+    Ambiguous,
+}
+
+fn any_observation() -> impl Strategy<Value = (Doubt, StepObservation)> {
+    let events = || prop::collection::vec(Just(shared_read()), 0..2);
+    let seen = || {
+        (any_answer(), prop::collection::vec(any::<u8>(), 0..8), events()).prop_map(
+            |(answer, bytes, events)| {
+                let truth = Truth { plain: Some(vec![7; bytes.len()]), ..Truth::default() };
+                StepObservation { events, ..StepObservation::new("", answer).with_bytes(bytes, truth) }
+            },
+        )
+    };
+    let dead = || {
+        (prop::collection::vec(prop::sample::select(DeathKind::ALL), 1..3), events())
+            .prop_map(|(kinds, events)| StepObservation { events, ..died("", &kinds) })
+    };
+    let certain = || prop_oneof![3 => seen(), 1 => dead()];
+    let outside = (any::<bool>(), events()).prop_map(|(deadline, events)| {
+        let answer = if deadline { Answer::TimedOut } else { host_failure("").answer };
+        StepObservation { events, ..StepObservation::new("", answer) }
+    });
+    let zeros = (1usize..70, events()).prop_map(|(len, events)| {
+        let truth = Truth { plain: Some(vec![0; len]), ..Truth::default() };
+        StepObservation { events, ..ok("", len as u64).with_bytes(vec![0; len], truth) }
+    });
+    prop_oneof![
+        4 => certain().prop_map(|seen| (Doubt::None, seen)),
+        1 => outside.prop_map(|seen| (Doubt::Outside, seen)),
+        1 => certain().prop_map(|seen| (Doubt::Dropped, StepObservation { events_dropped: 1, ..seen })),
+        1 => zeros.prop_map(|seen| (Doubt::Ambiguous, seen)),
+    ]
 }
 
 fn any_answer() -> impl Strategy<Value = Answer> {
@@ -290,6 +456,47 @@ proptest! {
         let verdict = judge(case, context(policy, platform), &observed);
         prop_assert_eq!(verdict.steps.len(), case.steps.len());
         prop_assert!(verdict.steps.iter().all(|step| step.weight() <= verdict.verdict.weight().max(1)));
+    }
+
+    /// Whatever is expected and whatever else came back: no failure outside the guest, and no doubt, becomes a pass.
+    #[test]
+    fn no_doubt_turns_into_a_pass(
+        index in 0usize..1000,
+        answers in prop::collection::vec(any_observation(), 1..20),
+        policy in prop::sample::select(Policy::ALL),
+        platform in prop::sample::select(Platform::ALL),
+    ) {
+        let cases = library::all().unwrap();
+        let case = &cases[index % cases.len()];
+        let steps: Vec<_> = case.steps.iter().zip(&answers).map(|(step, (_, observed))| {
+            StepObservation { step: step.id.clone(), ..observed.clone() }
+        }).collect();
+        let observed = CaseObservation { steps, ..CaseObservation::default() };
+        let verdict = judge(case, context(policy, platform), &observed);
+        let passes = |verdict: &Verdict| matches!(verdict, Verdict::AsSpecified | Verdict::KnownHole { .. });
+        for ((step, (doubt, seen)), verdict) in case.steps.iter().zip(&answers).zip(&verdict.steps) {
+            let needed = step.expect.resolve(policy, platform, "6.12".parse().ok());
+            match doubt {
+                Doubt::None => {}
+                Doubt::Outside => prop_assert!(matches!(verdict, Verdict::NotRun { .. }), "{verdict:?}"),
+                Doubt::Dropped => {
+                    let stated = needed.is_some_and(|expected| expected.events.is_some());
+                    prop_assert!(!(stated && passes(verdict)), "{} {verdict:?}", step.id);
+                }
+                // Passes only where every candidate is allowed, or none of them matters.
+                Doubt::Ambiguous => {
+                    let certain = |class| {
+                        let mut one = seen.clone();
+                        one.class = Classes::of([class]);
+                        needed.is_some_and(|expected| fit::fit(expected, step, &one) == Fit::Yes)
+                    };
+                    prop_assert!(!passes(verdict) || seen.class.iter().all(certain), "{verdict:?}");
+                }
+            }
+        }
+        if answers.iter().take(case.steps.len()).any(|(doubt, _)| *doubt == Doubt::Outside) {
+            prop_assert!(!passes(&verdict.verdict), "{:?}", verdict.verdict);
+        }
     }
 
     /// A kernel that refuses everything is never said to miss a denial.
@@ -329,7 +536,7 @@ fn a_program_is_ok_if_it_exits_with_zero_whatever_it_says() {
     assert!(matches!(verdict("'ok'", exit(4), b"said"), Verdict::Unexpected { .. }));
     assert_eq!(verdict("'= 1'", exit(1), b""), Verdict::AsSpecified);
     assert_eq!(verdict("'contains \"ai\"'", exit(1), b"said"), Verdict::AsSpecified);
-    assert!(matches!(verdict("'ok'", Answer::TimedOut, b""), Verdict::Unexpected { .. }));
+    assert!(matches!(verdict("'ok'", Answer::TimedOut, b""), Verdict::NotRun { .. }));
     let signal = Answer::Signalled { signal: Signal(libc::SIGSEGV) };
     assert_eq!(verdict("'SIGSEGV'", signal, b""), Verdict::AsSpecified);
 }

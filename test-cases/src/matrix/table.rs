@@ -211,7 +211,7 @@ pub fn incidents(matrix: &Matrix) -> Vec<(String, String)> {
         lines.extend(combination.failed.iter().map(|why| (name.clone(), why.clone())));
         for death in &combination.deaths {
             let during = death.during.as_deref().unwrap_or("its boot");
-            lines.push((name.clone(), format!("died during {during}: {}", death.text)));
+            lines.push((name.clone(), format!("died during {during} ({}): {}", death.kind, death.text)));
         }
     }
     lines

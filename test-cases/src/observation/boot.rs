@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{AccessEvent, Death, DeathKind, SetupFacts};
+use super::{Aborted, AccessEvent, Death, SetupFacts};
 use crate::setup::Mode;
 
 /// What happened while one guest booted.
@@ -14,9 +14,12 @@ pub struct BootObservation {
     pub events: Vec<AccessEvent>,
     /// Forbidden accesses beyond what is kept of one guest.
     pub not_kept: u64,
-    /// Its end, where it ended before its agent answered.
+    /// Its death, where it died before its agent answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub death: Option<Death>,
+    /// Why its run was aborted before its agent answered, where it was: no evidence about the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<Aborted>,
 }
 
 impl BootObservation {
@@ -27,12 +30,16 @@ impl BootObservation {
         format!("boot{rom}{}", if sept_ve { " sept-ve" } else { "" })
     }
 
-    /// The end that may follow from a forbidden access: the guest's own, after at least one, where accesses have
-    /// consequences. A host failure or a deadline is no evidence about the guest.
+    /// The death that may follow from a forbidden access: one after at least one access, where accesses have
+    /// consequences.
     pub fn death_after_access(&self) -> Option<&Death> {
         let has_consequences = self.setup.mode == Mode::Faithful && !self.events.is_empty();
-        self.death
-            .as_ref()
-            .filter(|death| has_consequences && !matches!(death.kind, DeathKind::Hang | DeathKind::Internal))
+        self.death.as_ref().filter(|_| has_consequences)
+    }
+
+    /// Why the guest's agent never answered, if it did not.
+    pub fn did_not_come_up(&self) -> Option<&str> {
+        let death = self.death.as_ref().map(|death| death.text.as_str());
+        death.or(self.aborted.as_ref().map(|aborted| aborted.reason.as_str()))
     }
 }

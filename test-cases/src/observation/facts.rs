@@ -151,38 +151,6 @@ impl From<Setup> for SetupFacts {
     }
 }
 
-/// How a guest ended before it was told to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Death {
-    /// In what manner.
-    pub kind: DeathKind,
-    /// The line that says why, for example the panic message.
-    pub text: String,
-    /// The case and step it happened in, `case#step`, if it happened in one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub during: Option<String>,
-    /// The last lines of its console.
-    pub console: Vec<String>,
-}
-
-/// The manner of a guest's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeathKind {
-    /// The kernel panicked.
-    Panic,
-    /// Nothing came from it in time.
-    Hang,
-    /// The processor shut down.
-    TripleFault,
-    /// It reset or powered off.
-    Reset,
-    /// The platform ended it.
-    Terminated,
-    /// KVM could not go on.
-    Internal,
-}
-
 /// What the run cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {

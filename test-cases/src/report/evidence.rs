@@ -64,6 +64,10 @@ pub fn of_step(step: &Step, observed: Option<&StepObservation>, verdict: &Verdic
         Verdict::DenialMissing { expected, .. } | Verdict::Unexpected { expected, .. } => {
             lines.push(format!("  expected {expected}"));
         }
+        Verdict::Inconclusive { expected, reason, .. } => {
+            lines.push(format!("  expected {expected}"));
+            lines.push(format!("  inconclusive: {reason}"));
+        }
         Verdict::KnownHole { hole } => lines.push(format!("  hole: {hole}")),
         _ => {}
     }

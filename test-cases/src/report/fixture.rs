@@ -10,8 +10,8 @@ use crate::codes::Errno;
 use crate::judge::{Context, judge};
 use crate::library;
 use crate::observation::{
-    AccessEvent, Answer, BootObservation, CaseObservation, Counters, Death, DeathKind, GpaRange, KernelFacts,
-    KvmHost, NotRun, PlatformFacts, StepObservation,
+    Aborted, AccessEvent, Answer, BootObservation, CaseObservation, Counters, Death, DeathKind, Deaths,
+    GpaRange, KernelFacts, KvmHost, NotRun, PlatformFacts, StepObservation,
 };
 use crate::platform::Platform;
 use crate::policy::Policy;
@@ -157,6 +157,7 @@ pub fn whole() -> Report {
         boots: vec![boot(Mode::Record, Vec::new(), None)],
         cases,
         deaths: Vec::new(),
+        aborted: Vec::new(),
         counters: Counters {
             boots: 1,
             exits: 195,
@@ -175,11 +176,12 @@ pub fn whole() -> Report {
 pub fn cut_short() -> Report {
     let mut report = whole();
     report.cases.truncate(1);
-    let died = StepObservation::new("open", Answer::GuestDied);
+    let panic = Deaths::of([DeathKind::Panic]);
+    let died = StepObservation { end: panic, ..StepObservation::new("open", Answer::GuestDied) };
     report.cases.push(result("test/granted", OPEN, vec![died]));
     report.planned = ["test/denied", "test/granted", "mmap/rom", "open/port"].map(str::to_owned).into();
     report.deaths = vec![Death {
-        kind: DeathKind::Panic,
+        kind: panic,
         text: "Kernel panic - not syncing: Unexpected EPT-violation on private memory.".to_owned(),
         during: Some("test/granted#open".to_owned()),
         console: vec!["[    1.000000] Kernel panic - not syncing".to_owned()],
@@ -209,16 +211,24 @@ pub fn boot_event(function: &str, gpa: u64) -> AccessEvent {
 pub fn boot(mode: Mode, events: Vec<AccessEvent>, death: Option<DeathKind>) -> BootResult {
     let setup = Setup { mode, rom: Some(RomArea::Unaccepted), ..Setup::default() };
     let death = death.map(|kind| Death {
-        kind,
+        kind: Deaths::of([kind]),
         text: "SEPT violation at 0xff000".to_owned(),
         during: None,
         console: vec!["[    0.100000] EISA bus probe".to_owned()],
     });
-    let observed = BootObservation { setup: setup.into(), events, not_kept: 0, death };
-    boot::judge(
-        observed,
-        boot::Context { platform: Platform::Tdx, release: Some(Release { major: 6, minor: 12 }) },
-    )
+    judged_boot(BootObservation { setup: setup.into(), events, not_kept: 0, death, aborted: None })
+}
+
+/// The same, of a guest whose run the host's failure or a deadline ended before its agent answered.
+pub fn aborted_boot(mode: Mode, events: Vec<AccessEvent>) -> BootResult {
+    let aborted =
+        Some(Aborted { reason: "the deadline passed".to_owned(), during: None, console: Vec::new() });
+    judged_boot(BootObservation { aborted, ..boot(mode, events, None).observed })
+}
+
+fn judged_boot(observed: BootObservation) -> BootResult {
+    let release = Some(Release { major: 6, minor: 12 });
+    boot::judge(observed, boot::Context { platform: Platform::Tdx, release })
 }
 
 /// A guest that ended while booting, by a forbidden access.

@@ -11,7 +11,7 @@ use crate::boot::BootResult;
 use crate::case::Case;
 
 /// The form written here.
-pub const SCHEMA: &str = "copra-run/1";
+pub const SCHEMA: &str = "copra-run/2";
 
 /// Writes the run, whole or cut short.
 pub fn write(report: &Report, mut out: impl io::Write) -> io::Result<()> {
@@ -39,6 +39,8 @@ pub fn value(report: &Report) -> Value {
         "cases": report.cases.iter().map(case_value).collect::<Vec<_>>(),
         "remaining": remaining,
         "deaths": report.deaths,
+        "aborted": report.aborted,
+        "rigour": report.rigour(),
         "counters": report.counters,
     })
 }

@@ -76,7 +76,9 @@ fn boot(report: &Report, verdict: &Verdict) -> TestCase {
 fn test_case(result: &CaseResult) -> TestCase {
     let complaints = result.complaints().join("\n");
     let status = match &result.verdict.verdict {
-        verdict if verdict.is_finding() => status(NonSuccessKind::Failure, verdict.label(), &complaints),
+        verdict if verdict.is_finding() || matches!(verdict, Verdict::Inconclusive { .. }) => {
+            status(NonSuccessKind::Failure, verdict.label(), &complaints)
+        }
         verdict @ Verdict::NotRun { .. } => status(NonSuccessKind::Error, verdict.label(), &complaints),
         Verdict::Skipped { reason } => {
             let mut status = TestCaseStatus::skipped();

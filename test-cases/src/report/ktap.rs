@@ -27,8 +27,11 @@ pub fn write(report: &Report, mut out: impl Write) -> io::Result<()> {
     let summary = report.summary();
     let boot_failed = usize::from(report.boot_verdict().is_some_and(failed));
     let passed = summary.as_specified + summary.known_hole + boots - boot_failed;
-    let failed = summary.denial_missing + summary.unexpected + summary.not_run + boot_failed;
+    let findings = summary.denial_missing + summary.unexpected;
+    let failed = findings + summary.inconclusive + summary.not_run + boot_failed;
     writeln!(out, "# known holes shown: {}", summary.holes_shown)?;
+    writeln!(out, "# inconclusive: {}", summary.inconclusive)?;
+    writeln!(out, "# {}", report.rigour())?;
     writeln!(out, "# Totals: pass:{passed} fail:{failed} skip:{}", summary.skipped)
 }
 
@@ -52,7 +55,7 @@ fn write_boots(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn failed(verdict: &Verdict) -> bool {
-    verdict.is_finding() || matches!(verdict, Verdict::NotRun { .. })
+    verdict.is_finding() || verdict.says_nothing()
 }
 
 fn write_case(number: usize, result: &CaseResult, out: &mut impl Write) -> io::Result<()> {
@@ -81,6 +84,7 @@ fn write_case(number: usize, result: &CaseResult, out: &mut impl Write) -> io::R
             Verdict::NotReached => " # SKIP not reached".to_owned(),
             Verdict::Evidence { .. } => " # SKIP evidence only: an earlier refusal is missing".to_owned(),
             Verdict::KnownHole { hole } => format!(" # known hole: {}", one_line(hole)),
+            Verdict::Inconclusive { reason, .. } => format!(" # inconclusive: {}", one_line(reason)),
             _ => String::new(),
         };
         writeln!(out, "  {sign} {} {}{remark}", index + 1, step.id)?;

@@ -78,6 +78,7 @@ impl<W: Write> Terminal<W> {
             verdict if verdict.is_finding() => ("FAIL", Tone::Bad),
             Verdict::KnownHole { .. } => ("hole", Tone::Known),
             Verdict::Skipped { .. } => ("skip", Tone::Faint),
+            Verdict::Inconclusive { .. } => ("????", Tone::Bad),
             Verdict::NotRun { .. } => ("----", Tone::Bad),
             _ => ("ok", Tone::Good),
         };
@@ -87,7 +88,7 @@ impl<W: Write> Terminal<W> {
         };
         let word = self.style.paint(tone, format!("{word:4}"));
         writeln!(self.out, "{word}  {:24}  {says}", result.case.name)?;
-        let failed = verdict.is_finding();
+        let failed = verdict.is_finding() || matches!(verdict, Verdict::Inconclusive { .. });
         if failed {
             for complaint in result.complaints() {
                 writeln!(self.out, "      {}", self.style.paint(Tone::Bad, complaint))?;
@@ -120,18 +121,25 @@ impl<W: Write> Terminal<W> {
     pub fn foot(&mut self, report: &Report) -> io::Result<()> {
         self.clear()?;
         let summary = report.summary();
-        for death in report.deaths.iter().filter(|death| self.verbose || !report.is_expected(death)) {
+        let verbose = self.verbose;
+        for death in report.deaths.iter().filter(|death| verbose || !report.is_expected(death)) {
             let during = death.during.as_deref();
             let during =
                 during.map_or_else(|| " while booting".to_owned(), |during| format!(" during {during}"));
-            let text = format!("the guest died{during}: {}", death.text);
-            writeln!(self.out, "\n{}", self.style.paint(Tone::Bad, text))?;
-            for line in &death.console {
-                writeln!(self.out, "    {line}")?;
-            }
+            let text = format!("the guest died{during} ({}): {}", death.kind, death.text);
+            self.ended(&text, &death.console)?;
+        }
+        for aborted in &report.aborted {
+            let during = aborted.during.as_deref();
+            let during =
+                during.map_or_else(|| " while booting".to_owned(), |during| format!(" during {during}"));
+            let text =
+                format!("the guest's run was aborted{during}, which shows nothing: {}", aborted.reason);
+            self.ended(&text, &aborted.console)?;
         }
         let findings = summary.denial_missing + summary.unexpected + usize::from(report.has_boot_finding());
         let verdict = match findings {
+            0 if summary.inconclusive > 0 => self.style.paint(Tone::Bad, "inconclusive"),
             0 if summary.not_run > 0 => self.style.paint(Tone::Bad, "not everything ran"),
             0 if summary.as_specified + summary.known_hole == 0 => self.style.paint(Tone::Bad, "nothing ran"),
             0 => self.style.paint(Tone::Good, "as specified"),
@@ -153,20 +161,28 @@ impl<W: Write> Terminal<W> {
         }
         writeln!(
             self.out,
-            "{} cases: {} as specified, {} with known holes, {} with a denial missing, {} unexpected, {} skipped, {} not run ({:.1} s)",
+            "{} cases: {} as specified, {} with known holes, {} with a denial missing, {} unexpected, {} inconclusive, {} skipped, {} not run ({:.1} s)",
             summary.planned,
             summary.as_specified,
             summary.known_hole,
             summary.denial_missing,
             summary.unexpected,
+            summary.inconclusive,
             summary.skipped,
             summary.not_run,
             report.duration.as_secs_f64(),
         )?;
+        writeln!(self.out, "{}", report.rigour())?;
         for (reason, count) in &summary.skip_reasons {
             writeln!(self.out, "skipped: {count} × {reason}")?;
         }
         self.facts(report)
+    }
+
+    /// How a guest ended, and the last lines of its console.
+    fn ended(&mut self, text: &str, console: &[String]) -> io::Result<()> {
+        writeln!(self.out, "\n{}", self.style.paint(Tone::Bad, text))?;
+        console.iter().try_for_each(|line| writeln!(self.out, "    {line}"))
     }
 
     fn facts(&mut self, report: &Report) -> io::Result<()> {

@@ -6,7 +6,7 @@ use vmm::machine::Machine;
 
 use super::truth;
 use crate::case::{Action, Case, View};
-use crate::class::{MemoryState, memory_state};
+use crate::class::{States, memory_state};
 use crate::region::PlacedRegion;
 
 /// Bytes of a page.
@@ -52,7 +52,7 @@ impl Baseline {
     }
 
     /// What became of memory at `gpa` that now holds `now`, given what a step wrote there.
-    pub fn compare(&self, gpa: u64, now: &[u8], written: Option<&[u8]>) -> MemoryState {
+    pub fn compare(&self, gpa: u64, now: &[u8], written: Option<&[u8]>) -> States {
         let before: Vec<u8> = (gpa..).take(now.len()).map(|at| self.byte(at)).collect();
         // What the write offered, and around it what was there.
         let meant = written.map(|bytes| {
@@ -84,6 +84,7 @@ impl Baseline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::class::MemoryState;
 
     fn baseline() -> Baseline {
         Baseline { pages: BTreeMap::from([(0x1000, vec![7; 4096])]), data: HashMap::new() }
@@ -92,9 +93,10 @@ mod tests {
     #[test]
     fn what_became_of_memory_is_told_apart() {
         let compare = |now: &[u8], written| baseline().compare(0x1010, now, written);
-        assert_eq!(compare(&[7; 8], None), MemoryState::Unchanged);
-        assert_eq!(compare(&[1, 2, 7, 7], Some(&[1, 2])), MemoryState::Written);
-        assert_eq!(compare(&[0; 8], Some(&[1, 2])), MemoryState::Zeroed);
-        assert_eq!(compare(&[9, 2, 7, 7], Some(&[1, 2])), MemoryState::Corrupted);
+        let is = |state| States::of([state]);
+        assert_eq!(compare(&[7; 8], None), is(MemoryState::Unchanged));
+        assert_eq!(compare(&[1, 2, 7, 7], Some(&[1, 2])), is(MemoryState::Written));
+        assert_eq!(compare(&[0; 8], Some(&[1, 2])), is(MemoryState::Zeroed));
+        assert_eq!(compare(&[9, 2, 7, 7], Some(&[1, 2])), is(MemoryState::Corrupted));
     }
 }

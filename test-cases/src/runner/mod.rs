@@ -20,7 +20,7 @@ use crate::class::Truth;
 use crate::codes::{Errno, Signal};
 use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::region::{Place, PlacedRegion};
-use crate::session::{Ended, Session};
+use crate::session::{End, Ended, Session};
 
 pub use self::events::{all as all_events, changes_since};
 
@@ -44,11 +44,10 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
         state.logged = session.kernel_log(limit).map_or(0, |log| log.len());
     }
     let mut steps: Vec<StepObservation> = Vec::new();
-    let mut ended = None;
+    let mut ended: Option<(Ended, String)> = None;
     for step in &case.steps {
-        if ended.is_some() {
-            let answer = Answer::NotRun { reason: "the guest had died".into() };
-            steps.push(StepObservation::new(&step.id, answer));
+        if let Some((end, _)) = &ended {
+            steps.push(StepObservation::new(&step.id, after(end)));
             continue;
         }
         let begun = Instant::now();
@@ -56,9 +55,9 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
         let mut observed = match state.run(session, step, &steps) {
             Ok(observed) => observed,
             Err(end) => {
-                let kind = end.kind;
+                let observed = of_end(&step.id, &end);
                 ended = Some((end, step.id.clone()));
-                StepObservation { end: Some(kind), ..StepObservation::new(&step.id, Answer::GuestDied) }
+                observed
             }
         };
         let recorded = events::since(session, events, regions);
@@ -72,6 +71,22 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
         baseline.restore(session.machine_mut());
     }
     CaseRun { observation: CaseObservation { steps, not_run: None, duration: started.elapsed() }, ended }
+}
+
+/// A step in which the guest died, or its run was aborted: that is no evidence, even if what was expected had come by then.
+fn of_end(step: &str, end: &Ended) -> StepObservation {
+    match end.end {
+        End::Died(deaths) => StepObservation { end: deaths, ..StepObservation::new(step, Answer::GuestDied) },
+        End::Aborted => StepObservation::new(step, Answer::NotRun { reason: end.text.clone() }),
+    }
+}
+
+/// A step after the guest's end.
+fn after(end: &Ended) -> Answer {
+    match end.end {
+        End::Died(_) => Answer::NotReached { needs: "a guest that lives".into() },
+        End::Aborted => Answer::NotRun { reason: "the guest's run was aborted before this step".into() },
+    }
 }
 
 /// Where the worker keeps files that no case has opened.
@@ -253,7 +268,7 @@ impl State<'_> {
         let now = truth::seen(session.machine(), start, len as usize, view);
         let written = wrote.and_then(|id| self.baseline.data_of(id));
         let mut observed = StepObservation::new(&step.id, Answer::Returned { value: len });
-        observed.state = Some(self.baseline.compare(start, &now, written));
+        observed.state = self.baseline.compare(start, &now, written);
         observed.gpa = Some(GpaRange { start, len });
         observed.truth.plain = Some(now);
         observed

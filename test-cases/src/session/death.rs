@@ -1,67 +1,188 @@
-//! How a guest ended, told from why its machine stopped and from what its console said last.
+//! How a guest ended, found from why its machine stopped and from its kernel's own variables. What its console says is
+//! shown, and decides nothing: a kernel can be made silent, and any program can write a line that looks like a panic.
 
 use std::fmt;
+use std::time::Duration;
 
+use vmm::audit::backtrace::Method;
+use vmm::audit::kernel::KernelNames;
 use vmm::machine::{Machine, Stop};
 
-use crate::observation::{Death, DeathKind};
+use crate::observation::{Aborted, Death, DeathKind, Deaths};
 
 /// Console lines kept as evidence.
 const LAST_LINES: usize = 30;
 /// Characters kept of each.
 const LONGEST_LINE: usize = 500;
+/// Functions named of a guest that does not answer.
+const MOST_FRAMES: usize = 6;
+/// `kernel/panic.c:PANIC_CPU_INVALID`, what `panic_cpu` holds until a processor panics.
+const NO_CPU: i32 = -1;
+/// No kernel has more processors (`arch/x86/Kconfig:NR_CPUS_RANGE_END`).
+const MOST_CPUS: i32 = 8192;
+/// The functions of `kernel/panic.c` that every panic goes through.
+const PANIC: [&str; 3] = ["panic", "vpanic", "nmi_panic"];
+/// `include/linux/kernel.h:system_states` since 5.16: halted, switched off, and the last of them.
+const SYSTEM_HALT: u32 = 4;
+const SYSTEM_POWER_OFF: u32 = 5;
+const SYSTEM_SUSPEND: u32 = 7;
+/// With interrupts off for so long, a guest hangs: the kernel's own watchdog for that waits 10 s
+/// (`kernel/watchdog.c:watchdog_thresh`), and what the kernel does with interrupts off takes milliseconds.
+const HANG: Duration = Duration::from_secs(10);
+
+/// How a guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It died; in one of several manners only where copra cannot tell which.
+    Died(Deaths),
+    /// It was aborted for a reason that says nothing about it.
+    Aborted,
+}
 
 /// A guest that is no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// In what manner.
-    pub kind: DeathKind,
-    /// The line that says why.
+    /// How.
+    pub end: End,
+    /// What the VMM saw.
     pub text: String,
     /// Last lines of its console.
     pub console: Vec<String>,
+}
+
+/// What the kernel's memory and the vCPU show of a guest at its end; `None` where they show nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Facts {
+    panicked: Option<bool>,
+    shut_down: Option<bool>,
+    interrupts_off: Duration,
+}
+
+impl Facts {
+    fn of(machine: &Machine) -> Self {
+        let cpu = machine.kernel_variable("panic_cpu").map(i32::from_le_bytes);
+        Self {
+            panicked: panicked(cpu).or_else(|| panics_on_stack(machine)),
+            shut_down: shut_down(machine.kernel_variable("system_state").map(u32::from_le_bytes)),
+            interrupts_off: machine.interrupts_off_for(),
+        }
+    }
+}
+
+/// What `panic_cpu` says, if it holds what it can hold.
+fn panicked(panic_cpu: Option<i32>) -> Option<bool> {
+    match panic_cpu? {
+        NO_CPU => Some(false),
+        0..MOST_CPUS => Some(true),
+        _ => None,
+    }
+}
+
+/// What `system_state` says of a halt with interrupts off (`kernel/reboot.c:kernel_shutdown_prepare`).
+fn shut_down(system_state: Option<u32>) -> Option<bool> {
+    match system_state? {
+        SYSTEM_HALT | SYSTEM_POWER_OFF => Some(true),
+        0..=SYSTEM_SUSPEND => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether the vCPU is in a panic, by its stack: only where the kernel's own tables unwind it.
+fn panics_on_stack(machine: &Machine) -> Option<bool> {
+    let names = machine.kernel_names()?;
+    names.symbols()?.address_of(PANIC[0])?;
+    let trace = machine.standing()?.backtrace?;
+    (trace.method == Method::Orc).then(|| trace.addresses().any(|address| is_of_panic(names, address)))
+}
+
+fn is_of_panic(names: &KernelNames, address: u64) -> bool {
+    let symbol = names.symbols().and_then(|symbols| symbols.resolve(address.wrapping_sub(1)));
+    symbol.is_some_and(|symbol| PANIC.contains(&symbol.name))
+}
+
+/// The manner of the end, by these facts and nothing else.
+fn end(stop: &Stop, facts: &Facts) -> End {
+    let own: &[DeathKind] = match stop {
+        Stop::Terminated(_) => return End::Died(Deaths::of([DeathKind::Terminated])),
+        // Whatever the kernel did before, the host or the VMM ended this.
+        Stop::Agent | Stop::DebugExit(_) | Stop::Interrupted | Stop::Failed(_) => return End::Aborted,
+        Stop::Reset { .. } => &[DeathKind::Reset],
+        Stop::TripleFault => &[DeathKind::TripleFault],
+        Stop::Halted => match facts.shut_down {
+            Some(true) => &[DeathKind::PowerOff],
+            Some(false) => &[DeathKind::Hang],
+            None => &[DeathKind::PowerOff, DeathKind::Hang],
+        },
+        Stop::Deadline if facts.panicked == Some(true) => &[],
+        Stop::Deadline if facts.interrupts_off >= HANG => &[DeathKind::Hang],
+        Stop::Deadline => return End::Aborted,
+    };
+    let panic = [DeathKind::Panic];
+    End::Died(match facts.panicked {
+        Some(true) => Deaths::of(panic),
+        Some(false) => Deaths::of(own.iter().copied()),
+        None => Deaths::of(own.iter().chain(&panic).copied()),
+    })
 }
 
 impl Ended {
     /// Reads the manner of the end off the machine.
     pub fn by(machine: &Machine, stop: &Stop) -> Self {
         let console = machine.console().text();
-        let panic = console.lines().rev().find(|line| line.contains("Kernel panic - not syncing"));
-        let kind = match (panic, stop) {
-            (_, Stop::Terminated(_)) => DeathKind::Terminated,
-            (Some(_), _) => DeathKind::Panic,
-            (None, Stop::Deadline) => DeathKind::Hang,
-            (None, Stop::TripleFault) => DeathKind::TripleFault,
-            (None, Stop::Reset { .. } | Stop::Halted) => DeathKind::Reset,
-            (None, Stop::Agent | Stop::DebugExit(_) | Stop::Interrupted | Stop::Failed(_)) => {
-                DeathKind::Internal
+        let end = end(stop, &Facts::of(machine));
+        let mut text = stop.to_string();
+        match end {
+            End::Died(deaths) if deaths == Deaths::of([DeathKind::Panic]) => {
+                let line = console.lines().rev().find(|line| line.contains("Kernel panic - not syncing"));
+                text = line.map_or_else(
+                    || format!("the kernel panicked, without a line of it on the console ({stop})"),
+                    |line| without_time(line).to_owned(),
+                );
             }
-        };
-        let stands = if kind == DeathKind::Hang { stands(machine) } else { None };
-        let panic = panic.filter(|_| kind == DeathKind::Panic);
-        let text = panic.map_or_else(|| stop.to_string(), |line| without_time(line).to_owned());
-        let text = stands.map_or(text.clone(), |place| format!("{text}; it stands {place}"));
+            End::Died(deaths) => {
+                if deaths.is_ambiguous() && deaths.contains(DeathKind::Panic) {
+                    text += " (could not tell whether the kernel panicked: no symbol)";
+                } else if deaths.is_ambiguous() {
+                    text += " (could not tell whether the kernel was shutting down: no symbol)";
+                }
+                if deaths.contains(DeathKind::Hang) {
+                    text += &standing(machine);
+                }
+            }
+            End::Aborted if *stop == Stop::Deadline => text += &standing(machine),
+            End::Aborted => {}
+        }
         let lines: Vec<String> =
             console.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
-        Self { kind, text, console: lines[lines.len().saturating_sub(LAST_LINES)..].to_vec() }
+        Self { end, text, console: lines[lines.len().saturating_sub(LAST_LINES)..].to_vec() }
+    }
+
+    /// In what manner it died; nothing for a guest that was aborted.
+    pub fn deaths(&self) -> Deaths {
+        match self.end {
+            End::Died(deaths) => deaths,
+            End::Aborted => Deaths::default(),
+        }
     }
 
     /// As reports hold it.
-    pub fn into_death(self, during: Option<String>) -> Death {
-        Death { kind: self.kind, text: self.text, during, console: self.console }
+    pub fn into_report(self, during: Option<String>) -> Result<Death, Aborted> {
+        let (text, console) = (self.text, self.console);
+        match self.end {
+            End::Died(kind) => Ok(Death { kind, text, during, console }),
+            End::Aborted => Err(Aborted { reason: text, during, console }),
+        }
     }
 }
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            DeathKind::Panic => "the guest panicked: ",
-            DeathKind::Hang => "the guest's agent did not answer in time: ",
-            _ => "the guest ended: ",
-        })?;
-        f.write_str(&self.text)?;
-        match (self.kind, self.console.iter().rev().find(|line| !line.trim().is_empty())) {
-            (DeathKind::Hang, Some(last)) => {
+        match self.end {
+            End::Died(deaths) => write!(f, "{deaths}: {}", self.text)?,
+            End::Aborted => f.write_str(&self.text)?,
+        }
+        match (self.end, self.console.iter().rev().find(|line| !line.trim().is_empty())) {
+            (End::Aborted, Some(last)) => {
                 write!(f, "; its console's last line is \"{}\"", last.trim())?;
             }
             (_, None) => {
@@ -69,7 +190,7 @@ impl fmt::Display for Ended {
             }
             _ => {}
         }
-        if self.kind == DeathKind::Hang {
+        if self.end == End::Aborted {
             f.write_str("; if it is only slow, give it longer (--timeout)")?;
         }
         Ok(())
@@ -78,18 +199,88 @@ impl fmt::Display for Ended {
 
 impl std::error::Error for Ended {}
 
-/// Where a guest that does not answer stands, innermost function first.
-fn stands(machine: &Machine) -> Option<String> {
-    let (at, names) = (machine.standing()?, machine.kernel_names()?);
-    let frames = names.frames(at.backtrace.as_ref()?);
-    let task = at.task.map(|task| format!(" in task {task}")).unwrap_or_default();
-    Some(format!("at {}{task}", frames[..frames.len().min(MOST_FRAMES)].join(" < ")))
+/// Where a guest that does not answer is, innermost function first.
+fn standing(machine: &Machine) -> String {
+    let place = || {
+        let (at, names) = (machine.standing()?, machine.kernel_names()?);
+        let frames = names.frames(at.backtrace.as_ref()?);
+        let task = at.task.map(|task| format!(" in task {task}")).unwrap_or_default();
+        Some(format!("; RIP is at {}{task}", frames[..frames.len().min(MOST_FRAMES)].join(" < ")))
+    };
+    place().unwrap_or_default()
 }
-
-/// Functions named of a guest that hangs.
-const MOST_FRAMES: usize = 6;
 
 /// A console line without the time stamp.
 fn without_time(line: &str) -> &str {
     line.split_once("] ").map_or(line, |(_, text)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn died(kinds: &[DeathKind]) -> End {
+        End::Died(Deaths::of(kinds.iter().copied()))
+    }
+
+    fn facts(panicked: Option<bool>) -> Facts {
+        Facts { panicked, shut_down: Some(true), interrupts_off: Duration::ZERO }
+    }
+
+    #[test]
+    fn panic_cpu_names_a_processor_or_none() {
+        assert_eq!(panicked(Some(-1)), Some(false));
+        assert_eq!(panicked(Some(0)), Some(true));
+        assert_eq!(panicked(Some(8191)), Some(true));
+        // The page was overwritten, or the symbol is not known.
+        assert_eq!(panicked(Some(0x5a5a_5a5a)), None);
+        assert_eq!(panicked(Some(-2)), None);
+        assert_eq!(panicked(None), None);
+    }
+
+    #[test]
+    fn a_reset_is_a_panic_where_the_kernel_says_so_and_both_where_it_cannot() {
+        let reset = Stop::Reset { port: 0x64 };
+        assert_eq!(end(&reset, &facts(Some(false))), died(&[DeathKind::Reset]));
+        assert_eq!(end(&reset, &facts(Some(true))), died(&[DeathKind::Panic]));
+        assert_eq!(end(&reset, &facts(None)), died(&[DeathKind::Reset, DeathKind::Panic]));
+        assert_eq!(end(&Stop::TripleFault, &facts(Some(false))), died(&[DeathKind::TripleFault]));
+    }
+
+    #[test]
+    fn a_halt_is_a_power_off_only_of_a_kernel_that_shuts_down() {
+        let halted = |state| end(&Stop::Halted, &Facts { shut_down: shut_down(state), ..facts(Some(false)) });
+        assert_eq!(halted(Some(SYSTEM_POWER_OFF)), died(&[DeathKind::PowerOff]));
+        assert_eq!(halted(Some(SYSTEM_HALT)), died(&[DeathKind::PowerOff]));
+        assert_eq!(halted(Some(3)), died(&[DeathKind::Hang]));
+        for unknown in [None, Some(8), Some(u32::MAX)] {
+            assert_eq!(halted(unknown), died(&[DeathKind::PowerOff, DeathKind::Hang]));
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_a_hang_only_with_interrupts_off_and_a_panic_only_with_panic_cpu() {
+        let at =
+            |panicked, interrupts_off| end(&Stop::Deadline, &Facts { interrupts_off, ..facts(panicked) });
+        assert_eq!(at(Some(false), Duration::ZERO), End::Aborted);
+        assert_eq!(at(None, HANG / 2), End::Aborted);
+        assert_eq!(at(Some(false), HANG), died(&[DeathKind::Hang]));
+        assert_eq!(at(Some(true), Duration::ZERO), died(&[DeathKind::Panic]));
+    }
+
+    proptest! {
+        /// Whatever the kernel's memory shows, a failure of the host or the VMM is no death.
+        #[test]
+        fn a_host_failure_is_never_a_death(panicked: Option<bool>, shut_down: Option<bool>, off in 0u64..1000) {
+            let facts = Facts { panicked, shut_down, interrupts_off: Duration::from_secs(off) };
+            let stops = [
+                Stop::Agent, Stop::DebugExit(7), Stop::Interrupted, Stop::Failed("KVM exit reason 99".into()),
+            ];
+            for stop in stops {
+                prop_assert_eq!(end(&stop, &facts), End::Aborted);
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use vmm::boot::image::Vmlinux;
 use vmm::boot::linux::LinuxBoot;
 use vmm::machine::{Machine, MachineConfig, MachineError, RunError, Stop};
 
-pub use self::death::Ended;
+pub use self::death::{End, Ended};
 use self::memory::AgentMemory;
 
 /// Kernel log bytes fetched at once.

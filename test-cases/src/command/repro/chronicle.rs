@@ -50,7 +50,7 @@ fn steps(witness: &Witness) -> bool {
 
 fn deaths(witness: &Witness) {
     for (text, console) in witness.deaths() {
-        println!("\nThe guest is dead: {text}");
+        println!("\n{text}");
         for line in console {
             println!("    {line}");
         }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::observation::DeathKind;
+
 /// What one guest showed.
 #[derive(Debug)]
 pub struct Witness {
@@ -43,22 +45,20 @@ impl Witness {
         match answer["how"].as_str() {
             Some("returned") => "ok".into(),
             Some("failed") => answer["errno"].as_str().unwrap_or("?").into(),
-            Some("guest-died") => self.manner_of_death(id).into(),
+            Some("guest-died") => self.death(id),
             Some("signalled") => answer["signal"].as_str().unwrap_or("?").into(),
             Some(other) => other.replace('-', " "),
             None => "not tried".into(),
         }
     }
 
-    /// A guest that reset itself is as gone as a dead one, and people want to know which it was.
-    fn manner_of_death(&self, id: &str) -> &'static str {
-        let deaths = self.report["deaths"].as_array();
-        let during =
-            |death: &&Value| death["during"].as_str().is_some_and(|step| step.rsplit('#').next() == Some(id));
-        match deaths.and_then(|deaths| deaths.iter().find(during)).and_then(|death| death["kind"].as_str()) {
-            Some("reset") => "the guest reset itself",
-            _ => "the guest DIED",
-        }
+    /// The exact death that a step ended in.
+    fn death(&self, id: &str) -> String {
+        let names = self.step(id)["observed"]["death"].as_array();
+        let names = names.into_iter().flatten().filter_map(Value::as_str);
+        let deaths: Vec<&str> =
+            names.filter_map(|name| name.parse().ok()).map(|death: DeathKind| death.sentence()).collect();
+        if deaths.is_empty() { "the guest died".to_owned() } else { deaths.join(", or ") }
     }
 
     /// The bytes a step gave.

@@ -23,7 +23,7 @@ const SHOWN: usize = 4;
 pub fn told(judged: Judged, observed: &StepObservation) -> Option<String> {
     let end = match &observed.answer {
         _ if judged == Judged::Shown => return None,
-        Answer::NotRun { .. } | Answer::NotReached { .. } => return None,
+        Answer::NotRun { .. } | Answer::NotReached { .. } | Answer::TimedOut => return None,
         Answer::Returned { .. } if judged == Judged::Scan => {
             // The specification has it at multiples of 16 (DSP0134 §5.2).
             let found = observed.bytes.chunks(16).any(|row| row.starts_with(b"_SM"));
@@ -32,8 +32,7 @@ pub fn told(judged: Judged, observed: &StepObservation) -> Option<String> {
         Answer::Returned { value } => format!("exit status {value}"),
         Answer::Signalled { signal } => signal.to_string(),
         Answer::Failed { errno } => errno.to_string(),
-        Answer::TimedOut => "it had to be killed after its time".to_owned(),
-        Answer::GuestDied => "the guest died".to_owned(),
+        Answer::GuestDied => format!("the guest died: {}", observed.end),
     };
     let text = if judged == Judged::Program { String::from_utf8_lossy(&observed.bytes) } else { "".into() };
     let is_essential = |line: &&str| {

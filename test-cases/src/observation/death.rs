@@ -1,0 +1,64 @@
+//! How a guest died: by exact names, each of which rests on what the VMM saw.
+
+use serde::Serialize;
+
+use crate::candidates::Candidates;
+use crate::names::named;
+
+named! {
+    /// The manner of a guest's death.
+    pub enum DeathKind ("death") {
+        Terminated = "terminated", "the platform's module, firmware or hypervisor ended the guest";
+        Panic = "panic", "the kernel panicked";
+        TripleFault = "triple-fault", "the processor shut down after a triple fault";
+        Reset = "reset", "the guest reset itself";
+        PowerOff = "power-off", "the guest switched itself off or halted for good";
+        Hang = "hang", "the processor stays in code with interrupts off, and the agent does not answer";
+    }
+}
+
+impl DeathKind {
+    /// What `dead` in a case stands for.
+    pub const DEAD: [Self; 3] = [Self::Terminated, Self::Panic, Self::TripleFault];
+
+    /// The death as the end of a sentence about the guest.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Terminated => "the platform terminated the guest",
+            Self::Panic => "the guest's kernel panicked",
+            Self::TripleFault => "the guest ended in a triple fault",
+            Self::Reset => "the guest reset itself",
+            Self::PowerOff => "the guest switched itself off",
+            Self::Hang => "the guest hangs with interrupts off",
+        }
+    }
+}
+
+/// Every death that fits what the VMM saw; none for a guest that did not die.
+pub type Deaths = Candidates<DeathKind>;
+
+/// A guest that died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Death {
+    /// In what manner; several where copra could not tell which.
+    pub kind: Deaths,
+    /// What the VMM saw, and the panic message if there is one.
+    pub text: String,
+    /// The case and step it happened in, `case#step`, if it happened in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub during: Option<String>,
+    /// The last lines of its console.
+    pub console: Vec<String>,
+}
+
+/// A guest that was aborted for a reason that says nothing about it: the host's failure, copra's own, or a deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Aborted {
+    /// The reason.
+    pub reason: String,
+    /// The case and step it happened in, `case#step`, if it happened in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub during: Option<String>,
+    /// The last lines of the guest's console.
+    pub console: Vec<String>,
+}
