@@ -107,7 +107,8 @@ impl Finding {
                 self.paths.push(path);
             }
         }
-        if self.evidence.len() < MOST_EVIDENCE {
+        let known: Vec<String> = self.evidence.iter().map(|line| without_numbers(line)).collect();
+        if other.evidence.iter().any(|line| !known.contains(&without_numbers(line))) {
             self.evidence.extend(other.evidence);
         }
     }
@@ -119,5 +120,29 @@ impl Finding {
     }
 }
 
-/// Lines of evidence after which no more of other places are taken: hundreds of pages differ only in their addresses.
-const MOST_EVIDENCE: usize = 24;
+/// What is the same in evidence of hundreds of pages.
+fn without_numbers(line: &str) -> String {
+    let is_number = |word: &str| word.starts_with("0x") || word.starts_with(|c: char| c.is_ascii_digit());
+    let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    words.filter(|word| !is_number(word)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_that_differs_in_addresses_only_is_shown_once() {
+        let finding = |gpa: u64, line: &str| Finding {
+            pages: Pages::of(gpa),
+            evidence: vec![format!("{line} at {gpa:#x}, 16 bytes")],
+            ..Finding::new(Invariant::OneView, Weight::Hole, "it reads {}".to_owned())
+        };
+        let mut first = finding(0x1000, "pread");
+        first.absorb(finding(0x2000, "pread"));
+        first.absorb(finding(0x3000, "load"));
+        assert_eq!(first.evidence, ["pread at 0x1000, 16 bytes", "load at 0x3000, 16 bytes"]);
+        first.finish(&[]);
+        assert_eq!(first.name, "it reads 0x1000-0x3fff");
+    }
+}

@@ -184,10 +184,18 @@ pub fn doors(facts: &Facts<'_>, result: &Probed) -> Vec<Finding> {
     let answer = |id: &str| result.observed.step(id).map(|step| &step.answer);
     let granted = |id: &str| matches!(answer(id), Some(Answer::Returned { .. }));
     let refused = |id: &str| matches!(answer(id), Some(Answer::Failed { errno }) if errno.is_refusal());
-    let finding = |invariant, weight, id: &str, sentence: String| Finding {
-        evidence: ["mem", id].into_iter().filter_map(|id| line(result, id)).collect(),
-        paths: vec![id.to_owned()],
-        ..Finding::new(invariant, weight, sentence)
+    let finding = |invariant, weight, id: &str, sentence: String| {
+        let steps: Vec<&str> = match id {
+            "map-resource" => vec!["resource", id],
+            _ => vec![id],
+        };
+        let expected = if invariant == Invariant::NothingLost { "\"ok\"" } else { "\"EPERM\"" };
+        Finding {
+            evidence: ["mem", id].into_iter().filter_map(|id| line(result, id)).collect(),
+            case: probe::door(&steps, &sentence, expected),
+            paths: vec![id.to_owned()],
+            ..Finding::new(invariant, weight, sentence)
+        }
     };
     let mut found = Vec::new();
     for (id, what) in [("dmi", "SMBIOS structure table"), ("dmi-entry", "SMBIOS entry point")] {
@@ -208,7 +216,11 @@ pub fn doors(facts: &Facts<'_>, result: &Probed) -> Vec<Finding> {
     };
     if let Some(closed) = closed.filter(|_| platform == Platform::None) {
         let name = format!("{closed}, in an ordinary guest too");
-        found.push(finding(Invariant::NothingLost, Weight::Note, "mem", name));
+        let mut lost = finding(Invariant::NothingLost, Weight::Note, "mem", name);
+        if granted("mem") {
+            lost.case = probe::door(&["mem", "look"], &lost.sentence, "\"ok\"");
+        }
+        found.push(lost);
     }
     if let Some(closed) = closed.filter(|_| platform.is_confidential()) {
         let doors = [

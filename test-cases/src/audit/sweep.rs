@@ -69,7 +69,7 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
             return Ok(None);
         }
         let filled = fill(session.machine(), spot_at);
-        let run = runner::run_case(session, &case, &regions, target.limit);
+        let run = runner::run_case_on_named_pages(session, &case, &regions, target.limit);
         if filled {
             clear(session.machine(), spot_at);
         }

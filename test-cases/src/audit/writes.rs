@@ -67,11 +67,15 @@ fn name(spot: &Spot, way: &Way) -> String {
     format!("{PREFIX}{}/{}", spot.label, way.id)
 }
 
-fn text(spot: &Spot, way: &Way, expected: Option<&str>) -> String {
+/// The case with its expectation, if any: the id of the step, and what is expected of it in the words of a case.
+fn text(spot: &Spot, way: &Way, expected: Option<(&str, &str)>) -> String {
     let Spot { at, page, offset, label, .. } = spot;
     let id = way.id;
-    let expected = expected.map(|expected| format!("\nexpect = {expected}")).unwrap_or_default();
-    let data = format!("hex = \"5a\"\nrepeat = {LEN}{expected}");
+    let of = |id: &str| match expected {
+        Some((step, expected)) if step == id => format!("\nexpect = {expected}"),
+        _ => String::new(),
+    };
+    let data = format!("hex = \"5a\"\nrepeat = {LEN}{}", of(id));
     let open =
         "id = \"open\"\ndo = \"open\"\npath = \"/dev/mem\"\nflags = \"O_RDWR\"\nas = \"mem\"".to_owned();
     let mut steps = vec![open];
@@ -83,7 +87,10 @@ fn text(spot: &Spot, way: &Way, expected: Option<&str>) -> String {
     } else {
         steps.push(format!("id = \"{id}\"\ndo = \"{id}\"\nfd = \"mem\"\nat = \"{at}\"\n{data}"));
     }
-    steps.push(format!("id = \"memory\"\ndo = \"memory\"\nat = \"{at}\"\nlen = {LEN}\nwrote = \"{id}\""));
+    steps.push(format!(
+        "id = \"memory\"\ndo = \"memory\"\nat = \"{at}\"\nlen = {LEN}\nwrote = \"{id}\"{}",
+        of("memory")
+    ));
     let steps = steps.iter().flat_map(|step| ["\n[[step]]\n", step, "\n"]);
     head(&format!("{}: {label}", way.name)) + &steps.collect::<String>()
 }
@@ -139,7 +146,7 @@ fn one_answer(spot: &Spot, tried: &[(&Way, &Probed)]) -> Option<Finding> {
         pages: Pages::of(gpa),
         gpa,
         evidence: evidence.into_iter().filter_map(|(result, id)| line(result, id)).collect(),
-        case: text(spot, taken, None),
+        case: text(spot, taken, Some(("memory", "\"unchanged\""))),
         paths: vec![taken.id.to_owned()],
         ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)
     })
@@ -165,7 +172,7 @@ fn views(spot: &Spot, way: &Way, result: &Probed) -> Vec<Finding> {
             gpa: event.gpa,
             evidence: line(result, way.id).into_iter().chain(seen).chain(line(result, "memory")).collect(),
             code_path,
-            case: text(spot, way, Some(probe::NOTHING_FORBIDDEN)),
+            case: text(spot, way, Some((way.id, probe::NOTHING_FORBIDDEN))),
             paths: vec![way.id.to_owned()],
             ..Finding::new(invariant, Weight::Hole, sentence)
         });
@@ -195,7 +202,7 @@ mod tests {
         for region in REGIONS {
             let spot = Spot::of(region);
             for way in &WAYS {
-                let text = text(&spot, way, Some(probe::NOTHING_FORBIDDEN));
+                let text = text(&spot, way, Some((way.id, probe::NOTHING_FORBIDDEN)));
                 assert!(parse(&text, "audit/x").is_ok(), "{text}");
             }
         }

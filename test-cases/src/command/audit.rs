@@ -1,5 +1,7 @@
 //! `copra audit`: holes nobody listed.
 
+mod cases;
+
 use std::fs;
 use std::path::Path;
 
@@ -16,6 +18,9 @@ use crate::report::{Ended, Report};
 
 /// Walks every region by every path, and says what no sane kernel does.
 pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
+    if let Some(folder) = &args.cases {
+        cases::make_folder(folder)?;
+    }
     let found = guests::find(&args.guest, quiet)?;
     let host = match host::choose() {
         Place::Here(host) => host,
@@ -35,8 +40,8 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     if !to_stdout {
         tell(args, &report, &swept, &findings);
     }
-    if let Some(folder) = &args.cases {
-        write_cases(folder, &findings)?;
+    if let (Some(folder), Ended::Complete) = (&args.cases, &report.ended) {
+        cases::write(folder, &findings, &args.guest, &target, &interrupt, quiet)?;
     }
     if let Some(path) = &args.json {
         write_json(path, &report, &findings)?;
@@ -86,18 +91,6 @@ fn tell(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) 
     for text in &report.platform.not_simulated {
         println!("not simulated  {text}");
     }
-}
-
-fn write_cases(folder: &Path, findings: &[Finding]) -> Result<(), Failed> {
-    let failed =
-        |error| Failed::new(format!("writing cases to {}: {error}; give another folder", folder.display()));
-    fs::create_dir_all(folder).map_err(failed)?;
-    for (number, finding) in findings.iter().filter(|finding| !finding.case.is_empty()).enumerate() {
-        let place = finding.places.first().map_or("door", String::as_str);
-        let name = format!("{:02}-{}-{place}.toml", number + 1, finding.invariant);
-        fs::write(folder.join(name), &finding.case).map_err(failed)?;
-    }
-    Ok(())
 }
 
 fn write_json(path: &Path, report: &Report, findings: &[Finding]) -> Result<(), Failed> {

@@ -15,7 +15,7 @@ use crate::setup::Setup;
 /// A silent guest counts as hung after this.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Guest memory in MiB.
-const MEMORY: u64 = 512;
+pub(super) const MEMORY: u64 = 512;
 
 /// The kernel of a command's guest, fetched or built if need be. What no host could run is told before.
 pub fn find(args: &GuestArgs, quiet: bool) -> Result<Found, Failed> {

@@ -75,6 +75,16 @@ impl Baseline {
         }
     }
 
+    /// Puts back the pages the case names and what they hold, and the view they stand in on SEV.
+    pub fn restore_named(&self, machine: &mut Machine) {
+        let _ = machine.memory().undo_damage();
+        for (gpa, page) in &self.pages {
+            let owner = machine.memory().declared(*gpa).unwrap_or(vmm::memory::View::Private);
+            // Pages come from RAM, so writing them back cannot fail.
+            let _ = machine.memory().store(owner, *gpa, page);
+        }
+    }
+
     fn byte(&self, gpa: u64) -> u8 {
         let page = self.pages.get(&(gpa & !(PAGE - 1)));
         page.and_then(|bytes| bytes.get((gpa % PAGE) as usize)).copied().unwrap_or(0)
