@@ -24,6 +24,7 @@ use crate::case::{Case, Expected, Guest};
 use crate::judge;
 use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
 use crate::platform::{accepts_lazily, missing_option};
+use crate::region::{Base, Place, Region};
 use crate::release::Release;
 use crate::report::{CaseResult, Ended, Report};
 use crate::runner;
@@ -121,6 +122,9 @@ impl Engine<'_> {
             if let Some(session) = session.take_if(|_| !booted.boots_like(wanted)) {
                 self.settle(&session);
             }
+            if let Some(session) = session.take_if(|session| !self.serves(session, case)) {
+                self.settle(&session);
+            }
             let current = match session.take() {
                 Some(session) => session,
                 None => match self.boot(wanted, watcher) {
@@ -134,6 +138,14 @@ impl Engine<'_> {
                     }
                 },
             };
+            if !self.serves(&current, case) {
+                let reason =
+                    "the guest had accepted memory of the region `unaccepted` before its agent came up";
+                let not_run = Some(NotRun::Failed(reason.to_owned()));
+                self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+                session = Some(current);
+                continue;
+            }
             current.machine().memory().set_mode(facts::memory_mode(wanted.mode));
             watcher.progress(&format!("running {}", case.name));
             session = self.case(current, case, watcher);
@@ -150,8 +162,16 @@ impl Engine<'_> {
         }
     }
 
-    /// The cases in an order that needs few guests: last those that want one of their own, and before them those that are
-    /// expected to end theirs.
+    /// The guest is still what the case takes for granted: the state of the region `unaccepted` is read, since an earlier
+    /// case may have made the kernel accept it.
+    fn serves(&self, session: &Session, case: &Case) -> bool {
+        let names_it = |place: &Place| place.base == Base::Region(Region::Unaccepted);
+        !case.steps.iter().filter_map(|step| step.action.place()).any(names_it)
+            || facts::is_still_unaccepted(session.machine(), &self.report.platform.regions)
+    }
+
+    /// The cases in an order that needs few guests: by the guest they want, the usual one first, and last for each guest
+    /// those that end theirs or leave behind what cannot be put back.
     fn in_order<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
         let (policy, platform) = (self.report.policy_in_force, self.target.platform);
         let ends_guest = |case: &Case| {
@@ -160,7 +180,15 @@ impl Engine<'_> {
             self.applies(case) && expected.any(Expected::may_end_guest)
         };
         let mut ordered: Vec<&Case> = cases.iter().collect();
-        ordered.sort_by_key(|case| (!self.target.setup.boots_like(self.wanted(case)), ends_guest(case)));
+        let mut setups = vec![self.target.setup];
+        let mut guest = |case: &Case| {
+            let wanted = self.wanted(case);
+            setups.iter().position(|known| known.boots_like(wanted)).unwrap_or_else(|| {
+                setups.push(wanted);
+                setups.len() - 1
+            })
+        };
+        ordered.sort_by_cached_key(|case| (guest(case), ends_guest(case) || runner::may_remain(case)));
         ordered
     }
 
@@ -215,8 +243,13 @@ impl Engine<'_> {
             self.report.ended = Ended::Interrupted;
             return None;
         }
+        let remains = observed.remains.is_some();
         self.judge(case, observed, watcher);
         match ended {
+            None if remains => {
+                self.settle(&session);
+                None
+            }
             None => Some(session),
             Some((end, step)) => {
                 self.settle(&session);

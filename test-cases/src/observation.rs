@@ -197,6 +197,9 @@ pub struct CaseObservation {
     /// Why the case was not run at all, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_run: Option<NotRun>,
+    /// What it left behind that could not be put back, so that the next case got another guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remains: Option<String>,
     /// How long the case took.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,

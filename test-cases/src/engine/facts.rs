@@ -96,6 +96,16 @@ pub(crate) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
         .collect()
 }
 
+/// The guest has not accepted any page of `unaccepted` until now; true where it has no such region.
+pub(super) fn is_still_unaccepted(machine: &Machine, regions: &[PlacedRegion]) -> bool {
+    let pages = regions
+        .iter()
+        .filter(|placed| placed.region == Region::Unaccepted)
+        .flat_map(|placed| (placed.gpa..placed.gpa + placed.len).step_by(PAGE_SIZE as usize));
+    let unaccepted = Some(protected::PageState::Unaccepted);
+    pages.into_iter().all(|gpa| machine.memory().state(gpa) == unaccepted)
+}
+
 /// The middle one of all 2 MiB units that are not accepted: the guest takes them from the ends, and only when it must.
 fn unaccepted_ram(machine: &Machine) -> Option<u64> {
     let units = |(start, len): (u64, u64)| {

@@ -99,7 +99,7 @@ fn bytes(step: &str, bytes: &[u8]) -> StepObservation {
 
 fn result(name: &str, text: &str, steps: Vec<StepObservation>) -> CaseResult {
     let case = case::parse(text, name).unwrap();
-    judged(case, CaseObservation { steps, not_run: None, duration: Duration::from_millis(3) })
+    judged(case, CaseObservation { steps, duration: Duration::from_millis(3), ..CaseObservation::default() })
 }
 
 fn judged(case: Case, observed: CaseObservation) -> CaseResult {

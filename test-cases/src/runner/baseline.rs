@@ -2,48 +2,101 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use vmm::machine::Machine;
+use vmm::machine::{Machine, MachineError};
+use vmm::memory::{MemoryError, View as MemoryView};
 
-use super::truth;
-use crate::case::{Action, Case, View};
+use crate::case::{Action, Case};
 use crate::class::{States, memory_state};
 use crate::region::PlacedRegion;
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 
-/// The pages a case can change, and what its steps offer to write.
+/// A page before the case.
+#[derive(Debug)]
+struct Saved {
+    /// The view the guest uses for it, through which it is put back.
+    view: MemoryView,
+    bytes: Vec<u8>,
+    /// The case wrote to it. What it only looked at the kernel may have taken into use meanwhile.
+    written: bool,
+}
+
+/// Why memory is not as it was before the case.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRestored {
+    /// The VMM could not put back what it changed itself.
+    #[error("putting firmware's memory back after the case: {0}")]
+    Firmware(#[from] MachineError),
+    /// A page could not be written.
+    #[error("putting the page at {gpa:#x} back after the case: {source}")]
+    Write {
+        /// The page.
+        gpa: u64,
+        /// Why.
+        source: MemoryError,
+    },
+    /// A page was written, and holds something else.
+    #[error(
+        "putting the page at {gpa:#x} back after the case: it does not take the bytes, as it is {now} now"
+    )]
+    Differs {
+        /// The page.
+        gpa: u64,
+        /// What the page is.
+        now: String,
+    },
+}
+
+/// Pages of memory before the case: those its steps look at and those they write.
 #[derive(Debug)]
 pub struct Baseline {
-    pages: BTreeMap<u64, Vec<u8>>,
+    pages: BTreeMap<u64, Saved>,
     data: HashMap<String, Vec<u8>>,
 }
 
 impl Baseline {
-    /// Copies every page a step of the case names.
+    /// Copies every page a step of the case compares or is known to write.
     pub fn take(machine: &Machine, case: &Case, regions: &[PlacedRegion]) -> Self {
-        let mut pages = BTreeMap::new();
-        for step in &case.steps {
-            let len = match &step.action {
-                Action::Mmap { len, .. } | Action::Memory { len, .. } => *len,
-                action => action.asks().unwrap_or(1),
-            };
-            let Some(start) = step.action.place().and_then(|place| place.resolve(regions)) else { continue };
-            let (_, start) = machine.platform().split(start);
-            // A case may name absurd ranges; only RAM can change, and a few pages are all a case writes.
-            for page in (start / PAGE..).take(len.div_ceil(PAGE).saturating_add(1).min(64) as usize) {
-                let gpa = page.wrapping_mul(PAGE);
-                if machine.is_ram(gpa) {
-                    pages.entry(gpa).or_insert_with(|| truth::seen(machine, gpa, PAGE as usize, View::Owner));
-                }
-            }
-        }
         let data = case
             .steps
             .iter()
             .filter_map(|step| Some((step.id.clone(), step.action.data()?.to_vec())))
             .collect();
-        Self { pages, data }
+        let mut baseline = Self { pages: BTreeMap::new(), data };
+        for step in &case.steps {
+            let len = match &step.action {
+                Action::Memory { len, .. } => *len,
+                action => action.data().map_or(0, |data| data.len() as u64),
+            };
+            if let Some(start) = step.action.place().and_then(|place| place.resolve(regions)) {
+                baseline.save(machine, start, len, false);
+            }
+        }
+        baseline
+    }
+
+    /// Keeps the pages of `len` bytes from `start` on as they are now, unless they were kept before. `written`: they are
+    /// about to be written.
+    pub fn save(&mut self, machine: &Machine, start: u64, len: u64, written: bool) {
+        if len == 0 {
+            return;
+        }
+        let (_, start) = machine.platform().split(start);
+        let end = start.saturating_add(len).div_ceil(PAGE).saturating_mul(PAGE);
+        // Only RAM changes; a case may name absurd ranges.
+        for (first, len) in machine.ram().backed() {
+            let part = (start - start % PAGE).max(first)..end.min(first + len);
+            for gpa in part.step_by(PAGE as usize) {
+                let page = self.pages.entry(gpa).or_insert_with(|| {
+                    let view = view_of(machine, gpa);
+                    let mut bytes = vec![0; PAGE as usize];
+                    machine.truth(view, gpa, &mut bytes);
+                    Saved { view, bytes, written: false }
+                });
+                page.written |= written;
+            }
+        }
     }
 
     /// What a step offers to write.
@@ -63,32 +116,55 @@ impl Baseline {
     }
 
     /// Puts the pages and firmware's memory back.
-    pub fn restore(&self, machine: &mut Machine) {
-        // Pages that mismatches converted come back first, or nothing could be written to them.
-        let _ = machine.restore_firmware();
-        for (gpa, page) in &self.pages {
-            let changed = truth::seen(machine, *gpa, page.len(), View::Owner) != *page;
-            if changed {
-                // Pages come from RAM, so writing them back cannot fail.
-                let _ = machine.memory().write(*gpa, page);
-            }
-        }
+    ///
+    /// # Errors
+    /// Where something is not as it was. The guest is of no use to another case then.
+    pub fn restore(&self, machine: &mut Machine) -> Result<(), NotRestored> {
+        // Pages that forbidden accesses converted come back first, or nothing could be written to them.
+        machine.restore_firmware()?;
+        self.restore_pages(machine)
     }
 
-    /// Puts back the pages the case names and what they hold, and the view they stand in on SEV.
-    pub fn restore_named(&self, machine: &mut Machine) {
-        let _ = machine.memory().undo_damage();
-        for (gpa, page) in &self.pages {
-            let owner = machine.memory().declared(*gpa).unwrap_or(vmm::memory::View::Private);
-            // Pages come from RAM, so writing them back cannot fail.
-            let _ = machine.memory().store(owner, *gpa, page);
+    /// Puts back what forbidden accesses changed and the pages the case wrote, and no other memory of firmware's.
+    ///
+    /// # Errors
+    /// As with [`Self::restore`].
+    pub fn restore_named(&self, machine: &mut Machine) -> Result<(), NotRestored> {
+        machine.memory().undo_damage().map_err(MachineError::from)?;
+        self.restore_pages(machine)
+    }
+
+    fn restore_pages(&self, machine: &Machine) -> Result<(), NotRestored> {
+        for (gpa, Saved { view, bytes, .. }) in self.pages.iter().filter(|(_, page)| page.written) {
+            let holds = |machine: &Machine| {
+                let mut now = vec![0; bytes.len()];
+                machine.truth(*view, *gpa, &mut now);
+                now == *bytes
+            };
+            if holds(machine) && view_of(machine, *gpa) == *view {
+                continue;
+            }
+            machine
+                .memory()
+                .store(*view, *gpa, bytes)
+                .map_err(|source| NotRestored::Write { gpa: *gpa, source })?;
+            let now = view_of(machine, *gpa);
+            if !holds(machine) || now != *view {
+                return Err(NotRestored::Differs { gpa: *gpa, now: now.to_string() });
+            }
         }
+        Ok(())
     }
 
     fn byte(&self, gpa: u64) -> u8 {
         let page = self.pages.get(&(gpa & !(PAGE - 1)));
-        page.and_then(|bytes| bytes.get((gpa % PAGE) as usize)).copied().unwrap_or(0)
+        page.and_then(|page| page.bytes.get((gpa % PAGE) as usize)).copied().unwrap_or(0)
     }
+}
+
+/// The view the guest uses for a page.
+fn view_of(machine: &Machine, gpa: u64) -> MemoryView {
+    machine.memory().declared(gpa).unwrap_or(MemoryView::Private)
 }
 
 #[cfg(test)]
@@ -97,7 +173,8 @@ mod tests {
     use crate::class::MemoryState;
 
     fn baseline() -> Baseline {
-        Baseline { pages: BTreeMap::from([(0x1000, vec![7; 4096])]), data: HashMap::new() }
+        let saved = Saved { view: MemoryView::Private, bytes: vec![7; 4096], written: true };
+        Baseline { pages: BTreeMap::from([(0x1000, saved)]), data: HashMap::new() }
     }
 
     #[test]

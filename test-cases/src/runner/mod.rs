@@ -4,6 +4,7 @@
 mod baseline;
 mod events;
 mod kcore;
+mod residue;
 mod slots;
 mod translate;
 mod truth;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use protocol::{Batch, Buffer, FILE_SLOTS, Outcome};
 use vmm::machine::Machine;
 
-use self::baseline::Baseline;
+use self::baseline::{Baseline, NotRestored};
 use self::slots::Slots;
 use self::translate::Translated;
 use crate::case::{Action, Case, Step};
@@ -24,6 +25,7 @@ use crate::region::{Place, PlacedRegion};
 use crate::session::{End, Ended, Session};
 
 pub use self::events::{all as all_events, changes_since};
+pub use self::residue::may_remain;
 
 /// A case's observations, and how the guest ended if it did.
 #[derive(Debug)]
@@ -54,12 +56,12 @@ fn run(
     case: &Case,
     regions: &[PlacedRegion],
     limit: Duration,
-    restore: fn(&Baseline, &mut Machine),
+    restore: fn(&Baseline, &mut Machine) -> Result<(), NotRestored>,
 ) -> CaseRun {
     let started = Instant::now();
     let baseline = Baseline::take(session.machine(), case, regions);
     let mut state =
-        State { slots: Slots::default(), baseline: &baseline, regions, limit, fresh: true, logged: 0 };
+        State { slots: Slots::default(), baseline, regions, limit, fresh: true, logged: 0, remains: None };
     if case.steps.iter().any(|step| step.action == Action::KernelLog) {
         // A guest that cannot tell ends in the first step.
         state.logged = session.kernel_log(limit).map_or(0, |log| log.len());
@@ -88,10 +90,14 @@ fn run(
         observed.duration = begun.elapsed();
         steps.push(observed);
     }
-    if ended.is_none() {
-        restore(&baseline, session.machine_mut());
+    let mut remains = state.remains;
+    if ended.is_none()
+        && let Err(error) = restore(&state.baseline, session.machine_mut())
+    {
+        remains.get_or_insert_with(|| error.to_string());
     }
-    CaseRun { observation: CaseObservation { steps, not_run: None, duration: started.elapsed() }, ended }
+    let observation = CaseObservation { steps, not_run: None, remains, duration: started.elapsed() };
+    CaseRun { observation, ended }
 }
 
 /// A step in which the guest died, or its run was aborted: that is no evidence, even if what was expected had come by then.
@@ -117,13 +123,15 @@ const MAX_PRIOR: usize = 1 << 20;
 
 struct State<'a> {
     slots: Slots,
-    baseline: &'a Baseline,
+    baseline: Baseline,
     regions: &'a [PlacedRegion],
     limit: Duration,
     /// The next step goes to a worker of its own.
     fresh: bool,
     /// Bytes of kernel log from before the case.
     logged: usize,
+    /// Why the guest cannot serve another case.
+    remains: Option<String>,
 }
 
 impl State<'_> {
@@ -156,9 +164,16 @@ impl State<'_> {
             Err(reason) => return Ok(StepObservation::new(&step.id, Answer::NotRun { reason })),
         };
         let prior = self.prior(session, step, &translated);
+        let place = self.slots.place(&step.action, &translated);
+        if let Some((place, data)) = place.zip(step.action.data()) {
+            self.baseline.save(session.machine(), place, data.len() as u64, true);
+        }
         let outcomes = self.execute(session, &[translated.step()])?;
         let outcome = outcomes.into_iter().next().unwrap_or(Outcome::NotRun);
         let observed = self.observe(session, step, &translated, outcome, prior);
+        if self.remains.is_none() {
+            self.remains = residue::remains(session.machine(), &step.action, &observed.answer, place);
+        }
         // The agent answers before it resets the guest; the end belongs to this step and to no later one.
         if matches!((&step.action, &observed.answer), (Action::Reboot, Answer::Returned { .. })) {
             return Err(session.await_end(self.limit));

@@ -196,6 +196,11 @@ impl Machine {
         Ok(firmware::write(&self.memory, self.platform.kind())?)
     }
 
+    /// Tests start from the guest as it is now.
+    pub fn mark_start(&mut self) -> Result<(), MachineError> {
+        Ok(self.memory.mark_start()?)
+    }
+
     /// Memory, not a device, stands at `gpa`.
     pub fn is_ram(&self, gpa: u64) -> bool {
         self.ram().offset(gpa).is_some()

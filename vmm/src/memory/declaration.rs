@@ -25,6 +25,10 @@ impl GuestMemory {
                 let state = &mut pages.states[(offset / PAGE_SIZE) as usize];
                 state.declare(view);
                 let in_view = state.content() == view;
+                if pages.displaced.get(offset).is_some_and(|before| before.view != view) {
+                    // The guest's own conversion: its contents are its own matter.
+                    pages.displaced.forget(offset);
+                }
                 pages.watch.note(offset, PageChange::Claimed(view));
                 pages.counters.declared_pages += 1;
                 // `arch/x86/mm/mem_encrypt_amd.c:__sme_early_enc_dec` rewrites a page through the other view and

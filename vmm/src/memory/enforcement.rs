@@ -4,10 +4,11 @@ use super::cipher::PAGE;
 use super::history::PageChange;
 use super::pending::{Arrival, Pending};
 use super::protected::Resolution;
+use super::saved::SavedPages;
 use super::state::{AccessKind, Owner, Touch};
 use super::userfaultfd::PageFault;
 use super::view::Mapping;
-use super::{Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme, View};
+use super::{Displaced, Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme, View};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// Pages moved for one fault at most.
@@ -138,6 +139,15 @@ impl GuestMemory {
             })?;
             return Ok(());
         }
+        let before = pages.states[index];
+        if before.judge(view, kind, self.owner(gpa), announces) == Touch::Mismatch {
+            let view = before.content();
+            pages.displaced.save(offset, || {
+                let mut contents = Box::new([0; PAGE]);
+                self.mapping(encryption, view).read(offset, contents.as_mut_slice());
+                Displaced { view, contents }
+            });
+        }
         self.move_page(encryption, pages, offset, view)?;
         let touch = pages.states[index].touch(view, kind, self.owner(gpa), announces);
         let forbidden = touch == Touch::Mismatch;
@@ -195,6 +205,10 @@ impl GuestMemory {
             View::Shared => encryption.cipher.encrypt(gpa, &mut page),
             View::Private => encryption.cipher.decrypt(gpa, &mut page),
         }
+        let is_back = |before: &Displaced| before.view == to && before.contents.as_slice() == page.as_slice();
+        if pages.displaced.get(offset).is_some_and(is_back) {
+            pages.displaced.forget(offset);
+        }
         let chunk = (offset / LARGE_PAGE_SIZE) as usize;
         if !pages.registered[chunk] {
             // Whole 2 MiB chunks bound the number of mappings. Populated first, so that what is missing in a
@@ -206,6 +220,58 @@ impl GuestMemory {
         }
         from.discard(offset, PAGE).map_err(failed)?;
         encryption.uffd.copy(self.mapping(encryption, to).base() + offset, &page).map_err(failed)
+    }
+
+    /// Puts every page a mismatch changed back to what it was, so that one test's damage is not the next one's. Gives how
+    /// many.
+    ///
+    /// # Errors
+    /// Where a page could not be put back. The guest is of no use to another test then.
+    pub fn undo_damage(&self) -> Result<usize, MemoryError> {
+        match &self.scheme {
+            Scheme::OneView => Ok(0),
+            Scheme::OneContent(encryption) => self.put_displaced_back(encryption),
+            Scheme::TwoContents(protection) => self.undo_conversions(protection),
+        }
+    }
+
+    /// Tests start from what memory is now: what mismatches changed until now is not put back. On SEV contents go back to
+    /// the view the guest uses, since each access through the other one is a mismatch.
+    pub fn mark_start(&self) -> Result<(), MemoryError> {
+        match &self.scheme {
+            Scheme::OneView => {}
+            Scheme::OneContent(encryption) => {
+                let mut pages = encryption.lock();
+                pages.displaced = SavedPages::default();
+                for index in 0..pages.states.len() {
+                    let state = pages.states[index];
+                    if (state.declared(), state.content()) == (View::Private, View::Shared) {
+                        let offset = index as u64 * PAGE_SIZE;
+                        self.move_page(encryption, &mut pages, offset, View::Private)?;
+                        pages.states[index].touch(View::Private, AccessKind::Read, Owner::Kernel, true);
+                    }
+                }
+            }
+            Scheme::TwoContents(protection) => protection.lock().lost = SavedPages::default(),
+        }
+        Ok(())
+    }
+
+    fn put_displaced_back(&self, encryption: &Encryption) -> Result<usize, MemoryError> {
+        let mut pages = encryption.lock();
+        let displaced = pages.displaced.take()?;
+        let count = displaced.len();
+        for (offset, Displaced { view, contents }) in displaced {
+            let index = (offset / PAGE_SIZE) as usize;
+            if pages.states[index].content() != view {
+                self.move_page(encryption, &mut pages, offset, view)?;
+                pages.states[index].touch(view, AccessKind::Read, Owner::Kernel, true);
+            }
+            self.mapping(encryption, view).write(offset, contents.as_slice());
+            pages.provisional.remove(&self.ram.gpa(offset));
+            pages.watch.note(offset, PageChange::PutBack(None));
+        }
+        Ok(count)
     }
 
     /// View and mapping offset of a host virtual address.

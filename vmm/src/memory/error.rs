@@ -42,4 +42,14 @@ pub enum MemoryError {
         /// The host's answer.
         source: io::Error,
     },
+    /// More pages were changed by forbidden accesses than are kept.
+    #[error(
+        "putting back the pages that forbidden accesses changed: {kept} were kept, {more} more were not; start a new guest"
+    )]
+    NotSaved {
+        /// Pages kept.
+        kept: usize,
+        /// Pages beyond.
+        more: u64,
+    },
 }

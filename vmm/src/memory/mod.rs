@@ -17,6 +17,7 @@ mod mismatch;
 mod pending;
 pub mod protected;
 pub mod ram;
+mod saved;
 pub mod state;
 pub mod userfaultfd;
 pub mod view;
@@ -34,6 +35,7 @@ pub use self::mismatch::{Mismatch, Standing};
 use self::pending::Pending;
 use self::protected::{Architecture, Mode, Protection};
 use self::ram::Ram;
+use self::saved::SavedPages;
 pub use self::state::AccessKind;
 use self::state::{Owner, PageState};
 use self::userfaultfd::Userfaultfd;
@@ -109,10 +111,20 @@ struct Pages {
     provisional: HashSet<u64>,
     /// Those whose declaration followed.
     settled: Vec<u64>,
+    /// What mismatches moved to the other view, as it was before.
+    displaced: SavedPages<Displaced>,
     counters: MemoryCounters,
     watch: Watch,
     /// First failure inside the fault handler; the guest cannot go on after it.
     failed: Option<MemoryError>,
+}
+
+/// A page before a mismatch moved it.
+#[derive(Debug)]
+struct Displaced {
+    /// The view its contents were in.
+    view: View,
+    contents: Box<[u8; PAGE]>,
 }
 
 impl std::fmt::Debug for PageCipher {
@@ -151,6 +163,7 @@ impl GuestMemory {
                     pending: Pending::default(),
                     provisional: HashSet::new(),
                     settled: Vec::new(),
+                    displaced: SavedPages::default(),
                     counters: MemoryCounters::default(),
                     watch: Watch::default(),
                     failed: None,

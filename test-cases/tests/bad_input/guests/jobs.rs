@@ -116,7 +116,7 @@ pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
 }
 
 /// A run of cases on a kernel that writes its report; what `more` says comes last and counts.
-fn job(folder: &Path, name: &str, kernel: &str, cases: &[&str], more: &[&str]) -> Job {
+pub fn job(folder: &Path, name: &str, kernel: &str, cases: &[&str], more: &[&str]) -> Job {
     let json = folder.join(format!("{name}.json")).display().to_string();
     let mut arguments = vec!["run", "--quiet", "--kernel", kernel];
     if !more.contains(&"--json") {

@@ -1,6 +1,7 @@
 //! Guests that go wrong, all of them on one KVM host.
 
 mod checks;
+mod isolation;
 mod jobs;
 
 use std::fs;
@@ -8,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use libtest_mimic::Trial;
 use serde_json::Value;
 
-pub use self::checks::trials;
 use crate::common::host;
 use crate::common::job::{Plan, outcome_file};
 use crate::common::outcome::{self, Outcome};
@@ -19,6 +20,11 @@ use crate::copra;
 
 /// A kernel to be used in place of the one this file would choose, as `copra run --kernel` takes it.
 const KERNEL: &str = "COPRA_TEST_KERNEL";
+
+/// The tests.
+pub fn trials() -> Vec<Trial> {
+    checks::trials().into_iter().chain(isolation::trials()).collect()
+}
 
 /// What came of all jobs.
 static BATCH: OnceLock<Result<Batch, String>> = OnceLock::new();
@@ -73,7 +79,14 @@ impl Batch {
             Ok(kernel) => (Some(kernel), None),
             Err(why) => (None, Some(why)),
         };
-        let jobs = jobs::all(folder.path(), kernel.as_deref()).map_err(failed)?;
+        let mut jobs = jobs::all(folder.path(), kernel.as_deref()).map_err(failed)?;
+        let no_kernel = match stock_kernel() {
+            Ok(kernel) => {
+                jobs.extend(isolation::jobs(folder.path(), &kernel).map_err(failed)?);
+                no_kernel
+            }
+            Err(why) => no_kernel.or(Some(why)),
+        };
         host::carry_out(&Plan { program, jobs }, folder.path())?;
         Ok(Self { folder: folder.keep(), no_kernel })
     }
@@ -81,9 +94,16 @@ impl Batch {
 
 /// A kernel that boots: the smallest at hand, else Debian's.
 fn kernel() -> Result<String, String> {
-    if let Ok(kernel) = std::env::var(KERNEL) {
-        return Ok(kernel);
-    }
+    std::env::var(KERNEL).or_else(|_| first_of("build:open-eperm"))
+}
+
+/// A kernel without a policy of its own.
+fn stock_kernel() -> Result<String, String> {
+    first_of("build:upstream")
+}
+
+/// The kernel of that name if it is in the cache, else Debian's.
+fn first_of(name: &str) -> Result<String, String> {
     let known =
         Outcome::of(&mut copra(&["list", "--kernels", "--json"])).map_err(|why| format!("{why:?}"))?;
     let here = |name: &str| {
@@ -93,7 +113,7 @@ fn kernel() -> Result<String, String> {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .any(|line| line["kind"] == "kernel" && line["name"] == name && line["sha256"].is_string())
     };
-    if let Some(name) = ["build:open-eperm", "debian:6.12"].into_iter().find(|name| here(name)) {
+    if let Some(name) = [name, "debian:6.12"].into_iter().find(|name| here(name)) {
         return Ok(name.into());
     }
     let fetched =

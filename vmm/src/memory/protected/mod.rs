@@ -10,7 +10,6 @@ pub mod state;
 pub mod table;
 mod violation;
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::state::{Answer, Architecture, Cause, PageState};
@@ -19,6 +18,7 @@ pub use self::violation::Resolution;
 use super::cipher::PAGE;
 use super::history::{PageChange, Watch};
 use super::pending::Pending;
+use super::saved::SavedPages;
 use super::userfaultfd::Userfaultfd;
 use super::view::{Mapping, View};
 use super::{GuestMemory, MemoryCounters, MemoryError};
@@ -53,14 +53,14 @@ pub(super) struct Protected {
     /// Pages present in a view that may not touch them, until the next exit.
     lent: Vec<(View, u64)>,
     /// What mismatches destroyed, by mapping offset, to be put back between two tests.
-    lost: BTreeMap<u64, Lost>,
+    pub(super) lost: SavedPages<Lost>,
     pub(super) counters: MemoryCounters,
     pub(super) failed: Option<MemoryError>,
     pub(super) watch: Watch,
 }
 
 #[derive(Debug)]
-struct Lost {
+pub(super) struct Lost {
     state: PageState,
     contents: Option<Box<[u8; PAGE]>>,
 }
@@ -95,7 +95,7 @@ impl Protection {
             registered: [vec![false; chunks], vec![true; chunks]],
             pending: Pending::default(),
             lent: Vec::new(),
-            lost: BTreeMap::new(),
+            lost: SavedPages::default(),
             counters: MemoryCounters::default(),
             failed: None,
             watch: Watch::default(),
@@ -188,7 +188,7 @@ impl GuestMemory {
                 applied.unchanged += u64::from(change.transition.answer == Answer::Unchanged);
                 applied.implicit += u64::from(change.transition.implicit);
                 let offset = page as u64 * PAGE_SIZE;
-                state.lost.remove(&offset);
+                state.lost.forget(offset);
                 state.note(offset, cause, change);
             }
             if matches!(cause, Cause::MakePrivate | Cause::MakeShared) {
@@ -212,13 +212,11 @@ impl GuestMemory {
         Ok(applied)
     }
 
-    /// Puts back every page a mismatch converted, contents and state, so that one test's damage is not the next
-    /// one's. Gives how many.
-    pub fn undo_damage(&self) -> Result<usize, MemoryError> {
-        let Some(protection) = self.protection() else { return Ok(0) };
+    /// Puts back every page a mismatch converted, contents and state. Gives how many.
+    pub(super) fn undo_conversions(&self, protection: &Protection) -> Result<usize, MemoryError> {
         let mut state = protection.lock();
         self.reclaim_lent(protection, &mut state)?;
-        let lost = std::mem::take(&mut state.lost);
+        let lost = state.lost.take()?;
         let count = lost.len();
         for (offset, lost) in lost {
             let page = (offset / PAGE_SIZE) as usize;

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -140,14 +142,19 @@ fn what_the_guest_itself_converts_afterwards_is_not_put_back() {
 }
 
 #[test]
-fn what_is_kept_to_be_put_back_is_bounded() {
+fn what_is_kept_to_be_put_back_is_bounded_and_says_so() {
     let memory = tdx();
     let pages = 5000;
     for page in 0..pages {
         touch(&memory, View::Shared, CHUNK + page * PAGE_SIZE);
     }
-    assert_eq!(memory.undo_damage().unwrap(), 4096);
-    assert_eq!(memory.state(CHUNK + (pages - 1) * PAGE_SIZE), Some(PageState::Shared));
+    for _ in 0..2 {
+        let refused = memory.undo_damage().unwrap_err().to_string();
+        assert!(refused.contains("4096 were kept, 904 more were not"), "{refused}");
+    }
+    memory.mark_start().unwrap();
+    assert_eq!(memory.undo_damage().unwrap(), 0);
+    assert_eq!(memory.state(CHUNK), Some(PageState::Shared));
 }
 
 #[test]

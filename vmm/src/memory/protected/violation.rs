@@ -102,19 +102,15 @@ impl GuestMemory {
 
     /// Keeps what a mismatch is about to destroy, once per page.
     fn remember(&self, protection: &Protection, state: &mut Protected, offset: u64) {
-        if state.lost.contains_key(&offset) || state.lost.len() >= MAX_LOST {
-            return;
-        }
         let Some(page) = state.state(offset) else { return };
-        let contents =
-            [View::Private, View::Shared].into_iter().find(|view| page.admits(*view)).map(|view| {
+        state.lost.save(offset, || {
+            let view = [View::Private, View::Shared].into_iter().find(|view| page.admits(*view));
+            let contents = view.map(|view| {
                 let mut bytes = Box::new([0; PAGE]);
                 self.view_mapping(protection, view).read(offset, bytes.as_mut_slice());
                 bytes
             });
-        state.lost.insert(offset, Lost { state: page, contents });
+            Lost { state: page, contents }
+        });
     }
 }
-
-/// Pages kept to be put back: 16 MiB.
-const MAX_LOST: usize = 4096;

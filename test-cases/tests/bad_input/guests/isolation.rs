@@ -1,0 +1,184 @@
+//! What one case leaves behind is not there for the next: pairs of cases whose order must not matter.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use super::{outcome, report};
+use crate::common::job::Job;
+use crate::common::trouble::{Checked, trial};
+
+/// A job's name, platform, and its cases in order, each with the verdict it must get.
+type Isolation = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// The jobs.
+const JOBS: &[Isolation] = &[
+    (
+        "isolated-none",
+        "none",
+        &[
+            ("store-far", "as-specified"),
+            ("look-far", "as-specified"),
+            ("setting", "as-specified"),
+            ("setting-again", "as-specified"),
+        ],
+    ),
+    (
+        "isolated-sev",
+        "sev",
+        &[
+            ("self-mem", "as-specified"),
+            ("self-mem-no-event", "unexpected"),
+            ("self-mem-again", "as-specified"),
+        ],
+    ),
+    ("isolated-snp", "snp", &[("shared-rom", "as-specified"), ("shared-rom-look", "as-specified")]),
+    ("isolated-tdx", "tdx", &[("eats-memory", "as-specified"), ("unaccepted/kcore", "as-specified")]),
+];
+
+/// Opens /dev/mem and maps a part of it.
+fn map(at: &str, len: &str, prot: &str) -> String {
+    format!(
+        r#"
+[[step]]
+id = "open"
+do = "open"
+path = "/dev/mem"
+flags = "O_RDWR"
+as = "mem"
+expect = "ok"
+
+[[step]]
+id = "map"
+do = "mmap"
+fd = "mem"
+at = "{at}"
+len = {len}
+prot = "{prot}"
+share = "shared"
+as = "map"
+expect = "ok"
+"#
+    )
+}
+
+/// Every case's text but for its title.
+fn texts() -> Vec<(&'static str, String)> {
+    let far = map("0x30000", "0x50000", "rw")
+        + "\n[[step]]\nid = \"poke\"\ndo = \"poke\"\nmap = \"map\"\noffset = 0x45000\ntext = \"RESIDUE1\"\nexpect = \"ok\"\n";
+    let look = map("0x75000", "0x1000", "r")
+        + "\n[[step]]\nid = \"peek\"\ndo = \"peek\"\nmap = \"map\"\nlen = 16\nexpect = 'lacks \"RESIDUE1\"'\n";
+    let setting = r#"
+[[step]]
+id = "read"
+do = "read-file"
+path = "/proc/sys/kernel/randomize_va_space"
+len = 16
+expect = 'contains "2"'
+
+[[step]]
+id = "write"
+do = "write-file"
+path = "/proc/sys/kernel/randomize_va_space"
+text = "0"
+expect = "ok"
+"#;
+    let self_mem = |events: &str| {
+        map("0x76000", "0x1000", "r")
+            + &format!(
+                "\n[[step]]\nid = \"read\"\ndo = \"self-mem-read\"\nmap = \"map\"\nlen = 16\nexpect = {{ is = \"ciphertext\", events = [{events}] }}\n"
+            )
+    };
+    let rom = |step: &str| {
+        format!(
+            r#"
+platforms = ["snp", "tdx", "vbs"]
+guest = {{ rom = "shared" }}
+
+[[step]]
+id = "open"
+do = "open"
+path = "/dev/mem"
+flags = "O_RDWR"
+as = "mem"
+expect = "ok"
+
+[[step]]
+id = "access"
+{step}
+fd = "mem"
+at = "rom + 0x300"
+"#
+        )
+    };
+    // More than the memory that is accepted when the agent comes up.
+    let eats = r#"
+platforms = ["snp", "tdx"]
+guest = { mode = "faithful" }
+
+[[step]]
+id = "eat"
+do = "run"
+program = "/bin/busybox"
+args = ["dd", "if=/dev/zero", "of=/tmp/x", "bs=1M", "count=300"]
+expect = "ok"
+"#;
+    vec![
+        ("store-far", far),
+        ("look-far", look),
+        ("setting", setting.into()),
+        ("setting-again", setting.into()),
+        ("self-mem", self_mem("\"shared-read\"")),
+        ("self-mem-no-event", self_mem("")),
+        ("self-mem-again", self_mem("\"shared-read\"")),
+        ("shared-rom", rom("do = \"pwrite\"\ntext = \"RESIDUE7\"\nexpect = \"ok\"")),
+        ("shared-rom-look", rom("do = \"pread\"\nlen = 16\nexpect = 'lacks \"RESIDUE7\"'")),
+        ("eats-memory", eats.into()),
+    ]
+}
+
+/// The jobs, for a kernel without a policy of its own.
+pub fn jobs(folder: &Path, kernel: &str) -> io::Result<Vec<Job>> {
+    for (name, text) in texts() {
+        let head = format!("title = \"{name}\"\nwhy = \"What a case leaves behind.\"\n");
+        fs::write(folder.join(format!("{name}.toml")), head + &text)?;
+    }
+    let job = |(name, platform, cases): &Isolation| {
+        let files = cases
+            .iter()
+            .map(|(case, _)| if case.contains('/') { (*case).to_owned() } else { format!("./{case}.toml") });
+        super::jobs::job(
+            folder,
+            name,
+            kernel,
+            &files.collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>(),
+            &["--platform", platform, "--mode", "record"],
+        )
+    };
+    Ok(JOBS.iter().map(job).collect())
+}
+
+/// The tests.
+pub fn trials() -> Vec<Trial> {
+    JOBS.iter().map(|job| trial(&format!("guests::{}", job.0), || judged(job))).collect()
+}
+
+fn judged((name, _, cases): &Isolation) -> Checked {
+    let outcome = outcome(name)?;
+    let report = report(name)?;
+    let ran = report["cases"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (case, wanted) in *cases {
+        let is_it =
+            |ran: &&Value| ran["name"].as_str().unwrap_or_default().trim_end_matches(".toml").ends_with(case);
+        let Some(found) = ran.iter().find(is_it) else {
+            return Err(outcome.complain(&format!("{case} did not run")));
+        };
+        if found["judged"]["verdict"] != *wanted {
+            return Err(outcome.complain(&format!("{case} is not {wanted}: {found:#}")));
+        }
+    }
+    Ok(())
+}
