@@ -122,6 +122,16 @@ pub struct PageChange {
     pub backtrace: Vec<String>,
 }
 
+/// When the memory behind a step was read. The guest stands still then; in between it executes the step, and more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TruthTaken {
+    /// Before the step, and it held the same after it.
+    BeforeAndAfter,
+    /// Before the step; after it memory held something else.
+    Before,
+}
+
 /// What one step gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StepObservation {
@@ -143,6 +153,9 @@ pub struct StepObservation {
     pub state: States,
     /// What the VMM knows about the memory behind the step.
     pub truth: Truth,
+    /// When that was read, where bytes were compared with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truth_taken: Option<TruthTaken>,
     /// The guest physical addresses it was about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpa: Option<GpaRange>,
@@ -171,6 +184,7 @@ impl StepObservation {
             class: Classes::default(),
             state: States::default(),
             truth: Truth::default(),
+            truth_taken: None,
             gpa: None,
             events: Vec::new(),
             events_dropped: 0,

@@ -56,6 +56,14 @@ pub enum SweepError {
         /// How it ended.
         ended: Box<Ended>,
     },
+    /// What a case changed could not be put back.
+    #[error("the guest is not as it was before {case}, so what comes next would be no evidence: {why}")]
+    Remains {
+        /// The case.
+        case: String,
+        /// What remains.
+        why: String,
+    },
 }
 
 /// Sweeps a guest of its own.
@@ -77,6 +85,10 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
             Some(_) if interrupt.load(Ordering::Relaxed) => swept.interrupted = true,
             Some((ended, step)) => {
                 return Err(SweepError::Ended { case: case.name, step, ended: Box::new(ended) });
+            }
+            None if run.observation.remains.is_some() => {
+                let why = run.observation.remains.unwrap_or_default();
+                return Err(SweepError::Remains { case: case.name, why });
             }
             None => {
                 let answer = run.observation.step("open").map(|step| step.answer.clone());

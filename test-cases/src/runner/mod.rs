@@ -17,8 +17,8 @@ use vmm::machine::Machine;
 use self::baseline::{Baseline, NotRestored};
 use self::slots::Slots;
 use self::translate::Translated;
+use self::truth::Prior;
 use crate::case::{Action, Case, Step};
-use crate::class::Truth;
 use crate::codes::{Errno, Signal};
 use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::region::{Place, PlacedRegion};
@@ -163,8 +163,8 @@ impl State<'_> {
             Ok(translated) => translated,
             Err(reason) => return Ok(StepObservation::new(&step.id, Answer::NotRun { reason })),
         };
-        let prior = self.prior(session, step, &translated);
         let place = self.slots.place(&step.action, &translated);
+        let prior = self.prior(session, step, place);
         if let Some((place, data)) = place.zip(step.action.data()) {
             self.baseline.save(session.machine(), place, data.len() as u64, true);
         }
@@ -197,12 +197,10 @@ impl State<'_> {
         Ok(session.execute(&batch, self.limit)?.outcomes)
     }
 
-    /// The truth before the step, where the step itself may destroy it.
-    fn prior(&self, session: &Session, step: &Step, translated: &Translated) -> Option<Truth> {
-        let start = self.slots.place(&step.action, translated)?;
+    /// The truth right before the step, which may destroy it.
+    fn prior(&self, session: &Session, step: &Step, place: Option<u64>) -> Option<Prior> {
         let len = step.action.asks().filter(|_| step.action.yields() == crate::case::Yield::Memory)?;
-        session.machine().memory().state(start)?;
-        Some(truth::of(session.machine(), start, usize::try_from(len).ok()?.min(MAX_PRIOR)))
+        Some(Prior::take(session.machine(), place?, usize::try_from(len).ok()?.min(MAX_PRIOR)))
     }
 
     fn observe(
@@ -211,7 +209,7 @@ impl State<'_> {
         step: &Step,
         translated: &Translated,
         outcome: Outcome,
-        prior: Option<Truth>,
+        prior: Option<Prior>,
     ) -> StepObservation {
         let (mut answer, bytes) = answer(outcome);
         if matches!(step.action, Action::Run { .. }) {
@@ -223,12 +221,8 @@ impl State<'_> {
         if let Some(start) = gpa {
             let len = step.action.asks().unwrap_or(0);
             observed.gpa = Some(GpaRange { start, len });
-            if !bytes.is_empty() && step.action.yields() == crate::case::Yield::Memory {
-                let truth = match prior {
-                    Some(prior) => prior.first(bytes.len()),
-                    None => truth::of(session.machine(), start, bytes.len()),
-                };
-                return observed.with_bytes(bytes, truth);
+            if let Some(prior) = prior.filter(|_| !bytes.is_empty()) {
+                return prior.compare(session.machine(), observed, bytes);
             }
         }
         if step.action.yields() != crate::case::Yield::Nothing {
@@ -262,14 +256,13 @@ impl State<'_> {
             return not_run(format!("/proc/kcore of this guest has nothing at `{at}`"));
         };
         let whole = usize::try_from(len).unwrap_or(usize::MAX).min(MAX_PRIOR);
-        let truth = truth::of(session.machine(), start, whole);
+        let prior = Prior::take(session.machine(), start, whole);
         let outcomes =
             self.execute(session, &[pread(offset, len), protocol::Step::Close { file: OWN_FILE }])?;
         let (answer, bytes) = answer(outcomes.into_iter().next().unwrap_or(Outcome::NotRun));
         let mut observed = StepObservation::new(&step.id, answer);
         observed.gpa = Some(GpaRange { start, len });
-        let truth = truth.first(bytes.len());
-        Ok(observed.with_bytes(bytes, truth))
+        Ok(prior.compare(session.machine(), observed, bytes))
     }
 
     fn kernel_log(&self, session: &mut Session, step: &Step) -> Result<StepObservation, Ended> {

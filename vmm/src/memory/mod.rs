@@ -363,7 +363,7 @@ impl GuestMemory {
         let admitted = state.state(offset).is_some_and(|s| s.admits(view));
         if admitted || state.is_lent(view, offset) {
             self.view_mapping(protection, view).read(offset, page);
-        } else if view == View::Shared {
+        } else if view == View::Shared && state.lets_through(offset, view) {
             marker::fill(Tag::Shared, self.ram.gpa(offset), page);
         }
     }

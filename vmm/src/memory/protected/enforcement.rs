@@ -15,10 +15,18 @@ use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 pub(super) enum Fill<'a> {
     /// Nothing: a fresh page.
     Zeros,
-    /// Markers that name the shared view and the page: a host page of unknown contents.
-    SharedMarkers,
     /// These bytes.
     Page(&'a [u8; PAGE]),
+}
+
+impl Fill<'_> {
+    /// The bytes, where they are not zeros.
+    fn page(&self) -> Option<&[u8; PAGE]> {
+        match self {
+            Self::Zeros => None,
+            Self::Page(page) => Some(page),
+        }
+    }
 }
 
 /// Pages put in place by one ioctl.
@@ -79,8 +87,7 @@ impl GuestMemory {
                 let mut page = run.start;
                 while page < run.end {
                     let count = if matches!(fill, Fill::Zeros) { RUN.min(run.end - page) } else { 1 };
-                    let mut one = [0; PAGE];
-                    let bytes = self.filling(fill, page, &mut one).unwrap_or(&ZEROS[..count * PAGE]);
+                    let bytes = fill.page().map_or(&ZEROS[..count * PAGE], <[u8; PAGE]>::as_slice);
                     let hva = mapping.base() + page as u64 * PAGE_SIZE;
                     uffd.place(hva, bytes).map_err(failed)?;
                     page += count;
@@ -108,25 +115,13 @@ impl GuestMemory {
                     let failed = |source| MemoryError::Move { gpa: self.ram.gpa(offset), view, source };
                     mapping.discard(offset, PAGE).map_err(failed)?;
                 } else if now && !was.admits(view) {
-                    let mut one = [0; PAGE];
-                    if let Some(bytes) = self.filling(fill, page, &mut one) {
+                    if let Some(bytes) = fill.page() {
                         mapping.write(offset, bytes);
                     }
                 }
             }
         }
         Ok(())
-    }
-
-    fn filling<'a>(&self, fill: Fill<'a>, page: usize, buffer: &'a mut [u8; PAGE]) -> Option<&'a [u8]> {
-        match fill {
-            Fill::Zeros => None,
-            Fill::Page(page) => Some(page),
-            Fill::SharedMarkers => {
-                marker::fill(Tag::Shared, self.ram.gpa(page as u64 * PAGE_SIZE), buffer);
-                Some(buffer)
-            }
-        }
     }
 
     /// Puts one page where its view may not touch it, for one access.

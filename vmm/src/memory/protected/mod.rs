@@ -269,6 +269,13 @@ impl Protected {
         self.table.state((offset / PAGE_SIZE) as usize)
     }
 
+    /// A forbidden access of this page through `view` goes through and changes nothing. Otherwise it finds what a host
+    /// gives: a page converted for it holds zeros.
+    pub(super) fn lets_through(&self, offset: u64, view: View) -> bool {
+        let page = (offset / PAGE_SIZE) as usize;
+        self.mode == Mode::Record || self.table.judge(page, Cause::touch(view)) == Some(Answer::Tolerated)
+    }
+
     pub(super) fn is_lent(&self, view: View, offset: u64) -> bool {
         self.lent.contains(&(view, offset))
     }

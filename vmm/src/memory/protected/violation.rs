@@ -9,7 +9,7 @@ use super::super::view::View;
 use super::super::{GuestMemory, MemoryError, Mismatch, Standing};
 use super::enforcement::Fill;
 use super::state::{Answer, Cause};
-use super::{Lost, Mode, PageState, Protected, Protection};
+use super::{Lost, PageState, Protected, Protection};
 use crate::layout::PAGE_SIZE;
 
 /// What becomes of an access that was held back.
@@ -70,8 +70,7 @@ impl GuestMemory {
         self.make_accessible(self.view_mapping(protection, mismatch.view), mismatch)?;
         let page = (offset / PAGE_SIZE) as usize;
         let cause = Cause::touch(mismatch.view);
-        let tolerated = state.table.judge(page, cause) == Some(Answer::Tolerated);
-        if state.mode == Mode::Record || tolerated {
+        if state.lets_through(offset, mismatch.view) {
             let page = state.state(offset).unwrap_or(PageState::Private);
             state.watch.note(offset, PageChange::LetThrough { view: mismatch.view, state: page });
             self.lend(protection, &mut state, mismatch.view, offset)?;
@@ -85,7 +84,7 @@ impl GuestMemory {
         if change.transition.to != change.from {
             state.table.set_large(chunk, false);
         }
-        self.enforce(protection, &mut state, chunk, page..page + 1, &before, Fill::SharedMarkers)?;
+        self.enforce(protection, &mut state, chunk, page..page + 1, &before, Fill::Zeros)?;
         Ok(if change.transition.answer == Answer::Denied {
             Resolution::Denied(mismatch)
         } else {
