@@ -3,6 +3,7 @@
 mod boot;
 mod command_line;
 mod facts;
+mod guest_type;
 mod refusal;
 mod target;
 
@@ -305,6 +306,7 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
             regions: Vec::new(),
             boot_events: Vec::new(),
             bad_calls: Vec::new(),
+            guest_type: None,
             unaccepted: None,
             changes: Vec::new(),
             setup: target.setup.into(),

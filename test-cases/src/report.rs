@@ -4,6 +4,7 @@ pub mod evidence;
 pub mod json;
 pub mod junit;
 pub mod ktap;
+pub mod plain;
 pub mod style;
 pub mod terminal;
 

@@ -1,5 +1,8 @@
 //! `copra explain`: the history of one page.
 
+use std::fmt::Write as _;
+use std::io;
+
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, kernels, run};
 use crate::cli::ExplainArgs;
@@ -7,8 +10,7 @@ use crate::engine::{self, Target};
 use crate::exit::Exit;
 use crate::library;
 use crate::observation::{AccessEvent, Answer, PageChange};
-use crate::report::evidence;
-use crate::report::{Ended, Report};
+use crate::report::{Ended, Report, evidence, plain};
 use crate::setup::Setup;
 
 /// Runs what was asked for with one page watched, and tells what became of it.
@@ -28,7 +30,8 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
         Target { programs, setup: Setup { mode: args.mode, ..usual.setup }, watch: Some(args.gpa), ..usual };
     let report = engine::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
         .map_err(Failed::new)?;
-    tell(args, &report);
+    let shown = plain::write(io::stdout(), &history(args, &report));
+    shown.map_err(|error| Failed::new(format!("writing to standard output: {error}")))?;
     match &report.ended {
         Ended::Complete => Ok(Exit::Success),
         Ended::Interrupted => Ok(Exit::Interrupted),
@@ -38,28 +41,30 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     }
 }
 
-fn tell(args: &ExplainArgs, report: &Report) {
+fn history(args: &ExplainArgs, report: &Report) -> String {
+    let mut out = String::new();
     let page = args.gpa & !0xfff;
-    println!(
+    let _ = writeln!(
+        out,
         "page {page:#x} of {} ({}) as {} guest, mode {}",
         report.kernel.spec, report.kernel.release, args.guest.platform, args.mode
     );
     let inside = |gpa: u64, len: u64| gpa <= page + 0xfff && page < gpa.saturating_add(len);
     for region in report.platform.regions.iter().filter(|region| inside(region.gpa, region.len)) {
-        println!("  {:#x} {}: {}", region.gpa, region.region, region.kind);
+        let _ = writeln!(out, "  {:#x} {}: {}", region.gpa, region.region, region.kind);
     }
-    println!("\nlaunch and boot");
+    let _ = writeln!(out, "\nlaunch and boot");
     if report.boots.is_empty() {
-        println!("  not known: no guest was started");
+        let _ = writeln!(out, "  not known: no guest was started");
     } else if report.platform.changes.is_empty() {
-        println!("  no change: it was launched private and accepted, and stayed so");
+        let _ = writeln!(out, "  no change: it was launched private and accepted, and stayed so");
     }
     // The history is that of the first guest.
     let first = report.boots.first().map(|boot| boot.observed.events.as_slice()).unwrap_or_default();
-    let told = accesses(first, page, "  ");
-    changes(&report.platform.changes, &told);
+    let told = accesses(&mut out, first, page, "  ");
+    changes(&mut out, &report.platform.changes, &told);
     for result in &report.cases {
-        println!("\n{}", result.case.name);
+        let _ = writeln!(out, "\n{}", result.case.name);
         for (step, observed, _) in result.steps() {
             let Some(observed) = observed else { continue };
             let died = if observed.answer == Answer::GuestDied {
@@ -67,41 +72,42 @@ fn tell(args: &ExplainArgs, report: &Report) {
             } else {
                 String::new()
             };
-            println!("  {}  {}{died}", step.id, step.action);
-            let told = accesses(&observed.events, page, "    ");
-            changes(&observed.changes, &told);
+            let _ = writeln!(out, "  {}  {}{died}", step.id, step.action);
+            let told = accesses(&mut out, &observed.events, page, "    ");
+            changes(&mut out, &observed.changes, &told);
         }
     }
     for death in &report.deaths {
-        println!("\n{}: {}", death.kind, death.text);
+        let _ = writeln!(out, "\n{}: {}", death.kind, death.text);
     }
     for aborted in &report.aborted {
-        println!("\nthe guest's run was aborted, which shows nothing: {}", aborted.reason);
+        let _ = writeln!(out, "\nthe guest's run was aborted, which shows nothing: {}", aborted.reason);
     }
+    out
 }
 
 /// Prints the forbidden accesses to a page; gives the places they were made at.
-fn accesses<'a>(events: &'a [AccessEvent], page: u64, indent: &str) -> Vec<&'a str> {
+fn accesses<'a>(out: &mut String, events: &'a [AccessEvent], page: u64, indent: &str) -> Vec<&'a str> {
     let here: Vec<AccessEvent> = events.iter().filter(|event| event.gpa & !0xfff == page).cloned().collect();
     for line in evidence::of_events(&here) {
-        println!("{indent}{line}");
+        let _ = writeln!(out, "{indent}{line}");
     }
     let here = events.iter().filter(|event| event.gpa & !0xfff == page);
     here.filter_map(|event| event.symbol.as_deref()).collect()
 }
 
 /// Who made a change is said once: not again after an event at the same place.
-fn changes(changes: &[PageChange], told: &[&str]) {
+fn changes(out: &mut String, changes: &[PageChange], told: &[&str]) {
     for change in changes {
         if change.symbol.as_deref().is_some_and(|symbol| told.contains(&symbol)) {
-            println!("      {}", change.what);
+            let _ = writeln!(out, "      {}", change.what);
             continue;
         }
         let by = change.symbol.as_deref().map(|symbol| format!(", by {symbol}")).unwrap_or_default();
         let task = change.task.as_deref().map(|task| format!(", task {task}")).unwrap_or_default();
-        println!("    {}{by}{task}", change.what);
+        let _ = writeln!(out, "    {}{by}{task}", change.what);
         if change.backtrace.len() > 1 {
-            println!("      called by {}", change.backtrace[1..].join(" < "));
+            let _ = writeln!(out, "      called by {}", change.backtrace[1..].join(" < "));
         }
     }
 }

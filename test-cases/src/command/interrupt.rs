@@ -2,7 +2,7 @@
 //!
 //! A command that runs inside QEMU for this one hears of it by the end of its standard input, which nothing else uses.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -40,7 +40,8 @@ fn signals() -> Result<Arc<AtomicBool>, Failed> {
     Ok(flag)
 }
 
-/// Runs a command to its end; Ctrl-C here becomes the end of its standard input.
+/// Runs a command to its end; Ctrl-C here becomes the end of its standard input. Output that the caller made a pipe of is
+/// copied to standard output.
 pub fn pass_on(command: &mut Command) -> Result<ExitStatus, Failed> {
     let failed = |error: io::Error| Failed::new(format!("running a KVM host: {error}"));
     let flag = signals()?;
@@ -48,13 +49,27 @@ pub fn pass_on(command: &mut Command) -> Result<ExitStatus, Failed> {
     command.stdin(Stdio::piped()).env(STDIN_STOPS, "1").process_group(0);
     let mut child = command.spawn().map_err(failed)?;
     let mut line = child.stdin.take();
+    let forwarding = child.stdout.take().map(|output| std::thread::spawn(move || forward(output)));
     loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
+            if let Some(forwarding) = forwarding {
+                let _ = forwarding.join();
+            }
             return Ok(status);
         }
         if flag.load(Ordering::Relaxed) {
             drop(line.take());
         }
         std::thread::sleep(PACE);
+    }
+}
+
+/// Copies all of a command's output to standard output, and reads the rest if nobody takes it any more.
+fn forward(mut output: impl Read) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut is_read = true;
+    while let Ok(len @ 1..) = output.read(&mut buffer) {
+        is_read =
+            is_read && io::stdout().write_all(&buffer[..len]).and_then(|()| io::stdout().flush()).is_ok();
     }
 }

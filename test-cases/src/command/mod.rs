@@ -12,6 +12,7 @@ mod kernel;
 mod kernels;
 mod list;
 mod matrix;
+mod output;
 mod progress;
 mod repro;
 mod run;
@@ -21,6 +22,7 @@ use std::fmt::Display;
 use crate::cli::{Cli, Command};
 use crate::engine::EngineError;
 use crate::exit::Exit;
+use crate::report::plain::plain;
 
 /// Carries out a command.
 pub fn dispatch(cli: &Cli) -> Exit {
@@ -38,7 +40,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Kernel(args) => kernel::kernel(args, quiet),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("copra: {error}");
+        eprintln!("copra: {}", plain(&error.to_string()));
         Exit::CouldNotRun
     })
 }

@@ -1,10 +1,11 @@
 //! `copra run`.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use super::host::{self, Place};
+use super::output::{self, Output};
 use super::{Failed, guests, interrupt, kernels};
 use crate::boot::BootResult;
 use crate::cli::RunArgs;
@@ -33,18 +34,26 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
 
 fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let cases = library::select(&args.cases).map_err(Failed::new)?;
-    places(args)?;
+    // The reports are written even if the reader of standard output goes away.
+    // SAFETY: setting a signal's action; no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let outputs = Outputs::open(args)?;
     // Kernels are fetched where there is a network; the image is read where the guests run.
     let found = guests::find(&args.guest, quiet)?;
     let programs = kernels::programs(&cases, quiet);
     let host = match host::choose() {
         Place::Here(host) => host,
         Place::Elsewhere(_) if args.bisect => {
+            drop(outputs);
             // The inner command never ends with 2: that is the KVM host, which could not be had.
-            let code = elsewhere()?;
+            let code = elsewhere(true)?;
             std::process::exit(i32::from(if code == 2 { Exit::Hopeless as u8 } else { code }))
         }
-        Place::Elsewhere(_) => return start_over(),
+        Place::Elsewhere(_) => {
+            // The command that runs there opens them again.
+            drop(outputs);
+            std::process::exit(i32::from(elsewhere(true)?));
+        }
     };
     let usual = guests::target(&args.guest, &found, &host);
     let target = Target {
@@ -57,60 +66,55 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let mut screen = Screen::new(args, quiet);
     let report = engine::run(&target, &cases, &mut screen, &interrupt::flag()?)
         .map_err(|error| Failed::of_engine(&error))?;
-    screen.end(&report)?;
-    write_reports(args, &report)?;
+    let shown = screen.end(&report);
+    outputs.write(&report)?;
+    shown?;
     Ok(Exit::of_report(&report))
 }
 
 /// Runs this very command again where KVM works.
 pub(super) fn start_over() -> Result<Exit, Failed> {
-    std::process::exit(i32::from(elsewhere()?));
+    std::process::exit(i32::from(elsewhere(false)?));
 }
 
-/// Its exit code.
-fn elsewhere() -> Result<u8, Failed> {
+/// Its exit code. With `reports`, it goes on without a reader of its output.
+fn elsewhere(reports: bool) -> Result<u8, Failed> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let mut command = host::elsewhere(&arguments).map_err(Failed::new)?;
+    // A KVM host ends when the reader of its output has gone. A terminal stays, and is passed on as it is.
+    if reports && !io::stdout().is_terminal() {
+        command.stdout(Stdio::piped());
+    }
     // The inner command says and writes everything, reports after Ctrl-C included; its exit code is ours.
     let status = interrupt::pass_on(&mut command)?;
     Ok(host::code(status))
 }
 
-/// Reports go into folders that are there: that is told before the run rather than after it.
-fn places(args: &RunArgs) -> Result<(), Failed> {
-    [&args.json, &args.junit].into_iter().flatten().try_for_each(|path| place(path))
+/// The files that reports go to.
+struct Outputs {
+    json: Option<Output>,
+    junit: Option<Output>,
+}
+
+impl Outputs {
+    /// Opens them all, so that one that takes no report is noticed before the run rather than after it.
+    fn open(args: &RunArgs) -> Result<Self, Failed> {
+        let open = |path: &Option<PathBuf>| path.as_deref().map(Output::open).transpose();
+        Ok(Self { json: open(&args.json)?, junit: open(&args.junit)? })
+    }
+
+    /// Writes all reports that can be written.
+    fn write(self, report: &Report) -> Result<(), Failed> {
+        let json = self.json.map_or(Ok(()), |output| output.write(|out| json::write(report, out)));
+        let as_junit = |out: &mut dyn Write| junit::write(report, out).map_err(io::Error::other);
+        let junit = self.junit.map_or(Ok(()), |output| output.write(as_junit));
+        json.and(junit)
+    }
 }
 
 /// Whether a report can be written there.
 pub(super) fn place(path: &Path) -> Result<(), Failed> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder.filter(|folder| !folder.is_dir()) {
-        None => Ok(()),
-        Some(folder) => Err(Failed::new(format!(
-            "the report {} cannot be written: {} is no folder; make it, or give another place",
-            path.display(),
-            folder.display()
-        ))),
-    }
-}
-
-/// Writes all reports that can be written.
-fn write_reports(args: &RunArgs, report: &Report) -> Result<(), Failed> {
-    let json = args.json.as_deref().map_or(Ok(()), |path| write(path, |out| json::write(report, out)));
-    let as_junit = |out: &mut dyn Write| junit::write(report, out).map_err(io::Error::other);
-    let junit = args.junit.as_deref().map_or(Ok(()), |path| write(path, as_junit));
-    json.and(junit)
-}
-
-fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failed> {
-    let done = if path == Path::new("-") {
-        fill(&mut io::stdout().lock())
-    } else {
-        File::create(path).and_then(|mut file| fill(&mut file))
-    };
-    done.map_err(|error| {
-        Failed::new(format!("writing the report {}: {error}; give another place", path.display()))
-    })
+    Output::check(path)
 }
 
 /// What a user sees while cases run.
@@ -121,7 +125,7 @@ struct Screen {
 
 impl Screen {
     fn new(args: &RunArgs, quiet: bool) -> Self {
-        let to_stdout = |path: &Option<std::path::PathBuf>| path.as_deref() == Some(Path::new("-"));
+        let to_stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
         let silent = args.ktap || to_stdout(&args.json) || to_stdout(&args.junit);
         let style = Style::choose(
             io::stdout().is_terminal(),
@@ -138,7 +142,8 @@ impl Screen {
             None if self.ktap => ktap::write(report, io::stdout().lock()),
             None => Ok(()),
         };
-        done.map_err(|error| Failed::new(format!("writing to standard output: {error}")))
+        output::read_to_the_end(done)
+            .map_err(|error| Failed::new(format!("writing to standard output: {error}")))
     }
 }
 

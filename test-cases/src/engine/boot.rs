@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use protocol::{Outcome, Step};
 use vmm::machine::MachineConfig;
 
-use super::{Engine, Watcher, facts, rom_state};
+use super::{Engine, Watcher, facts, guest_type, rom_state};
 use crate::boot::{Context, judge};
 use crate::observation::{Aborted, BootObservation, Death};
 use crate::release::Release;
@@ -53,8 +53,8 @@ impl Engine<'_> {
             watcher.up(&self.report);
         }
         self.judge_boot(&session, setup, None, watcher);
-        if first && let Some(reason) = self.unbelieved() {
-            return Err(Ended::Failed(reason));
+        if first {
+            self.check_guest_type(&session).map_err(Ended::Failed)?;
         }
         Ok(session)
     }
@@ -113,17 +113,21 @@ impl Engine<'_> {
         self.report.boots.push(result);
     }
 
-    /// Results of a guest that does not take itself for what it should would mean nothing. Every kernel says so alike
-    /// (`arch/x86/mm/mem_encrypt.c:print_mem_encrypt_feature_info`).
-    fn unbelieved(&self) -> Option<String> {
+    /// Why results of this guest would mean nothing: it did not do what a guest of its platform does, or its log says
+    /// that it takes itself for another.
+    fn check_guest_type(&mut self, session: &Session) -> Result<(), String> {
         let (kernel, platform) = (&self.report.kernel, self.target.platform);
-        let believes = kernel.log.iter().any(|line| line.contains("Memory Encryption Features active"));
-        (platform.is_confidential() && !believes && !kernel.log.is_empty()).then(|| {
+        let refused = |why: String| {
             format!(
-                "{} ({}) booted and does not take itself for a {platform} guest: its log has no \"Memory Encryption Features active\"; choose another kernel or platform",
+                "{} ({}) booted and does not take itself for a {platform} guest: {why}; choose another kernel or platform",
                 kernel.spec, kernel.release
             )
-        })
+        };
+        match session.machine().guest_type_evidence() {
+            Err(why) => return Err(refused(why.to_string())),
+            Ok(evidence) => self.report.platform.guest_type = Some(evidence),
+        }
+        guest_type::contradiction(platform, &kernel.log).map_or(Ok(()), |why| Err(refused(why)))
     }
 
     /// What only the agent of a running guest can find out.

@@ -69,6 +69,9 @@ pub struct PlatformFacts {
     /// Malformed calls during the first boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bad_calls: Vec<BadCall>,
+    /// What the guest did until its agent came up that only a guest of its platform does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_type: Option<String>,
     /// Memory not accepted when the agent was up, where there is such a thing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unaccepted: Option<Unaccepted>,

@@ -253,6 +253,28 @@ pub fn events_in_boot() -> Report {
     report
 }
 
+/// A run in which everything that a guest or a kernel image chooses has control characters.
+pub fn hostile() -> Report {
+    const BAD: &str = "\x1b[2J\x1b[1;31mFAIL\x07\r\x7f\u{9b}1m\u{202e}";
+    let mut report = died_in_boot();
+    report.kernel.release.push_str(BAD);
+    report.kernel.version.push_str(BAD);
+    report.kernel.log.push(BAD.to_owned());
+    report.deaths.extend(cut_short().deaths);
+    for death in &mut report.deaths {
+        death.text.push_str(BAD);
+        death.console.push(BAD.to_owned());
+    }
+    let mut event = boot_event("f", 0xfffd9);
+    event.symbol = Some(BAD.to_owned());
+    event.task = Some(BAD.to_owned());
+    event.backtrace.push(BAD.to_owned());
+    report.boots.push(boot(Mode::Record, vec![event], None));
+    report.cases = whole().cases;
+    report.ended = Ended::Failed(format!("the guest did not come up: {BAD}"));
+    report
+}
+
 fn kernel() -> KernelFacts {
     KernelFacts {
         spec: "debian:6.12".to_owned(),
@@ -273,6 +295,7 @@ fn platform() -> PlatformFacts {
     PlatformFacts {
         boot_events: vec![],
         bad_calls: Vec::new(),
+        guest_type: Some("C-bit in CR3, 1020 pages converted".to_owned()),
         unaccepted: None,
         changes: Vec::new(),
         setup: Setup::default().into(),

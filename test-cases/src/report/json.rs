@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CaseResult, Report};
+use super::{CaseResult, Report, plain};
 use crate::boot::BootResult;
 use crate::case::Case;
 
@@ -15,8 +15,7 @@ pub const SCHEMA: &str = "copra-run/2";
 
 /// Writes the run, whole or cut short.
 pub fn write(report: &Report, mut out: impl io::Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut out, &value(report))?;
-    writeln!(out)
+    writeln!(out, "{}", plain::in_json(&format!("{:#}", value(report))))
 }
 
 /// The run as a JSON value.
@@ -104,6 +103,17 @@ mod tests {
     #[test]
     fn a_whole_run() {
         insta::assert_snapshot!(format!("{:#}", value(&fixture::whole())));
+    }
+
+    #[test]
+    fn nothing_that_a_guest_chose_controls_the_reader() {
+        let text = {
+            let mut out = Vec::new();
+            write(&fixture::hostile(), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(text.contains("FAIL"));
+        assert!(!text.chars().any(|c| c != '\n' && c != '\t' && c.is_control()), "{text:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 use thiserror::Error;
 
-use super::{CaseResult, Report, evidence};
+use super::{CaseResult, Report, evidence, plain};
 use crate::judge::Verdict;
 
 /// Why the report could not be written.
@@ -39,7 +39,7 @@ pub fn write(report: &Report, mut out: impl io::Write) -> Result<(), JunitError>
     let mut junit = Junit::new("copra");
     junit.set_time(report.duration);
     junit.add_test_suite(suite);
-    out.write_all(junit.to_string()?.as_bytes())?;
+    plain::write(&mut out, &junit.to_string()?)?;
     Ok(())
 }
 
@@ -138,6 +138,13 @@ mod tests {
     #[test]
     fn events_in_boot() {
         insta::assert_snapshot!(text(&fixture::events_in_boot()));
+    }
+
+    #[test]
+    fn nothing_that_a_guest_chose_controls_the_reader() {
+        let text = text(&fixture::hostile());
+        assert!(text.contains("FAIL"));
+        assert!(!text.chars().any(|c| c != '\n' && c != '\t' && c.is_control()), "{text:?}");
     }
 
     #[test]

@@ -2,11 +2,17 @@
 
 use std::io::{self, Write};
 
-use super::{CaseResult, Report, evidence};
+use super::{CaseResult, Report, evidence, plain};
 use crate::judge::Verdict;
 
 /// Writes the run, whole or cut short: one test per case, with one nested test per step.
-pub fn write(report: &Report, mut out: impl Write) -> io::Result<()> {
+pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
+    let mut text = Vec::new();
+    put_together(report, &mut text)?;
+    plain::write(out, &String::from_utf8_lossy(&text))
+}
+
+fn put_together(report: &Report, mut out: impl Write) -> io::Result<()> {
     writeln!(out, "KTAP version 1")?;
     writeln!(out, "# kernel {} {}", report.kernel.spec, report.kernel.release)?;
     writeln!(out, "# platform {} policy {}", report.platform.platform, report.policy)?;
@@ -121,6 +127,13 @@ mod tests {
     #[test]
     fn events_in_boot() {
         insta::assert_snapshot!(text(&fixture::events_in_boot()));
+    }
+
+    #[test]
+    fn nothing_that_a_guest_chose_controls_the_reader() {
+        let text = text(&fixture::hostile());
+        assert!(text.contains("FAIL"));
+        assert!(!text.chars().any(|c| c != '\n' && c != '\t' && c.is_control()), "{text:?}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 
+use super::plain::plain;
+
 /// Whether to use colours and to overwrite lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Style {
@@ -37,7 +39,7 @@ impl Style {
         Self { colour: live && !forbidden, live }
     }
 
-    /// Text in the colour of its meaning.
+    /// Text in the colour of its meaning, without control characters of its own.
     pub fn paint(self, tone: Tone, text: impl Display) -> String {
         let code = match tone {
             Tone::Good => "32",
@@ -46,7 +48,9 @@ impl Style {
             Tone::Faint => "2",
             Tone::Strong => "1",
         };
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+        let text = text.to_string();
+        let text = plain(&text);
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into_owned() }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::style::{Style, Tone};
-use super::{CaseResult, Report, evidence, rewritten};
+use super::{CaseResult, Report, evidence, plain, rewritten};
 use crate::boot::BootResult;
 use crate::judge::Verdict;
 use crate::observation::KvmHost;
@@ -41,6 +41,12 @@ impl<W: Write> Terminal<W> {
         if std::mem::take(&mut self.pending) { write!(self.out, "\r\x1b[K") } else { Ok(()) }
     }
 
+    /// A line with parts that a guest may have chosen.
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        plain::write(&mut self.out, text)?;
+        writeln!(self.out)
+    }
+
     /// Says what is run on what.
     pub fn head(&mut self, report: &Report) -> io::Result<()> {
         self.clear()?;
@@ -53,18 +59,21 @@ impl<W: Write> Terminal<W> {
         let title =
             format!("{} as {} guest, policy {}{inert}", kernel.spec, platform.platform, report.policy);
         writeln!(self.out, "{}", self.style.paint(Tone::Strong, title))?;
-        writeln!(self.out, "{} {}\n", kernel.release, kernel.version)
+        self.line(&format!("{} {}\n", kernel.release, kernel.version))
     }
 
     /// Says what came of a guest's boot, if there is anything to say that an earlier boot did not show.
     pub fn boot(&mut self, result: &BootResult) -> io::Result<()> {
-        let lines = boot_lines(result, self.style, self.verbose);
+        let lines = boot_lines(result, self.verbose);
         if lines.is_empty() || self.boots_shown.contains(&lines) {
             return Ok(());
         }
         self.clear()?;
+        let (tone, word) = boot_word(&result.verdict);
+        let word = self.style.paint(tone, word);
+        write!(self.out, "{word}  ")?;
         for line in &lines {
-            writeln!(self.out, "{line}")?;
+            self.line(line)?;
         }
         self.boots_shown.push(lines);
         self.out.flush()
@@ -86,8 +95,8 @@ impl<W: Write> Terminal<W> {
             Verdict::Skipped { reason } | Verdict::NotRun { reason } => reason.as_str(),
             _ => result.case.title.as_str(),
         };
-        let word = self.style.paint(tone, format!("{word:4}"));
-        writeln!(self.out, "{word}  {:24}  {says}", result.case.name)?;
+        write!(self.out, "{}  ", self.style.paint(tone, format!("{word:4}")))?;
+        self.line(&format!("{:24}  {says}", result.case.name))?;
         let failed = verdict.is_finding() || matches!(verdict, Verdict::Inconclusive { .. });
         if failed {
             for complaint in result.complaints() {
@@ -106,7 +115,7 @@ impl<W: Write> Terminal<W> {
                 continue;
             }
             for line in evidence::of_step(step, observed, verdict) {
-                writeln!(self.out, "        {line}")?;
+                self.line(&format!("        {line}"))?;
             }
         }
         if self.verbose {
@@ -157,7 +166,7 @@ impl<W: Write> Terminal<W> {
         };
         writeln!(self.out, "\n{verdict}{holes}{boot}")?;
         if let Some(reason) = report.cut_short() {
-            writeln!(self.out, "cut short: {reason}")?;
+            self.line(&format!("cut short: {reason}"))?;
         }
         writeln!(
             self.out,
@@ -174,7 +183,7 @@ impl<W: Write> Terminal<W> {
         )?;
         writeln!(self.out, "{}", report.rigour())?;
         for (reason, count) in &summary.skip_reasons {
-            writeln!(self.out, "skipped: {count} × {reason}")?;
+            self.line(&format!("skipped: {count} × {reason}"))?;
         }
         self.facts(report)
     }
@@ -182,7 +191,7 @@ impl<W: Write> Terminal<W> {
     /// How a guest ended, and the last lines of its console.
     fn ended(&mut self, text: &str, console: &[String]) -> io::Result<()> {
         writeln!(self.out, "\n{}", self.style.paint(Tone::Bad, text))?;
-        console.iter().try_for_each(|line| writeln!(self.out, "    {line}"))
+        console.iter().try_for_each(|line| self.line(&format!("    {line}")))
     }
 
     fn facts(&mut self, report: &Report) -> io::Result<()> {
@@ -191,6 +200,13 @@ impl<W: Write> Terminal<W> {
         facts.extend(kernel.package.clone().map(|package| ("package", package)));
         facts.extend(kernel.build_id.clone().map(|id| ("build id", id)));
         facts.extend(kernel.config_sha256.clone().map(|hash| ("config", format!("sha256 {hash}"))));
+        facts.extend(
+            platform
+                .guest_type
+                .clone()
+                .filter(|_| platform.platform.is_confidential())
+                .map(|seen| ("guest type", seen)),
+        );
         facts.push(("rewritten", rewritten(platform)));
         facts.extend(platform.unserved_modules.iter().map(|module| ("not rewritten", module.clone())));
         facts.extend(platform.unaccepted.map(|it| {
@@ -234,16 +250,26 @@ impl<W: Write> Terminal<W> {
     }
 }
 
+/// The word before a boot.
+fn boot_word(verdict: &Verdict) -> (Tone, &'static str) {
+    match verdict {
+        Verdict::AsSpecified => (Tone::Good, "ok  "),
+        Verdict::KnownHole { .. } => (Tone::Known, "hole"),
+        verdict if verdict.is_finding() => (Tone::Bad, "FAIL"),
+        _ => (Tone::Bad, "----"),
+    }
+}
+
 /// A boot with its verdict, and the evidence of accesses that are not known; nothing of one as specified.
-fn boot_lines(result: &BootResult, style: Style, verbose: bool) -> Vec<String> {
-    let (word, tone, says) = match &result.verdict {
+fn boot_lines(result: &BootResult, verbose: bool) -> Vec<String> {
+    let says = match &result.verdict {
         Verdict::AsSpecified => return Vec::new(),
-        Verdict::KnownHole { hole } => ("hole", Tone::Known, hole.clone()),
-        verdict if verdict.is_finding() => ("FAIL", Tone::Bad, result.finding().to_owned()),
-        Verdict::NotRun { reason } => ("----", Tone::Bad, reason.clone()),
-        other => ("----", Tone::Bad, other.label().to_owned()),
+        Verdict::KnownHole { hole } => hole.as_str(),
+        verdict if verdict.is_finding() => result.finding(),
+        Verdict::NotRun { reason } => reason.as_str(),
+        other => other.label(),
     };
-    let mut lines = vec![format!("{}  {:24}  {says}", style.paint(tone, word), result.observed.name())];
+    let mut lines = vec![format!("{:24}  {says}", result.observed.name())];
     let unknown: Vec<_> = result.unknown().cloned().collect();
     let shown = if verbose || unknown.is_empty() && result.verdict.is_finding() {
         &result.observed.events
@@ -302,6 +328,13 @@ mod tests {
     #[test]
     fn events_in_boot() {
         insta::assert_snapshot!(text(&fixture::events_in_boot(), Style::default(), false));
+    }
+
+    #[test]
+    fn nothing_that_a_guest_chose_controls_the_reader() {
+        let text = text(&fixture::hostile(), Style::default(), true);
+        assert!(text.contains("FAIL"));
+        assert!(!text.chars().any(|c| c != '\n' && c != '\t' && c.is_control()), "{text:?}");
     }
 
     #[test]

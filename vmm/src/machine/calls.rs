@@ -65,6 +65,10 @@ impl Machine {
             return Ok(Called::OrdinaryOut);
         }
         self.stats.calls += 1;
+        match call {
+            Call::Rewritten(opcode) => self.seen.count(opcode),
+            Call::Page => self.seen.page_calls += 1,
+        }
         let platform = &mut self.platform;
         let mut services = MachineServices {
             vcpu: &self.vcpu,

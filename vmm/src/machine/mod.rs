@@ -34,6 +34,7 @@ use crate::layout;
 use crate::memory::protected::{Mode, PageState};
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory, View};
+use crate::platform::guest_type::Seen;
 use crate::platform::{HostFacts, Platform, PlatformKind};
 use crate::vcpu::cpuid::CpuidTable;
 use crate::vcpu::heartbeat::INTERVAL;
@@ -104,6 +105,7 @@ pub struct Machine {
     bad_calls: Log<BadCall>,
     history: Log<Change>,
     stats: Stats,
+    seen: Seen,
     idle_halts: u32,
     /// Heartbeats in a row that found interrupts off.
     interrupts_off_beats: u32,

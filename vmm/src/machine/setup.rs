@@ -21,6 +21,7 @@ use crate::device::Devices;
 use crate::layout;
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
+use crate::platform::guest_type::Seen;
 use crate::platform::{self, HostFacts, MsrRange, Options, Platform};
 use crate::vcpu::cpuid::{self, CpuidTable};
 use crate::vcpu::mtrr;
@@ -117,6 +118,7 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         bad_calls: Log::new(MAX_BAD_CALLS),
         history: Log::new(MAX_CHANGES),
         stats: Stats::default(),
+        seen: Seen::default(),
         idle_halts: 0,
         interrupts_off_beats: 0,
     })

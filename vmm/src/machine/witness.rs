@@ -9,6 +9,7 @@ use crate::audit::backtrace::{KernelMemory, Registers};
 use crate::audit::operand::{self, LONGEST_INSTRUCTION, Operand};
 use crate::layout::PAGE_SIZE;
 use crate::memory::{GuestMemory, Mismatch};
+use crate::platform::guest_type::{NoSign, Seen};
 use crate::vcpu::walk::{self, PageTables};
 
 /// What SWAPGS loads: the kernel's GS base while the vCPU is in user mode (Intel SDM volume 4).
@@ -37,6 +38,14 @@ impl Machine {
     pub fn standing(&self) -> Option<Instruction> {
         let moment = self.moment().ok()?;
         Some(self.instruction(&moment, true))
+    }
+
+    /// What the guest has done that only a guest of its platform does.
+    pub fn guest_type_evidence(&self) -> Result<String, NoSign> {
+        let memory = self.memory.counters();
+        let conversions = memory.declared_moves + memory.implicit_moves + memory.conversions;
+        let cr3 = self.vcpu.get_sregs().map_or(0, |sregs| sregs.cr3);
+        self.platform.guest_type_evidence(&Seen { conversions, cr3, ..self.seen.clone() })
     }
 
     pub(super) fn moment(&self) -> Result<Moment, RunError> {

@@ -1,5 +1,6 @@
 //! What a guest is made to believe about the machine it runs on: CPUID, MSRs, hypercalls, views.
 
+pub mod guest_type;
 mod none;
 pub mod services;
 pub mod sev;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 
 use kvm_bindings::kvm_regs;
 
+use self::guest_type::{NoSign, Seen};
 pub use self::none::None as Plain;
 use self::services::{Consequence, Next, Services};
 pub use self::sev::{HYPERCALL_MAP_GPA_RANGE, Sev};
@@ -215,6 +217,9 @@ pub trait Platform: fmt::Debug + Send {
         let _ = (regs, services);
         Next::Resume
     }
+
+    /// What the guest has done until its agent came up that only a guest of this platform does.
+    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign>;
 
     /// A touch of RAM that does not go through. `address` is the guest virtual address, where known; `exact` says that the
     /// vCPU stands at the instruction, so that an exception can be raised there.

@@ -2,6 +2,7 @@
 //!
 //! Linux detects SEV in `arch/x86/mm/mem_encrypt_identity.c:sme_enable` from exactly these.
 
+use super::guest_type::{self, NoSign, Seen};
 use super::{MsrRange, Platform, PlatformKind};
 use crate::memory::{Content, GuestMemory, View};
 use crate::vcpu::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
@@ -99,6 +100,11 @@ impl Platform for Sev {
             }
             _ => None,
         }
+    }
+
+    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {
+        guest_type::c_bit_in_cr3(seen, self.c_bit)?;
+        Ok(format!("C-bit in CR3, {} pages converted", seen.conversions))
     }
 
     fn hypercall(&mut self, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64 {

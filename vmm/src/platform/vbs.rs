@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use kvm_bindings::kvm_regs;
 
+use super::guest_type::{NoSign, Seen};
 use super::services::{Next, Services};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES};
 use super::{MsrRange, Platform, PlatformKind, none};
@@ -175,6 +176,16 @@ impl Platform for Vbs {
 
     fn hypercall(&mut self, _number: u64, _arguments: &[u64; 6], _memory: &GuestMemory) -> u64 {
         none::KVM_ENOSYS
+    }
+
+    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {
+        match (seen.page_calls, seen.conversions) {
+            (0, _) => Err(NoSign("made no hypercall through the hypercall page")),
+            (_, 0) => {
+                Err(NoSign("made no page visible to the host (HvCallModifySparseGpaPageHostVisibility)"))
+            }
+            (calls, conversions) => Ok(format!("{calls} hypercalls, {conversions} pages converted")),
+        }
     }
 
     fn hypercall_page(&self) -> Option<u64> {

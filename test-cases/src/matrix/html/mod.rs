@@ -48,6 +48,7 @@ pub fn page(matrix: &Matrix) -> String {
 
 /// Text as HTML wants it.
 pub(super) fn escape(text: &str) -> String {
+    let text = crate::report::plain::plain(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

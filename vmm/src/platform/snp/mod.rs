@@ -16,6 +16,7 @@ pub mod rmp;
 use kvm_bindings::kvm_regs;
 
 use self::msr_protocol::{Message, NO_FRAME, Register};
+use super::guest_type::{self, NoSign, Seen};
 use super::services::{Consequence, Exception, Next, Services, Termination};
 use super::sev::LEAF_ENCRYPTED_MEMORY;
 use super::{MsrRange, Platform, PlatformKind};
@@ -229,6 +230,17 @@ impl Platform for Snp {
 
     fn hypercall(&mut self, _number: u64, _arguments: &[u64; 6], _memory: &GuestMemory) -> u64 {
         instructions::KVM_ENOSYS
+    }
+
+    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {
+        guest_type::c_bit_in_cr3(seen, self.c_bit)?;
+        match (seen.calls(Opcode::Pvalidate), seen.calls(Opcode::Vmgexit)) {
+            (0, _) => Err(NoSign("validated no page (PVALIDATE)")),
+            (_, 0) => Err(NoSign("made no GHCB request (VMGEXIT)")),
+            (pvalidate, vmgexit) => {
+                Ok(format!("C-bit in CR3, {pvalidate} times PVALIDATE, {vmgexit} times VMGEXIT"))
+            }
+        }
     }
 
     fn opcodes(&self) -> &'static [Opcode] {

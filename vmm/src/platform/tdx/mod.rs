@@ -8,6 +8,7 @@ mod vmcall;
 use kvm_bindings::kvm_regs;
 
 use self::module::Module;
+use super::guest_type::{NoSign, Seen};
 use super::services::{Consequence, Exception, Next, Services, Termination};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES, LEAF_LARGEST_EXTENDED};
 use super::{MsrRange, Platform, PlatformKind, none};
@@ -105,6 +106,13 @@ impl Platform for Tdx {
 
     fn hypercall(&mut self, _number: u64, _arguments: &[u64; 6], _memory: &GuestMemory) -> u64 {
         none::KVM_ENOSYS
+    }
+
+    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {
+        match seen.calls(Opcode::Tdcall) {
+            0 => Err(NoSign("made no call of the TDX module (TDCALL)")),
+            calls => Ok(format!("{calls} times TDCALL, {} pages converted", seen.conversions)),
+        }
     }
 
     fn opcodes(&self) -> &'static [Opcode] {

@@ -1,0 +1,78 @@
+//! Whether a guest takes itself for what it is to be: without that its results would mean nothing.
+
+use crate::platform::Platform;
+
+/// How the line begins that names the features (`arch/x86/mm/mem_encrypt.c:print_mem_encrypt_feature_info`).
+const FEATURES: &str = "Memory Encryption Features active:";
+/// How the line begins that tells SEV from vTOM (`arch/x86/coco/sev/core.c:sev_show_status`, since 6.6).
+const STATUS: &str = "SEV: Status:";
+
+/// Why the guest's log contradicts its platform, if it does. A kernel without printk has no log, and the signs that the
+/// VMM saw must do.
+pub(super) fn contradiction(platform: Platform, log: &[String]) -> Option<String> {
+    if !platform.is_confidential() || log.is_empty() {
+        return None;
+    }
+    let named = |start: &str| {
+        log.iter().find_map(|line| line.split_once(start)).map(|(_, rest)| rest.trim().to_owned())
+    };
+    let Some(features) = named(FEATURES) else {
+        return Some(format!("its log has no \"{FEATURES}\""));
+    };
+    let words: Vec<&str> = features.split_whitespace().collect();
+    let is = |expected: &[&str]| words == expected;
+    let status = named(STATUS);
+    let is_vtom = || status.as_deref().is_none_or(|status| status.eq_ignore_ascii_case("vtom"));
+    let agrees = match platform {
+        Platform::None => true,
+        Platform::Sev => is(&["AMD", "SEV"]) && status.is_none_or(|status| status == "SEV"),
+        Platform::Snp => is(&["AMD", "SEV", "SEV-ES", "SEV-SNP"]),
+        Platform::Tdx => is(&["Intel", "TDX"]),
+        Platform::Vbs => is(&["AMD", "SEV"]) && is_vtom(),
+    };
+    if agrees {
+        return None;
+    }
+    let status = named(STATUS).map(|status| format!(", \"{STATUS} {status}\"")).unwrap_or_default();
+    Some(format!("its log has \"{FEATURES} {features}\"{status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|line| format!("[    0.743879] {line}")).collect()
+    }
+
+    const SEV: &[&str] = &["Memory Encryption Features active: AMD SEV", "SEV: Status: SEV"];
+    const SNP: &[&str] = &[
+        "Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP",
+        "SEV: Status: SEV SEV-ES SEV-SNP",
+        "SEV: SNP running at VMPL0.",
+    ];
+    const TDX: &[&str] = &["tdx: Guest detected", "Memory Encryption Features active: Intel TDX"];
+    const VBS: &[&str] = &["Memory Encryption Features active: AMD SEV", "SEV: Status: vTom"];
+
+    #[test]
+    fn each_platforms_lines_agree_with_it_alone() {
+        let logs = [(Platform::Sev, SEV), (Platform::Snp, SNP), (Platform::Tdx, TDX), (Platform::Vbs, VBS)];
+        for (platform, _) in logs {
+            for (of, lines) in logs {
+                let found = contradiction(platform, &log(lines));
+                assert_eq!(found.is_none(), platform == of, "{of} on {platform}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_without_the_line_contradicts_and_no_log_does_not() {
+        for platform in [Platform::Sev, Platform::Snp, Platform::Tdx, Platform::Vbs] {
+            assert!(contradiction(platform, &log(&["Hypervisor detected: KVM"])).is_some());
+            assert!(contradiction(platform, &[]).is_none());
+        }
+        assert!(contradiction(Platform::None, &log(&["Hypervisor detected: KVM"])).is_none());
+        // Before 6.6 there is no status.
+        assert!(contradiction(Platform::Vbs, &log(&VBS[..1])).is_none());
+    }
+}

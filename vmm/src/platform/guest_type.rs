@@ -1,0 +1,99 @@
+//! What a guest has done that only a guest of its platform does. A kernel that takes itself for an ordinary guest boots
+//! on every platform, and its results would mean nothing.
+
+use crate::boot::opcode::Opcode;
+
+/// What the machine saw of its guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Calls by each rewritten instruction, in the order of [`Opcode`]'s variants.
+    pub(crate) calls: [u64; 4],
+    /// Calls through the hypercall page.
+    pub page_calls: u64,
+    /// Pages whose state the guest changed, or whose view it declared.
+    pub conversions: u64,
+    /// Physical address in CR3, with the encryption bit.
+    pub cr3: u64,
+}
+
+impl Seen {
+    /// Counts a rewritten instruction.
+    pub fn count(&mut self, opcode: Opcode) {
+        self.calls[opcode as usize] += 1;
+    }
+
+    /// How often the guest executed it.
+    pub fn calls(&self, opcode: Opcode) -> u64 {
+        self.calls[opcode as usize]
+    }
+}
+
+/// The guest did not do what a guest of its platform does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it {0}")]
+pub struct NoSign(pub &'static str);
+
+/// SEV and SNP: the kernel puts the C-bit into CR3 (`arch/x86/include/asm/processor.h:load_cr3`, `__sme_pa`), which an
+/// ordinary kernel has no reason to set.
+pub(super) fn c_bit_in_cr3(seen: &Seen, c_bit: u8) -> Result<(), NoSign> {
+    if seen.cr3 >> c_bit & 1 == 1 {
+        Ok(())
+    } else {
+        Err(NoSign("runs on page tables without the C-bit in CR3"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::{HostFacts, Options, Platform, PlatformKind, make};
+
+    fn platform(kind: PlatformKind) -> Box<dyn Platform> {
+        let options = Options {
+            encryption_bit: Some(38),
+            seed: 0,
+            mode: crate::memory::protected::Mode::Record,
+            sept_ve_disable: true,
+        };
+        make(kind, &HostFacts { physical_bits: 40 }, &options)
+    }
+
+    /// What a guest of each platform does.
+    fn right(kind: PlatformKind) -> Seen {
+        let mut seen = Seen::default();
+        match kind {
+            PlatformKind::None => {}
+            PlatformKind::Sev => seen.cr3 = 1 << 38 | 0x1000,
+            PlatformKind::Snp => {
+                seen.cr3 = 1 << 38 | 0x1000;
+                seen.count(Opcode::Pvalidate);
+                seen.count(Opcode::Vmgexit);
+            }
+            PlatformKind::Tdx => seen.count(Opcode::Tdcall),
+            PlatformKind::Vbs => (seen.page_calls, seen.conversions) = (1, 1),
+        }
+        seen
+    }
+
+    #[test]
+    fn a_guest_gives_the_signs_of_its_own_platform_and_no_other() {
+        for kind in PlatformKind::ALL {
+            for guest in PlatformKind::ALL {
+                let found = platform(kind).guest_type_evidence(&right(guest));
+                // SNP is SEV with more; and every guest will do as an ordinary one.
+                let expected = kind == guest
+                    || kind == PlatformKind::None
+                    || (kind, guest) == (PlatformKind::Sev, PlatformKind::Snp);
+                assert_eq!(found.is_ok(), expected, "{guest} on {kind}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guest_without_a_sign_is_refused_whatever_else_it_does() {
+        for kind in PlatformKind::ALL.into_iter().filter(|kind| *kind != PlatformKind::None) {
+            let busy = Seen { conversions: 1000, cr3: 0x1000, ..Seen::default() };
+            assert!(platform(kind).guest_type_evidence(&busy).is_err(), "{kind}");
+        }
+    }
+}
