@@ -21,6 +21,7 @@ use crate::case::Case;
 use crate::judge::{CaseVerdict, Rigour, Verdict};
 use crate::observation::{Aborted, CaseObservation, Counters, Death, KernelFacts, PlatformFacts};
 use crate::policy::Policy;
+use crate::setup::Mode;
 
 /// A run: what it ran on, what was planned, and what came of it so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,6 +146,15 @@ impl Report {
         })
     }
 
+    /// In which modes the cases ran, and how many in each.
+    pub fn modes(&self) -> BTreeMap<Mode, usize> {
+        let mut modes = BTreeMap::new();
+        for result in self.cases.iter().filter(|result| !result.observed.steps.is_empty()) {
+            *modes.entry(result.case.guest.mode.unwrap_or(self.platform.setup.mode)).or_default() += 1;
+        }
+        modes
+    }
+
     /// Counts the verdicts.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary { planned: self.planned.len(), ..Summary::default() };
@@ -203,14 +213,20 @@ impl CaseResult {
     }
 }
 
-/// What became of a rewritten kernel image, in words.
+/// Which instructions of the kernel image were rewritten, in words.
 pub(crate) fn rewritten(platform: &PlatformFacts) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for opcode in &platform.rewritten {
         *counts.entry(&opcode.was).or_default() += 1;
     }
     if counts.is_empty() {
-        return "none, the image runs as it is".to_owned();
+        // A guest that was started has regions.
+        let text = if platform.regions.is_empty() {
+            "not known: no kernel was loaded"
+        } else {
+            "no instruction, the image runs unmodified"
+        };
+        return text.to_owned();
     }
     let counts: Vec<String> = counts.iter().map(|(was, count)| format!("{count} × {was}")).collect();
     counts.join(", ")

@@ -12,6 +12,8 @@ use crate::platform::PlatformKind;
 
 /// How long the probe's guest may take; a working KVM needs milliseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Where the probe's guest finds whether it is to read the filtered MSR.
+const READS_MSR: u64 = 0x34000;
 /// What the probe's guest reports when everything it tried came out right.
 const PASS: u8 = 0x4b;
 
@@ -41,11 +43,13 @@ crate::guest_code!(
     "loop 2b",
     "cmp ebx, 4096",
     "jne 9f",
+    "cmp byte ptr [0x34000], 0",
+    "je 5f",
     "mov ecx, 0xc0010131",
     "rdmsr",
     "cmp eax, 1",
     "jne 9f",
-    "mov edi, 0x40000000",
+    "5: mov edi, 0x40000000",
     "mov eax, [rdi]",
     "cmp eax, [0x30000]",
     "jne 9f",
@@ -97,10 +101,12 @@ crate::guest_code!(
     "hlt",
 );
 
-/// Runs the probe's guest.
-pub fn probe() -> Result<(), ProbeError> {
-    let config = MachineConfig { ram: crate::layout::MIN_RAM, ..MachineConfig::new(PlatformKind::Sev) };
+/// Runs the probe's guest: as an ordinary one, or with an encryption bit and a filtered MSR where the platform has those.
+pub fn probe(platform: PlatformKind) -> Result<(), ProbeError> {
+    let kind = if platform == PlatformKind::None { platform } else { PlatformKind::Sev };
+    let config = MachineConfig { ram: crate::layout::MIN_RAM, ..MachineConfig::new(kind) };
     let mut machine = Machine::new(&config)?;
+    machine.memory().write(READS_MSR, &[u8::from(kind == PlatformKind::Sev)]).map_err(MachineError::from)?;
     let alias = machine.platform().alias(crate::memory::View::Private, crate::layout::FLAT_CODE);
     machine.boot_flat(code(), &[alias])?;
     match machine.run(Instant::now() + DEADLINE, &AtomicBool::new(false))? {

@@ -70,8 +70,10 @@ fn a_sev_guest_sees_the_encryption_leaf_and_its_bit() {
 fn a_plain_guest_sees_no_memory_encryption() {
     let mut machine = guest(Plain, cpuid(), &[]);
     pass(&mut machine);
-    let [_, [eax, ..], [sizes, ..], ..] = leaves(&machine);
-    assert_eq!(eax & 3, 0, "neither SME nor SEV");
+    let [_, [eax, ..], [sizes, ..], .., [largest, ..]] = leaves(&machine);
+    // An Intel processor answers a leaf beyond its largest with its largest basic one; Linux looks at the largest first
+    // (`arch/x86/mm/mem_encrypt_identity.c:sme_enable`).
+    assert!(largest < 0x8000_001f || eax & 3 == 0, "neither SME nor SEV");
     assert_eq!(sizes & 0xff, u32::from(machine.guest_physical_bits()));
 }
 

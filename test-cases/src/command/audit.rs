@@ -22,7 +22,7 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         cases::make_folder(folder)?;
     }
     let found = guests::find(&args.guest, quiet)?;
-    let host = match host::choose() {
+    let host = match host::choose_for(args.guest.platform) {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };

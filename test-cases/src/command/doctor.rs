@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use vmm::platform::PlatformKind;
+
 use crate::exit::Exit;
 
 /// Least memory for one guest and what encloses it, in MiB.
@@ -63,7 +65,7 @@ pub fn doctor() -> Exit {
 }
 
 fn kvm() -> Finding {
-    let result = vmm::probe::probe().map(|()| "a 64-bit guest ran on /dev/kvm".to_owned()).map_err(|error| {
+    let result = vmm::probe::probe(PlatformKind::Sev).map(|()| "a 64-bit guest ran on /dev/kvm".to_owned()).map_err(|error| {
         let remedy = if Path::new("/dev/kvm").exists() {
             "use a machine with VMX or SVM (nested virtualisation on, if it is virtual), or install QEMU as below"
         } else {

@@ -21,7 +21,7 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     };
     let found = guests::find(&args.guest, quiet)?;
     let programs = kernels::programs(&cases, quiet);
-    let host = match host::choose() {
+    let host = match host::choose_for(args.guest.platform) {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };

@@ -23,7 +23,7 @@ const SHOWN: usize = 24;
 /// Explores and tells.
 pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
     let found = guests::find(&args.guest, quiet)?;
-    let host = match host::choose() {
+    let host = match host::choose_for(args.guest.platform) {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return run::start_over(),
     };

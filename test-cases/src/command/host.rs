@@ -6,7 +6,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
+use vmm::platform::PlatformKind;
+use vmm::probe::ProbeError;
+
 use crate::observation::KvmHost;
+use crate::platform::Platform;
 
 /// Set inside a KVM host that `scripts/kvm-host` made.
 const INSIDE: &str = "COPRA_IN_KVM_HOST";
@@ -43,15 +47,24 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Decides where guests run; really runs a small guest to find out.
+/// Decides where guests of all platforms run; really runs a small guest to find out.
 pub fn choose() -> Place {
+    choose_by(|| vmm::probe::probe(PlatformKind::Sev))
+}
+
+/// Decides where guests of one platform run: an ordinary guest needs no address bit for encryption.
+pub fn choose_for(platform: Platform) -> Place {
+    choose_by(|| vmm::probe::probe(platform.name().parse().unwrap_or(PlatformKind::Sev)))
+}
+
+fn choose_by(probe: impl FnOnce() -> Result<(), ProbeError>) -> Place {
     if is_inside() {
-        return Place::Here(KvmHost::Emulated { by: "QEMU (TCG with SVM)".into() });
+        return Place::Here(KvmHost::Emulated { by: super::host_name::host_name() });
     }
     match env::var(CHOICE).as_deref() {
         Ok("here") => Place::Here(KvmHost::Direct),
         Ok("qemu") => Place::Elsewhere(format!("{CHOICE}=qemu")),
-        _ => match vmm::probe::probe() {
+        _ => match probe() {
             Ok(()) => Place::Here(KvmHost::Direct),
             Err(why) => Place::Elsewhere(why.to_string()),
         },

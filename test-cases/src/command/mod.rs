@@ -6,6 +6,7 @@ mod explain;
 mod explore;
 mod guests;
 pub mod host;
+mod host_name;
 mod identify;
 mod interrupt;
 mod kernel;

@@ -41,7 +41,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     // Kernels are fetched where there is a network; the image is read where the guests run.
     let found = guests::find(&args.guest, quiet)?;
     let programs = kernels::programs(&cases, quiet);
-    let host = match host::choose() {
+    let host = match host::choose_for(args.guest.platform) {
         Place::Here(host) => host,
         Place::Elsewhere(_) if args.bisect => {
             drop(outputs);

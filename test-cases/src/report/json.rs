@@ -29,6 +29,7 @@ pub fn value(report: &Report) -> Value {
         "kernel": report.kernel,
         "platform": report.platform,
         "ended": report.ended,
+        "modes": report.modes(),
         "seconds": report.duration.as_secs_f64(),
         "summary": report.summary(),
         "boot": {

@@ -7,6 +7,7 @@ use super::{CaseResult, Report, evidence, plain, rewritten};
 use crate::boot::BootResult;
 use crate::judge::Verdict;
 use crate::observation::KvmHost;
+use crate::setup::Mode;
 
 /// Prints a run as it goes.
 #[derive(Debug)]
@@ -232,7 +233,9 @@ impl<W: Write> Terminal<W> {
             facts.push(("counted", text));
         }
         if platform.platform.has_page_states() {
-            facts.push(("mode", format!("{}: {}", platform.setup.mode, platform.setup.mode.about())));
+            for (mode, count) in modes(report) {
+                facts.push(("mode", format!("{mode} ({count}): {}", mode.about())));
+            }
         }
         facts.push((
             "KVM",
@@ -248,6 +251,15 @@ impl<W: Write> Terminal<W> {
         }
         self.out.flush()
     }
+}
+
+/// The modes in which guests booted and cases ran, each with how many.
+fn modes(report: &Report) -> Vec<(Mode, String)> {
+    let mut modes = report.modes();
+    modes.entry(report.platform.setup.mode).or_default();
+    let boots = |mode| if mode == report.platform.setup.mode { "boot and " } else { "" };
+    let text = |(mode, count)| (mode, format!("{}{count} cases", boots(mode)));
+    modes.into_iter().map(text).collect()
 }
 
 /// The word before a boot.

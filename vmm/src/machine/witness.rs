@@ -65,11 +65,21 @@ impl Machine {
             let gs_base =
                 if cpl == 0 { Some(sregs.gs.base) } else { read_msr(&self.vcpu, MSR_KERNEL_GS_BASE) };
             let memory = Virtual { memory: &self.memory, tables: *tables };
-            task = gs_base.and_then(|base| names.task(&memory, base));
+            task = gs_base.and_then(|base| {
+                let kernel = || Virtual { memory: &self.memory, tables: self.kernel_tables(sregs) };
+                names.task(&memory, base).or_else(|| names.task(&kernel(), base))
+            });
             let registers = Registers { rip: regs.rip, rsp: regs.rsp, rbp: regs.rbp };
             backtrace = (cpl == 0).then(|| names.backtrace(&memory, registers));
         }
         Instruction { rip: regs.rip, cpl, cr3: sregs.cr3, rsp: regs.rsp, exact, task, backtrace }
+    }
+
+    /// The tables that map the kernel. With page table isolation user mode runs on others, which map little of it: the
+    /// page behind the kernel's (`arch/x86/entry/calling.h:PTI_USER_PGTABLE_BIT`).
+    fn kernel_tables(&self, sregs: &kvm_sregs) -> PageTables {
+        const PTI_USER_PGTABLE: u64 = 1 << 12;
+        PageTables::new(&kvm_sregs { cr3: sregs.cr3 & !PTI_USER_PGTABLE, ..*sregs }, self.platform.as_ref())
     }
 
     /// The bytes of the page held back that the instruction at RIP touches.

@@ -116,7 +116,7 @@ const LEAF_EXTENDED_FEATURES: u32 = 7;
 /// KVM's paravirtual features (`arch/x86/include/uapi/asm/kvm_para.h`).
 const LEAF_KVM_FEATURES: u32 = 0x4000_0001;
 /// Host signature of QEMU's TCG in leaf 0x40000000.
-const TCG_SIGNATURE: [u32; 3] = [0x5447_4354, 0x4354_4743, 0x4743_5447];
+const TCG_SIGNATURE: &[u8; 12] = b"TCGTCGTCGTCG";
 
 /// What every platform needs, whatever it pretends to be.
 pub fn common(table: &mut CpuidTable, apic_id: u32) {
@@ -130,6 +130,7 @@ pub fn common(table: &mut CpuidTable, apic_id: u32) {
         leaf.ebx = (leaf.ebx & 0x00ff_ffff) | apic_id << 24;
     });
     table.edit(LEAF_KVM_FEATURES, |leaf| leaf.eax &= !ASYNC_PF);
+    without_other_exception_delivery(table);
     if host_is_tcg() {
         // TCG does not intercept XSETBV, so sizes in leaf 0xD contradict XCR0: Linux 6.12 warns
         // (`arch/x86/kernel/fpu/xstate.c:paranoid_xstate_size_valid`), later kernels panic.
@@ -142,10 +143,37 @@ pub fn common(table: &mut CpuidTable, apic_id: u32) {
     }
 }
 
+/// Takes away what would change how exceptions are delivered, which the VMM does itself for #VC and #VE
+/// (`vcpu/exception.rs`): FRED's frames, and shadow stacks with their tokens (Intel SDM volume 1 §17, volume 3 §6).
+fn without_other_exception_delivery(table: &mut CpuidTable) {
+    /// Leaf 7 subleaf 0: shadow stacks, indirect branch tracking.
+    const SHSTK: u32 = 1 << 7;
+    const IBT: u32 = 1 << 20;
+    /// Leaf 7 subleaf 1.
+    const FRED: u32 = 1 << 17;
+    /// Leaf 0xD subleaf 1, ECX: what XSAVES keeps of user and supervisor shadow stacks in IA32_XSS.
+    const CET_STATES: u32 = 1 << 11 | 1 << 12;
+    table.edit_subleaf(LEAF_EXTENDED_FEATURES, 0, |leaf| {
+        leaf.ecx &= !SHSTK;
+        leaf.edx &= !IBT;
+    });
+    table.edit_subleaf(LEAF_EXTENDED_FEATURES, 1, |leaf| leaf.eax &= !FRED);
+    table.edit_subleaf(LEAF_XSAVE, 1, |leaf| leaf.ecx &= !CET_STATES);
+}
+
+/// What the hypervisor around this process calls itself, if there is one (CPUID 1 ECX[31], 0x40000000).
+pub fn hypervisor_signature() -> Option<[u8; 12]> {
+    const HYPERVISOR: u32 = 1 << 31;
+    (std::arch::x86_64::__cpuid(LEAF_FEATURES).ecx & HYPERVISOR != 0).then(|| {
+        let leaf = std::arch::x86_64::__cpuid(0x4000_0000);
+        let words = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes);
+        std::array::from_fn(|i| words[i / 4][i % 4])
+    })
+}
+
 /// The host is QEMU's emulator rather than a processor.
 pub fn host_is_tcg() -> bool {
-    let leaf = std::arch::x86_64::__cpuid(0x4000_0000);
-    [leaf.ebx, leaf.ecx, leaf.edx] == TCG_SIGNATURE
+    hypervisor_signature().as_ref() == Some(TCG_SIGNATURE)
 }
 
 #[cfg(test)]
@@ -165,6 +193,27 @@ mod tests {
         assert_eq!(t.get(9).unwrap(), Leaf { edx: 3, ..Default::default() });
         t.remove(1);
         assert_eq!(t.get(1), None);
+    }
+
+    #[test]
+    fn no_guest_gets_another_exception_delivery_than_the_vmms() {
+        let leaf = |function, index| kvm_cpuid_entry2 {
+            function,
+            index,
+            flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+            eax: !0,
+            ebx: !0,
+            ecx: !0,
+            edx: !0,
+            ..Default::default()
+        };
+        let all = [(7, 0), (7, 1), (0xd, 0), (0xd, 1)].map(|(function, index)| leaf(function, index));
+        let mut t = table(&all);
+        without_other_exception_delivery(&mut t);
+        let (features, more) = (t.subleaf(7, 0).unwrap(), t.subleaf(7, 1).unwrap());
+        assert_eq!((features.ecx, features.edx, more.eax), (!(1 << 7), !(1 << 20), !(1 << 17)));
+        assert_eq!(t.subleaf(0xd, 1).unwrap().ecx, !(3 << 11));
+        assert_eq!((features.eax, features.ebx, more.ecx), (!0, !0, !0), "the rest stays");
     }
 
     #[test]

@@ -38,17 +38,18 @@ pub fn tell(stock: &Witness, platform: Platform) -> bool {
 
 /// Which kernel as which guest, and what it says of itself.
 pub fn head(stock: &Witness, platform: Platform) {
+    let rewritten = stock.rewritten();
     println!(
-        "{} ({}) as {} guest, unmodified, sha256 {}",
+        "{} ({}) as {} guest{}, sha256 {}",
         stock.text("/kernel/spec"),
         stock.text("/kernel/release"),
         name(platform),
+        if rewritten.is_empty() { ", unmodified" } else { "" },
         stock.text("/kernel/sha256").get(..16).unwrap_or("?")
     );
     for line in stock.log() {
         println!("  guest log: {}", line.trim());
     }
-    let rewritten = stock.rewritten();
     if !rewritten.is_empty() {
         println!("  rewritten in the loaded image, as KVM cannot hand them over: {rewritten}");
     }
