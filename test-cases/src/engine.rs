@@ -275,6 +275,12 @@ impl Engine<'_> {
 
     fn settle(&mut self, session: &Session) {
         let stats = session.machine().stats();
+        // Without an event nothing has a name, and looking for names takes seconds.
+        if stats.memory.mismatches > 0
+            || self.report.boots.iter().any(|boot| !boot.observed.events.is_empty())
+        {
+            self.report.platform.names_lacking = self.names.lacking().map(str::to_owned);
+        }
         let counters: &mut Counters = &mut self.report.counters;
         counters.exits += stats.exits;
         counters.faults += stats.memory.faults;
@@ -307,6 +313,7 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
             boot_events: Vec::new(),
             bad_calls: Vec::new(),
             guest_type: None,
+            names_lacking: None,
             unaccepted: None,
             changes: Vec::new(),
             setup: target.setup.into(),

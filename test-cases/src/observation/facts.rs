@@ -62,6 +62,9 @@ pub struct PlatformFacts {
     /// Kernel modules in the guest's initramfs that contain such instructions and were left alone: they fault there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unserved_modules: Vec<String>,
+    /// Why functions or tasks have no names in this report, where they have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names_lacking: Option<String>,
     /// Where the guest's regions are.
     pub regions: Vec<PlacedRegion>,
     /// Forbidden accesses during the first boot, before any case.

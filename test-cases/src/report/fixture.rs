@@ -236,6 +236,7 @@ pub fn died_in_boot() -> Report {
     let mut report = whole();
     report.cases.clear();
     report.platform.platform = Platform::Tdx;
+    report.platform.names_lacking = Some("the image has no symbols".to_owned());
     let events = vec![boot_event("eisa_bus_probe", 0xfffd9)];
     let boot = boot(Mode::Faithful, events, Some(DeathKind::Terminated));
     report.deaths.extend(boot.observed.death.clone());
@@ -308,6 +309,7 @@ fn platform() -> PlatformFacts {
         kvm: KvmHost::Emulated { by: "QEMU 7.2 (TCG)".to_owned() },
         rewritten: Vec::new(),
         unserved_modules: Vec::new(),
+        names_lacking: None,
         regions: vec![PlacedRegion {
             region: Region::LowRam,
             gpa: 0x20000,

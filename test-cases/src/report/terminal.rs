@@ -210,6 +210,7 @@ impl<W: Write> Terminal<W> {
         );
         facts.push(("rewritten", rewritten(platform)));
         facts.extend(platform.unserved_modules.iter().map(|module| ("not rewritten", module.clone())));
+        facts.extend(platform.names_lacking.clone().map(|why| ("names", why)));
         facts.extend(platform.unaccepted.map(|it| {
             let text = format!(
                 "{} MiB unaccepted at the agent by the guest's count, {} MiB by the VMM's",

@@ -106,6 +106,11 @@ impl Unwinder {
         Self { code: Code(kernel.code()), orc: Orc::of(kernel) }
     }
 
+    /// Whether the kernel's own code is there; that of modules is not known.
+    pub fn is_code(&self, address: u64) -> bool {
+        self.code.contains(address)
+    }
+
     /// Whether the kernel has tables for this (`CONFIG_UNWINDER_ORC`).
     pub fn has_orc(&self) -> bool {
         self.orc.is_some()

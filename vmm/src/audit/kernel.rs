@@ -39,8 +39,25 @@ impl KernelNames {
         self.known().symbols.as_ref()
     }
 
-    /// `function+0x12` for an address; `None` where no symbol is near.
+    /// Why names are missing, where they are.
+    pub fn lacking(&self) -> Option<&'static str> {
+        let known = self.known();
+        match (&known.symbols, &known.tasks) {
+            (None, _) => Some(
+                "the image has no symbols that copra can read (CONFIG_KALLSYMS), so functions and tasks have no names",
+            ),
+            (Some(_), None) => Some(
+                "the image's symbols lack the current task's (CONFIG_KALLSYMS_ALL), so tasks have no names",
+            ),
+            _ => None,
+        }
+    }
+
+    /// `function+0x12` for an address in the kernel's code; `None` for any other: no name is better than a wrong one.
     pub fn name(&self, address: u64) -> Option<String> {
+        if !self.known().unwinder.is_code(address) {
+            return None;
+        }
         self.symbols()?.resolve(address).map(|symbol| symbol.to_string())
     }
 

@@ -1,7 +1,7 @@
 //! The symbols that a kernel carries for itself, and keeps when it is stripped (kernel/kallsyms.c).
 //!
-//! No header leads to the tables, but they stand one after the other in `.rodata`, each aligned to 8 bytes
-//! (scripts/kallsyms.c: `write_src`): until 6.3 in the order offsets, `relative_base`, `num_syms`, names, markers,
+//! No header leads to the tables, but they stand one after the other in `.rodata`, each aligned to 8 bytes or,
+//! in 7.3, to 4 (scripts/kallsyms.c: `write_src`): until 6.3 in the order offsets, `relative_base`, `num_syms`, names, markers,
 //! `token_table`, `token_index`; since 6.4 the first two come last. The token table has a shape that nothing else
 //! has; from there each table leads to the next, and a table is believed only if all of it agrees with the others.
 //! Names have lengths as since 6.1.
@@ -21,8 +21,11 @@ mod names;
 mod tests;
 mod tokens;
 
-/// scripts/kallsyms.c: `output_label`: every table is aligned to this.
-const ALIGN: usize = 8;
+/// scripts/kallsyms.c: `write_src`: what every table is aligned to: pointers, until they went (some release after 6.12),
+/// and now 32-bit numbers.
+const ALIGNS: [usize; 2] = [8, 4];
+/// How far apart one may look for any of them.
+const LEAST_ALIGN: usize = 4;
 /// A kernel with everything compiled in has less than a million.
 const MAX_SYMBOLS: usize = 1 << 21;
 /// All names together take less than this.
@@ -51,10 +54,13 @@ impl Vmlinux<'_> {
 
 /// Finds the tables in a segment.
 fn find(data: Data<'_>, image: &Range<u64>) -> Option<SymbolTable> {
-    Tokens::find(data.bytes).find_map(|tokens| {
-        let names = Names::before(data.bytes, tokens.start)?;
-        let addresses = addresses::read(data, names.count, names.start, tokens.end, image)?;
-        symbols(&tokens, &names, &addresses)
+    ALIGNS.into_iter().find_map(|align| {
+        Tokens::find(data.bytes, align).find_map(|tokens| {
+            let names = Names::before(data.bytes, tokens.start, align)?;
+            let behind = tokens.end.next_multiple_of(align);
+            let addresses = addresses::read(data, names.count, names.start, behind, image)?;
+            symbols(&tokens, &names, &addresses)
+        })
     })
 }
 

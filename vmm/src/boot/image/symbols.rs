@@ -6,6 +6,9 @@ const STT_FUNC: u8 = 2;
 /// include/linux/kallsyms.h: `KSYM_NAME_LEN`. Longer names are passed over.
 pub(super) const MAX_NAME: usize = 512;
 
+/// Kernel addresses are in the upper half.
+const KERNEL_HALF: u64 = 1 << 63;
+
 /// A symbol near an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Symbol<'a> {
@@ -112,7 +115,8 @@ impl SymbolTable {
         Some(self.symbols.get(after)?.address)
     }
 
-    /// The symbol that an address lies in: the last before it, if it reaches that far or its size is unknown.
+    /// The symbol that an address lies in: the last before it, if it reaches that far or its size is unknown. What is no
+    /// kernel address lies in none: per-CPU symbols are offsets, and reach nowhere.
     pub fn resolve(&self, address: u64) -> Option<Symbol<'_>> {
         let after = self.symbols.partition_point(|s| s.address <= address);
         // What follows the last symbol is not in the image.
@@ -121,7 +125,8 @@ impl SymbolTable {
         }
         let found = self.symbols.get(after.checked_sub(1)?)?;
         let offset = address - found.address;
-        if found.size != 0 && offset >= found.size {
+        let is_beyond = if found.size == 0 { found.address < KERNEL_HALF } else { offset >= found.size };
+        if is_beyond {
             return None;
         }
         Some(Symbol { name: self.name(found.name)?, address: found.address, offset })

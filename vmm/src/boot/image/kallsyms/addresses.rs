@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::{ALIGN, bytes_at};
+use super::bytes_at;
+
+/// Of the base, a pointer, where there is one.
+const ALIGN: usize = size_of::<u64>();
 
 /// The data in which tables are searched.
 #[derive(Debug, Clone, Copy)]
@@ -13,13 +16,13 @@ pub(super) struct Data<'a> {
     pub address: u64,
 }
 
-/// Reads the addresses that stand behind the token index, as since 6.4, or before the number of symbols, as until
+/// Reads the addresses that stand `behind` the token index, as since 6.4, or before the number of symbols, as until
 /// 6.3. They ascend, and lie in the image unless they are offsets in the per-CPU area.
 pub(super) fn read(
     data: Data<'_>,
     count: usize,
     names: usize,
-    tokens_end: usize,
+    behind: usize,
     image: &Range<u64>,
 ) -> Option<Vec<u64>> {
     let size = count * size_of::<u32>();
@@ -28,7 +31,6 @@ pub(super) fn read(
         let offsets = offsets(data.bytes, at, size)?;
         (image.contains(&base)).then(|| from_base(&offsets, base))?
     };
-    let behind = tokens_end.next_multiple_of(ALIGN);
     let before = || {
         let base_at = names.checked_sub(ALIGN)?;
         relative(base_at.checked_sub(size)? & !(ALIGN - 1), base_at)

@@ -1,6 +1,6 @@
 //! The compressed names: `kallsyms_num_syms`, `kallsyms_names` and `kallsyms_markers`, which stand in this order.
 
-use super::{ALIGN, MAX_SYMBOLS, bytes_at};
+use super::{LEAST_ALIGN, MAX_SYMBOLS, bytes_at};
 
 /// scripts/kallsyms.c: `write_src`: every so many names there is a marker.
 const PER_MARKER: usize = 256;
@@ -27,12 +27,13 @@ pub(super) struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// Finds what ends before the token table.
-    pub fn before(data: &'a [u8], token_table: usize) -> Option<Self> {
+    pub fn before(data: &'a [u8], token_table: usize, align: usize) -> Option<Self> {
         BETWEEN.into_iter().find_map(|between| {
-            let farthest = MAX_SYMBOLS * between + MAX_SYMBOLS / PER_MARKER * size_of::<u32>() + 2 * ALIGN;
-            let found = (1..=farthest / ALIGN).map_while(|n| token_table.checked_sub(n * ALIGN));
+            let farthest = MAX_SYMBOLS * between + MAX_SYMBOLS / PER_MARKER * size_of::<u32>() + 2 * align;
+            let found = (1..=farthest / align).map_while(|n| token_table.checked_sub(n * align));
             let found = found.filter(|&at| starts_markers(data, at)).take(MAX_CANDIDATES);
-            found.flat_map(|at| Markers::at(data, at, between, token_table)).find_map(|m| m.names(data))
+            let markers = found.flat_map(|at| Markers::at(data, at, between, token_table, align));
+            markers.into_iter().find_map(|markers| markers.names(data))
         })
     }
 
@@ -51,6 +52,7 @@ impl<'a> Names<'a> {
 #[derive(Debug)]
 struct Markers {
     at: usize,
+    align: usize,
     offsets: Vec<u32>,
     /// How many symbols there can be, by the markers' number and by the room up to the token table.
     counts: Vec<usize>,
@@ -58,16 +60,16 @@ struct Markers {
 
 impl Markers {
     /// The markers that begin here, if up to the token table there is room for them and for as many bytes per symbol.
-    fn at(data: &[u8], at: usize, between: usize, token_table: usize) -> Vec<Self> {
+    fn at(data: &[u8], at: usize, between: usize, token_table: usize, align: usize) -> Vec<Self> {
         let room = token_table - at;
         let per_marker = size_of::<u32>() + between * PER_MARKER;
         // The number of symbols is unknown within one marker, and both tables may leave a gap.
         let numbers =
-            room.saturating_sub(2 * ALIGN) / per_marker..=(room + between * PER_MARKER) / per_marker;
+            room.saturating_sub(2 * align) / per_marker..=(room + between * PER_MARKER) / per_marker;
         let markers = |number: usize| {
             let end = at + number * size_of::<u32>();
             let fits = |count: usize| {
-                (end.next_multiple_of(ALIGN) + count * between).next_multiple_of(ALIGN) == token_table
+                (end.next_multiple_of(align) + count * between).next_multiple_of(align) == token_table
             };
             let counts = number.checked_sub(1)? * PER_MARKER + 1..=(number * PER_MARKER).min(MAX_SYMBOLS);
             let counts: Vec<_> = counts.filter(|&count| fits(count)).collect();
@@ -75,27 +77,29 @@ impl Markers {
             let offsets: Vec<_> =
                 words.filter_map(|w| Some(u32::from_le_bytes(w.try_into().ok()?))).collect();
             let ascend = offsets.windows(2).all(|pair| is_block(pair[0], pair[1]));
-            (ascend && number > 1 && !counts.is_empty()).then_some(Self { at, offsets, counts })
+            (ascend && number > 1 && !counts.is_empty()).then_some(Self { at, align, offsets, counts })
         };
         numbers.filter_map(markers).collect()
     }
 
     /// Finds the number of symbols: the one from which the names meet all markers.
     fn names<'a>(&self, data: &'a [u8]) -> Option<Names<'a>> {
-        let last = *self.offsets.last()? as usize;
-        let highest = self.at.checked_sub(last)?.checked_sub(2)? & !(ALIGN - 1);
-        let lowest = self.at.saturating_sub(last + MAX_BLOCK + ALIGN).max(ALIGN).next_multiple_of(ALIGN);
-        let candidates = (lowest..=highest).step_by(ALIGN).filter_map(|names_at| {
-            let start = names_at - ALIGN;
-            // A 32-bit number and the gap behind it.
-            let count = usize::try_from(u64::from_le_bytes(bytes_at(data, start)?)).ok()?;
-            self.counts.contains(&count).then_some((start, names_at, count))
+        let (align, last) = (self.align, *self.offsets.last()? as usize);
+        let highest = self.at.checked_sub(last)?.checked_sub(2)? & !(align - 1);
+        let lowest = self.at.saturating_sub(last + MAX_BLOCK + align).max(align).next_multiple_of(align);
+        let candidates = (lowest..=highest).step_by(align).filter_map(|names_at| {
+            let start = names_at - align;
+            // A 32-bit number and the gap behind it, if there is one.
+            let number: u32 = u32::from_le_bytes(bytes_at(data, start)?);
+            let gap = data.get(start + LEAST_ALIGN..names_at)?;
+            let count = usize::try_from(number).ok()?;
+            (self.counts.contains(&count) && gap.iter().all(|&b| b == 0)).then_some((start, names_at, count))
         });
         candidates.take(MAX_CANDIDATES).find_map(|(start, names_at, count)| {
             let bytes = data.get(names_at..self.at)?;
             let end = walk(bytes, count, &self.offsets)?;
             let (bytes, gap) = bytes.split_at(end);
-            (gap.len() < ALIGN && gap.iter().all(|&b| b == 0)).then_some(Names { bytes, count, start })
+            (gap.len() < align && gap.iter().all(|&b| b == 0)).then_some(Names { bytes, count, start })
         })
     }
 }

@@ -22,6 +22,8 @@ enum Order {
     OffsetsAndSeqs,
     /// Since 6.4.
     NamesFirst,
+    /// The same, each table aligned to 4 bytes, as in 7.3.
+    NamesFirstBy4,
 }
 
 /// What the offsets count from.
@@ -32,7 +34,7 @@ enum Encoding {
     Place,
 }
 
-const KINDS: [(Order, Encoding); 7] = [
+const KINDS: [(Order, Encoding); 8] = [
     (Order::Offsets, Encoding::AbsolutePercpu),
     (Order::Offsets, Encoding::Relative),
     (Order::OffsetsAndSeqs, Encoding::AbsolutePercpu),
@@ -40,6 +42,7 @@ const KINDS: [(Order, Encoding); 7] = [
     (Order::NamesFirst, Encoding::AbsolutePercpu),
     (Order::NamesFirst, Encoding::Relative),
     (Order::NamesFirst, Encoding::Place),
+    (Order::NamesFirstBy4, Encoding::Place),
 ];
 
 type Symbols = Vec<(u64, String)>;
@@ -57,8 +60,8 @@ fn some_symbols(count: u64, encoding: Encoding) -> Symbols {
     symbols
 }
 
-fn align(data: &mut Vec<u8>) {
-    data.resize(data.len().next_multiple_of(8), 0);
+fn align_to(data: &mut Vec<u8>, align: usize) {
+    data.resize(data.len().next_multiple_of(align), 0);
 }
 
 fn token(code: u8) -> String {
@@ -83,8 +86,8 @@ fn compress(name: &str) -> Vec<u8> {
     with_length
 }
 
-fn offsets(data: &mut Vec<u8>, symbols: &Symbols, encoding: Encoding) {
-    align(data);
+fn offsets(data: &mut Vec<u8>, symbols: &Symbols, encoding: Encoding, by: usize) {
+    align_to(data, by);
     for (address, _) in symbols {
         let offset = match encoding {
             Encoding::AbsolutePercpu if *address < BASE => *address,
@@ -94,7 +97,7 @@ fn offsets(data: &mut Vec<u8>, symbols: &Symbols, encoding: Encoding) {
         };
         data.extend((offset as u32).to_le_bytes());
     }
-    align(data);
+    align_to(data, by);
     if encoding != Encoding::Place {
         data.extend(BASE.to_le_bytes());
     }
@@ -102,10 +105,13 @@ fn offsets(data: &mut Vec<u8>, symbols: &Symbols, encoding: Encoding) {
 
 /// The tables, behind and before something else.
 fn tables(symbols: &Symbols, order: Order, encoding: Encoding) -> Vec<u8> {
+    let by = if order == Order::NamesFirstBy4 { 4 } else { 8 };
+    let align = |data: &mut Vec<u8>| align_to(data, by);
+    let names_first = matches!(order, Order::NamesFirst | Order::NamesFirstBy4);
     // Something like the tokens, as UTF-16 tables have it.
     let mut data: Vec<u8> = (0..=0x7f_u8).flat_map(|c| [c, 0]).chain([0xcc; 64]).collect();
-    if order != Order::NamesFirst {
-        offsets(&mut data, symbols, encoding);
+    if !names_first {
+        offsets(&mut data, symbols, encoding, by);
     }
     align(&mut data);
     data.extend((symbols.len() as u32).to_le_bytes());
@@ -134,8 +140,8 @@ fn tables(symbols: &Symbols, order: Order, encoding: Encoding) -> Vec<u8> {
     }
     align(&mut data);
     data.append(&mut index);
-    if order == Order::NamesFirst {
-        offsets(&mut data, symbols, encoding);
+    if names_first {
+        offsets(&mut data, symbols, encoding, by);
     }
     align(&mut data);
     data.extend([0xab; 40]);
@@ -173,6 +179,18 @@ fn all_orders_are_read() {
             assert_eq!(found.next_after(BASE + SIZE), None);
         }
     }
+}
+
+#[test]
+fn an_address_beside_the_image_has_no_name() {
+    let symbols = some_symbols(600, Encoding::AbsolutePercpu);
+    let found = kernel(tables(&symbols, Order::NamesFirst, Encoding::AbsolutePercpu)).kallsyms().unwrap();
+    // A copy of code in an identity mapping, per-CPU offsets, the direct map, a module.
+    for address in [0x1_03f5_8070, 0x35010, 0, 0xffff_8881_0000_0000, BASE - 1, BASE + SIZE + 0x10, u64::MAX]
+    {
+        assert_eq!(found.resolve(address), None, "{address:#x}");
+    }
+    assert_eq!(found.resolve(BASE + 4).unwrap().to_string(), "_stext+0x4");
 }
 
 #[test]

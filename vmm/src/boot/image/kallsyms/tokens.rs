@@ -1,6 +1,6 @@
 //! The 256 texts that the bytes of a compressed name stand for: `kallsyms_token_table` and `kallsyms_token_index`.
 
-use super::{ALIGN, bytes_at};
+use super::bytes_at;
 
 /// scripts/kallsyms.c: `insert_real_symbols_in_table`: a character that occurs in a name stands for itself, and all
 /// digits occur in every kernel's names.
@@ -29,8 +29,8 @@ pub(super) struct Tokens<'a> {
 
 impl<'a> Tokens<'a> {
     /// All that look like them.
-    pub fn find(data: &'a [u8]) -> impl Iterator<Item = Self> {
-        digits(data).take(MAX_CANDIDATES).filter_map(|digits| Self::around(data, digits))
+    pub fn find(data: &'a [u8], align: usize) -> impl Iterator<Item = Self> {
+        digits(data).take(MAX_CANDIDATES).filter_map(move |digits| Self::around(data, digits, align))
     }
 
     /// The text that a byte stands for.
@@ -40,12 +40,12 @@ impl<'a> Tokens<'a> {
     }
 
     /// Follows the table from the digits to its end; the index behind it must agree with all of the table.
-    fn around(data: &'a [u8], digits: usize) -> Option<Self> {
+    fn around(data: &'a [u8], digits: usize, align: usize) -> Option<Self> {
         let mut table_end = digits;
         for _ in usize::from(b'0')..COUNT {
             table_end = after_text(data, table_end)?;
         }
-        let index_at = table_end.next_multiple_of(ALIGN);
+        let index_at = table_end.next_multiple_of(align);
         let mut index = [0; COUNT];
         for (number, entry) in index.iter_mut().enumerate() {
             *entry = u16::from_le_bytes(bytes_at(data, index_at + number * size_of::<u16>())?);
@@ -58,7 +58,7 @@ impl<'a> Tokens<'a> {
             }
             at = after_text(data, at)?;
         }
-        let whole = at == table_end && start.is_multiple_of(ALIGN);
+        let whole = at == table_end && start.is_multiple_of(align);
         let table = data.get(start..table_end)?;
         whole.then_some(Self { table, index, start, end: index_at + size_of_val(&index) })
     }
