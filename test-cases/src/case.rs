@@ -15,7 +15,7 @@ mod term;
 
 pub use error::{CaseErrors, Problem, ProblemKind};
 pub use expectation::{EventKind, Expectations, Expected, ExpectedEvent, Key, Scope};
-pub use flags::{Direction, OpenFlags, Share, View};
+pub use flags::{Direction, OpenFlags, Protection, Share, UserBuffer, View};
 pub use needs::{ConfigNeed, Guest, Needs, ReleaseBound};
 pub use parse::parse;
 pub use step::{Action, Handle, Step, Yield};

@@ -6,6 +6,7 @@
 #![no_main]
 
 mod boot;
+mod carry;
 mod child;
 mod entry;
 mod guard;

@@ -11,6 +11,7 @@ use self::process_memory::{read_memory, trace_peek, trace_poke, write_memory};
 use crate::guard::{self, Fault};
 use crate::syscall::{self, File};
 
+mod carried;
 mod files;
 mod kernel;
 mod mappings;
@@ -38,6 +39,12 @@ pub struct State {
     straddle: Option<u64>,
     /// Room for the kernel log.
     log: Option<&'static mut [u8]>,
+    /// Bytes of the scratch memory that the read just before was given.
+    left: Option<usize>,
+    /// The sockets that files are passed through: to send, to receive.
+    sockets: Option<[File; 2]>,
+    /// How many forked parents wait for this process.
+    pub depth: u32,
 }
 
 /// Why a step gives no value.
@@ -58,6 +65,8 @@ enum Success {
     Log(i64, usize, usize),
     /// A value with a part of the scratch memory.
     Names(i64, usize),
+    /// A part of the scratch memory.
+    Left(usize, usize),
     Status(FileStatus),
 }
 
@@ -95,6 +104,7 @@ pub fn worst_case(step: &Step<'_>, keep: Option<usize>) -> usize {
         | Step::PtracePeek { len, .. }
         | Step::ReadFile { len, .. }
         | Step::Execute { len, .. }
+        | Step::Left { len, .. }
         | Step::KernelLog { len, .. } => len as usize,
         // Takes what there is.
         Step::ListDir { .. } => PAGE,
@@ -115,6 +125,9 @@ impl State {
             scratch: syscall::memory(MAX_DATA, syscall::MAP_PRIVATE)?,
             straddle: None,
             log: None,
+            left: None,
+            sockets: None,
+            depth: 0,
         })
     }
 
@@ -129,6 +142,10 @@ impl State {
             Ok(Success::Names(value, len)) => {
                 let names = self.scratch.get(ENTRIES..ENTRIES + len).unwrap_or_default();
                 outcome::data(out, value, names, keep);
+            }
+            Ok(Success::Left(from, to)) => {
+                let left = self.scratch.get(from..to).unwrap_or_default();
+                outcome::data(out, left.len() as i64, left, keep);
             }
             Ok(Success::Log(value, from, to)) => {
                 let log = self.log.as_deref().and_then(|log| log.get(from..to)).unwrap_or_default();
@@ -148,6 +165,7 @@ impl State {
     }
 
     fn outcome(&mut self, step: &Step<'_>, room: usize) -> Outcome {
+        let left = self.left.take();
         Ok(match *step {
             Step::Open { file, path, flags, mode } => return self.open(file, path, flags, mode),
             Step::Close { file } => self.close(file)?.into(),
@@ -161,7 +179,20 @@ impl State {
             Step::Mmap { map, file, offset, len, prot, flags } => {
                 self.map(map, file, offset, len, prot, flags)?.into()
             }
+            Step::MmapOver { map, over, file, offset, len, prot, flags } => {
+                self.map_over(map, over, file, offset, len, prot, flags)?.into()
+            }
+            Step::Mprotect { map, offset, len, prot } => self.protect(map, offset, len, prot)?.into(),
+            Step::Mremap { map, to, len } => self.remap(map, to, len)?.into(),
             Step::Munmap { map } => self.unmap(map)?.into(),
+            Step::SendFile { file } => self.send_file(file)?.into(),
+            Step::ReceiveFile { file } => self.receive_file(file)?.into(),
+            Step::Left { from, len } => {
+                let (from, to) = (from as usize, from as usize + len as usize);
+                left.filter(|&left| to <= left).ok_or(Refusal::Length)?;
+                return Ok(Success::Left(from, to));
+            }
+            Step::MakeNode { path, major, minor } => return named_files::make_node(path, major, minor),
             Step::Peek { map, offset, len, width } => return self.peek(map, offset, len as usize, width),
             Step::Poke { map, offset, data, width } => return self.poke(map, offset, data, width),
             Step::ProcMemRead { via, map, offset, len } => {
@@ -218,7 +249,7 @@ impl State {
                 0.into()
             }
             // The worker takes these apart itself.
-            Step::ExitWorker | Step::Reset { .. } | Step::Repeat { .. } => {
+            Step::ExitWorker | Step::Reset { .. } | Step::Repeat { .. } | Step::Fork | Step::Exec => {
                 return Err(Refusal::Malformed.into());
             }
         })

@@ -21,6 +21,7 @@ pub const PROT_READ: u32 = 1;
 pub const PROT_WRITE: u32 = 2;
 pub const MAP_SHARED: u32 = 1;
 pub const MAP_PRIVATE: u32 = 2;
+pub const MAP_FIXED: u32 = 0x10;
 pub const MAP_ANONYMOUS: u32 = 0x20;
 pub const MAP_POPULATE: u32 = 0x8000;
 
@@ -95,7 +96,9 @@ macro_rules! call {
 }
 
 mod process;
+mod socket;
 pub use process::*;
+pub use socket::*;
 
 /// A file descriptor.
 pub type File = i32;
@@ -179,6 +182,47 @@ pub fn memory(len: usize, flags: u32) -> Result<&'static mut [u8]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, len) })
 }
 
+/// A file in memory of this length, which a program started later does not keep.
+pub fn memory_file(len: usize) -> Result<File> {
+    const CLOSE_ON_EXEC: u32 = 1;
+    let file = call!(319, c"copra".as_ptr(), CLOSE_ON_EXEC)? as File;
+    call!(77, file, len)?;
+    Ok(file)
+}
+
+/// A file's memory, never unmapped.
+pub fn map_file(file: File, len: usize, flags: u32) -> Result<&'static mut [u8]> {
+    let address = mmap(0, len as u64, PROT_READ | PROT_WRITE, flags, file, 0)?;
+    // SAFETY: the range is new, readable, writable, and ours for good; the file has the length.
+    Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, len) })
+}
+
+/// # Safety
+/// Nothing but steps may refer to the range.
+pub unsafe fn mprotect(address: u64, len: u64, prot: u32) -> Result<u64> {
+    call!(10, address, len, prot)
+}
+
+/// # Safety
+/// Nothing but steps may refer to the range, nor to the `len` bytes from `target` if the flags have `MREMAP_FIXED`.
+pub unsafe fn mremap(address: u64, old: u64, len: u64, flags: u32, target: u64) -> Result<u64> {
+    call!(25, address, old, len, flags, target)
+}
+
+/// `FD_CLOEXEC` of a descriptor, on or off.
+pub fn close_on_exec(file: File, on: bool) -> Result<u64> {
+    set_flags(file, 2, u32::from(on))
+}
+
+/// Whether the number is a descriptor.
+pub fn is_open(file: File) -> bool {
+    set_flags(file, 1, 0).is_ok()
+}
+
+pub fn unlink(path: &CStr) -> Result<u64> {
+    call!(87, path.as_ptr())
+}
+
 pub fn mlock(address: u64, len: usize) -> Result<u64> {
     call!(149, address, len)
 }
@@ -191,9 +235,9 @@ pub fn mkdir(path: &CStr) -> Result<u64> {
     call!(83, path.as_ptr(), 0o755)
 }
 
-/// A character device node.
+/// A character device node; the numbers as `include/linux/kdev_t.h:new_encode_dev()` packs them.
 pub fn mknod(path: &CStr, major: u32, minor: u32) -> Result<u64> {
-    call!(133, path.as_ptr(), 0o020_600, major << 8 | minor)
+    call!(133, path.as_ptr(), 0o020_600, minor & 0xff | major << 8 | (minor & !0xff) << 12)
 }
 
 pub fn sync() {

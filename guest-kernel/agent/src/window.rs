@@ -17,6 +17,8 @@ pub struct Window {
     down: *mut u8,
     up: *mut u8,
     pagemap: Option<File>,
+    /// The memory as a file, if the kernel has such files.
+    file: Option<File>,
     is_init: bool,
     announced: u64,
 }
@@ -25,7 +27,13 @@ impl Window {
     /// Takes memory, in place for good, and looks whether it can be shown to the host.
     pub fn new(is_init: bool) -> Result<Self> {
         let flags = syscall::MAP_SHARED | syscall::MAP_POPULATE;
-        let start = syscall::memory(PAGES * PAGE, flags)?.as_mut_ptr();
+        // As a file, so that a worker that executes itself can map it again.
+        let file = syscall::memory_file(PAGES * PAGE).ok();
+        let start = match file {
+            Some(file) => syscall::map_file(file, PAGES * PAGE, flags)?,
+            None => syscall::memory(PAGES * PAGE, flags)?,
+        }
+        .as_mut_ptr();
         let address = start as u64;
         let _ = syscall::mlock(address, PAGES * PAGE);
         // SAFETY: page-aligned, zeroed, never unmapped, and made of atomics only.
@@ -43,9 +51,32 @@ impl Window {
             down: start.wrapping_add(PAGE),
             up: start.wrapping_add((1 + DOWN_PAGES) * PAGE),
             pagemap,
+            file,
             is_init,
             announced: 0,
         })
+    }
+
+    /// The same memory in a worker that has executed itself.
+    pub fn attach(file: File) -> Result<Self> {
+        let start = syscall::map_file(file, PAGES * PAGE, syscall::MAP_SHARED)?.as_mut_ptr();
+        let address = start as u64;
+        // SAFETY: page-aligned, never unmapped, and made of atomics only.
+        let directory = unsafe { &*(address as *const Directory) };
+        Ok(Self {
+            directory,
+            down: start.wrapping_add(PAGE),
+            up: start.wrapping_add((1 + DOWN_PAGES) * PAGE),
+            pagemap: None,
+            file: Some(file),
+            is_init: false,
+            announced: 0,
+        })
+    }
+
+    /// The memory as a file.
+    pub fn file(&self) -> Option<File> {
+        self.file
     }
 
     /// The down half. The host writes to it only while the guest stands still, the supervisor only while the worker

@@ -1,32 +1,72 @@
 //! The process that executes the steps of one case, and dies of them if it must.
 
+use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
 
 use protocol::batch::Head;
 use protocol::outcome::{self, RESERVE, sweep};
 use protocol::window::Directory;
 use protocol::wire::{Reader, Slice};
-use protocol::{MAX_REPEATED, Refusal, Reset, Step};
+use protocol::{Call, Errno, MAX_REPEATED, Refusal, Reset, Step};
 
 use crate::steps::{self, State};
 use crate::syscall::{self, File};
 use crate::window::Window;
-use crate::{boot, guard};
+use crate::{boot, carry, guard};
 
 /// In [`Directory::reset`]: the worker ended because a step said so.
 pub const LEFT: u64 = u64::MAX;
 
+/// Exit status of a forked child that a step ended.
+const CHILD_DONE: i32 = 77;
+/// The argument by which a worker that executed itself is known.
+pub const RESUME: &CStr = c"--resume";
+
 /// Executes batches whenever the supervisor rings, until it is gone.
 pub fn run(window: &mut Window, orders: File, answers: File) -> ! {
     let _ = syscall::setpgid(0, 0);
-    let (Ok(()), Ok(mut state)) = (guard::install(), State::new([orders, answers], window.directory)) else {
-        boot::say(b"copra: agent: out of memory\n");
-        syscall::exit(102)
+    let (Ok(()), Ok(state)) = (guard::install(), State::new([orders, answers], window.directory)) else {
+        out_of_memory()
     };
+    serve(window, state, None)
+}
+
+/// Goes on after the step by which the worker executed itself.
+pub fn resume(file: File) -> ! {
+    let Ok(mut window) = Window::attach(file) else { out_of_memory() };
+    let _ = syscall::close_on_exec(file, true);
+    let (Ok(()), Ok(state)) = (guard::install(), carry::take(window.directory)) else { out_of_memory() };
+    let (directory, _, up) = window.split();
+    let mut turn = Turn { directory, out: Slice::resume(up, directory.up_len.load(Relaxed) as usize) };
+    outcome::value(&mut turn.out, 0);
+    turn.commit();
+    let next = directory.step.load(Relaxed) as u32 + 1;
+    serve(&mut window, state, Some(next))
+}
+
+fn out_of_memory() -> ! {
+    boot::say(b"copra: agent: out of memory\n");
+    syscall::exit(102)
+}
+
+/// `first`: the step to go on with of the batch that is being executed.
+fn serve(window: &mut Window, mut state: State, mut first: Option<u32>) -> ! {
+    let [orders, answers] = state.control();
     let mut byte = [0];
-    while syscall::read(orders, &mut byte) == Ok(1) {
-        let (directory, batch, up) = window.split();
-        Turn { directory, out: Slice::resume(up, 1) }.execute(batch, &mut state);
+    loop {
+        let mut next = match first.take() {
+            Some(first) => Some(first),
+            None if syscall::read(orders, &mut byte) == Ok(1) => Some(0),
+            None => break,
+        };
+        let file = window.file();
+        while let Some(first) = next {
+            let (directory, batch, up) = window.split();
+            let out = Slice::resume(up, directory.up_len.load(Relaxed) as usize);
+            let end = Turn { directory, out }.execute(batch, first, file, &mut state);
+            // The batch that is there now, and the step at which the child ended.
+            next = (end == Next::Resume).then(|| directory.step.load(Relaxed) as u32 + 1);
+        }
         if syscall::send_byte(answers, 1).is_err() {
             break;
         }
@@ -34,11 +74,27 @@ pub fn run(window: &mut Window, orders: File, answers: File) -> ! {
     syscall::exit(0)
 }
 
+/// Waits for a forked child. One that no step ended takes its parent with it.
+fn wait_for(child: i32) {
+    let Ok((_, status)) = syscall::wait(child, 0) else { syscall::exit(101) };
+    let signal = status.cast_unsigned() & 0x7f;
+    if signal != 0 {
+        // SAFETY: the default action.
+        let _ = unsafe { syscall::signal_action(signal, &[0; 4]) };
+        let _ = syscall::kill(syscall::getpid(), signal);
+    }
+    if status >> 8 & 0xff != CHILD_DONE || signal != 0 {
+        syscall::exit(status >> 8 & 0xff)
+    }
+}
+
 /// Whether the batch goes on.
 #[derive(PartialEq, Eq)]
 enum Next {
     GoOn,
     Stop,
+    /// A child has ended, and its parent goes on after that step.
+    Resume,
 }
 
 /// One batch. Outcomes count as soon as they are committed, so nothing is lost when the worker dies.
@@ -58,11 +114,19 @@ impl Turn<'_> {
         self.directory.progress.store(self.directory.progress.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    fn execute(mut self, batch: &[u8], state: &mut State) {
+    fn execute(mut self, batch: &[u8], first: u32, window: Option<File>, state: &mut State) -> Next {
         let mut reader = Reader::new(batch);
         // The supervisor has read the head before.
         let _ = Head::decode(&mut reader);
         let mut number = 0;
+        while number < first && !reader.is_empty() {
+            if let Ok(Step::Repeat { steps, .. }) = Step::decode(&mut reader) {
+                for _ in 0..steps {
+                    let _ = Step::decode(&mut reader);
+                }
+            }
+            number += 1;
+        }
         while !reader.is_empty() {
             self.at(number, 0);
             let next = match Step::decode(&mut reader) {
@@ -70,9 +134,28 @@ impl Turn<'_> {
                     let sweep = Sweep { number, count, stride, moving, keep: keep as usize };
                     self.sweep(&sweep, steps, &mut reader, state)
                 }
+                Ok(Step::Fork) => match syscall::fork() {
+                    Ok(0) => {
+                        state.depth += 1;
+                        outcome::value(&mut self.out, 0);
+                        Next::GoOn
+                    }
+                    Ok(child) => {
+                        wait_for(child);
+                        return Next::Resume;
+                    }
+                    Err(errno) => self.failed(errno),
+                },
+                Ok(Step::Exec) => {
+                    let errno = carry::execute(state, window);
+                    self.failed(errno)
+                }
                 Ok(Step::ExitWorker) => {
                     outcome::value(&mut self.out, 0);
                     self.commit();
+                    if state.depth > 0 {
+                        syscall::exit(CHILD_DONE)
+                    }
                     self.directory.reset.store(LEFT, Relaxed);
                     syscall::exit(0)
                 }
@@ -93,10 +176,16 @@ impl Turn<'_> {
             };
             self.commit();
             if next == Next::Stop {
-                return;
+                return next;
             }
             number += 1;
         }
+        Next::Stop
+    }
+
+    fn failed(&mut self, errno: Errno) -> Next {
+        outcome::errno(&mut self.out, Call::Own, errno);
+        Next::GoOn
     }
 
     fn malformed(&mut self) -> Next {

@@ -116,6 +116,10 @@ pub const MAX_DATA: usize = 60 << 10;
 pub const FILE_SLOTS: u8 = 32;
 /// Mapping slots of the worker.
 pub const MAP_SLOTS: u8 = 16;
+/// Addresses between the places of two mapping slots; no step changes more of them at once.
+pub const MAP_STRIDE: u64 = 1 << 36;
+/// What the agent fills a buffer with before it has the kernel read into it.
+pub const UNTOUCHED: u8 = 0xa5;
 /// Most steps a [`Step::Repeat`] may cover.
 pub const MAX_REPEATED: u8 = 32;
 /// Longest path, without the terminating zero.

@@ -16,7 +16,7 @@ pub const MAX_ARGUMENTS: usize = 14;
 /// Where the worker asks the kernel to put the mapping of a slot. The kernel follows it as long as nothing is there, so
 /// fault addresses can be told apart and are the same in every run.
 pub const fn map_address(map: u8) -> u64 {
-    0x1000_0000_0000 + ((map as u64) << 36)
+    0x1000_0000_0000 + map as u64 * crate::MAP_STRIDE
 }
 
 macro_rules! steps {
@@ -357,5 +357,74 @@ steps! {
         len: u32,
         /// Milliseconds it may take.
         limit_ms: u32,
+    }
+    /// `mmap` with `MAP_FIXED` where the mapping of slot `over` was put. Returns the address.
+    0x24 MmapOver {
+        /// Map slot.
+        map: u8,
+        /// The slot whose place it takes; may be the same.
+        over: u8,
+        /// Slot.
+        file: u8,
+        /// Offset in the file, as given to the system call.
+        offset: u64,
+        /// Bytes, at most [`crate::MAP_STRIDE`].
+        len: u64,
+        /// `PROT_*`.
+        prot: u32,
+        /// `MAP_*`.
+        flags: u32,
+    }
+    /// `mprotect` of a part of a mapping.
+    0x25 Mprotect {
+        /// Map slot.
+        map: u8,
+        /// Offset in the mapping.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// `PROT_*`.
+        prot: u32,
+    }
+    /// `mremap` of the whole mapping: without flags if both slots are the same, else with `MREMAP_MAYMOVE` and
+    /// `MREMAP_FIXED` to where the mapping of slot `to` would be put. Returns the address.
+    0x26 Mremap {
+        /// Map slot.
+        map: u8,
+        /// The slot it is in afterwards; what was mapped there is unmapped first.
+        to: u8,
+        /// The new length.
+        len: u64,
+    }
+    /// `fork`: the child executes the steps that follow, and `ExitWorker` ends it, after which its parent goes on.
+    0x27 Fork
+    /// `execve` of the agent by the worker: what is open and not marked to be closed stays, what is mapped goes.
+    0x28 Exec
+    /// `sendmsg` with `SCM_RIGHTS`: an open file to the worker's own pair of sockets.
+    0x29 SendFile {
+        /// Slot.
+        file: u8,
+    }
+    /// `recvmsg` of the first file sent; what was open in the slot is closed first.
+    0x2a ReceiveFile {
+        /// Slot.
+        file: u8,
+    }
+    /// The buffer that the read of the step just before was given, whatever came of it; bytes the kernel stored nothing
+    /// to are [`crate::UNTOUCHED`].
+    0x2b Left {
+        /// First byte.
+        from: u32,
+        /// Bytes.
+        len: u32,
+    }
+    /// `mknod` of a character device with mode 0600; a file that is there is removed first.
+    0x2c MakeNode {
+        /// Path.
+        path: &'a [u8],
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
     }
 }

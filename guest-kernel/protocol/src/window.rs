@@ -53,8 +53,8 @@ pub struct Directory {
     pub progress: AtomicU64,
     /// The worker's word to its supervisor: how the guest is to end, plus one.
     pub reset: AtomicU64,
-    /// Nothing yet.
-    pub reserved: [AtomicU64; 116],
+    /// What a worker that executes itself leaves for the program it becomes.
+    pub carried: [AtomicU64; 116],
     /// Page frame numbers of the down half, then of the up half.
     pub frame_numbers: [AtomicU64; MAX_PAGES],
 }

@@ -7,6 +7,7 @@ mod files;
 mod harness;
 mod line;
 mod mappings;
+mod processes;
 mod programs;
 mod sweeps;
 mod workers;

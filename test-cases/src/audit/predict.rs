@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use protocol::{Buffer, Via, Width};
+use protocol::{Via, Width};
 use vmm::memory::{Standing, View};
 
 use super::Probed;
@@ -93,7 +93,6 @@ impl Predicted<'_> {
     }
 
     fn op(&mut self, action: &Action) -> Option<Op> {
-        let buffer = Buffer::Good;
         Some(match action {
             Action::Open { path, flags, handle } => {
                 Op::Open { file: self.slot(handle), node: node(path)?, flags: flags.0 }
@@ -102,20 +101,23 @@ impl Predicted<'_> {
                 let offset = self.resolve(to)?.cast_signed();
                 Op::Lseek { file: self.slot(fd), offset, whence: 0 }
             }
-            Action::Read { fd, len } => Op::Read { file: self.slot(fd), at: None, len: *len, buffer },
-            Action::Pread { fd, at, len } => {
-                Op::Read { file: self.slot(fd), at: Some(self.resolve(at)?), len: *len, buffer }
+            Action::Read { fd, len, buffer } => {
+                Op::Read { file: self.slot(fd), at: None, len: *len, buffer: buffer.of_agent() }
             }
-            Action::Pwrite { fd, at, data } => {
+            Action::Pread { fd, at, len, buffer } => {
                 let at = Some(self.resolve(at)?);
+                Op::Read { file: self.slot(fd), at, len: *len, buffer: buffer.of_agent() }
+            }
+            Action::Pwrite { fd, at, data, buffer } => {
+                let (at, buffer) = (Some(self.resolve(at)?), buffer.of_agent());
                 Op::Write { file: self.slot(fd), at, data: data.clone(), buffer }
             }
-            Action::Mmap { fd, at, len, read, write, share, handle } => Op::Mmap {
+            Action::Mmap { fd, at, len, prot, share, over: None, handle } => Op::Mmap {
                 file: self.slot(fd),
                 map: self.slot(handle),
                 offset: self.resolve(at)?,
                 len: *len,
-                prot: u32::from(*read) | u32::from(*write) << 1,
+                prot: prot.0,
                 flags: match share {
                     Share::Shared => libc::MAP_SHARED,
                     Share::Private => libc::MAP_PRIVATE,
@@ -158,13 +160,17 @@ impl Predicted<'_> {
     fn gpa(&self, op: &Op) -> Option<u64> {
         match op {
             Op::Read { file, at, .. } | Op::Write { file, at, .. } => {
-                let file = self.task.files.get(file).filter(|file| file.node == Node::Mem)?;
+                let file = self.task.file(*file).filter(|file| file.node == Node::Mem)?;
                 Some(at.unwrap_or(file.position))
             }
             Op::Load { map, offset, .. }
             | Op::Store { map, offset, .. }
             | Op::Fetch { map, offset, .. }
-            | Op::Put { map, offset, .. } => Some(self.task.maps.get(map)?.asked.wrapping_add(*offset)),
+            | Op::Put { map, offset, .. } => {
+                let address = self.task.process.maps.get(map)?.address.wrapping_add(*offset);
+                let area = self.task.process.space.at(address)?;
+                Some(area.asked.wrapping_add(address - area.start))
+            }
             _ => None,
         }
     }
@@ -174,7 +180,7 @@ impl Predicted<'_> {
         let some = || Some(vec![SOME_BYTE]);
         let class = match pieces.first()?.source {
             // A mapping with memory of its own: zero until something is stored there.
-            Source::Copy { map, .. } if self.task.maps.get(&map).is_some_and(|mapping| mapping.own) => {
+            Source::Copy { memory, .. } if self.task.process.space.areas().any(|area| area.own && area.memory == memory) => {
                 Class::Zeros
             }
             source => self.world.class_of(source)?,

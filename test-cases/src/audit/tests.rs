@@ -44,6 +44,7 @@ fn world(platform: Platform, policy: Policy) -> World {
             msr: true,
             iopl: true,
             user_ns: true,
+            unix: true,
             lockdown: true,
         },
         policy,
@@ -52,6 +53,7 @@ fn world(platform: Platform, policy: Policy) -> World {
         lockdown: Level::None,
         iomem_checks: None,
         physical_bits: 40,
+        protection_keys: false,
         encryption_bit: platform.is_confidential().then_some(BIT),
         iomem: Iomem::parse(IOMEM),
         memory: Memory {

@@ -5,8 +5,8 @@ use protocol::MAX_ARGUMENTS;
 
 use super::error::ProblemKind;
 use super::fields::Fields;
-use super::flags::{Direction, OpenFlags, Share, View};
-use super::step::Action;
+use super::flags::{Direction, OpenFlags, Protection, Share, UserBuffer, View};
+use super::step::{Action, Handle};
 use crate::capability;
 use crate::names::UnknownName;
 
@@ -20,7 +20,7 @@ const MOST_ID: u64 = u32::MAX as u64 - 1;
 const MOST_MAPPED: u64 = 1 << 32;
 
 /// Every value of `do`.
-pub(super) const NAMES: [&str; 33] = [
+pub(super) const NAMES: [&str; 41] = [
     "open",
     "close",
     "lseek",
@@ -28,7 +28,10 @@ pub(super) const NAMES: [&str; 33] = [
     "pread",
     "write",
     "pwrite",
+    "buffer",
     "mmap",
+    "mprotect",
+    "mremap",
     "munmap",
     "peek",
     "poke",
@@ -49,6 +52,11 @@ pub(super) const NAMES: [&str; 33] = [
     "keep-caps",
     "user-namespace",
     "no-new-privs",
+    "mknod",
+    "fork",
+    "exec",
+    "send-file",
+    "receive-file",
     "exit",
     "kcore-read",
     "kernel-log",
@@ -61,11 +69,10 @@ pub(super) const NAMES: [&str; 33] = [
 pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
     let (name, span) = f.text("do", "what the step does, as in \"pread\"")?;
     match name {
-        "open" | "stat" | "read-file" | "write-file" => on_path(name, f),
-        "close" | "lseek" | "read" | "pread" | "write" | "pwrite" | "mmap" => on_file(name, f),
-        "munmap" | "peek" | "poke" | "self-mem-read" | "self-mem-write" | "vm-readv" | "ptrace-peek" => {
-            on_map(name, f)
-        }
+        "open" | "stat" | "read-file" | "write-file" | "mknod" => on_path(name, f),
+        "close" | "lseek" | "read" | "pread" | "write" | "pwrite" | "mmap" | "send-file" => on_file(name, f),
+        "munmap" | "mprotect" | "mremap" | "peek" | "poke" | "self-mem-read" | "self-mem-write" | "vm-readv"
+        | "ptrace-peek" => on_map(name, f),
         "port-in" | "port-out" | "iopl" | "ioperm" => on_port(name, f),
         "setuid" => {
             let (uid, keep) = (f.number("uid", None, (0, MOST_ID)), f.flag("keep", false));
@@ -77,6 +84,14 @@ pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
         "user-namespace" => Some(Action::UserNamespace),
         "no-new-privs" => Some(Action::NoNewPrivs),
         "run" => run(f),
+        "fork" => Some(Action::Fork),
+        "exec" => Some(Action::Exec),
+        "receive-file" => f.handle("as").map(|handle| Action::ReceiveFile { handle }),
+        "buffer" => {
+            let (fd, from) = (f.handle("fd"), f.number("from", Some(0), (0, MOST_BYTES)));
+            let len = f.number("len", None, (1, MOST_BYTES));
+            Some(Action::Buffer { fd: fd?, from: from?, len: len? })
+        }
         "exit" => Some(Action::Exit),
         "kcore-read" => {
             let (at, len) = (f.at("at"), f.number("len", None, (1, MOST_BYTES)));
@@ -150,6 +165,10 @@ fn on_path(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
             Some(Action::Open { path: path?, flags: flags?, handle: handle? })
         }
         "stat" => Some(Action::Stat { path: path? }),
+        "mknod" => {
+            let (major, minor) = (f.number("major", None, (0, 0xfff)), f.number("minor", None, (0, 0xf_ffff)));
+            Some(Action::Mknod { path: path?, major: major? as u32, minor: minor? as u32 })
+        }
         "read-file" => {
             let len = f.number("len", Some(32_768), (1, MOST_BYTES));
             Some(Action::ReadFile { path: path?, len: len? })
@@ -173,42 +192,41 @@ fn on_file(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
             };
             Some(Action::Lseek { fd: fd?, to: to?, whence: whence? })
         }
-        "read" => {
-            let len = f.number("len", None, (0, MOST_BYTES));
-            Some(Action::Read { fd: fd?, len: len? })
-        }
-        "pread" => {
-            let (at, len) = (f.at("at"), f.number("len", None, (0, MOST_BYTES)));
-            Some(Action::Pread { fd: fd?, at: at?, len: len? })
-        }
-        "write" => {
-            let data = data(f);
-            Some(Action::Write { fd: fd?, data: data? })
-        }
-        "pwrite" => {
-            let (at, data) = (f.at("at"), data(f));
-            Some(Action::Pwrite { fd: fd?, at: at?, data: data? })
-        }
+        "send-file" => Some(Action::SendFile { fd: fd? }),
+        "mmap" => mmap(f, fd),
         _ => {
-            let (at, len) = (f.at("at"), f.number("len", Some(4096), (0, MOST_MAPPED)));
-            let protection = f.text("prot", "\"r\", \"w\", \"rw\" or \"none\"");
-            let protection = protection.and_then(|(text, span)| match text {
-                "r" => Some((true, false)),
-                "w" => Some((false, true)),
-                "rw" => Some((true, true)),
-                "none" => Some((false, false)),
-                _ => {
-                    let known = ["r", "w", "rw", "none"].into_iter();
-                    f.sink().add(&span, UnknownName::new("protection", text, known));
-                    None
-                }
-            });
-            let share: Option<Share> = f.parsed("share", "\"shared\" or \"private\"");
-            let handle = f.handle("as");
-            let (read, write) = protection?;
-            Some(Action::Mmap { fd: fd?, at: at?, len: len?, read, write, share: share?, handle: handle? })
+            let at = name.starts_with('p').then(|| f.at("at"));
+            let len = name.ends_with("read").then(|| f.number("len", None, (0, MOST_BYTES)));
+            let data = name.ends_with("write").then(|| data(f));
+            let buffer = match f.optional_text("buffer") {
+                Some((buffer, span)) => f.sink().take(&span, buffer.parse()),
+                None => Some(UserBuffer::Good),
+            };
+            let (fd, buffer) = (fd?, buffer?);
+            Some(match (at, len, data) {
+                (None, Some(len), _) => Action::Read { fd, len: len?, buffer },
+                (Some(at), Some(len), _) => Action::Pread { fd, at: at?, len: len?, buffer },
+                (None, None, data) => Action::Write { fd, data: data??, buffer },
+                (Some(at), None, data) => Action::Pwrite { fd, at: at?, data: data??, buffer },
+            })
         }
     }
+}
+
+fn mmap(f: &mut Fields<'_, '_, '_, '_>, fd: Option<Handle>) -> Option<Action> {
+    let (at, len) = (f.at("at"), f.number("len", Some(4096), (0, MOST_MAPPED)));
+    let prot = protection(f);
+    let share: Option<Share> = f.parsed("share", "\"shared\" or \"private\"");
+    let over = f.optional_handle("fixed")?;
+    let handle = f.handle("as");
+    Some(Action::Mmap { fd: fd?, at: at?, len: len?, prot: prot?, share: share?, over, handle: handle? })
+}
+
+/// Reads `prot`.
+fn protection(f: &mut Fields<'_, '_, '_, '_>) -> Option<Protection> {
+    let (text, span) = f.text("prot", "letters of \"rwx\", or \"none\"")?;
+    let known = ["none", "r", "w", "x", "rw", "rx", "wx", "rwx"].into_iter();
+    f.sink().take(&span, Protection::parse(text).ok_or_else(|| UnknownName::new("protection", text, known)))
 }
 
 fn on_map(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
@@ -216,7 +234,15 @@ fn on_map(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
     if name == "munmap" {
         return Some(Action::Munmap { map: map? });
     }
+    if name == "mremap" {
+        let (len, handle) = (f.number("len", None, (0, MOST_MAPPED)), f.optional_handle("as")?);
+        return Some(Action::Mremap { map: map?, len: len?, handle });
+    }
     let offset = f.number("offset", Some(0), (0, MOST_MAPPED));
+    if name == "mprotect" {
+        let (len, prot) = (f.number("len", Some(4096), (0, MOST_MAPPED)), protection(f));
+        return Some(Action::Mprotect { map: map?, offset: offset?, len: len?, prot: prot? });
+    }
     if matches!(name, "poke" | "self-mem-write") {
         let data = data(f);
         let (map, offset, data) = (map?, offset?, data?);

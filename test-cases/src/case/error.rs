@@ -158,12 +158,16 @@ impl std::error::Error for CaseErrors {}
 /// The problems found so far, and the text they were found in.
 pub(super) struct Sink<'s> {
     source: &'s str,
+    /// Where each line begins, so that finding a line does not mean reading the file from its start.
+    lines: Vec<usize>,
     problems: Vec<(usize, ProblemKind)>,
 }
 
 impl<'s> Sink<'s> {
-    pub(super) const fn new(source: &'s str) -> Self {
-        Self { source, problems: Vec::new() }
+    pub(super) fn new(source: &'s str) -> Self {
+        let ends = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Self { source, lines, problems: Vec::new() }
     }
 
     /// Notes a problem with the text at `span`.
@@ -182,7 +186,7 @@ impl<'s> Sink<'s> {
 
     /// The line of a byte offset, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
-        position(self.source, offset).0
+        position(self.source, &self.lines, offset).0
     }
 
     /// Whether nothing is wrong so far.
@@ -199,7 +203,7 @@ impl<'s> Sink<'s> {
     pub(super) fn into_errors(mut self, name: &str) -> CaseErrors {
         self.problems.sort_by_key(|(offset, _)| *offset);
         let locate = |(offset, kind)| {
-            let (line, column) = position(self.source, offset);
+            let (line, column) = position(self.source, &self.lines, offset);
             Problem { line, column, kind }
         };
         let problems = self.problems.into_iter().map(locate).collect();
@@ -207,12 +211,12 @@ impl<'s> Sink<'s> {
     }
 }
 
-/// Line and column of a byte offset, both from 1.
-fn position(source: &str, offset: usize) -> (usize, usize) {
-    let before: String = source.char_indices().take_while(|(at, _)| *at < offset).map(|(_, c)| c).collect();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-    (line, column)
+/// Line and column of a byte offset, both from 1. `lines`: where each line begins.
+fn position(source: &str, lines: &[usize], offset: usize) -> (usize, usize) {
+    let line = lines.partition_point(|start| *start <= offset);
+    let start = lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+    let before = source.get(start..).unwrap_or_default().char_indices().take_while(|(at, _)| start + at < offset);
+    (line.max(1), before.count() + 1)
 }
 
 #[cfg(test)]
@@ -221,6 +225,10 @@ mod tests {
 
     #[test]
     fn positions_count_characters_from_one() {
+        let position = |source: &str, offset| {
+            let sink = Sink::new(source);
+            position(source, &sink.lines, offset)
+        };
         assert_eq!(position("a\nbc", 0), (1, 1));
         assert_eq!(position("a\nbc", 3), (2, 2));
         assert_eq!(position("é\né=", 5), (2, 2));

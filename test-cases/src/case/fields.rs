@@ -14,6 +14,9 @@ use crate::region::{Base, Place};
 /// A value with the place in the file where it stands.
 pub(super) type Value<'t, 'i> = &'t Spanned<DeValue<'i>>;
 
+/// Lists in which nothing is something: every capability dropped, no forbidden access, a program without arguments.
+const MAY_BE_EMPTY: [&str; 3] = ["caps", "events", "args"];
+
 /// A table being read.
 pub(super) struct Fields<'t, 'i, 'k, 's> {
     table: &'t DeTable<'i>,
@@ -48,7 +51,9 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
 
     /// The value of a key that may be missing.
     pub(super) fn optional(&mut self, key: &'static str) -> Option<Value<'t, 'i>> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
@@ -155,6 +160,10 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
             self.wrong(key, form, value);
             return Vec::new();
         };
+        if list.is_empty() && !MAY_BE_EMPTY.contains(&key) {
+            let (key, form) = (key.to_owned(), format!("{form}; leave the key out if there is none"));
+            self.sink.add(&value.span(), ProblemKind::Type { key, form, found: "an empty list".to_owned() });
+        }
         let mut texts = Vec::new();
         for item in list {
             match item.get_ref().as_str() {
@@ -191,6 +200,12 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
         let why = format!("`{name}` is no name: use letters, digits and `-`, at most 40");
         self.sink.add(&span, ProblemKind::Nonsense(why));
         None
+    }
+
+    /// The same, which may be missing; nothing at all if it is there and no name.
+    #[expect(clippy::option_option, reason = "missing is not the same as wrong")]
+    pub(super) fn optional_handle(&mut self, key: &'static str) -> Option<Option<Handle>> {
+        if self.optional(key).is_some() { self.handle(key).map(Some) } else { Some(None) }
     }
 
     /// A physical place: a region's name with an offset, or an address.

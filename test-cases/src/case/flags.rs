@@ -56,6 +56,52 @@ impl fmt::Display for OpenFlags {
     }
 }
 
+/// `PROT_*` of mmap(2) and mprotect(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protection(pub u32);
+
+impl Protection {
+    const LETTERS: [(char, i32); 3] = [('r', libc::PROT_READ), ('w', libc::PROT_WRITE), ('x', libc::PROT_EXEC)];
+
+    /// Reads `rw`, `rx`, `x`: each letter once, in this order; or `none`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bits = (1..8).find(|bits| Self(*bits).to_string() == text);
+        bits.or((text == "none").then_some(0)).map(Self)
+    }
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("none");
+        }
+        let given = Self::LETTERS.iter().filter(|(_, bit)| self.0 & bit.cast_unsigned() != 0);
+        given.into_iter().try_for_each(|(letter, _)| write!(f, "{letter}"))
+    }
+}
+
+named! {
+    /// The buffer that a read or write is given.
+    pub enum UserBuffer ("buffer") {
+        Good = "good", "memory for all of it";
+        Bad = "bad", "the null pointer, where nothing is mapped";
+        Kernel = "kernel", "an address in the kernel's half";
+        PartlyBad = "partly-bad", "memory for the first half (at most a page), and nothing mapped behind it";
+    }
+}
+
+impl UserBuffer {
+    /// The same in the agent's words.
+    pub const fn of_agent(self) -> protocol::Buffer {
+        match self {
+            Self::Good => protocol::Buffer::Good,
+            Self::Bad => protocol::Buffer::Null,
+            Self::Kernel => protocol::Buffer::Kernel,
+            Self::PartlyBad => protocol::Buffer::Straddling,
+        }
+    }
+}
+
 named! {
     /// Whether a mapping is shared with the file or a private copy.
     pub enum Share ("kind of mapping") {
@@ -85,6 +131,17 @@ named! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn protections_read_and_print() {
+        for (text, bits) in [("none", 0), ("r", 1), ("w", 2), ("rw", 3), ("x", 4), ("rx", 5), ("wx", 6), ("rwx", 7)] {
+            assert_eq!(Protection::parse(text), Some(Protection(bits)));
+            assert_eq!(Protection(bits).to_string(), text);
+        }
+        for wrong in ["", "wr", "rr", "rwz", "none,x"] {
+            assert_eq!(Protection::parse(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn open_flags_read_and_print() {

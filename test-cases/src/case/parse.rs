@@ -11,12 +11,19 @@ use super::{Case, Needs, action_parse, expect_parse, references};
 use crate::platform::Platform;
 use crate::setup::Wishes;
 
+/// The most bytes a case file has: 256 steps, each with the longest data there is, have fewer.
+const MOST_TEXT: usize = 32 << 20;
 /// The most steps a case has.
 const MOST_STEPS: usize = 256;
 
 /// Reads the case in `text`, the content of the file that gives the case its `name`.
 pub fn parse(text: &str, name: &str) -> Result<Case, CaseErrors> {
     let mut sink = Sink::new(text);
+    if text.len() > MOST_TEXT {
+        let why = format!("the file has {} bytes; a case has at most {MOST_TEXT}: split it", text.len());
+        sink.add(&(0..0), ProblemKind::Nonsense(why));
+        return Err(sink.into_errors(name));
+    }
     let (document, syntax) = DeTable::parse_recoverable(text);
     if syntax.is_empty() {
         let case = read(Fields::new(document.get_ref(), 0..0, "the case", &mut sink), name);
@@ -42,7 +49,9 @@ fn read(mut f: Fields<'_, '_, '_, '_>, name: &str) -> Option<Case> {
     let guest = f.optional("guest").map_or_else(Wishes::default, |value| guest(value, f.sink()));
     let list = f.list("step", "at least one [[step]]");
     let mut steps = Vec::new();
-    for value in list.into_iter().flatten() {
+    // Too many are refused unread.
+    let fits = list.is_none_or(|list| list.len() <= MOST_STEPS);
+    for value in list.into_iter().flatten().filter(|_| fits) {
         steps.extend(step(value, steps.len(), f.sink()));
     }
     let whole = list.is_some_and(|list| list.len() == steps.len());

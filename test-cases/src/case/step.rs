@@ -1,7 +1,7 @@
 //! One step of a case: a system call or an access inside the guest, or a look at memory from outside.
 
 use super::expectation::Expectations;
-use super::flags::{Direction, OpenFlags, Share, View};
+use super::flags::{Direction, OpenFlags, Protection, Share, UserBuffer, View};
 use crate::region::Place;
 
 /// The name a case gives to an open file or a mapping.
@@ -50,15 +50,29 @@ pub enum Action {
     /// lseek(2); the offset's 64 bits are passed as they are
     Lseek { fd: Handle, to: Place, whence: Direction },
     /// read(2) at the file's position
-    Read { fd: Handle, len: u64 },
+    Read { fd: Handle, len: u64, buffer: UserBuffer },
     /// pread(2)
-    Pread { fd: Handle, at: Place, len: u64 },
+    Pread { fd: Handle, at: Place, len: u64, buffer: UserBuffer },
     /// write(2) at the file's position
-    Write { fd: Handle, data: Vec<u8> },
+    Write { fd: Handle, data: Vec<u8>, buffer: UserBuffer },
     /// pwrite(2)
-    Pwrite { fd: Handle, at: Place, data: Vec<u8> },
-    /// mmap(2)
-    Mmap { fd: Handle, at: Place, len: u64, read: bool, write: bool, share: Share, handle: Handle },
+    Pwrite { fd: Handle, at: Place, data: Vec<u8>, buffer: UserBuffer },
+    /// The buffer of the read just before, whatever came of it
+    Buffer { fd: Handle, from: u64, len: u64 },
+    /// mmap(2); `over` names the mapping whose place it takes with `MAP_FIXED`
+    Mmap {
+        fd: Handle,
+        at: Place,
+        len: u64,
+        prot: Protection,
+        share: Share,
+        over: Option<Handle>,
+        handle: Handle,
+    },
+    /// mprotect(2)
+    Mprotect { map: Handle, offset: u64, len: u64, prot: Protection },
+    /// mremap(2): to another length in place, or under another name elsewhere
+    Mremap { map: Handle, len: u64, handle: Option<Handle> },
     /// munmap(2)
     Munmap { map: Handle },
     /// A load by the processor from a mapping
@@ -99,7 +113,17 @@ pub enum Action {
     UserNamespace,
     /// prctl(2) with `PR_SET_NO_NEW_PRIVS`, for the steps that follow
     NoNewPrivs,
-    /// Nothing but the end of the process that did the steps so far; a new one does those that follow
+    /// mknod(2) of a character device
+    Mknod { path: String, major: u32, minor: u32 },
+    /// fork(2); the child does the steps that follow, until `exit`
+    Fork,
+    /// execve(2) of the agent by the process that does the steps
+    Exec,
+    /// An open file is sent to the process's own socket
+    SendFile { fd: Handle },
+    /// The first file sent is received under a new name
+    ReceiveFile { handle: Handle },
+    /// Nothing but the end of the process that did the steps so far; the one that forked it goes on, or a new one
     Exit,
     /// pread(2) of /proc/kcore where its program headers say that a physical address is
     KcoreRead { at: Place, len: u64 },
@@ -123,6 +147,14 @@ impl Action {
             Self::Write { .. } => "write",
             Self::Pwrite { .. } => "pwrite",
             Self::Mmap { .. } => "mmap",
+            Self::Buffer { .. } => "buffer",
+            Self::Mprotect { .. } => "mprotect",
+            Self::Mremap { .. } => "mremap",
+            Self::Mknod { .. } => "mknod",
+            Self::Fork => "fork",
+            Self::Exec => "exec",
+            Self::SendFile { .. } => "send-file",
+            Self::ReceiveFile { .. } => "receive-file",
             Self::Munmap { .. } => "munmap",
             Self::Peek { .. } => "peek",
             Self::Poke { .. } => "poke",
@@ -173,8 +205,12 @@ impl Action {
             | Self::Pread { fd, .. }
             | Self::Write { fd, .. }
             | Self::Pwrite { fd, .. }
+            | Self::SendFile { fd }
+            | Self::Buffer { fd, .. }
             | Self::Mmap { fd, .. } => Some(fd),
             Self::Munmap { map }
+            | Self::Mprotect { map, .. }
+            | Self::Mremap { map, .. }
             | Self::Peek { map, .. }
             | Self::Poke { map, .. }
             | Self::SelfMemRead { map, .. }
@@ -190,6 +226,8 @@ impl Action {
         matches!(
             self,
             Self::Munmap { .. }
+                | Self::Mprotect { .. }
+                | Self::Mremap { .. }
                 | Self::Peek { .. }
                 | Self::Poke { .. }
                 | Self::SelfMemRead { .. }
@@ -202,9 +240,23 @@ impl Action {
     /// The open file or mapping the step obtains when it succeeds.
     pub fn obtains(&self) -> Option<&str> {
         match self {
-            Self::Open { handle, .. } | Self::Mmap { handle, .. } => Some(handle),
+            Self::Open { handle, .. } | Self::Mmap { handle, .. } | Self::ReceiveFile { handle } => Some(handle),
+            Self::Mremap { handle, .. } => handle.as_deref(),
             _ => None,
         }
+    }
+
+    /// The mapping whose place the step takes, which an earlier step must have obtained.
+    pub fn takes_place_of(&self) -> Option<&str> {
+        match self {
+            Self::Mmap { over, .. } => over.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether what the step obtains is a mapping.
+    pub const fn obtains_map(&self) -> bool {
+        matches!(self, Self::Mmap { .. } | Self::Mremap { .. })
     }
 
     /// The step whose work a `memory` step looks for.
@@ -220,6 +272,7 @@ impl Action {
         match self {
             Self::Read { len, .. }
             | Self::Pread { len, .. }
+            | Self::Buffer { len, .. }
             | Self::Peek { len, .. }
             | Self::SelfMemRead { len, .. }
             | Self::VmReadv { len, .. }
@@ -250,6 +303,7 @@ impl Action {
         match self {
             Self::Read { .. }
             | Self::Pread { .. }
+            | Self::Buffer { .. }
             | Self::Peek { .. }
             | Self::SelfMemRead { .. }
             | Self::VmReadv { .. }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::flags::View;
+use super::flags::{UserBuffer, View};
 use super::step::Action;
 
 impl fmt::Display for Action {
@@ -11,19 +11,34 @@ impl fmt::Display for Action {
             Self::Open { path, flags, .. } => write!(f, "open({path}, {flags})"),
             Self::Close { fd } => write!(f, "close({fd})"),
             Self::Lseek { fd, to, whence } => write!(f, "lseek({fd}, {to}, {whence})"),
-            Self::Read { fd, len } => write!(f, "read({fd}, {len} bytes)"),
-            Self::Pread { fd, at, len } => write!(f, "pread({fd}, {len} bytes at {at})"),
-            Self::Write { fd, data } => write!(f, "write({fd}, {} bytes)", data.len()),
-            Self::Pwrite { fd, at, data } => write!(f, "pwrite({fd}, {} bytes at {at})", data.len()),
-            Self::Mmap { fd, at, len, read, write, share, .. } => {
-                let protection = match (read, write) {
-                    (true, true) => "rw",
-                    (true, false) => "r",
-                    (false, true) => "w",
-                    (false, false) => "none",
-                };
-                write!(f, "mmap({fd}, {len:#x} bytes at {at}, {protection}, {share})")
+            Self::Read { fd, len, buffer } => write!(f, "read({fd}, {len} bytes{})", Into(*buffer)),
+            Self::Pread { fd, at, len, buffer } => {
+                write!(f, "pread({fd}, {len} bytes at {at}{})", Into(*buffer))
             }
+            Self::Write { fd, data, buffer } => {
+                write!(f, "write({fd}, {} bytes{})", data.len(), Into(*buffer))
+            }
+            Self::Pwrite { fd, at, data, buffer } => {
+                write!(f, "pwrite({fd}, {} bytes at {at}{})", data.len(), Into(*buffer))
+            }
+            Self::Buffer { from, len, .. } => write!(f, "look at {len} bytes of the buffer + {from:#x}"),
+            Self::Mmap { fd, at, len, prot, share, over, .. } => {
+                write!(f, "mmap({fd}, {len:#x} bytes at {at}, {prot}, {share}")?;
+                over.iter().try_for_each(|over| write!(f, ", MAP_FIXED over {over}"))?;
+                f.write_str(")")
+            }
+            Self::Mprotect { map, offset, len, prot } => {
+                write!(f, "mprotect({map} + {offset:#x}, {len:#x} bytes, {prot})")
+            }
+            Self::Mremap { map, len, handle: None } => write!(f, "mremap({map}, {len:#x} bytes)"),
+            Self::Mremap { map, len, handle: Some(handle) } => {
+                write!(f, "mremap({map}, {len:#x} bytes, moved as {handle})")
+            }
+            Self::Mknod { path, major, minor } => write!(f, "mknod({path}, character device {major}:{minor})"),
+            Self::Fork => f.write_str("fork()"),
+            Self::Exec => f.write_str("execve() of the agent"),
+            Self::SendFile { fd } => write!(f, "sendmsg(SCM_RIGHTS, {fd})"),
+            Self::ReceiveFile { handle } => write!(f, "recvmsg(SCM_RIGHTS) as {handle}"),
             Self::Munmap { map } => write!(f, "munmap({map})"),
             Self::Peek { map, offset, len } => write!(f, "load {len} bytes at {map} + {offset:#x}"),
             Self::Poke { map, offset, data } => {
@@ -74,6 +89,18 @@ impl fmt::Display for Action {
             Self::Memory { at, len, view, .. } => {
                 write!(f, "look at {len} bytes at {at} through the {view} view")
             }
+        }
+    }
+}
+
+/// A buffer that is not a usual one.
+struct Into(UserBuffer);
+
+impl fmt::Display for Into {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            UserBuffer::Good => Ok(()),
+            other => write!(f, ", {other} buffer"),
         }
     }
 }

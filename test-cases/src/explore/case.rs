@@ -8,7 +8,7 @@ use protocol::{Buffer, Via};
 use super::guest::Guest;
 use super::sequence::Difference;
 use crate::capability;
-use crate::case::OpenFlags;
+use crate::case::{OpenFlags, Protection};
 use crate::class::hex;
 use crate::engine::Target;
 use crate::model::{self, Op, Outcome, Task, Through, World};
@@ -22,7 +22,7 @@ pub fn write(guest: &Guest, ops: &[Op], difference: &Difference, target: &Target
         difference.text.replace("'''", "\"\"\""),
         target.platform
     );
-    let mut writer = Writer { names: BTreeMap::new(), made: 0 };
+    let mut writer = Writer::default();
     let mut task = Task::default();
     for (index, op) in ops.iter().enumerate() {
         let prediction = model::step(&guest.world, &mut task, op);
@@ -39,9 +39,24 @@ pub fn write(guest: &Guest, ops: &[Op], difference: &Difference, target: &Target
     text
 }
 
+#[derive(Default)]
 struct Writer {
     names: BTreeMap<(char, u8), String>,
+    /// The names that processes have which wait for a forked one.
+    parents: Vec<BTreeMap<(char, u8), String>>,
+    /// The file slot of the last read.
+    read: Option<u8>,
     made: usize,
+}
+
+/// The key for a buffer that is not a good one.
+const fn buffer_key(buffer: Buffer) -> &'static str {
+    match buffer {
+        Buffer::Good => "",
+        Buffer::Null => "\nbuffer = \"bad\"",
+        Buffer::Kernel => "\nbuffer = \"kernel\"",
+        Buffer::Straddling => "\nbuffer = \"partly-bad\"",
+    }
 }
 
 impl Writer {
@@ -55,6 +70,23 @@ impl Writer {
 
     fn name(&self, kind: char, slot: u8) -> Option<&str> {
         self.names.get(&(kind, slot)).map(String::as_str)
+    }
+
+    fn mmap(
+        &mut self,
+        map: u8,
+        file: u8,
+        (offset, len): (u64, u64),
+        (prot, flags): (u32, u32),
+        over: Option<&str>,
+    ) -> Option<String> {
+        let fd = self.name('f', file)?.to_owned();
+        let share = [None, Some("shared"), Some("private")].get(flags as usize).copied().flatten()?;
+        let (prot, name) = (Protection(prot), self.make('m', map));
+        let fixed = over.map_or_else(String::new, |over| format!("\nfixed = \"{over}\""));
+        Some(format!(
+            "do = \"mmap\"\nfd = \"{fd}\"\nat = \"{offset:#x}\"\nlen = {len}\nprot = \"{prot}\"\nshare = \"{share}\"{fixed}\nas = \"{name}\""
+        ))
     }
 
     fn step(&mut self, op: &Op) -> Option<String> {
@@ -73,29 +105,54 @@ impl Writer {
                 let fd = self.name('f', *file)?;
                 format!("do = \"lseek\"\nfd = \"{fd}\"\nto = \"{offset:#x}\"\nwhence = \"{whence}\"")
             }
-            Op::Read { file, at, len, buffer: Buffer::Good } => {
-                let fd = self.name('f', *file)?;
+            Op::Read { file, at, len, buffer } => {
+                self.read = Some(*file);
+                let (fd, buffer) = (self.name('f', *file)?, buffer_key(*buffer));
                 match at {
-                    None => format!("do = \"read\"\nfd = \"{fd}\"\nlen = {len}"),
-                    Some(at) => format!("do = \"pread\"\nfd = \"{fd}\"\nat = \"{at:#x}\"\nlen = {len}"),
+                    None => format!("do = \"read\"\nfd = \"{fd}\"\nlen = {len}{buffer}"),
+                    Some(at) => {
+                        format!("do = \"pread\"\nfd = \"{fd}\"\nat = \"{at:#x}\"\nlen = {len}{buffer}")
+                    }
                 }
             }
-            Op::Write { file, at, data, buffer: Buffer::Good } => {
-                let (fd, data) = (self.name('f', *file)?, hex(data));
+            Op::Write { file, at, data, buffer } => {
+                let (fd, data, buffer) = (self.name('f', *file)?, hex(data), buffer_key(*buffer));
                 match at {
-                    None => format!("do = \"write\"\nfd = \"{fd}\"\nhex = \"{data}\""),
-                    Some(at) => format!("do = \"pwrite\"\nfd = \"{fd}\"\nat = \"{at:#x}\"\nhex = \"{data}\""),
+                    None => format!("do = \"write\"\nfd = \"{fd}\"\nhex = \"{data}\"{buffer}"),
+                    Some(at) => {
+                        format!("do = \"pwrite\"\nfd = \"{fd}\"\nat = \"{at:#x}\"\nhex = \"{data}\"{buffer}")
+                    }
                 }
             }
             Op::Mmap { map, file, offset, len, prot, flags } => {
-                let fd = self.name('f', *file)?.to_owned();
-                let prot = ["none", "r", "w", "rw"].get(*prot as usize)?;
-                let share =
-                    [None, Some("shared"), Some("private")].get(*flags as usize).copied().flatten()?;
-                let name = self.make('m', *map);
-                format!(
-                    "do = \"mmap\"\nfd = \"{fd}\"\nat = \"{offset:#x}\"\nlen = {len}\nprot = \"{prot}\"\nshare = \"{share}\"\nas = \"{name}\""
-                )
+                self.mmap(*map, *file, (*offset, *len), (*prot, *flags), None)?
+            }
+            Op::MmapOver { map, over, file, offset, len, prot, flags } => {
+                let over = self.name('m', *over)?.to_owned();
+                self.mmap(*map, *file, (*offset, *len), (*prot, *flags), Some(&over))?
+            }
+            Op::Mprotect { map, offset, len, prot } => {
+                let (map, prot) = (self.name('m', *map)?, Protection(*prot));
+                format!("do = \"mprotect\"\nmap = \"{map}\"\noffset = {offset}\nlen = {len}\nprot = \"{prot}\"")
+            }
+            Op::Mremap { map, to, len } => {
+                let name = self.name('m', *map)?.to_owned();
+                let moved = if to == map { String::new() } else { format!("\nas = \"{}\"", self.make('m', *to)) };
+                format!("do = \"mremap\"\nmap = \"{name}\"\nlen = {len}{moved}")
+            }
+            Op::Fork => {
+                self.parents.push(self.names.clone());
+                "do = \"fork\"".to_owned()
+            }
+            Op::Exit => {
+                self.names = self.parents.pop()?;
+                "do = \"exit\"".to_owned()
+            }
+            Op::Exec => "do = \"exec\"".to_owned(),
+            Op::SendFile { file } => format!("do = \"send-file\"\nfd = \"{}\"", self.name('f', *file)?),
+            Op::ReceiveFile { file } => format!("do = \"receive-file\"\nas = \"{}\"", self.make('f', *file)),
+            Op::Left { from, len } if *len > 0 => {
+                format!("do = \"buffer\"\nfd = \"{}\"\nfrom = {from}\nlen = {len}", self.name('f', self.read?)?)
             }
             Op::Munmap { map } => format!("do = \"munmap\"\nmap = \"{}\"", self.name('m', *map)?),
             Op::Load { map, offset, len, .. } => {

@@ -17,7 +17,7 @@ type Bytes = Vec<Option<u8>>;
 #[derive(Debug, Default)]
 pub struct Memory {
     pages: BTreeMap<u64, Page>,
-    copies: BTreeMap<(u8, u64), Bytes>,
+    copies: BTreeMap<(u32, u64), Bytes>,
 }
 
 /// Each view is looked at when it is first needed: on SEV that costs a page's worth of encryption.
@@ -60,9 +60,10 @@ impl Memory {
                         bytes.push(self.byte(world, machine, gpa, view));
                     }
                 }
-                Source::Copy { map, offset } => {
+                Source::Untouched => bytes.extend(std::iter::repeat_n(Some(protocol::UNTOUCHED), len)),
+                Source::Copy { memory, offset } => {
                     for at in offset..offset + piece.len {
-                        let copy = self.copies.get(&(map, at / PAGE));
+                        let copy = self.copies.get(&(memory, at / PAGE));
                         bytes.push(copy.and_then(|copy| copy[(at % PAGE) as usize]));
                     }
                 }
@@ -80,18 +81,23 @@ impl Memory {
                     self.write(world, machine, gpa, *view, *byte);
                 }
             }
-            Effect::Copied { map, page, gpa, view } => {
+            Effect::Copied { memory, page, gpa, view } => {
                 let copy = (*gpa..gpa + PAGE).map(|gpa| self.byte(world, machine, gpa, *view)).collect();
-                self.copies.insert((*map, *page), copy);
+                self.copies.insert((*memory, *page), copy);
             }
-            Effect::Fresh { map, pages } => {
+            Effect::Fresh { memory, pages } => {
                 for page in 0..*pages {
-                    self.copies.insert((*map, page), vec![Some(0); PAGE as usize]);
+                    self.copies.insert((*memory, page), vec![Some(0); PAGE as usize]);
                 }
             }
-            Effect::WriteCopy { map, offset, data } => {
+            Effect::Duplicated { from, to } => {
+                let pages = self.copies.range((*from, 0)..=(*from, u64::MAX));
+                let pages: Vec<_> = pages.map(|((_, page), bytes)| ((*to, *page), bytes.clone())).collect();
+                self.copies.extend(pages);
+            }
+            Effect::WriteCopy { memory, offset, data } => {
                 for (at, byte) in (*offset..).zip(data) {
-                    if let Some(copy) = self.copies.get_mut(&(*map, at / PAGE)) {
+                    if let Some(copy) = self.copies.get_mut(&(*memory, at / PAGE)) {
                         copy[(at % PAGE) as usize] = Some(*byte);
                     }
                 }

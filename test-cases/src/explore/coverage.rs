@@ -88,26 +88,28 @@ pub fn met(world: &World, task: &Task, op: &Op, prediction: &Prediction) -> Met 
 /// The kind of memory an operation is about.
 fn region(world: &World, task: &Task, op: &Op) -> &'static str {
     let at = |slot: &u8, offset: u64| {
-        task.maps.get(slot).map_or("-", |mapping| {
-            if mapping.asked == mapping.gpa { world.region(mapping.gpa(offset)) } else { "alias" }
-        })
+        let address = task.process.maps.get(slot).map(|slot| slot.address.wrapping_add(offset));
+        let area = address.and_then(|address| Some((address, task.process.space.at(address)?)));
+        area.map_or("-", |(address, area)| if area.asked != area.gpa { "alias" } else { world.region(area.gpa(address)) })
     };
     match op {
         Op::Open { node, .. } => node_name(*node),
         Op::Read { file, .. } | Op::Write { file, .. } | Op::Mmap { file, .. }
-            if task.files.get(file).is_some_and(|file| file.node.is_neighbour()) =>
+            if task.file(*file).is_some_and(|file| file.node.is_neighbour()) =>
         {
-            task.files.get(file).map_or("-", |file| node_name(file.node))
+            task.file(*file).map_or("-", |file| node_name(file.node))
         }
         Op::Read { file, at, .. } | Op::Write { file, at, .. } => {
-            let position = at.or_else(|| task.files.get(file).map(|file| file.position));
+            let position = at.or_else(|| task.file(*file).map(|file| file.position));
             position.map_or("-", |gpa| world.region(gpa))
         }
-        Op::Mmap { offset, .. } => world.region(*offset),
+        Op::Mmap { offset, .. } | Op::MmapOver { offset, .. } => world.region(*offset),
         Op::Load { map, offset, .. }
         | Op::Store { map, offset, .. }
         | Op::Fetch { map, offset, .. }
+        | Op::Mprotect { map, offset, .. }
         | Op::Put { map, offset, .. } => at(map, *offset),
+        Op::Mremap { map, .. } => at(map, 0),
         _ => "-",
     }
 }

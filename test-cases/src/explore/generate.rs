@@ -1,5 +1,7 @@
 //! Chooses operations: at random, but where kernels go wrong: at the edges of pages, regions and numbers.
 
+mod changes;
+
 use std::ops::Range;
 
 use protocol::{Buffer, Via, Width};
@@ -10,7 +12,6 @@ use super::guest::Guest;
 use super::harmless::{self, Judge};
 use super::random::Random;
 use super::sequence::RESIDUE;
-use crate::capability;
 use crate::model::iomem::Intersection;
 use crate::model::{self, Node, Op, PAGE, Task, Through, World, kcore, pci};
 
@@ -33,7 +34,7 @@ pub fn sequence(random: &mut Random, guest: &Guest, len: usize) -> Vec<Op> {
         let op = chooser.propose(&task);
         let mut after = task.clone();
         let prediction = model::step(&guest.world, &mut after, &op);
-        if judge.is_harmless(&task, &op, &prediction) {
+        if judge.is_harmless(&task, &after, &op, &prediction) {
             task = after;
             ops.push(op);
         }
@@ -87,10 +88,10 @@ struct Chooser<'a> {
 
 impl Chooser<'_> {
     fn propose(&mut self, task: &Task) -> Op {
-        let open = !task.files.is_empty();
-        let mapped = !task.maps.is_empty();
+        let open = !task.process.files.is_empty();
+        let mapped = !task.process.maps.is_empty();
         let when = |condition: bool, weight: u64| if condition { weight } else { 1 };
-        let choices: [(u64, Choose<Self>); 11] = [
+        let choices: [(u64, Choose<Self>); 16] = [
             (if open { 24 } else { 200 }, Chooser::open),
             (when(open, 10), |c, task| Op::Close { file: c.file(task) }),
             (when(open, 30), Chooser::lseek),
@@ -102,47 +103,31 @@ impl Chooser<'_> {
             (when(mapped, 45), Chooser::store),
             (when(mapped, 60), Chooser::remote),
             (8, Chooser::ports),
+            (if mapped { 14 } else { 0 }, Chooser::over),
+            (if mapped { 30 } else { 0 }, Chooser::protect),
+            (if mapped { 14 } else { 0 }, Chooser::remap),
+            (12, Chooser::process),
+            (if open { 4 } else { 0 }, Chooser::pass),
         ];
         if self.random.once_in(400) {
             return self.privileges();
         }
+        if let Some(left) = &task.left
+            && self.random.once_in(5)
+        {
+            return self.left(left.iter().map(|piece| piece.len).sum());
+        }
         self.random.weighted(&choices).map_or(Op::Close { file: 0 }, |choose| choose(self, task))
     }
 
-    /// What changes who asks.
-    fn privileges(&mut self) -> Op {
-        let random = &mut *self.random;
-        match random.below(8) {
-            0 => Op::UserNamespace,
-            1 => Op::NoNewPrivs,
-            2 | 3 => {
-                let uid = random.pick(&[0, 1000, 65_534]).unwrap_or(0);
-                Op::SetUser { uid, gid: random.pick(&[0, uid]).unwrap_or(0), keep: random.once_in(2) }
-            }
-            4 => {
-                Op::DropCaps { mask: capability::ALL & !(1 << random.below(capability::NAMES.len() as u64)) }
-            }
-            5 => Op::DropCaps { mask: random.next() & random.next() & random.next() & capability::ALL },
-            _ => {
-                let one = random.pick(&[
-                    capability::SYS_RAWIO,
-                    capability::SYS_ADMIN,
-                    capability::DAC_OVERRIDE,
-                    capability::SETUID,
-                ]);
-                Op::DropCaps { mask: 1 << one.unwrap_or(capability::SYS_RAWIO) }
-            }
-        }
-    }
-
     fn file(&mut self, task: &Task) -> u8 {
-        let open: Vec<u8> = task.files.keys().copied().collect();
+        let open: Vec<u8> = task.process.files.keys().copied().collect();
         let other = self.random.below(FILES) as u8;
         if self.random.once_in(60) { other } else { self.random.pick(&open).unwrap_or(other) }
     }
 
     fn map(&mut self, task: &Task) -> u8 {
-        let mapped: Vec<u8> = task.maps.keys().copied().collect();
+        let mapped: Vec<u8> = task.process.maps.keys().copied().collect();
         let other = self.random.below(MAPS) as u8;
         if self.random.once_in(60) { other } else { self.random.pick(&mapped).unwrap_or(other) }
     }
@@ -233,7 +218,7 @@ impl Chooser<'_> {
 
     fn lseek(&mut self, task: &Task) -> Op {
         let file = self.file(task);
-        let is_port = task.files.get(&file).is_some_and(|file| file.node == Node::Port);
+        let is_port = task.file(file).is_some_and(|file| file.node == Node::Port);
         let whence = self.random.weighted(&[(12, 0), (6, 1), (1, 2), (1, 3), (1, 4), (1, 9)]).unwrap_or(0);
         let offset = match (whence, self.random.below(6)) {
             (1, 0..=4) => self.random.below(4 * PAGE).cast_signed() - 2 * PAGE.cast_signed(),
@@ -249,7 +234,7 @@ impl Chooser<'_> {
         if self.random.once_in(3) {
             return None;
         }
-        Some(match task.files.get(&file).map_or(Node::Mem, |file| file.node) {
+        Some(match task.file(file).map_or(Node::Mem, |file| file.node) {
             Node::Mem => self.address(),
             Node::Port => self.port(),
             Node::Kcore => self.random.below(kcore::HEADER + 1),
@@ -275,7 +260,7 @@ impl Chooser<'_> {
         let at = self.at(task, file);
         let len = self.len() as usize;
         let mut data = self.random.bytes(len);
-        let position = at.or_else(|| task.files.get(&file).map(|file| file.position)).unwrap_or(0);
+        let position = at.or_else(|| task.file(file).map(|file| file.position)).unwrap_or(0);
         // Should the kernel allow what it must not, then nothing shall change.
         if position >= layout::HIGH_MEMORY && self.world.iomem.meets_ram(position) != Intersection::Disjoint {
             data.truncate((PAGE - position % PAGE) as usize);
@@ -287,7 +272,7 @@ impl Chooser<'_> {
 
     fn mmap(&mut self, task: &Task) -> Op {
         let file = self.file(task);
-        let is_bar = task.files.get(&file).is_some_and(|file| file.node == Node::Bar);
+        let is_bar = task.file(file).is_some_and(|file| file.node == Node::Bar);
         let address = if is_bar { self.in_bar() } else { self.address() };
         let aligned = address & !(PAGE - 1);
         let offset = if self.random.once_in(40) { aligned | self.random.below(PAGE) } else { aligned };
@@ -299,22 +284,32 @@ impl Chooser<'_> {
             4..=10 => (1 + self.random.below(4)) * PAGE,
             _ => PAGE,
         };
-        let prot = self.random.weighted(&[(10, 1), (14, 3), (3, 2), (1, 0)]).unwrap_or(1);
-        let flags = self.random.weighted(&[(20, 1), (12, 2), (1, 0), (1, 3), (1, 4)]).unwrap_or(1);
+        let (prot, flags) = (self.protection(), self.share());
         Op::Mmap { map: self.random.below(MAPS) as u8, file, offset, len, prot, flags }
+    }
+
+    fn protection(&mut self) -> u32 {
+        let choices = [(10, 1), (14, 3), (3, 2), (2, 0), (2, 4), (3, 5), (1, 6), (3, 7)];
+        self.random.weighted(&choices).unwrap_or(1)
+    }
+
+    fn share(&mut self) -> u32 {
+        self.random.weighted(&[(20, 1), (12, 2), (1, 0), (1, 3), (1, 4)]).unwrap_or(1)
     }
 
     /// An offset in a mapping, or just beyond it.
     fn offset(&mut self, task: &Task, map: u8, align: u64) -> u64 {
-        let mapping = task.maps.get(&map);
-        let len = mapping.map_or(PAGE, |mapping| mapping.len);
+        let slot = task.process.maps.get(&map);
+        let len = slot.map_or(PAGE, |slot| slot.len.next_multiple_of(PAGE));
         let offset = match self.random.below(10) {
             0 => len - self.random.below(17).min(len),
             1 => len + self.random.below(2 * PAGE),
             2 => (1 + self.random.below(4)) * PAGE - 4,
             _ => self.random.below(len),
         };
-        let is_device = mapping.is_some_and(|mapping| !self.world.is_memory(mapping.gpa(offset)));
+        let address = slot.map_or(0, |slot| slot.address + offset);
+        let area = task.process.space.at(address);
+        let is_device = area.is_some_and(|area| !self.world.is_memory(area.gpa(address)));
         if is_device || !self.random.once_in(6) { offset / align * align } else { offset }
     }
 

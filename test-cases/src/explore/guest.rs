@@ -26,6 +26,9 @@ use crate::session::{Ended, Plan, Session, SessionError};
 /// Most of /proc/iomem that is read.
 const IOMEM: u32 = 32 << 10;
 
+/// Most of /proc/cpuinfo that is read: more than one processor's part.
+const CPUINFO: u32 = 8 << 10;
+
 /// Why there is no guest to explore.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
@@ -70,6 +73,8 @@ pub struct Booted {
     pub iomem: Iomem,
     /// `uname -r`.
     pub release: String,
+    /// `ospke` in /proc/cpuinfo.
+    pub protection_keys: bool,
 }
 
 /// A running guest with its model.
@@ -145,7 +150,10 @@ impl Kernel {
         let release = uname.lines().nth(2).unwrap_or_default().to_owned();
         let step = Step::ReadFile { path: b"/proc/iomem", offset: 0, len: IOMEM };
         let iomem = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/iomem"))?;
-        Ok(Booted { session, iomem: Iomem::parse(&iomem), release })
+        let step = Step::ReadFile { path: b"/proc/cpuinfo", offset: 0, len: CPUINFO };
+        let cpuinfo = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/cpuinfo"))?;
+        let protection_keys = cpuinfo.split_whitespace().any(|flag| flag == "ospke");
+        Ok(Booted { session, iomem: Iomem::parse(&iomem), release, protection_keys })
     }
 
     /// The model of a guest.
@@ -164,6 +172,7 @@ impl Kernel {
             lockdown: words().filter_map(level).max().unwrap_or(Level::None),
             iomem_checks: words().filter_map(iomem_checks).next_back(),
             physical_bits: machine.guest_physical_bits(),
+            protection_keys: booted.protection_keys,
             encryption_bit: machine.platform().encryption_bit(),
             iomem: booted.iomem.clone(),
             memory: memory(machine),

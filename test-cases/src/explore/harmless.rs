@@ -1,5 +1,7 @@
 //! Which operations may be chosen: those whose every effect can be undone, costs little, and can be known.
 
+mod mappings;
+
 use std::ops::Range;
 
 use vmm::layout;
@@ -33,16 +35,23 @@ pub struct Judge<'a> {
 
 impl Judge<'_> {
     /// Whether all that it does can be undone, costs little, and can be known.
-    pub fn is_harmless(&self, task: &Task, op: &Op, prediction: &Prediction) -> bool {
-        if let (Op::Mmap { len, offset, file, .. }, Outcome::Value(_)) = (op, &prediction.outcome) {
+    pub fn is_harmless(&self, task: &Task, after: &Task, op: &Op, prediction: &Prediction) -> bool {
+        if let (
+            Op::Mmap { len, offset, file, .. } | Op::MmapOver { len, offset, file, .. },
+            Outcome::Value(_),
+        ) = (op, &prediction.outcome)
+        {
             let alias = self.world.without_bit(*offset) != *offset;
-            let uncached = task.files.get(file).is_some_and(|file| file.uncached);
+            let uncached = task.file(*file).is_some_and(|file| file.uncached);
             // The kernel never forgets what it then notes: of the RAM behind an alias, or of a range that ends there.
             let unforgettable =
                 alias && uncached || self.world.without_bit(offset + len.next_multiple_of(PAGE)) == 0;
             if *len > MOST_PAGES * PAGE || unforgettable {
                 return false;
             }
+        }
+        if !mappings::are_known(self.world, task, after, op, prediction) {
+            return false;
         }
         if matches!(prediction.outcome, Outcome::Oops { .. }) || !self.is_known(task, op, prediction) {
             return false;
@@ -56,7 +65,7 @@ impl Judge<'_> {
             return false;
         }
         if let Op::Read { file, at, .. } | Op::Write { file, at, .. } = op
-            && let Some(file) = task.files.get(file).filter(|file| file.node == Node::Port)
+            && let Some(file) = task.file(*file).filter(|file| file.node == Node::Port)
             && at.unwrap_or(file.position) < FIRST_PORT
         {
             return false;
@@ -67,9 +76,9 @@ impl Judge<'_> {
 
     /// Of /dev/mem's neighbours only what the model speaks of, and what changes nothing.
     fn is_known(&self, task: &Task, op: &Op, prediction: &Prediction) -> bool {
-        let node = |file: &u8| task.files.get(file).map_or(Node::Mem, |file| file.node);
+        let node = |file: &u8| task.file(*file).map_or(Node::Mem, |file| file.node);
         let at =
-            |file: &u8, at: &Option<u64>| at.or_else(|| Some(task.files.get(file)?.position)).unwrap_or(0);
+            |file: &u8, at: &Option<u64>| at.or_else(|| Some(task.file(*file)?.position)).unwrap_or(0);
         let odd = !(libc::O_ACCMODE | libc::O_CLOEXEC | libc::O_SYNC | libc::O_DIRECT | libc::O_DIRECTORY);
         match op {
             Op::Open { node, flags, .. } => !node.is_neighbour() || flags & odd == 0,
@@ -95,7 +104,7 @@ impl Judge<'_> {
             // Another task's memory is another question once the user has changed
             // (`kernel/ptrace.c:__ptrace_may_access()`).
             Op::Fetch { through, .. } | Op::Put { through, .. } => {
-                task.credentials.dumpable || !through.forks()
+                task.process.credentials.dumpable || !through.forks()
             }
             _ => true,
         }
@@ -120,7 +129,10 @@ impl Judge<'_> {
         let end = match effect {
             Effect::Read { gpa, len, .. } => (gpa + len).next_multiple_of(PAGE),
             Effect::Write { gpa, data, .. } => (gpa + data.len() as u64).next_multiple_of(PAGE),
-            Effect::Copied { .. } | Effect::Fresh { .. } | Effect::WriteCopy { .. } => PAGE,
+            Effect::Copied { .. }
+            | Effect::Fresh { .. }
+            | Effect::Duplicated { .. }
+            | Effect::WriteCopy { .. } => PAGE,
         };
         if end != 0 && self.world.without_bit(end) == 0 {
             return false;
@@ -133,7 +145,10 @@ impl Judge<'_> {
                 let last = gpa + (data.len() as u64).max(1) - 1;
                 pages(*gpa, data.len() as u64).all(|page| self.may_store(page.max(*gpa), last))
             }
-            Effect::Copied { .. } | Effect::Fresh { .. } | Effect::WriteCopy { .. } => true,
+            Effect::Copied { .. }
+            | Effect::Fresh { .. }
+            | Effect::Duplicated { .. }
+            | Effect::WriteCopy { .. } => true,
         }
     }
 

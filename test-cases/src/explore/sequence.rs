@@ -66,7 +66,7 @@ struct Expected {
 /// Bytes that come back, those left out that are nothing but one byte repeated.
 fn told(outcome: &model::Outcome) -> u64 {
     let plain =
-        outcome.pieces().iter().filter(|piece| !matches!(piece.source, Source::Zeros | Source::Floating));
+        outcome.pieces().iter().filter(|piece| !matches!(piece.source, Source::Zeros | Source::Floating | Source::Untouched));
     plain.map(|piece| piece.len).sum()
 }
 
@@ -109,7 +109,7 @@ impl<'a> Runner<'a> {
             // The agent wants room for all that is asked for, whatever comes of it.
             let asked = match op {
                 Op::Read { len, .. } => (*len).min(protocol::MAX_DATA as u64),
-                Op::Load { len, .. } | Op::Fetch { len, .. } => u64::from(*len),
+                Op::Load { len, .. } | Op::Fetch { len, .. } | Op::Left { len, .. } => u64::from(*len),
                 _ => 0,
             };
             questions += QUESTION + data;

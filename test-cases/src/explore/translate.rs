@@ -24,6 +24,25 @@ pub fn step(op: &Op) -> Step<'_> {
         Op::Mmap { map, file, offset, len, prot, flags } => {
             Step::Mmap { map: *map, file: *file, offset: *offset, len: *len, prot: *prot, flags: *flags }
         }
+        Op::MmapOver { map, over, file, offset, len, prot, flags } => Step::MmapOver {
+            map: *map,
+            over: *over,
+            file: *file,
+            offset: *offset,
+            len: *len,
+            prot: *prot,
+            flags: *flags,
+        },
+        Op::Mprotect { map, offset, len, prot } => {
+            Step::Mprotect { map: *map, offset: *offset, len: *len, prot: *prot }
+        }
+        Op::Mremap { map, to, len } => Step::Mremap { map: *map, to: *to, len: *len },
+        Op::Fork => Step::Fork,
+        Op::Exit => Step::ExitWorker,
+        Op::Exec => Step::Exec,
+        Op::SendFile { file } => Step::SendFile { file: *file },
+        Op::ReceiveFile { file } => Step::ReceiveFile { file: *file },
+        Op::Left { from, len } => Step::Left { from: *from, len: *len },
         Op::Munmap { map } => Step::Munmap { map: *map },
         Op::Load { map, offset, len, width } => {
             Step::Peek { map: *map, offset: *offset, len: *len, width: *width }

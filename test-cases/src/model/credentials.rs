@@ -60,14 +60,14 @@ impl Credentials {
 
 /// capset(2) without some capabilities. Files that are open stay usable: they are checked at open(2) only.
 pub fn drop_caps(task: &mut Task, mask: u64) -> Prediction {
-    task.credentials.permitted &= !mask;
+    task.process.credentials.permitted &= !mask;
     Prediction::value(0)
 }
 
 /// setgroups(2), setresgid(2) and setresuid(2), up to the first that fails. `keep`: `PR_SET_KEEPCAPS` before, and what is
 /// permitted made effective again after.
 pub fn set_user(task: &mut Task, uid: u32, gid: u32, keep: bool) -> Prediction {
-    let credentials = &mut task.credentials;
+    let credentials = &mut task.process.credentials;
     // `kernel/groups.c:may_setgroups()`: never where the namespace maps no groups.
     if credentials.in_namespace || !credentials.has(capability::SETGID) {
         return Prediction::failed(libc::EPERM);
@@ -94,16 +94,16 @@ pub fn user_namespace(world: &World, task: &mut Task) -> Prediction {
         return Prediction::failed(libc::EINVAL);
     }
     // The creator has no name in the namespace it is in.
-    if task.credentials.in_namespace {
+    if task.process.credentials.in_namespace {
         return Prediction::failed(libc::EPERM);
     }
-    task.credentials.in_namespace = true;
-    task.credentials.permitted = capability::ALL;
+    task.process.credentials.in_namespace = true;
+    task.process.credentials.permitted = capability::ALL;
     Prediction::value(0)
 }
 
 /// prctl(2) with `PR_SET_NO_NEW_PRIVS`.
 pub fn no_new_privs(task: &mut Task) -> Prediction {
-    task.credentials.no_new_privs = true;
+    task.process.credentials.no_new_privs = true;
     Prediction::value(0)
 }

@@ -56,7 +56,10 @@ impl Contents {
         let (gpa, len, view, write) = match effect {
             Effect::Read { gpa, len, view } => (*gpa, *len, *view, false),
             Effect::Write { gpa, data, view } => (*gpa, data.len() as u64, *view, true),
-            Effect::Copied { .. } | Effect::Fresh { .. } | Effect::WriteCopy { .. } => return Vec::new(),
+            Effect::Copied { .. }
+            | Effect::Fresh { .. }
+            | Effect::Duplicated { .. }
+            | Effect::WriteCopy { .. } => return Vec::new(),
         };
         if world.platform == Platform::None || len == 0 {
             return Vec::new();

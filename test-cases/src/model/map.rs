@@ -1,8 +1,8 @@
-//! mmap(2) and munmap(2).
+//! mmap(2), mprotect(2), mremap(2) and munmap(2).
 
 use std::collections::BTreeSet;
 
-use protocol::{Refusal, map_address};
+use protocol::{MAP_SLOTS, MAP_STRIDE, Refusal, map_address};
 use vmm::memory::View;
 
 use super::PAGE;
@@ -12,7 +12,8 @@ use super::op::Node;
 use super::own;
 use super::pci;
 use super::prediction::{Outcome, Prediction};
-use super::task::{Mapping, OpenFile, Task};
+use super::space::{Area, EXEC, Entry, WRITE};
+use super::task::{OpenFile, Slot, Task};
 use super::world::World;
 use crate::policy::Policy;
 
@@ -32,55 +33,107 @@ pub struct Asked {
     pub flags: u32,
 }
 
-impl Asked {
-    /// `PROT_READ`.
-    pub const fn reads(&self) -> bool {
-        self.prot & libc::PROT_READ.cast_unsigned() != 0
-    }
-
-    /// `PROT_WRITE`.
-    pub const fn writes(&self) -> bool {
-        self.prot & libc::PROT_WRITE.cast_unsigned() != 0
-    }
+/// What a driver mapped.
+pub struct Mapped {
+    /// First physical address, without any encryption bit.
+    pub gpa: u64,
+    /// The caching.
+    pub mode: CacheMode,
+    /// The view.
+    pub view: View,
+    /// Memory of its own instead.
+    pub own: bool,
 }
 
 /// mmap(2) into a slot; what was mapped there goes first, whatever comes.
 pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked) -> Prediction {
-    let Some(file) = task.files.get(&file).cloned() else {
+    if !task.process.files.contains_key(&file) {
         return Prediction::plain(Outcome::Refused(Refusal::File));
-    };
-    if task.maps.contains_key(&slot) {
+    }
+    if task.process.maps.contains_key(&slot) {
         munmap(world, task, slot);
     }
+    place(world, task, slot, file, asked, map_address(slot))
+}
+
+/// mmap(2) with `MAP_FIXED` where another slot's mapping is. What is mapped there goes once `do_mmap()` has nothing against
+/// the call, even if the driver then has.
+pub fn mmap_over(world: &World, task: &mut Task, slot: u8, over: u8, file: u8, asked: &Asked) -> Prediction {
+    if !task.process.files.contains_key(&file) {
+        return Prediction::plain(Outcome::Refused(Refusal::File));
+    }
+    let Some(address) = task.process.maps.get(&over).map(|slot| slot.address) else {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    };
+    if asked.len > MAP_STRIDE {
+        return Prediction::plain(Outcome::Refused(Refusal::Length));
+    }
+    if slot != over && task.process.maps.contains_key(&slot) {
+        munmap(world, task, slot);
+    }
+    place(world, task, slot, file, asked, address)
+}
+
+/// The call itself.
+fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked, address: u64) -> Prediction {
+    // `arch/x86/kernel/sys_x86_64.c`, before the descriptor is looked at.
+    if !asked.offset.is_multiple_of(PAGE) {
+        return Prediction::failed(libc::EINVAL);
+    }
+    let file = match task.open_file(file) {
+        Ok(file) => file.clone(),
+        Err(outcome) => return Prediction::plain(outcome),
+    };
     let shared = match do_mmap(&file, asked) {
         Ok(shared) => shared,
         Err(errno) => return Prediction::failed(errno),
     };
-    let mapping = match file.node {
-        Node::Mem => mmap_mem(world, &mut task.types, &file, asked, shared),
-        Node::Bar => pci::mmap(world, &mut task.types, asked, shared),
+    let len = asked.len.next_multiple_of(PAGE);
+    task.unmap(world, address, address + len);
+    let mapped = match file.node {
+        Node::Mem => mmap_mem(world, &mut task.types, &file, asked),
+        Node::Bar => pci::mmap(world, &mut task.types, asked),
         // Nothing there maps anything, which each file system says in its words: `fs/proc/inode.c:pde_mmap()`,
         // `fs/kernfs/file.c:kernfs_fop_mmap()`.
         Node::Kcore => Err(libc::EIO),
         Node::Config | Node::Port | Node::Msr => Err(libc::ENODEV),
     };
-    match mapping {
-        Ok(mapping) => {
-            let address = map_address(slot);
-            let effects = if mapping.own { vec![own::fresh(slot, &mapping)] } else { Vec::new() };
-            task.maps.insert(slot, Mapping { address, ..mapping });
-            Prediction { outcome: Outcome::Value(address), effects }
-        }
-        Err(errno) => Prediction::failed(errno),
-    }
+    let mapped = match mapped {
+        Ok(mapped) => mapped,
+        Err(errno) => return Prediction::failed(errno),
+    };
+    let number = task.number();
+    let area = Area {
+        start: address,
+        len,
+        gpa: mapped.gpa,
+        asked: if file.node == Node::Mem { asked.offset } else { mapped.gpa },
+        prot: asked.prot,
+        may_write: !shared || file.writable,
+        may_exec: !is_noexec(file.node),
+        shared,
+        mode: mapped.mode,
+        view: mapped.view,
+        own: mapped.own,
+        memory: number,
+        origin: 0,
+        copied: BTreeSet::new(),
+        tracked: (!mapped.own).then_some(Entry { mapping: number, start: mapped.gpa, end: mapped.gpa + len }),
+    };
+    let effects = if area.own { vec![own::fresh(&area)] } else { Vec::new() };
+    task.process.space.insert(area);
+    task.process.maps.insert(slot, Slot { address, len: asked.len });
+    Prediction { outcome: Outcome::Value(address), effects }
+}
+
+/// `SB_I_NOEXEC`: `fs/proc/root.c:proc_fill_super()`, `fs/kernfs/mount.c:kernfs_fill_super()`. devtmpfs has it only if it is
+/// mounted so.
+const fn is_noexec(node: Node) -> bool {
+    matches!(node, Node::Kcore | Node::Bar | Node::Config)
 }
 
 /// `mm/mmap.c:do_mmap()` up to the driver, in its order. Whether it is shared.
 fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, i32> {
-    // `arch/x86/kernel/sys_x86_64.c`, before the file is looked at.
-    if !asked.offset.is_multiple_of(PAGE) {
-        return Err(libc::EINVAL);
-    }
     if asked.len == 0 {
         return Err(libc::EINVAL);
     }
@@ -105,20 +158,22 @@ fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, i32> {
         2 => false,
         _ => return Err(libc::EINVAL),
     };
-    if shared && asked.writes() && !file.writable || !file.readable {
+    if shared && asked.prot & WRITE != 0 && !file.writable || !file.readable {
         return Err(libc::EACCES);
+    }
+    if asked.prot & EXEC != 0 && is_noexec(file.node) {
+        return Err(libc::EPERM);
     }
     Ok(shared)
 }
 
-/// `drivers/char/mem.c:mmap_mem()`, in its order.
+/// `drivers/char/mem.c:mmap_mem()`, in its order. The protection plays no part in it.
 fn mmap_mem(
     world: &World,
     types: &mut MemoryTypes,
     file: &OpenFile,
     asked: &Asked,
-    shared: bool,
-) -> Result<Mapping, i32> {
+) -> Result<Mapped, i32> {
     let len = asked.len.next_multiple_of(PAGE);
     // `valid_mmap_phys_addr_range()`: the last byte must have an address.
     let last = asked.offset.checked_add(len - 1).ok_or(libc::EINVAL)?;
@@ -128,43 +183,109 @@ fn mmap_mem(
     if !range_is_allowed(world, asked.offset, len) {
         return Err(libc::EPERM);
     }
+    // `pfn_pte()` keeps the encryption bit out of the page table entries. `phys_mem_access_encrypted()`
+    // (`arch/x86/mm/ioremap.c`) has all of it encrypted but persistent memory.
+    let (gpa, view) = (world.without_bit(asked.offset), View::Private);
+    if world.policy == Policy::MmapZeros && any_as_zeros(world, asked.offset, len) {
+        return Ok(Mapped { gpa, mode: CacheMode::WriteBack, view, own: true });
+    }
     if world.checks_aliasing() && !all_pages(world, asked.offset, len) {
         return Err(libc::EINVAL);
-    }
-    // `pfn_pte()` keeps the encryption bit out of the page table entries.
-    let gpa = world.without_bit(asked.offset);
-    let mut mapping = Mapping {
-        address: 0,
-        gpa,
-        asked: asked.offset,
-        len,
-        reads: asked.reads(),
-        loads: asked.reads() || asked.writes(),
-        stores: asked.writes(),
-        shared,
-        mode: CacheMode::WriteBack,
-        // `phys_mem_access_encrypted()` (`arch/x86/mm/ioremap.c`) has all of it encrypted but persistent memory.
-        view: View::Private,
-        own: world.policy == Policy::MmapZeros && any_as_zeros(world, asked.offset, len),
-        copied: BTreeSet::new(),
-    };
-    if mapping.own {
-        return Ok(mapping);
     }
     // `phys_mem_access_prot_allowed()` takes the caching from O_DSYNC, `remap_pfn_range()` asks whether it can be had.
     let wanted = if file.uncached { CacheMode::Uncached } else { CacheMode::WriteBack };
     let got = types.reserve_mapping(world, asked.offset, asked.offset + len, wanted, false);
-    mapping.mode = got.map_err(|_| libc::EAGAIN)?;
-    Ok(mapping)
+    Ok(Mapped { gpa, mode: got.map_err(|_| libc::EAGAIN)?, view, own: false })
 }
 
-/// munmap(2) of a whole mapping.
+/// munmap(2) of the range a slot has, whatever is there.
 pub fn munmap(world: &World, task: &mut Task, slot: u8) -> Prediction {
-    let Some(mapping) = task.maps.remove(&slot) else {
+    let Some(Slot { address, len }) = task.process.maps.remove(&slot) else {
         return Prediction::plain(Outcome::Refused(Refusal::Map));
     };
-    if !mapping.own {
-        task.types.free(world, mapping.gpa, mapping.gpa + mapping.len);
+    task.unmap(world, address, address + len.next_multiple_of(PAGE));
+    Prediction::value(0)
+}
+
+/// `mm/mprotect.c:do_mprotect_pkey()`: area by area, up to the first that is missing or may not become what is asked for.
+pub fn mprotect(task: &mut Task, slot: u8, offset: u64, len: u64, prot: u32) -> Prediction {
+    let Some(place) = task.process.maps.get(&slot) else {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    };
+    if offset > MAP_STRIDE || len > MAP_STRIDE {
+        return Prediction::plain(Outcome::Refused(Refusal::Length));
+    }
+    let start = place.address + offset;
+    if !start.is_multiple_of(PAGE) {
+        return Prediction::failed(libc::EINVAL);
+    }
+    let end = start + len.next_multiple_of(PAGE);
+    let mut at = start;
+    while at < end {
+        let Some(area) = task.process.space.at(at) else { return Prediction::failed(libc::ENOMEM) };
+        // `newflags & ~(newflags >> 4)`.
+        if prot & WRITE != 0 && !area.may_write || prot & EXEC != 0 && !area.may_exec {
+            return Prediction::failed(libc::EACCES);
+        }
+        let until = end.min(area.end());
+        for mut part in task.process.space.take(at, until) {
+            at = part.end();
+            part.prot = prot;
+            task.process.space.insert(part);
+        }
     }
     Prediction::value(0)
+}
+
+/// `mm/mremap.c`: to another length in place, or with that length to where another slot's mapping would be.
+pub fn mremap(world: &World, task: &mut Task, slot: u8, to: u8, len: u64) -> Prediction {
+    let Some(&Slot { address, len: old }) = task.process.maps.get(&slot) else {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    };
+    if to >= MAP_SLOTS {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    }
+    if len > MAP_STRIDE {
+        return Prediction::plain(Outcome::Refused(Refusal::Length));
+    }
+    if to != slot && task.process.maps.contains_key(&to) {
+        munmap(world, task, to);
+    }
+    let (old, new) = (old.next_multiple_of(PAGE), len.next_multiple_of(PAGE));
+    if new == 0 {
+        return Prediction::failed(libc::EINVAL);
+    }
+    if task.process.space.at(address).is_none() {
+        return Prediction::failed(libc::EFAULT);
+    }
+    let target = map_address(to);
+    if to != slot {
+        // `mremap_to()`.
+        if address + old > target && target + new > address {
+            return Prediction::failed(libc::EINVAL);
+        }
+        task.unmap(world, target, target + new);
+    }
+    if new < old {
+        task.unmap(world, address + new, address + old);
+    }
+    let kept = old.min(new);
+    let Some(area) = task.process.space.at(address).cloned() else { return Prediction::failed(libc::EFAULT) };
+    // `vma_to_resize()`: one area, and neither `VM_DONTEXPAND` nor `VM_PFNMAP` grows.
+    if (to != slot || new > old) && address + kept > area.end() || new > old && !area.own {
+        return Prediction::failed(libc::EFAULT);
+    }
+    if new > old {
+        task.process.space.insert(Area { len: area.len + new - old, ..area.clone() });
+    }
+    if to != slot {
+        // `move_vma()`: the page tables move, and with them what is noted of the caching.
+        for part in task.process.space.take(address, address + new) {
+            task.process.space.insert(Area { start: target, ..part });
+        }
+        task.process.maps.remove(&slot);
+    }
+    let address = if to == slot { address } else { target };
+    task.process.maps.insert(to, Slot { address, len });
+    Prediction::value(address)
 }

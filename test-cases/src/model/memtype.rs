@@ -72,12 +72,23 @@ impl MemoryTypes {
     }
 
     /// `memtype_free()`, with the range as page table entries hold it. It masks the exclusive end where `memtype_reserve()`
-    /// masks the last byte, so a range that ends where the encryption bit begins is never found, and stays for good.
+    /// masks the last byte, so a range that ends where the encryption bit begins is never found, and stays for good. The end of
+    /// an entry can be taken off it, its front cannot (`arch/x86/mm/pat/memtype_interval.c:memtype_erase()`).
     pub fn free(&mut self, world: &World, start: u64, end: u64) {
         let (start, end) = (world.without_bit(start), world.without_bit(end));
         if let Some(index) = self.entries.iter().position(|e| (e.0, e.1) == (start, end)) {
             self.entries.swap_remove(index);
+            return;
         }
+        let ends_there = self.entries.iter_mut().filter(|e| e.0 < start && e.1 == end);
+        if let Some(entry) = ends_there.min_by_key(|entry| entry.0) {
+            entry.1 = start;
+        }
+    }
+
+    /// Whether no range has an entry.
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// `reserve_pfn_range()`: the caching a user mapping of `[start, end)` gets. `strict`: no other than it wants.

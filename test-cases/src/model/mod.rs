@@ -14,7 +14,8 @@
 //! | `lockdown` | `security/lockdown/lockdown.c` |
 //! | `open`, `seek` | `drivers/char/mem.c:open_port`, `memory_lseek`, `fs/open.c` |
 //! | `transfer`, `read`, `write`, `port` | `fs/read_write.c`, `drivers/char/mem.c:read_mem`, `write_mem`, `read_port` |
-//! | `map`, `touch` | `mm/mmap.c:do_mmap`, `drivers/char/mem.c:mmap_mem`, `mm/memory.c:wp_page_copy` |
+//! | `space`, `map`, `touch` | `mm/vma.c`, `mm/mmap.c:do_mmap`, `mm/mprotect.c`, `mm/mremap.c`, `drivers/char/mem.c:mmap_mem`, `mm/memory.c:wp_page_copy` |
+//! | `process` | `kernel/fork.c`, `fs/exec.c`, `security/commoncap.c` |
 //! | `remote` | `mm/memory.c:__access_remote_vm`, `generic_access_phys`, `fs/proc/base.c:mem_rw` |
 //! | `credentials` | `kernel/cred.c`, `kernel/sys.c:__sys_setresuid`, `security/commoncap.c` |
 //! | `ports` | `arch/x86/kernel/ioport.c` |
@@ -37,10 +38,12 @@ pub(crate) mod pci;
 mod port;
 mod ports;
 mod prediction;
+mod process;
 mod read;
 mod remap;
 mod remote;
 mod seek;
+mod space;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -53,7 +56,8 @@ pub use self::allowed::{Allowed, devmem_is_allowed};
 pub use self::credentials::Credentials;
 pub use self::op::{Node, Op, Through};
 pub use self::prediction::{Effect, Outcome, Piece, Prediction, Source};
-pub use self::task::{Mapping, OpenFile, Task};
+pub use self::space::Area;
+pub use self::task::{OpenFile, Slot, Task};
 pub use self::world::{KernelConfig, World};
 
 /// Bytes of a page.
@@ -61,6 +65,8 @@ pub const PAGE: u64 = 4096;
 
 /// What `op` gives in this world, and what becomes of the task.
 pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
+    // The next step of any kind uses the buffer for itself.
+    let left = task.left.take();
     match op {
         Op::Open { file, node, flags } => open::open(world, task, *file, *node, *flags),
         Op::Close { file } => open::close(task, *file),
@@ -75,9 +81,21 @@ pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
             let asked = map::Asked { offset: *offset, len: *len, prot: *prot, flags: *flags };
             map::mmap(world, task, *map, *file, &asked)
         }
+        Op::MmapOver { map, over, file, offset, len, prot, flags } => {
+            let asked = map::Asked { offset: *offset, len: *len, prot: *prot, flags: *flags };
+            map::mmap_over(world, task, *map, *over, *file, &asked)
+        }
+        Op::Mprotect { map, offset, len, prot } => map::mprotect(task, *map, *offset, *len, *prot),
+        Op::Mremap { map, to, len } => map::mremap(world, task, *map, *to, *len),
         Op::Munmap { map } => map::munmap(world, task, *map),
+        Op::Fork => process::fork(world, task),
+        Op::Exit => process::exit(world, task),
+        Op::Exec => process::exec(world, task),
+        Op::SendFile { file } => process::send_file(world, task, *file),
+        Op::ReceiveFile { file } => process::receive_file(task, *file),
+        Op::Left { from, len } => transfer::left(left, u64::from(*from), u64::from(*len)),
         Op::Load { map, offset, len, width } => touch::load(world, task, *map, *offset, *len, *width),
-        Op::Store { map, offset, data, width } => touch::store(world, task, *map, *offset, data, *width),
+        Op::Store { map, offset, data, width } => touch::store(task, *map, *offset, data, *width),
         Op::Fetch { through, map, offset, len } => remote::fetch(world, task, *through, *map, *offset, *len),
         Op::Ioperm { from, count, on } => ports::ioperm(world, task, *from, *count, *on),
         Op::Iopl { level } => ports::iopl(world, task, *level),

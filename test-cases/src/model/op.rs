@@ -76,6 +76,24 @@ pub enum Op {
     Write { file: u8, at: Option<u64>, data: Vec<u8>, buffer: Buffer },
     /// mmap(2)
     Mmap { map: u8, file: u8, offset: u64, len: u64, prot: u32, flags: u32 },
+    /// The same with `MAP_FIXED`, where the mapping of slot `over` was put
+    MmapOver { map: u8, over: u8, file: u8, offset: u64, len: u64, prot: u32, flags: u32 },
+    /// mprotect(2) of a part of a mapping
+    Mprotect { map: u8, offset: u64, len: u64, prot: u32 },
+    /// mremap(2): to another length in place, or where `to` has its place
+    Mremap { map: u8, to: u8, len: u64 },
+    /// fork(2); the child does what follows
+    Fork,
+    /// exit(2) of a child; its parent goes on
+    Exit,
+    /// execve(2) of the agent by itself
+    Exec,
+    /// sendmsg(2) of an open file to the process's own socket
+    SendFile { file: u8 },
+    /// recvmsg(2) of one
+    ReceiveFile { file: u8 },
+    /// The buffer that the read just before was given
+    Left { from: u32, len: u32 },
     /// munmap(2) of the whole mapping
     Munmap { map: u8 },
     /// Loads by the processor
@@ -114,6 +132,15 @@ impl Op {
             Self::Write { at: None, .. } => "write",
             Self::Write { .. } => "pwrite",
             Self::Mmap { .. } => "mmap",
+            Self::MmapOver { .. } => "mmap-over",
+            Self::Mprotect { .. } => "mprotect",
+            Self::Mremap { .. } => "mremap",
+            Self::Fork => "fork",
+            Self::Exit => "exit",
+            Self::Exec => "exec",
+            Self::SendFile { .. } => "send-file",
+            Self::ReceiveFile { .. } => "receive-file",
+            Self::Left { .. } => "buffer",
             Self::Munmap { .. } => "munmap",
             Self::Load { .. } => "load",
             Self::Store { .. } => "store",
@@ -151,6 +178,16 @@ impl fmt::Display for Op {
             Self::Mmap { map, file, offset, len, prot, flags } => {
                 write!(f, " f{file} at {offset:#x} len {len:#x} prot {prot} flags {flags:#x} as m{map}")
             }
+            Self::MmapOver { map, over, file, offset, len, prot, flags } => write!(
+                f,
+                " m{over} by f{file} at {offset:#x} len {len:#x} prot {prot} flags {flags:#x} as m{map}"
+            ),
+            Self::Mprotect { map, offset, len, prot } => {
+                write!(f, " m{map} + {offset:#x} len {len:#x} prot {prot}")
+            }
+            Self::Mremap { map, to, len } => write!(f, " m{map} to len {len:#x} as m{to}"),
+            Self::SendFile { file } | Self::ReceiveFile { file } => write!(f, " f{file}"),
+            Self::Left { from, len } => write!(f, " {len} bytes from {from}"),
             Self::Munmap { map } => write!(f, " m{map}"),
             Self::Load { map, offset, len, width } => {
                 write!(f, " m{map} + {offset:#x} {len} bytes by {}", *width as u8)
@@ -170,7 +207,7 @@ impl fmt::Display for Op {
             Self::SetUser { uid, gid, keep } => {
                 write!(f, " {uid} group {gid}{}", if *keep { ", capabilities kept" } else { "" })
             }
-            Self::UserNamespace | Self::NoNewPrivs => Ok(()),
+            Self::UserNamespace | Self::NoNewPrivs | Self::Fork | Self::Exit | Self::Exec => Ok(()),
             Self::Ioperm { from, count, on } => {
                 write!(f, " {count:#x} from {from:#x} {}", if *on { "on" } else { "off" })
             }

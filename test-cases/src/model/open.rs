@@ -1,7 +1,5 @@
 //! open(2), close(2) and the privilege they need.
 
-use protocol::Refusal;
-
 use super::lockdown::{Reason, is_locked_down};
 use super::op::Node;
 use super::prediction::{Outcome, Prediction};
@@ -12,7 +10,7 @@ use crate::policy::Policy;
 
 /// `fs/open.c:do_dentry_open()`. The slot is emptied first, whatever comes.
 pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) -> Prediction {
-    task.files.remove(&slot);
+    task.process.files.remove(&slot);
     let is_there = match node {
         Node::Mem => world.config.devmem && world.policy != Policy::NoDevmem,
         Node::Port => world.config.devport,
@@ -30,7 +28,7 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
     }
     // `may_open()`: the node's owner and mode.
     let (owner, others) = mode(node);
-    if !task.credentials.may_open(owner, others, wanted(flags)) {
+    if !task.process.credentials.may_open(owner, others, wanted(flags)) {
         return Prediction::failed(libc::EACCES);
     }
     let allowed = match node {
@@ -54,10 +52,10 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
         readable: mode & 1 != 0,
         writable: mode & 2 != 0,
         uncached: flags & libc::O_DSYNC != 0,
-        by_admin: task.credentials.capable(capability::SYS_ADMIN),
+        by_admin: task.process.credentials.capable(capability::SYS_ADMIN),
         position: 0,
     };
-    task.files.insert(slot, file);
+    task.insert_file(slot, file, flags & libc::O_CLOEXEC != 0);
     Prediction::value(0)
 }
 
@@ -66,25 +64,24 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
 fn open_port(world: &World, task: &Task) -> bool {
     let confidential = world.platform.is_confidential();
     let closed = world.policy == Policy::OpenEperm && confidential && world.config.strict;
-    task.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::DevMem) && !closed
+    task.process.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::DevMem) && !closed
 }
 
 /// `fs/proc/kcore.c:open_kcore()`.
 fn open_kcore(world: &World, task: &Task) -> bool {
-    task.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::Kcore)
+    task.process.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::Kcore)
 }
 
 /// `arch/x86/kernel/msr.c:msr_open()`. Lockdown keeps nobody from reading.
 const fn msr_open(task: &Task) -> bool {
-    task.credentials.capable(capability::SYS_RAWIO)
+    task.process.credentials.capable(capability::SYS_RAWIO)
 }
 
 /// close(2). Mappings made through the file stay.
 pub fn close(task: &mut Task, slot: u8) -> Prediction {
-    match task.files.remove(&slot) {
-        Some(_) => Prediction::value(0),
-        None => Prediction::plain(Outcome::Refused(Refusal::File)),
-    }
+    let outcome = task.open_file(slot).err().unwrap_or(Outcome::Value(0));
+    task.process.files.remove(&slot);
+    Prediction::plain(outcome)
 }
 
 /// What owner and others may: devtmpfs gives 0600 to what names no mode (`drivers/base/core.c:device_get_devnode`);

@@ -5,7 +5,7 @@
 
 use super::PAGE;
 use super::prediction::{Effect, Piece, Source};
-use super::task::Mapping;
+use super::space::{Area, READ, WRITE};
 
 /// Who asks for a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,24 +17,23 @@ pub enum Asker {
 }
 
 /// The effect of making one.
-pub fn fresh(map: u8, mapping: &Mapping) -> Effect {
-    Effect::Fresh { map, pages: mapping.len / PAGE }
+pub const fn fresh(area: &Area) -> Effect {
+    Effect::Fresh { memory: area.memory, pages: area.len / PAGE }
 }
 
-/// Bytes of `[offset, offset + len)` that can be reached; nothing of a page that may not be.
-pub fn reach(mapping: &Mapping, offset: u64, len: u64, write: bool, asker: Asker) -> u64 {
-    let may = match (write, asker) {
+/// Whether a page of it can be reached.
+pub const fn is_reached(area: &Area, write: bool, asker: Asker) -> bool {
+    match (write, asker) {
         // A write that is forced makes a copy of a private page, whatever its protection, but not of a shared one.
-        (true, Asker::Forced) => mapping.stores || !mapping.shared,
-        (true, Asker::Plain) => mapping.stores,
+        (true, Asker::Forced) => area.prot & WRITE != 0 || !area.shared,
+        (true, Asker::Plain) => area.prot & WRITE != 0,
         (false, Asker::Forced) => true,
         // `VM_READ` itself, though the processor could read what may be written.
-        (false, Asker::Plain) => mapping.reads,
-    };
-    if may { mapping.len.saturating_sub(offset).min(len) } else { 0 }
+        (false, Asker::Plain) => area.prot & READ != 0,
+    }
 }
 
-/// Where the bytes of such a mapping come from.
-pub fn piece(map: u8, offset: u64, len: u64) -> Piece {
-    Piece { source: Source::Copy { map, offset }, len }
+/// Where bytes at an address of such a mapping, or of a copy, come from.
+pub const fn piece(area: &Area, address: u64, len: u64) -> Piece {
+    Piece { source: Source::Copy { memory: area.memory, offset: area.offset(address) }, len }
 }

@@ -1,15 +1,13 @@
 //! PCI devices in sysfs: the other way to map device memory, and the way to move it (`drivers/pci/pci-sysfs.c`, with
 //! `fs/sysfs/file.c` and `fs/kernfs/file.c` before it).
 
-use std::collections::BTreeSet;
-
 use super::PAGE;
 use super::lockdown::{Reason, is_locked_down};
-use super::map::Asked;
+use super::map::{Asked, Mapped};
 use super::memtype::{CacheMode, MemoryTypes};
 use super::op::Node;
 use super::prediction::{Piece, Source};
-use super::task::{Mapping, Task};
+use super::task::Task;
 use super::transfer::Done;
 use super::world::World;
 
@@ -30,7 +28,7 @@ fn size(world: &World, node: Node) -> u64 {
 /// `fs/seq_file.c:seq_open()` takes pwrite(2) from every file of sysfs, and `kernfs_fop_open()` gives it back to those that
 /// are open for writing.
 pub fn has_pwrite(task: &Task, slot: u8) -> bool {
-    let file = task.files.get(&slot);
+    let file = task.file(slot);
     !file.is_some_and(|file| matches!(file.node, Node::Bar | Node::Config) && !file.writable)
 }
 
@@ -75,7 +73,7 @@ pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) ->
 
 /// `pci_mmap_resource()`, in its order: lockdown, a driver that claimed the device, the BAR's size. Unlike a mapping of
 /// /dev/mem this one is decrypted (`include/asm-generic/io.h:io_remap_pfn_range`), as device memory must be.
-pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &Asked, shared: bool) -> Result<Mapping, i32> {
+pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &Asked) -> Result<Mapped, i32> {
     if is_locked_down(world, Reason::PciAccess) {
         return Err(libc::EPERM);
     }
@@ -92,18 +90,5 @@ pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &Asked, shared: bool)
     // `pgprot_device()`; a refusal of `track_pfn_remap()` is EINVAL to `remap_pfn_range()`.
     let mode =
         types.reserve_mapping(world, gpa, gpa + len, CacheMode::Uncached, false).map_err(|_| libc::EINVAL)?;
-    Ok(Mapping {
-        address: 0,
-        gpa,
-        asked: gpa,
-        len,
-        reads: asked.reads(),
-        loads: asked.reads() || asked.writes(),
-        stores: asked.writes(),
-        shared,
-        mode,
-        view: world.decrypted(),
-        own: false,
-        copied: BTreeSet::new(),
-    })
+    Ok(Mapped { gpa, mode, view: world.decrypted(), own: false })
 }

@@ -45,7 +45,7 @@ pub fn ioperm(world: &World, task: &mut Task, from: u64, count: u64, on: bool) -
     if on && !may_open(world, task) {
         return Prediction::failed(libc::EPERM);
     }
-    task.ports.told.push((from, count, on));
+    task.process.ports.told.push((from, count, on));
     Prediction::value(0)
 }
 
@@ -57,22 +57,22 @@ pub fn iopl(world: &World, task: &mut Task, level: u8) -> Prediction {
     if level > EVERY_PORT {
         return Prediction::failed(libc::EINVAL);
     }
-    if level > task.ports.level && !may_open(world, task) {
+    if level > task.process.ports.level && !may_open(world, task) {
         return Prediction::failed(libc::EPERM);
     }
-    task.ports.level = level;
+    task.process.ports.level = level;
     Prediction::value(0)
 }
 
 fn may_open(world: &World, task: &Task) -> bool {
-    task.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::IoPort)
+    task.process.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::IoPort)
 }
 
 /// `IN`: every byte's bit must be clear (Intel SDM volume 1, section 20.5.2). Bytes are predicted for ports nobody decodes.
 pub fn port_in(task: &Task, port: u16, width: Width) -> Prediction {
     let port = u64::from(port);
     // Behind the last port the bitmap has one byte of ones.
-    let open = (port..port + width as u64).all(|port| port < PORTS && task.ports.is_open(port));
+    let open = (port..port + width as u64).all(|port| port < PORTS && task.process.ports.is_open(port));
     if open {
         return Prediction::value(u64::MAX >> (64 - 8 * width as u32));
     }

@@ -19,11 +19,13 @@ pub enum Source {
     },
     /// The private copy of a page that a store to a private mapping made.
     Copy {
-        /// Map slot.
-        map: u8,
-        /// Offset in the mapping.
+        /// The number of the memory.
+        memory: u32,
+        /// Offset in it.
         offset: u64,
     },
+    /// What the agent puts into a buffer before it has the kernel fill it.
+    Untouched,
     /// A port nobody decodes: all ones.
     Floating,
     /// Something the model says nothing about.
@@ -62,9 +64,9 @@ pub enum Effect {
     },
     /// The page of a private mapping becomes a copy: what the page behind it held just then.
     Copied {
-        /// Map slot.
-        map: u8,
-        /// Page of the mapping, from 0.
+        /// The number of the copies.
+        memory: u32,
+        /// Page of it, from 0.
         page: u64,
         /// The page behind it.
         gpa: u64,
@@ -73,16 +75,23 @@ pub enum Effect {
     },
     /// A mapping has pages of its own, all zero.
     Fresh {
-        /// Map slot.
-        map: u8,
+        /// The number of that memory.
+        memory: u32,
         /// How many.
         pages: u64,
     },
+    /// fork(2): private memory is the child's under another number.
+    Duplicated {
+        /// The parent's.
+        from: u32,
+        /// The child's.
+        to: u32,
+    },
     /// Stores to such a copy, or to pages of its own.
     WriteCopy {
-        /// Map slot.
-        map: u8,
-        /// Offset in the mapping.
+        /// The number of the memory.
+        memory: u32,
+        /// Offset in it.
         offset: u64,
         /// What is stored.
         data: Vec<u8>,
@@ -180,4 +189,20 @@ pub fn first(pieces: Vec<Piece>, len: u64) -> Vec<Piece> {
             (len > 0).then_some(Piece { len, ..piece })
         })
         .collect()
+}
+
+/// What of pieces comes behind their first `skip` bytes.
+pub fn behind(pieces: Vec<Piece>, skip: u64) -> Vec<Piece> {
+    let mut rest = skip;
+    let cut = |piece: Piece| {
+        let skipped = piece.len.min(rest);
+        rest -= skipped;
+        let source = match piece.source {
+            Source::Physical { gpa, view } => Source::Physical { gpa: gpa + skipped, view },
+            Source::Copy { memory, offset } => Source::Copy { memory, offset: offset + skipped },
+            other => other,
+        };
+        (piece.len > skipped).then_some(Piece { source, len: piece.len - skipped })
+    };
+    pieces.into_iter().filter_map(cut).collect()
 }

@@ -1,8 +1,6 @@
 //! lseek(2).
 
-use protocol::Refusal;
-
-use super::prediction::{Outcome, Prediction};
+use super::prediction::Prediction;
 use super::task::Task;
 
 /// Offsets from here on look like errors (`MAX_ERRNO`).
@@ -11,8 +9,9 @@ const ERRORS: u64 = u64::MAX - 4094;
 /// `fs/read_write.c:ksys_lseek()`, then `drivers/char/mem.c:memory_lseek()`: any 64-bit position but those that look like
 /// an errno. There is no end to count from.
 pub fn lseek(task: &mut Task, slot: u8, offset: i64, whence: u8) -> Prediction {
-    let Some(file) = task.files.get_mut(&slot) else {
-        return Prediction::plain(Outcome::Refused(Refusal::File));
+    let file = match task.open_file(slot) {
+        Ok(file) => file,
+        Err(outcome) => return Prediction::plain(outcome),
     };
     let position = match whence {
         0 => offset.cast_unsigned(),
@@ -23,6 +22,8 @@ pub fn lseek(task: &mut Task, slot: u8, offset: i64, whence: u8) -> Prediction {
     if position >= ERRORS {
         return Prediction::failed(libc::EOVERFLOW);
     }
-    file.position = position;
+    if let Some(file) = task.file_mut(slot) {
+        file.position = position;
+    }
     Prediction::value(position)
 }

@@ -16,6 +16,7 @@ use crate::policy::Policy;
 use crate::release::Release;
 
 mod neighbours;
+mod spaces;
 
 /// 512 MiB as copra lays them out, as Linux 6.12 shows them.
 const IOMEM: &str = "\
@@ -50,6 +51,7 @@ fn world(platform: Platform, policy: Policy) -> World {
             iopl: true,
             lockdown: true,
             user_ns: true,
+            unix: true,
         },
         policy,
         platform,
@@ -57,6 +59,7 @@ fn world(platform: Platform, policy: Policy) -> World {
         lockdown: Level::None,
         iomem_checks: None,
         physical_bits: 40,
+        protection_keys: false,
         encryption_bit: platform.is_confidential().then_some(BIT),
         iomem: Iomem::parse(IOMEM),
         memory: Memory {
@@ -183,7 +186,7 @@ fn cachings_of_one_page_do_not_mix() {
 fn policies_close_what_they_say() {
     let opens = |platform, policy| {
         let world = world(platform, policy);
-        !opened(&world).files.is_empty()
+        !opened(&world).process.files.is_empty()
     };
     for policy in [Policy::OpenEperm, Policy::LockdownCc] {
         assert!(opens(Platform::None, policy) && !opens(Platform::Tdx, policy), "{policy}");
@@ -243,6 +246,16 @@ fn ops() -> impl Strategy<Value = Op> {
             }
         ),
         (0_u8..3).prop_map(|map| Op::Munmap { map }),
+        (0_u8..3, 0_u8..3, addresses(), 1_u64..20_000, 0_u32..8).prop_map(|(map, over, at, len, prot)| {
+            Op::MmapOver { map, over, file: 0, offset: at & !(PAGE - 1), len, prot, flags: 1 + (prot & 1) }
+        }),
+        (0_u8..3, 0_u64..4, 0_u64..20_000, 0_u32..8)
+            .prop_map(|(map, page, len, prot)| Op::Mprotect { map, offset: page * PAGE, len, prot }),
+        (0_u8..3, 0_u8..3, 0_u64..20_000).prop_map(|(map, to, len)| Op::Mremap { map, to, len }),
+        prop::sample::select(vec![Op::Fork, Op::Exit, Op::Exec, Op::UserNamespace, Op::NoNewPrivs]),
+        (0_u8..3).prop_map(|file| Op::SendFile { file }),
+        (0_u8..3).prop_map(|file| Op::ReceiveFile { file }),
+        (0_u32..5000, 0_u32..5000).prop_map(|(from, len)| Op::Left { from, len }),
         (0_u8..3, small.clone(), 0_u32..64).prop_map(|(map, offset, len)| Op::Load {
             map,
             offset,
@@ -282,7 +295,7 @@ fn worlds() -> impl Strategy<Value = World> {
 
 /// The position of a file, if it is open.
 fn position(task: &Task, file: u8) -> Option<u64> {
-    task.files.get(&file).map(|file| file.position)
+    task.file(file).map(|file| file.position)
 }
 
 proptest! {

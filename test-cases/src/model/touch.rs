@@ -3,8 +3,10 @@
 use protocol::{Refusal, Width};
 
 use super::PAGE;
+use super::own;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
-use super::task::{Mapping, Task};
+use super::space::{Area, EXEC, WRITE};
+use super::task::Task;
 use super::world::World;
 use crate::codes::Signal;
 
@@ -12,72 +14,62 @@ use crate::codes::Signal;
 const NOT_MAPPED: i32 = 1;
 /// `SEGV_ACCERR`.
 const NOT_ALLOWED: i32 = 2;
+/// `SEGV_PKUERR`.
+const NO_KEY: i32 = 4;
 
 /// Loads, one access for each element.
-pub fn load(_world: &World, task: &Task, slot: u8, offset: u64, len: u32, width: Width) -> Prediction {
-    let Some(mapping) = task.maps.get(&slot) else {
+pub fn load(world: &World, task: &Task, slot: u8, offset: u64, len: u32, width: Width) -> Prediction {
+    let Some(place) = task.process.maps.get(&slot) else {
         return Prediction::plain(Outcome::Refused(Refusal::Map));
     };
     let (mut pieces, mut effects) = (Vec::new(), Vec::new());
-    let mut fault = None;
-    let mut at = offset;
-    while at < offset + u64::from(len) {
-        fault = faults(mapping, at, width, mapping.loads);
-        if fault.is_some() {
-            break;
+    let start = place.address.wrapping_add(offset);
+    for at in (start..start + u64::from(len)).step_by(width as usize) {
+        if let Some((code, address)) = parts(at, width as u64).find_map(|(at, _)| load_fault(world, task, at)) {
+            let signal = Signal(libc::SIGSEGV);
+            return Prediction { outcome: Outcome::Signal { signal, code, address, pieces }, effects };
         }
         for (at, len) in parts(at, width as u64) {
-            let source = if mapping.is_copied(at) {
-                Source::Copy { map: slot, offset: at }
+            let Some(area) = task.process.space.at(at) else { continue };
+            pieces.push(if area.is_copied(at) {
+                own::piece(area, at, len)
             } else {
-                let gpa = mapping.gpa(at);
-                effects.push(Effect::Read { gpa, len, view: mapping.view });
-                Source::Physical { gpa, view: mapping.view }
-            };
-            pieces.push(Piece { source, len });
+                let (gpa, view) = (area.gpa(at), area.view);
+                effects.push(Effect::Read { gpa, len, view });
+                Piece { source: Source::Physical { gpa, view }, len }
+            });
         }
-        at += width as u64;
     }
-    let outcome = match fault {
-        Some((code, address)) => Outcome::Signal { signal: Signal(libc::SIGSEGV), code, address, pieces },
-        None => Outcome::Bytes { value: u64::from(len), pieces },
-    };
-    Prediction { outcome, effects }
+    Prediction { outcome: Outcome::Bytes { value: u64::from(len), pieces }, effects }
 }
 
 /// Stores, one access for each element. The first store to a page of a private mapping copies it.
-pub fn store(
-    _world: &World,
-    task: &mut Task,
-    slot: u8,
-    offset: u64,
-    data: &[u8],
-    width: Width,
-) -> Prediction {
-    let Some(mapping) = task.maps.get_mut(&slot) else {
+pub fn store(task: &mut Task, slot: u8, offset: u64, data: &[u8], width: Width) -> Prediction {
+    let Some(place) = task.process.maps.get(&slot) else {
         return Prediction::plain(Outcome::Refused(Refusal::Map));
     };
     let mut effects = Vec::new();
-    for (at, element) in (offset..).step_by(width as usize).zip(data.chunks(width as usize)) {
-        if let Some((code, address)) = faults(mapping, at, width, mapping.stores) {
-            // A store that runs over the end faults on its first page first.
-            if mapping.stores && at < mapping.len {
-                copy_on_write(mapping, slot, at, &mut effects);
+    let start = place.address.wrapping_add(offset);
+    for (at, element) in (start..).step_by(width as usize).zip(data.chunks(width as usize)) {
+        // A store that runs over the end of what can be written copies its first page first.
+        for (at, _) in parts(at, width as u64) {
+            if let Some((code, address)) = store_fault(task, at) {
+                let signal = Signal(libc::SIGSEGV);
+                let outcome = Outcome::Signal { signal, code, address, pieces: Vec::new() };
+                return Prediction { outcome, effects };
             }
-            let outcome =
-                Outcome::Signal { signal: Signal(libc::SIGSEGV), code, address, pieces: Vec::new() };
-            return Prediction { outcome, effects };
+            copy_on_write(task, at, &mut effects);
         }
         let mut done = 0;
         for (at, len) in parts(at, width as u64) {
-            copy_on_write(mapping, slot, at, &mut effects);
             let data = element[done..done + len as usize].to_vec();
             done += len as usize;
-            if mapping.is_copied(at) {
-                effects.push(Effect::WriteCopy { map: slot, offset: at, data });
+            let Some(area) = task.process.space.at(at) else { continue };
+            effects.push(if area.is_copied(at) {
+                Effect::WriteCopy { memory: area.memory, offset: area.offset(at), data }
             } else {
-                effects.push(Effect::Write { gpa: mapping.gpa(at), data, view: mapping.view });
-            }
+                Effect::Write { gpa: area.gpa(at), data, view: area.view }
+            });
         }
     }
     Prediction { outcome: Outcome::Value(data.len() as u64), effects }
@@ -85,25 +77,39 @@ pub fn store(
 
 /// `mm/memory.c:__wp_page_copy_user()`: there is no `struct page` to copy from, so the kernel reads the user's own
 /// mapping.
-fn copy_on_write(mapping: &mut Mapping, slot: u8, at: u64, effects: &mut Vec<Effect>) {
-    if mapping.shared || mapping.is_copied(at) {
+fn copy_on_write(task: &mut Task, at: u64, effects: &mut Vec<Effect>) {
+    let Some(area) = task.process.space.at_mut(at) else { return };
+    if area.shared || area.is_copied(at) {
         return;
     }
-    let page = at / PAGE;
-    mapping.copied.insert(page);
-    let gpa = mapping.gpa(page * PAGE);
-    effects.push(Effect::Read { gpa, len: PAGE, view: mapping.view });
-    effects.push(Effect::Copied { map: slot, page, gpa, view: mapping.view });
+    let page = area.offset(at) / PAGE;
+    area.copied.insert(page);
+    let (gpa, view, memory) = (area.gpa(at & !(PAGE - 1)), area.view, area.memory);
+    effects.push(Effect::Read { gpa, len: PAGE, view });
+    effects.push(Effect::Copied { memory, page, gpa, view });
 }
 
-/// The `si_code` and `si_addr` of an access that does not go through. One that runs over the end faults at the first
-/// byte beyond, and nothing of it is done.
-fn faults(mapping: &Mapping, at: u64, width: Width, may: bool) -> Option<(i32, u64)> {
-    let last = at + width as u64 - 1;
-    if at < mapping.len && !may {
-        return Some((NOT_ALLOWED, mapping.address + at));
+/// The `si_code` and `si_addr` of a load that does not go through: the first byte that cannot be reached.
+fn load_fault(world: &World, task: &Task, at: u64) -> Option<(i32, u64)> {
+    match task.process.space.at(at) {
+        None => Some((NOT_MAPPED, at)),
+        Some(area) if area.loads(world) => None,
+        // `arch/x86/mm/fault.c:bad_area_access_error()`.
+        Some(area) => Some((if is_execute_only(area) { NO_KEY } else { NOT_ALLOWED }, at)),
     }
-    (last >= mapping.len).then(|| (NOT_MAPPED, mapping.address + at.max(mapping.len)))
+}
+
+const fn is_execute_only(area: &Area) -> bool {
+    area.prot == EXEC
+}
+
+/// The same of a store.
+fn store_fault(task: &Task, at: u64) -> Option<(i32, u64)> {
+    match task.process.space.at(at) {
+        None => Some((NOT_MAPPED, at)),
+        Some(area) if area.prot & WRITE != 0 => None,
+        Some(_) => Some((NOT_ALLOWED, at)),
+    }
 }
 
 /// The parts of an access that lie in one page each.

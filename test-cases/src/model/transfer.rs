@@ -3,7 +3,7 @@
 use protocol::{Buffer, Refusal};
 
 use super::op::Node;
-use super::prediction::{Effect, Outcome, Piece, Prediction, first};
+use super::prediction::{Effect, Outcome, Piece, Prediction, Source, behind, first};
 use super::task::Task;
 use super::world::World;
 use super::{PAGE, kcore, msr, pci, port, read, write};
@@ -43,7 +43,12 @@ pub fn read(
 ) -> Prediction {
     let start = match prepare(task, slot, at, len, buffer, |file| file.readable) {
         Ok(start) => start,
-        Err(outcome) => return Prediction::plain(outcome),
+        Err(outcome) => {
+            if buffer == Buffer::Good && !matches!(outcome, Outcome::Refused(_)) {
+                task.left = Some(vec![Piece { source: Source::Untouched, len }]);
+            }
+            return Prediction::plain(outcome);
+        }
     };
     let (count, room) = (len.min(MAX_COUNT), usable(buffer, len));
     let done = match start.node {
@@ -54,10 +59,27 @@ pub fn read(
         Node::Bar | Node::Config => pci::read(world, start.node, start.admin, start.position, count, room),
     };
     let seen = if buffer == Buffer::Good { u64::MAX } else { usable(buffer, len) };
+    // What a call copies before it fails is in the buffer, and the rest of it is as the agent left it.
+    if buffer == Buffer::Good {
+        let copied: u64 = done.pieces.iter().map(|piece| piece.len).sum();
+        let mut left = done.pieces.clone();
+        left.push(Piece { source: Source::Untouched, len: len.saturating_sub(copied) });
+        task.left = Some(left);
+    }
     settle(task, slot, at, start, done, |value, pieces| {
         let pieces = first(pieces, seen.min(value));
         Outcome::Bytes { value, pieces }
     })
+}
+
+/// The bytes of the buffer that the read just before was given, from an offset on.
+pub fn left(left: Option<Vec<Piece>>, from: u64, len: u64) -> Prediction {
+    let held: u64 = left.iter().flatten().map(|piece| piece.len).sum();
+    let Some(left) = left.filter(|_| from + len <= held) else {
+        return Prediction::plain(Outcome::Refused(Refusal::Length));
+    };
+    let pieces = first(behind(left, from), len);
+    Prediction::plain(Outcome::Bytes { value: len, pieces })
 }
 
 /// write(2), pwrite(2). `O_APPEND` means nothing here: only `generic_write_checks()` looks at it.
@@ -105,10 +127,10 @@ fn prepare(
     buffer: Buffer,
     may: impl FnOnce(&super::OpenFile) -> bool,
 ) -> Result<Start, Outcome> {
-    let file = task.files.get(&slot).ok_or(Outcome::Refused(Refusal::File))?;
-    if at.is_some_and(|at| at.cast_signed() < 0) {
+    if task.process.files.contains_key(&slot) && at.is_some_and(|at| at.cast_signed() < 0) {
         return Err(Outcome::failed(libc::EINVAL));
     }
+    let file = task.open_file(slot)?;
     if !may(file) {
         return Err(Outcome::failed(libc::EBADF));
     }
@@ -161,7 +183,7 @@ fn settle(
     let Done { result, pieces, effects } = done;
     match result {
         Ok(count) => {
-            if let (None, Some(file)) = (at, task.files.get_mut(&slot).filter(|file| file.node != Node::Msr))
+            if let (None, Some(file)) = (at, task.file_mut(slot).filter(|file| file.node != Node::Msr))
             {
                 file.position = start.position.wrapping_add(count);
             }

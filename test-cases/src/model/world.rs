@@ -39,6 +39,8 @@ pub struct KernelConfig {
     pub lockdown: bool,
     /// `USER_NS`.
     pub user_ns: bool,
+    /// `UNIX`.
+    pub unix: bool,
 }
 
 impl KernelConfig {
@@ -56,6 +58,7 @@ impl KernelConfig {
             iopl: on("X86_IOPL_IOPERM"),
             lockdown: on("SECURITY_LOCKDOWN_LSM"),
             user_ns: on("USER_NS"),
+            unix: on("UNIX"),
         }
     }
 }
@@ -88,6 +91,8 @@ pub struct World {
     pub iomem_checks: Option<bool>,
     /// `boot_cpu_data.x86_phys_bits`.
     pub physical_bits: u8,
+    /// The processor has protection keys and the kernel uses them (`ospke` in /proc/cpuinfo).
+    pub protection_keys: bool,
     /// Position of the encryption bit.
     pub encryption_bit: Option<u8>,
     /// The resource tree.
@@ -209,6 +214,7 @@ impl World {
             Source::Physical { gpa, view } => self.class(gpa, view),
             Source::Copy { .. } => Class::Plain,
             Source::Floating => Class::Device,
+            Source::Untouched => Class::Other,
             Source::Unknown => return None,
         })
     }

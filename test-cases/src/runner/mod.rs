@@ -147,15 +147,13 @@ impl State<'_> {
             }
             Action::KcoreRead { at, len } => return self.kcore(session, step, *at, *len),
             Action::KernelLog => return self.kernel_log(session, step),
-            Action::Exit => {
+            Action::Exit if !self.slots.in_child() => {
                 self.slots.release_all();
                 self.fresh = true;
             }
             _ => {}
         }
-        if let Some(needed) = step.action.uses()
-            && !self.slots.has(needed)
-        {
+        if let Some(needed) = self.slots.lacks(&step.action) {
             let answer = Answer::NotReached { needs: needed.into() };
             return Ok(StepObservation::new(&step.id, answer));
         }

@@ -25,8 +25,9 @@ pub struct Translated {
 #[derive(Debug)]
 enum Build {
     Open { file: u8, path: String, flags: u32 },
-    Write { file: u8, data: Vec<u8> },
-    Pwrite { file: u8, offset: u64, data: Vec<u8> },
+    Write { file: u8, data: Vec<u8>, buffer: Buffer },
+    Pwrite { file: u8, offset: u64, data: Vec<u8>, buffer: Buffer },
+    MakeNode { path: String, major: u32, minor: u32 },
     Poke { map: u8, offset: u64, data: Vec<u8> },
     ProcMemWrite { map: u8, offset: u64, data: Vec<u8> },
     Stat(String),
@@ -43,9 +44,12 @@ impl Translated {
             Build::Open { file, path, flags } => {
                 Step::Open { file: *file, path: path.as_bytes(), flags: *flags, mode: 0 }
             }
-            Build::Write { file, data } => Step::Write { file: *file, data, buffer: Buffer::Good },
-            Build::Pwrite { file, offset, data } => {
-                Step::Pwrite { file: *file, offset: *offset, data, buffer: Buffer::Good }
+            Build::Write { file, data, buffer } => Step::Write { file: *file, data, buffer: *buffer },
+            Build::Pwrite { file, offset, data, buffer } => {
+                Step::Pwrite { file: *file, offset: *offset, data, buffer: *buffer }
+            }
+            Build::MakeNode { path, major, minor } => {
+                Step::MakeNode { path: path.as_bytes(), major: *major, minor: *minor }
             }
             Build::Poke { map, offset, data } => {
                 Step::Poke { map: *map, offset: *offset, data, width: width(*offset, data.len() as u64) }
@@ -100,9 +104,14 @@ pub fn step(action: &Action, slots: &mut Slots, regions: &[PlacedRegion]) -> Res
         Action::Open { path, flags, handle } => {
             Build::Open { file: slots.file(handle), path: path.clone(), flags: flags.0.cast_unsigned() }
         }
-        Action::Write { fd, data } => Build::Write { file: slots.file(fd), data: data.clone() },
-        Action::Pwrite { fd, data, .. } => {
-            Build::Pwrite { file: slots.file(fd), offset: at, data: data.clone() }
+        Action::Write { fd, data, buffer } => {
+            Build::Write { file: slots.file(fd), data: data.clone(), buffer: buffer.of_agent() }
+        }
+        Action::Pwrite { fd, data, buffer, .. } => {
+            Build::Pwrite { file: slots.file(fd), offset: at, data: data.clone(), buffer: buffer.of_agent() }
+        }
+        Action::Mknod { path, major, minor } => {
+            Build::MakeNode { path: path.clone(), major: *major, minor: *minor }
         }
         Action::Poke { map, offset, data } => {
             Build::Poke { map: slots.map(map), offset: *offset, data: data.clone() }
@@ -134,23 +143,41 @@ fn plain(action: &Action, slots: &mut Slots, at: u64) -> Result<Step<'static>, S
                 Direction::End => 2,
             },
         },
-        Action::Read { fd, len } => Step::Read { file: slots.file(fd), len: *len, buffer: Buffer::Good },
-        Action::Pread { fd, len, .. } => {
-            Step::Pread { file: slots.file(fd), offset: at, len: *len, buffer: Buffer::Good }
+        Action::Read { fd, len, buffer } => {
+            Step::Read { file: slots.file(fd), len: *len, buffer: buffer.of_agent() }
         }
-        Action::Mmap { fd, len, read, write, share, handle, .. } => Step::Mmap {
-            map: slots.map(handle),
-            file: slots.file(fd),
-            // mmap(2) takes whole pages; the place may point into one.
-            offset: at & !0xfff,
-            len: *len,
-            prot: u32::from(*read) | u32::from(*write) << 1,
-            flags: match share {
+        Action::Pread { fd, len, buffer, .. } => {
+            Step::Pread { file: slots.file(fd), offset: at, len: *len, buffer: buffer.of_agent() }
+        }
+        Action::Buffer { from, len, .. } => Step::Left { from: *from as u32, len: *len as u32 },
+        Action::Mmap { fd, len, prot, share, over, handle, .. } => {
+            let flags = match share {
                 Share::Shared => libc::MAP_SHARED,
                 Share::Private => libc::MAP_PRIVATE,
             }
-            .cast_unsigned(),
-        },
+            .cast_unsigned();
+            let (file, len, prot) = (slots.file(fd), *len, prot.0);
+            // mmap(2) takes whole pages; the place may point into one.
+            let offset = at & !0xfff;
+            match over {
+                Some(over) => {
+                    let over = slots.map(over);
+                    Step::MmapOver { map: slots.map(handle), over, file, offset, len, prot, flags }
+                }
+                None => Step::Mmap { map: slots.map(handle), file, offset, len, prot, flags },
+            }
+        }
+        Action::Mprotect { map, offset, len, prot } => {
+            Step::Mprotect { map: slots.map(map), offset: *offset, len: *len, prot: prot.0 }
+        }
+        Action::Mremap { map, len, handle } => {
+            let map = slots.map(map);
+            Step::Mremap { map, to: handle.as_ref().map_or(map, |handle| slots.map(handle)), len: *len }
+        }
+        Action::Fork => Step::Fork,
+        Action::Exec => Step::Exec,
+        Action::SendFile { fd } => Step::SendFile { file: slots.file(fd) },
+        Action::ReceiveFile { handle } => Step::ReceiveFile { file: slots.file(handle) },
         Action::Munmap { map } => Step::Munmap { map: slots.map(map) },
         Action::Peek { map, offset, len } => {
             Step::Peek { map: slots.map(map), offset: *offset, len: *len as u32, width: width(*offset, *len) }
@@ -177,6 +204,7 @@ fn plain(action: &Action, slots: &mut Slots, at: u64) -> Result<Step<'static>, S
         Action::KeepCaps { caps } => Step::DropCaps { mask: !mask(caps)? },
         Action::UserNamespace => calls::NEW_USER_NAMESPACE,
         Action::NoNewPrivs => calls::NO_NEW_PRIVS,
+        Action::Exit if slots.in_child() => Step::ExitWorker,
         // The worker that takes it is a new one; the step itself does nothing.
         Action::Exit => Step::Uname,
         Action::Reboot => Step::Reset { kind: Reset::Restart },

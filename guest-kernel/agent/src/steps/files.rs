@@ -1,7 +1,7 @@
 //! Files in slots, and the buffers, good and bad, that they are read into and written from.
 
 use protocol::window::PAGE;
-use protocol::{Buffer, Call, FILE_SLOTS, MAX_PATH, Refusal, Width};
+use protocol::{Buffer, Call, FILE_SLOTS, MAX_PATH, Refusal, UNTOUCHED, Width};
 
 use super::path::with_zero;
 use super::{Failure, Outcome, State, Success, data};
@@ -30,15 +30,39 @@ impl State {
         Ok(syscall::close(file)?)
     }
 
+    /// Queues an open file in the worker's sockets, which are made when they are first needed.
+    pub(super) fn send_file(&mut self, slot: u8) -> Result<u64, Failure> {
+        let file = self.file(slot)?;
+        let sockets = match self.sockets {
+            Some(sockets) => sockets,
+            None => syscall::socket_pair()?,
+        };
+        self.sockets = Some(sockets);
+        Ok(syscall::send_file(sockets[0], file)?)
+    }
+
+    pub(super) fn receive_file(&mut self, slot: u8) -> Result<u64, Failure> {
+        let sockets = self.sockets.ok_or(Refusal::File)?;
+        let place = self.files.get_mut(usize::from(slot)).ok_or(Refusal::File)?;
+        if let Some(file) = place.take() {
+            let _ = syscall::close(file);
+        }
+        *place = Some(syscall::receive_file(sockets[1])?);
+        Ok(0)
+    }
+
     pub(super) fn read(&mut self, slot: u8, offset: Option<u64>, len: u64, buffer: Buffer) -> Outcome {
         let file = self.file(slot)?;
         if buffer == Buffer::Good {
-            let buffer = self.buffer(usize::try_from(len).map_err(|_| Refusal::Length)?, 1)?;
+            let len = usize::try_from(len).map_err(|_| Refusal::Length)?;
+            let buffer = self.buffer(len, 1)?;
+            buffer.fill(UNTOUCHED);
             let count = match offset {
                 None => syscall::read(file, buffer),
                 Some(offset) => syscall::pread(file, buffer, offset),
-            }?;
-            return Ok(data(count));
+            };
+            self.left = Some(len);
+            return Ok(data(count?));
         }
         let address = self.bad_address(buffer, len)?;
         let count = syscall::read_at_address(file, offset, address, len)?;

@@ -1,6 +1,6 @@
 //! Mappings in slots, and accesses to them by the worker itself.
 
-use protocol::{MAP_SLOTS, Refusal, Width, map_address};
+use protocol::{MAP_SLOTS, MAP_STRIDE, Refusal, Width, map_address};
 
 use super::{Failure, Outcome, State, data};
 use crate::guard;
@@ -25,6 +25,62 @@ impl State {
         }
         let address = syscall::mmap(map_address(map), len, prot, flags, file, offset)?;
         self.maps[usize::from(map)] = Some((address, len));
+        Ok(address)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parameters of the system call, and two slots")]
+    pub(super) fn map_over(
+        &mut self,
+        map: u8,
+        over: u8,
+        file: u8,
+        offset: u64,
+        len: u64,
+        prot: u32,
+        flags: u32,
+    ) -> Result<u64, Failure> {
+        let file = self.file(file)?;
+        let address = self.address(over, 0)?;
+        if map >= MAP_SLOTS {
+            return Err(Refusal::Map.into());
+        }
+        if len > MAP_STRIDE {
+            return Err(Refusal::Length.into());
+        }
+        if map != over && self.maps[usize::from(map)].is_some() {
+            self.unmap(map)?;
+        }
+        let address = syscall::mmap(address, len, prot, flags | syscall::MAP_FIXED, file, offset)?;
+        self.maps[usize::from(map)] = Some((address, len));
+        Ok(address)
+    }
+
+    pub(super) fn protect(&mut self, map: u8, offset: u64, len: u64, prot: u32) -> Result<u64, Failure> {
+        let address = self.address(map, offset)?;
+        if offset > MAP_STRIDE || len > MAP_STRIDE {
+            return Err(Refusal::Length.into());
+        }
+        // SAFETY: addresses of map slots, which only steps look at.
+        Ok(unsafe { syscall::mprotect(address, len, prot) }?)
+    }
+
+    pub(super) fn remap(&mut self, map: u8, to: u8, len: u64) -> Result<u64, Failure> {
+        const MAY_MOVE_FIXED: u32 = 3;
+        let (address, old) = self.maps.get(usize::from(map)).copied().flatten().ok_or(Refusal::Map)?;
+        if to >= MAP_SLOTS {
+            return Err(Refusal::Map.into());
+        }
+        if len > MAP_STRIDE {
+            return Err(Refusal::Length.into());
+        }
+        if to != map && self.maps[usize::from(to)].is_some() {
+            self.unmap(to)?;
+        }
+        let (flags, target) = if to == map { (0, 0) } else { (MAY_MOVE_FIXED, map_address(to)) };
+        // SAFETY: addresses of map slots, which only steps look at.
+        let address = unsafe { syscall::mremap(address, old, len, flags, target) }?;
+        self.maps[usize::from(map)] = None;
+        self.maps[usize::from(to)] = Some((address, len));
         Ok(address)
     }
 

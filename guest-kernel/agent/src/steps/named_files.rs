@@ -74,6 +74,13 @@ pub(super) fn write_file(path: &[u8], create: bool, bytes: &[u8]) -> Outcome {
     Ok((count? as u64).into())
 }
 
+pub(super) fn make_node(path: &[u8], major: u32, minor: u32) -> Outcome {
+    let mut place = [0; MAX_PATH + 1];
+    let path = with_zero(path, &mut place)?;
+    let _ = syscall::unlink(path);
+    Ok(syscall::mknod(path, major, minor)?.into())
+}
+
 pub(super) fn stat(path: &[u8]) -> Outcome {
     let mut bytes = [0; 144];
     syscall::stat(with_zero(path, &mut [0; MAX_PATH + 1])?, &mut bytes)?;

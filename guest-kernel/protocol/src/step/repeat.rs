@@ -11,6 +11,8 @@ impl Step<'_> {
             Self::Pread { offset, .. }
             | Self::Pwrite { offset, .. }
             | Self::Mmap { offset, .. }
+            | Self::MmapOver { offset, .. }
+            | Self::Mprotect { offset, .. }
             | Self::Peek { offset, .. }
             | Self::Poke { offset, .. }
             | Self::ProcMemRead { offset, .. }
@@ -32,7 +34,10 @@ impl Step<'_> {
 
     /// Whether `Repeat` may cover the step.
     pub fn repeatable(&self) -> bool {
-        !matches!(self, Self::Repeat { .. } | Self::Reset { .. } | Self::ExitWorker)
+        !matches!(
+            self,
+            Self::Repeat { .. } | Self::Reset { .. } | Self::ExitWorker | Self::Fork | Self::Exec
+        )
     }
 
     /// Whether a `Repeat` covers a number of steps it may cover; true for all other steps.

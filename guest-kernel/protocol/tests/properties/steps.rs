@@ -85,6 +85,15 @@ fn every_step(parts: &Parts) -> Vec<Step<'_>> {
         Step::Reset { kind },
         Step::Repeat { count, steps: file, stride: *signed, moving: words[1], keep: words[2] },
         Step::Execute { path, arguments: data, len: count, limit_ms: words[1] },
+        Step::MmapOver { map, over: file, file, offset, len, prot: words[0], flags: words[1] },
+        Step::Mprotect { map, offset, len, prot: words[2] },
+        Step::Mremap { map, to: file, len },
+        Step::Fork,
+        Step::Exec,
+        Step::SendFile { file },
+        Step::ReceiveFile { file },
+        Step::Left { from: count, len: words[1] },
+        Step::MakeNode { path, major: count, minor: words[1] },
     ]
 }
 

@@ -92,7 +92,7 @@ fn a_problem_has_line_and_column_and_says_what_is_allowed() {
         errors(&read("lenn = 3\nexpect = \"zeroes\"\n")),
         [
             "test:15:1: unknown key `lenn` in step `read` (did you mean `len`?); \
-             allowed: id, do, fd, at, len, note, expect",
+             allowed: id, do, fd, at, len, buffer, note, expect",
             "test:16:10: unknown expectation `zeroes` (did you mean `zeros`?); known: ok, killed, short, \
              terminated, panic, triple-fault, reset, power-off, hang, plain, ciphertext, shared, device, zeros, other, unchanged, written, zeroed, corrupted, \
              dead, = N, contains, lacks, matches, an errno, a signal",
@@ -124,6 +124,14 @@ fn each_mistake_is_named() {
         ("[[step]]\ndo='reboot'\n", "step 1 lacks the key `id`"),
         ("[[step]]\nid='a'\n", "step `a` lacks the key `do`"),
         ("step = []\n", "a case has between 1 and 256 steps"),
+        ("platforms = []\n", "`platforms` is an empty list, it must be a list of texts"),
+        ("tags = []\n", "`tags` is an empty list"),
+        ("needs = { config = [] }\n", "`config` is an empty list"),
+        ("needs = { kernel = [] }\n", "`kernel` is an empty list"),
+        ("[[step]]\nid='a'\ndo='drop-caps'\ncaps=['CAP_SYS_RAW']\n", "(did you mean `CAP_SYS_RAWIO`?)"),
+        ("[[step]]\nid='a'\ndo='keep-caps'\n", "step `a` lacks the key `caps`"),
+        ("[[step]]\nid='a'\ndo='mprotect'\nmap='m'\nprot='wr'\n", "unknown protection `wr`"),
+        ("[[step]]\nid='a'\ndo='mremap'\nmap='m'\nlen=1\n", "step `a` uses mapping `m`"),
         ("step = 3\n", "`step` is an integer, it must be at least one [[step]]"),
         (
             "[[step]]\nid='a'\ndo='reboot'\n[[step]]\nid='a'\ndo='reboot'\n",
@@ -168,6 +176,21 @@ fn each_mistake_is_named() {
         let all = errors(text).join("\n");
         assert!(all.contains(message), "{text}\n{all}");
     }
+}
+
+#[test]
+fn a_file_of_very_many_steps_is_refused_at_once() {
+    let many: String = (0..100_000).fold(HEAD.to_owned(), |mut text, step| {
+        use std::fmt::Write as _;
+        let _ = write!(text, "[[step]]\nid = 's{step}'\ndo = 'reboot'\n");
+        text
+    });
+    let begun = std::time::Instant::now();
+    let errors = parse(&many, "many").unwrap_err().to_string();
+    assert!(errors.contains("between 1 and 256 steps"), "{errors}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
+    let long = format!("{HEAD}# {}\n", "x".repeat(MOST_TEXT));
+    assert!(parse(&long, "long").unwrap_err().to_string().contains("split it"));
 }
 
 #[test]

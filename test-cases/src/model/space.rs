@@ -1,0 +1,167 @@
+//! A process's address space: which part of it shows what (`mm/vma.c`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vmm::memory::View;
+
+use super::PAGE;
+use super::memtype::CacheMode;
+use super::world::World;
+
+/// `PROT_READ`.
+pub const READ: u32 = 1;
+/// `PROT_WRITE`.
+pub const WRITE: u32 = 2;
+/// `PROT_EXEC`.
+pub const EXEC: u32 = 4;
+
+/// What a mapping was noted with in the kernel's table of cachings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The number of the mapping, which its parts and the copies of a fork share.
+    pub mapping: u32,
+    /// First physical address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+}
+
+/// A range of addresses with one kind of memory and one protection: a `struct vm_area_struct`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Area {
+    /// First address.
+    pub start: u64,
+    /// Bytes, whole pages.
+    pub len: u64,
+    /// The physical address behind `start`, without any encryption bit: `pfn_pte()` masks it off.
+    pub gpa: u64,
+    /// The same address as it was asked for.
+    pub asked: u64,
+    /// `PROT_*`.
+    pub prot: u32,
+    /// `VM_MAYWRITE`.
+    pub may_write: bool,
+    /// `VM_MAYEXEC`.
+    pub may_exec: bool,
+    /// `MAP_SHARED`.
+    pub shared: bool,
+    /// What the page table entries say about caching.
+    pub mode: CacheMode,
+    /// The view that loads and stores use.
+    pub view: View,
+    /// It has memory of its own instead, zero at first (policy `mmap-zeros`).
+    pub own: bool,
+    /// The number of its own memory, or of the copies that stores to a private mapping make.
+    pub memory: u32,
+    /// Where in that memory `start` is.
+    pub origin: u64,
+    /// Pages of that memory which are copies.
+    pub copied: BTreeSet<u64>,
+    /// The entry that its mapping has in the kernel's table of cachings (`VM_PAT`).
+    pub tracked: Option<Entry>,
+}
+
+impl Area {
+    /// One past the last address.
+    pub const fn end(&self) -> u64 {
+        self.start + self.len
+    }
+
+    /// The physical address behind an address inside.
+    pub const fn gpa(&self, address: u64) -> u64 {
+        self.gpa.wrapping_add(address - self.start)
+    }
+
+    /// Where in its own memory or its copies an address inside is.
+    pub const fn offset(&self, address: u64) -> u64 {
+        self.origin + (address - self.start)
+    }
+
+    /// The page at an address inside is a copy, or the area's own.
+    pub fn is_copied(&self, address: u64) -> bool {
+        self.own || self.copied.contains(&(self.offset(address) / PAGE))
+    }
+
+    /// `pte_write()`: stores reach the memory itself.
+    pub const fn is_writable(&self) -> bool {
+        self.shared && self.prot & WRITE != 0
+    }
+
+    /// The processor loads from it: on x86 from all that can be written or, without protection keys
+    /// (`arch/x86/mm/pkeys.c:__execute_only_pkey`), executed.
+    pub const fn loads(&self, world: &World) -> bool {
+        self.prot != 0 && !(self.prot == EXEC && world.protection_keys)
+    }
+
+    /// The part of it in `[start, end)`, which must overlap.
+    fn part(&self, start: u64, end: u64) -> Self {
+        let start = start.max(self.start);
+        Self {
+            start,
+            len: end.min(self.end()) - start,
+            gpa: self.gpa(start),
+            asked: self.asked.wrapping_add(start - self.start),
+            origin: self.offset(start),
+            ..self.clone()
+        }
+    }
+}
+
+/// The areas, by their first address; none overlap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Space {
+    areas: BTreeMap<u64, Area>,
+}
+
+impl Space {
+    /// The area an address is in.
+    pub fn at(&self, address: u64) -> Option<&Area> {
+        let (_, area) = self.areas.range(..=address).next_back()?;
+        (address < area.end()).then_some(area)
+    }
+
+    /// The same, to be changed but for its place.
+    pub fn at_mut(&mut self, address: u64) -> Option<&mut Area> {
+        let (_, area) = self.areas.range_mut(..=address).next_back()?;
+        (address < area.end()).then_some(area)
+    }
+
+    /// The areas that overlap `[start, end)`, from the first on.
+    pub fn within(&self, start: u64, end: u64) -> impl Iterator<Item = &Area> {
+        let first = self.at(start).map_or(start, |area| area.start);
+        self.areas.range(first..end.max(first)).map(|(_, area)| area)
+    }
+
+    /// Every area.
+    pub fn areas(&self) -> impl Iterator<Item = &Area> {
+        self.areas.values()
+    }
+
+    /// The same, to be changed but for their places.
+    pub fn areas_mut(&mut self) -> impl Iterator<Item = &mut Area> {
+        self.areas.values_mut()
+    }
+
+    /// Adds an area where nothing is.
+    pub fn insert(&mut self, area: Area) {
+        self.areas.insert(area.start, area);
+    }
+
+    /// Takes `[start, end)` out, splitting areas at its ends (`mm/vma.c:vms_gather_munmap_vmas()`); the parts, in order.
+    pub fn take(&mut self, start: u64, end: u64) -> Vec<Area> {
+        let affected: Vec<Area> = self.within(start, end).cloned().collect();
+        let mut taken = Vec::new();
+        for area in affected {
+            self.areas.remove(&area.start);
+            if area.start < start {
+                self.insert(area.part(area.start, start));
+            }
+            if end < area.end() {
+                self.insert(area.part(end, area.end()));
+            }
+            taken.push(area.part(start, end));
+        }
+        taken
+    }
+}
