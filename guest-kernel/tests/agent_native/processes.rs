@@ -70,13 +70,10 @@ fn a_child_executes_what_follows_until_it_exits_in_one_batch_or_in_several() {
     ]);
     assert_eq!(outcomes[3], Outcome::Value(0));
     assert_ne!(outcomes[4], outcomes[2]);
-    assert_eq!(outcomes[6..11], [
-        Outcome::Value(0),
-        Outcome::Value(0),
-        Outcome::Value(0),
-        data(&[9]),
-        Outcome::Value(0)
-    ]);
+    assert_eq!(
+        outcomes[6..11],
+        [Outcome::Value(0), Outcome::Value(0), Outcome::Value(0), data(&[9]), Outcome::Value(0)]
+    );
     assert_eq!(outcomes[11], outcomes[2]);
     assert_eq!(outcomes[12], data(&[0]));
     // The child of the last step is still there.
@@ -96,7 +93,10 @@ fn a_child_that_dies_takes_its_parent_with_it_and_is_replaced() {
     let mut batch = Batch::new();
     batch.push(&GETPID);
     assert!(agent.run(&batch).fresh);
-    assert_eq!(agent.steps(&[Step::Fork, kill, GETPID])[1..], [Outcome::Killed { signal: 9 }, Outcome::NotRun]);
+    assert_eq!(
+        agent.steps(&[Step::Fork, kill, GETPID])[1..],
+        [Outcome::Killed { signal: 9 }, Outcome::NotRun]
+    );
 }
 
 #[test]
@@ -149,6 +149,9 @@ fn open_files_are_passed_and_what_a_read_left_is_seen() {
     assert_eq!(outcomes[0], Outcome::Refused(Refusal::File));
     assert_eq!(outcomes[4..6], [Outcome::Value(0), failed(Errno(11))]);
     let untouched = protocol::UNTOUCHED;
-    assert_eq!(outcomes[6..9], [data(&[0, 0]), data(&[0, untouched, untouched]), Outcome::Refused(Refusal::Length)]);
+    assert_eq!(
+        outcomes[6..9],
+        [data(&[0, 0]), data(&[0, untouched, untouched]), Outcome::Refused(Refusal::Length)]
+    );
     assert_eq!(outcomes[9..], [failed(Errno::EINVAL), data(&[untouched; 4])]);
 }

@@ -180,7 +180,9 @@ impl Predicted<'_> {
         let some = || Some(vec![SOME_BYTE]);
         let class = match pieces.first()?.source {
             // A mapping with memory of its own: zero until something is stored there.
-            Source::Copy { memory, .. } if self.task.process.space.areas().any(|area| area.own && area.memory == memory) => {
+            Source::Copy { memory, .. }
+                if self.task.process.space.areas().any(|area| area.own && area.memory == memory) =>
+            {
                 Class::Zeros
             }
             source => self.world.class_of(source)?,

@@ -71,8 +71,8 @@ pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
     match name {
         "open" | "stat" | "read-file" | "write-file" | "mknod" => on_path(name, f),
         "close" | "lseek" | "read" | "pread" | "write" | "pwrite" | "mmap" | "send-file" => on_file(name, f),
-        "munmap" | "mprotect" | "mremap" | "peek" | "poke" | "self-mem-read" | "self-mem-write" | "vm-readv"
-        | "ptrace-peek" => on_map(name, f),
+        "munmap" | "mprotect" | "mremap" | "peek" | "poke" | "self-mem-read" | "self-mem-write"
+        | "vm-readv" | "ptrace-peek" => on_map(name, f),
         "port-in" | "port-out" | "iopl" | "ioperm" => on_port(name, f),
         "setuid" => {
             let (uid, keep) = (f.number("uid", None, (0, MOST_ID)), f.flag("keep", false));
@@ -166,7 +166,8 @@ fn on_path(name: &str, f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
         }
         "stat" => Some(Action::Stat { path: path? }),
         "mknod" => {
-            let (major, minor) = (f.number("major", None, (0, 0xfff)), f.number("minor", None, (0, 0xf_ffff)));
+            let (major, minor) =
+                (f.number("major", None, (0, 0xfff)), f.number("minor", None, (0, 0xf_ffff)));
             Some(Action::Mknod { path: path?, major: major? as u32, minor: minor? as u32 })
         }
         "read-file" => {

@@ -215,7 +215,8 @@ impl<'s> Sink<'s> {
 fn position(source: &str, lines: &[usize], offset: usize) -> (usize, usize) {
     let line = lines.partition_point(|start| *start <= offset);
     let start = lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
-    let before = source.get(start..).unwrap_or_default().char_indices().take_while(|(at, _)| start + at < offset);
+    let before =
+        source.get(start..).unwrap_or_default().char_indices().take_while(|(at, _)| start + at < offset);
     (line.max(1), before.count() + 1)
 }
 

@@ -61,7 +61,8 @@ impl fmt::Display for OpenFlags {
 pub struct Protection(pub u32);
 
 impl Protection {
-    const LETTERS: [(char, i32); 3] = [('r', libc::PROT_READ), ('w', libc::PROT_WRITE), ('x', libc::PROT_EXEC)];
+    const LETTERS: [(char, i32); 3] =
+        [('r', libc::PROT_READ), ('w', libc::PROT_WRITE), ('x', libc::PROT_EXEC)];
 
     /// Reads `rw`, `rx`, `x`: each letter once, in this order; or `none`.
     pub fn parse(text: &str) -> Option<Self> {
@@ -134,7 +135,9 @@ mod tests {
 
     #[test]
     fn protections_read_and_print() {
-        for (text, bits) in [("none", 0), ("r", 1), ("w", 2), ("rw", 3), ("x", 4), ("rx", 5), ("wx", 6), ("rwx", 7)] {
+        for (text, bits) in
+            [("none", 0), ("r", 1), ("w", 2), ("rw", 3), ("x", 4), ("rx", 5), ("wx", 6), ("rwx", 7)]
+        {
             assert_eq!(Protection::parse(text), Some(Protection(bits)));
             assert_eq!(Protection(bits).to_string(), text);
         }

@@ -24,6 +24,11 @@ pub fn parse(text: &str, name: &str) -> Result<Case, CaseErrors> {
         sink.add(&(0..0), ProblemKind::Nonsense(why));
         return Err(sink.into_errors(name));
     }
+    // Reading so many tables takes seconds; texts in which such lines stand are far below this.
+    if text.lines().filter(|line| line.trim_end() == "[[step]]").count() > 4 * MOST_STEPS {
+        sink.add(&(0..0), too_many_steps());
+        return Err(sink.into_errors(name));
+    }
     let (document, syntax) = DeTable::parse_recoverable(text);
     if syntax.is_empty() {
         let case = read(Fields::new(document.get_ref(), 0..0, "the case", &mut sink), name);
@@ -35,6 +40,10 @@ pub fn parse(text: &str, name: &str) -> Result<Case, CaseErrors> {
         sink.add(&error.span().unwrap_or(0..0), ProblemKind::Syntax(error.message().to_owned()));
     }
     Err(sink.into_errors(name))
+}
+
+fn too_many_steps() -> ProblemKind {
+    ProblemKind::Nonsense(format!("a case has between 1 and {MOST_STEPS} steps"))
 }
 
 /// Reads the top of the file and its steps.
@@ -59,8 +68,7 @@ fn read(mut f: Fields<'_, '_, '_, '_>, name: &str) -> Option<Case> {
         references::check(&steps, &platforms, f.sink());
     }
     if list.is_some_and(|list| list.is_empty() || list.len() > MOST_STEPS) {
-        let why = format!("a case has between 1 and {MOST_STEPS} steps");
-        f.sink().add(&(0..0), ProblemKind::Nonsense(why));
+        f.sink().add(&(0..0), too_many_steps());
     }
     f.finish();
     let steps = steps.into_iter().map(|(step, _)| step).collect();

@@ -240,7 +240,9 @@ impl Action {
     /// The open file or mapping the step obtains when it succeeds.
     pub fn obtains(&self) -> Option<&str> {
         match self {
-            Self::Open { handle, .. } | Self::Mmap { handle, .. } | Self::ReceiveFile { handle } => Some(handle),
+            Self::Open { handle, .. } | Self::Mmap { handle, .. } | Self::ReceiveFile { handle } => {
+                Some(handle)
+            }
             Self::Mremap { handle, .. } => handle.as_deref(),
             _ => None,
         }

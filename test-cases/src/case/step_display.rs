@@ -34,7 +34,9 @@ impl fmt::Display for Action {
             Self::Mremap { map, len, handle: Some(handle) } => {
                 write!(f, "mremap({map}, {len:#x} bytes, moved as {handle})")
             }
-            Self::Mknod { path, major, minor } => write!(f, "mknod({path}, character device {major}:{minor})"),
+            Self::Mknod { path, major, minor } => {
+                write!(f, "mknod({path}, character device {major}:{minor})")
+            }
             Self::Fork => f.write_str("fork()"),
             Self::Exec => f.write_str("execve() of the agent"),
             Self::SendFile { fd } => write!(f, "sendmsg(SCM_RIGHTS, {fd})"),

@@ -20,6 +20,11 @@ macro_rules! one_of {
 
 pub(super) use one_of;
 
+/// Guest memory in MiB where none is asked for.
+pub const DEFAULT_MEMORY: u64 = 512;
+/// Seconds after which a silent guest counts as hung where none are asked for.
+pub const DEFAULT_TIMEOUT: u64 = 60;
+
 /// A guest.
 #[derive(Debug, Args)]
 pub struct GuestArgs {
@@ -40,11 +45,11 @@ pub struct GuestArgs {
     pub rom: Option<RomArea>,
 
     /// Guest memory in MiB
-    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    #[arg(long, default_value_t = DEFAULT_MEMORY, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub memory: u64,
 
     /// Seconds after which a silent guest counts as hung
-    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, default_value_t = DEFAULT_TIMEOUT, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
 
     /// Add to the kernel's command line; may be given several times

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, run};
-use crate::cli::ExploreArgs;
+use crate::cli::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, ExploreArgs};
 use crate::engine::Target;
 use crate::exit::Exit;
 use crate::explore::coverage::Operation;
-use crate::explore::{self, Disagreement, Explored, Listener, Plan};
+use crate::explore::{self, Disagreement, Explored, Listener, Plan, Replay};
 use crate::model::World;
+use crate::policy::Policy;
 
 /// Outcomes told of each operation.
 const TOLD: usize = 6;
@@ -37,7 +38,7 @@ pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
     tell(args, &explored);
     match &explored.disagreement {
         Some(found) => {
-            show(args, found)?;
+            show(args, target.policy, found)?;
             Ok(Exit::Finding)
         }
         None if explored.interrupted => Ok(Exit::Interrupted),
@@ -64,6 +65,7 @@ fn tell(args: &ExploreArgs, explored: &Explored) {
         let more = if more > 0 { format!(", {more} more") } else { String::new() };
         println!("  {name:<15} {count:>7}  {regions:>2} kinds of memory: {}{more}", shown.join(", "));
     }
+    println!("{}", explored.rigour);
     if explored.unrepeated > 0 {
         println!(
             "not repeatable: {} sequences had other forbidden accesses once, and not again",
@@ -80,7 +82,43 @@ fn rate(steps: u64, elapsed: Duration) -> f64 {
     steps as f64 / elapsed.as_secs_f64().max(1e-9)
 }
 
-fn show(args: &ExploreArgs, found: &Disagreement) -> Result<(), Failed> {
+/// The command that runs the case in the same guest: everything that is not as it is by default.
+fn replay_command(args: &ExploreArgs, policy: Policy, path: &str) -> String {
+    let guest = &args.guest;
+    let mut words = vec!["copra".to_owned(), "run".to_owned()];
+    let mut add = |option: &str, value: String| words.extend([option.to_owned(), quoted(&value)]);
+    add("--kernel", guest.kernel.clone());
+    add("--platform", guest.platform.to_string());
+    add("--policy", policy.to_string());
+    if let Some(config) = &guest.kernel_config {
+        add("--kernel-config", config.display().to_string());
+    }
+    if let Some(rom) = guest.rom {
+        add("--rom", rom.to_string());
+    }
+    if guest.memory != DEFAULT_MEMORY {
+        add("--memory", guest.memory.to_string());
+    }
+    if guest.timeout != DEFAULT_TIMEOUT {
+        add("--timeout", guest.timeout.to_string());
+    }
+    for text in &guest.cmdline_append {
+        add("--cmdline-append", text.clone());
+    }
+    words.extend(["-v".to_owned(), quoted(path)]);
+    words.join(" ")
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+fn show(args: &ExploreArgs, policy: Policy, found: &Disagreement) -> Result<(), Failed> {
     let file = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("explore-{}.toml", args.seed)));
     println!("disagreement: {}", found.difference.text);
     let left_out = found.ops.len().saturating_sub(SHOWN);
@@ -93,15 +131,19 @@ fn show(args: &ExploreArgs, found: &Disagreement) -> Result<(), Failed> {
     if !found.repeats {
         println!("  (did not come again when these were repeated)");
     }
+    match &found.replay {
+        Replay::Fails(how) => println!("replayed in a guest of its own: {how}"),
+        Replay::Passes => println!(
+            "replayed in a guest of its own: as specified, so the case does not show the difference; it may depend on what \
+             ran before it, or on what case files cannot say"
+        ),
+        Replay::NotRun(why) => println!("not replayed: {why}"),
+    }
     fs::write(&file, &found.case).map_err(|error| {
         Failed::new(format!("writing the case {}: {error}; give another place (--out)", file.display()))
     })?;
-    println!(
-        "replay: copra run --kernel {} --platform {} -v {}",
-        args.guest.kernel,
-        args.guest.platform,
-        if file.is_absolute() { file.display().to_string() } else { format!("./{}", file.display()) }
-    );
+    let path = if file.is_absolute() { file.clone() } else { PathBuf::from(".").join(&file) };
+    println!("replay: {}", replay_command(args, policy, &path.display().to_string()));
     Ok(())
 }
 
@@ -135,5 +177,57 @@ impl Listener for Screen {
             eprint!("\r\x1b[K{steps} steps, {rate:.0} steps/s");
             let _ = io::stderr().flush();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn command(words: &[&str]) -> String {
+        let cli = Cli::parse_from([&["copra", "explore"], words].concat());
+        let Command::Explore(args) = cli.command else { panic!("not explore") };
+        replay_command(&args, Policy::OpenEperm, "./explore-1.toml")
+    }
+
+    #[test]
+    fn the_replay_is_of_the_same_guest() {
+        assert_eq!(
+            command(&[]),
+            "copra run --kernel debian:6.12 --platform sev --policy open-eperm -v ./explore-1.toml"
+        );
+        let all = [
+            "-k",
+            "path:./bzImage",
+            "-p",
+            "tdx",
+            "--kernel-config",
+            "my config",
+            "--rom",
+            "shared",
+            "--memory",
+            "1024",
+            "--timeout",
+            "9",
+            "--cmdline-append",
+            "iomem=relaxed nopat",
+            "--cmdline-append",
+            "quiet",
+        ];
+        let replay = command(&all);
+        assert_eq!(
+            replay,
+            "copra run --kernel path:./bzImage --platform tdx --policy open-eperm --kernel-config 'my config' --rom \
+             shared --memory 1024 --timeout 9 --cmdline-append 'iomem=relaxed nopat' --cmdline-append quiet -v \
+             ./explore-1.toml"
+        );
+        // It is a command of copra's.
+        let words =
+            replay.replace('\'', "").replace("my config", "my-config").replace("relaxed nopat", "relaxed");
+        assert!(Cli::try_parse_from(words.split(' ')).is_ok(), "{words}");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
     }
 }

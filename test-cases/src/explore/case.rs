@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 
 use protocol::{Buffer, Via};
 
+use super::expectation::Predictor;
 use super::guest::Guest;
 use super::sequence::Difference;
 use crate::capability;
 use crate::case::{OpenFlags, Protection};
 use crate::class::hex;
 use crate::engine::Target;
-use crate::model::{self, Op, Outcome, Task, Through, World};
+use crate::model::{Op, Through};
 
 /// Writes it. Operations that case files have no words for stand there as comments.
 pub fn write(guest: &Guest, ops: &[Op], difference: &Difference, target: &Target) -> String {
@@ -23,17 +24,17 @@ pub fn write(guest: &Guest, ops: &[Op], difference: &Difference, target: &Target
         target.platform
     );
     let mut writer = Writer::default();
-    let mut task = Task::default();
+    let mut predictor = Predictor::default();
     for (index, op) in ops.iter().enumerate() {
-        let prediction = model::step(&guest.world, &mut task, op);
+        let expectation = predictor.expectation(guest, op, difference.in_events);
         let _ = writeln!(text, "\n# {op}");
         let Some(step) = writer.step(op) else {
             text.push_str("# (case files have no words for this)\n");
             continue;
         };
         let _ = writeln!(text, "[[step]]\nid = \"step-{index}\"\n{step}");
-        if let Some(expectation) = expectation(&guest.world, &prediction.outcome) {
-            let _ = writeln!(text, "expect = \"{expectation}\"");
+        if let Some(expectation) = expectation {
+            let _ = writeln!(text, "expect = {expectation}");
         }
     }
     text
@@ -133,11 +134,14 @@ impl Writer {
             }
             Op::Mprotect { map, offset, len, prot } => {
                 let (map, prot) = (self.name('m', *map)?, Protection(*prot));
-                format!("do = \"mprotect\"\nmap = \"{map}\"\noffset = {offset}\nlen = {len}\nprot = \"{prot}\"")
+                format!(
+                    "do = \"mprotect\"\nmap = \"{map}\"\noffset = {offset}\nlen = {len}\nprot = \"{prot}\""
+                )
             }
             Op::Mremap { map, to, len } => {
                 let name = self.name('m', *map)?.to_owned();
-                let moved = if to == map { String::new() } else { format!("\nas = \"{}\"", self.make('m', *to)) };
+                let moved =
+                    if to == map { String::new() } else { format!("\nas = \"{}\"", self.make('m', *to)) };
                 format!("do = \"mremap\"\nmap = \"{name}\"\nlen = {len}{moved}")
             }
             Op::Fork => {
@@ -152,7 +156,10 @@ impl Writer {
             Op::SendFile { file } => format!("do = \"send-file\"\nfd = \"{}\"", self.name('f', *file)?),
             Op::ReceiveFile { file } => format!("do = \"receive-file\"\nas = \"{}\"", self.make('f', *file)),
             Op::Left { from, len } if *len > 0 => {
-                format!("do = \"buffer\"\nfd = \"{}\"\nfrom = {from}\nlen = {len}", self.name('f', self.read?)?)
+                format!(
+                    "do = \"buffer\"\nfd = \"{}\"\nfrom = {from}\nlen = {len}",
+                    self.name('f', self.read?)?
+                )
             }
             Op::Munmap { map } => format!("do = \"munmap\"\nmap = \"{}\"", self.name('m', *map)?),
             Op::Load { map, offset, len, .. } => {
@@ -195,21 +202,4 @@ impl Writer {
             _ => return None,
         })
     }
-}
-
-/// What the model says, as far as case files can say it.
-fn expectation(world: &World, outcome: &Outcome) -> Option<String> {
-    Some(match outcome {
-        Outcome::Value(_) => "ok".to_owned(),
-        Outcome::Bytes { value, pieces } => {
-            let mut classes = pieces.iter().map(|piece| world.class_of(piece.source));
-            match classes.next() {
-                Some(Some(first)) if classes.all(|next| next == Some(first)) => first.to_string(),
-                _ => format!("= {value}"),
-            }
-        }
-        Outcome::Failed { errno, .. } => errno.to_string(),
-        Outcome::Signal { signal, .. } | Outcome::Oops { signal } => signal.to_string(),
-        Outcome::Refused(_) => return None,
-    })
 }

@@ -90,7 +90,10 @@ fn region(world: &World, task: &Task, op: &Op) -> &'static str {
     let at = |slot: &u8, offset: u64| {
         let address = task.process.maps.get(slot).map(|slot| slot.address.wrapping_add(offset));
         let area = address.and_then(|address| Some((address, task.process.space.at(address)?)));
-        area.map_or("-", |(address, area)| if area.asked != area.gpa { "alias" } else { world.region(area.gpa(address)) })
+        area.map_or(
+            "-",
+            |(address, area)| if area.asked != area.gpa { "alias" } else { world.region(area.gpa(address)) },
+        )
     };
     match op {
         Op::Open { node, .. } => node_name(*node),

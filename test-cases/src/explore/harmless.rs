@@ -77,8 +77,7 @@ impl Judge<'_> {
     /// Of /dev/mem's neighbours only what the model speaks of, and what changes nothing.
     fn is_known(&self, task: &Task, op: &Op, prediction: &Prediction) -> bool {
         let node = |file: &u8| task.file(*file).map_or(Node::Mem, |file| file.node);
-        let at =
-            |file: &u8, at: &Option<u64>| at.or_else(|| Some(task.file(*file)?.position)).unwrap_or(0);
+        let at = |file: &u8, at: &Option<u64>| at.or_else(|| Some(task.file(*file)?.position)).unwrap_or(0);
         let odd = !(libc::O_ACCMODE | libc::O_CLOEXEC | libc::O_SYNC | libc::O_DIRECT | libc::O_DIRECTORY);
         match op {
             Op::Open { node, flags, .. } => !node.is_neighbour() || flags & odd == 0,

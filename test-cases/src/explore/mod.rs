@@ -9,10 +9,12 @@ mod case;
 mod compare;
 mod contents;
 pub mod coverage;
+mod expectation;
 mod generate;
 mod guest;
 mod harmless;
 mod random;
+mod replay;
 mod sequence;
 mod shrink;
 mod translate;
@@ -24,8 +26,10 @@ use std::time::{Duration, Instant};
 use self::coverage::Coverage;
 pub use self::guest::{Booted, Guest, GuestError, Kernel};
 use self::random::Random;
+pub use self::replay::Replay;
 use self::sequence::{Difference, Runner};
 use crate::engine::Target;
+use crate::judge::{Rigour, Weakening};
 use crate::model::{Op, World};
 use crate::session::Ended;
 
@@ -64,6 +68,8 @@ pub struct Explored {
     pub events: u64,
     /// Sequences whose forbidden accesses were not those predicted, once, and were when it was run again.
     pub unrepeated: u32,
+    /// How strictly answers and forbidden accesses were compared.
+    pub rigour: Rigour,
     /// Guests booted.
     pub boots: u32,
     /// The first disagreement.
@@ -83,6 +89,8 @@ pub struct Disagreement {
     pub repeats: bool,
     /// The same as a case file.
     pub case: String,
+    /// What the case file gave in a guest of its own.
+    pub replay: Replay,
 }
 
 /// Why nothing could be explored.
@@ -119,6 +127,7 @@ pub fn explore(
         coverage: Coverage::default(),
         events: 0,
         unrepeated: 0,
+        rigour: Rigour::default(),
         boots: 1,
         disagreement: None,
         interrupted: false,
@@ -147,15 +156,20 @@ pub fn explore(
         done.steps += run.executed as u64;
         done.events += run.events as u64;
         done.coverage.add(run.coverage);
+        done.rigour.add(&run.rigour);
         if let Some(difference) = run.difference {
-            let found = shrink::shrink(&mut guest, ops, difference, target);
+            let mut found = shrink::shrink(&mut guest, ops, difference, target);
             // The processor's interrupts decide how often the VMM hears of one access; all else must come again.
             if found.repeats || !found.difference.in_events {
                 done.elapsed += begun.elapsed();
+                // A guest of its own, as `copra run` boots it.
+                drop(guest);
+                found.replay = replay::replay(target, &found.case, interrupt);
                 done.disagreement = Some(found);
                 return Ok(done);
             }
             done.unrepeated += 1;
+            done.rigour.weakened(Weakening::NotRepeatable, 1);
         }
         listener.progress(done.steps, done.elapsed + begun.elapsed());
     }

@@ -10,6 +10,7 @@ use super::contents::Memory;
 use super::coverage::{self, Coverage, Met};
 use super::guest::{self, Guest};
 use super::translate;
+use crate::judge::{Rigour, Weakening};
 use crate::model::events::{Contents, Event};
 use crate::model::{self, Op, PAGE, Prediction, Source, Task};
 use crate::platform::Platform;
@@ -44,6 +45,8 @@ pub struct Run {
     pub difference: Option<Difference>,
     /// What was met.
     pub coverage: Coverage,
+    /// How strictly answers and forbidden accesses were compared.
+    pub rigour: Rigour,
 }
 
 /// Executes sequences in a guest.
@@ -65,8 +68,10 @@ struct Expected {
 
 /// Bytes that come back, those left out that are nothing but one byte repeated.
 fn told(outcome: &model::Outcome) -> u64 {
-    let plain =
-        outcome.pieces().iter().filter(|piece| !matches!(piece.source, Source::Zeros | Source::Floating | Source::Untouched));
+    let plain = outcome
+        .pieces()
+        .iter()
+        .filter(|piece| !matches!(piece.source, Source::Zeros | Source::Floating | Source::Untouched));
     plain.map(|piece| piece.len).sum()
 }
 
@@ -152,6 +157,12 @@ impl<'a> Runner<'a> {
             let got = results.outcomes.get(index).unwrap_or(&Outcome::NotRun);
             run.coverage.meet(expected.met.clone());
             run.executed += 1;
+            // An answer with bytes of which nothing was predicted is compared in all but these.
+            if expected.bytes.contains(&None) {
+                run.rigour.weakened(Weakening::UnknownBytes, 1);
+            } else {
+                run.rigour.exact(1);
+            }
             if let Some(text) = compare::answer(&expected.prediction.outcome, &expected.bytes, got) {
                 run.difference = Some(Difference { index: first + index, in_events: false, text });
                 return Ok(index + 1);
@@ -165,7 +176,7 @@ impl<'a> Runner<'a> {
         let differs = if since.dropped > 0 {
             Some(format!("{} forbidden accesses were not kept, so nothing is known of them", since.dropped))
         } else {
-            compare::events(&events, &since.events, lends)
+            compare::events(&events, &since.events, lends, &mut run.rigour)
         };
         if let Some(text) = differs {
             let index = first + ops.len() - 1;

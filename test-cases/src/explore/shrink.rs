@@ -1,9 +1,9 @@
 //! Finds the fewest operations that still disagree.
 
-use super::Disagreement;
 use super::case;
 use super::guest::Guest;
 use super::sequence::{Difference, Runner};
+use super::{Disagreement, Replay};
 use crate::engine::Target;
 use crate::model::Op;
 
@@ -42,7 +42,8 @@ pub fn shrink(guest: &mut Guest, ops: Vec<Op>, difference: Difference, target: &
         chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
     }
     let case = case::write(guest, &best, &found, target);
-    Disagreement { ops: best, difference: found, repeats, case }
+    let replay = Replay::NotRun("not tried yet".to_owned());
+    Disagreement { ops: best, difference: found, repeats, case, replay }
 }
 
 /// Of the same kind: what is left out may change addresses and slots, but not answers into events.

@@ -168,12 +168,7 @@ fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, i32> {
 }
 
 /// `drivers/char/mem.c:mmap_mem()`, in its order. The protection plays no part in it.
-fn mmap_mem(
-    world: &World,
-    types: &mut MemoryTypes,
-    file: &OpenFile,
-    asked: &Asked,
-) -> Result<Mapped, i32> {
+fn mmap_mem(world: &World, types: &mut MemoryTypes, file: &OpenFile, asked: &Asked) -> Result<Mapped, i32> {
     let len = asked.len.next_multiple_of(PAGE);
     // `valid_mmap_phys_addr_range()`: the last byte must have an address.
     let last = asked.offset.checked_add(len - 1).ok_or(libc::EINVAL)?;

@@ -60,6 +60,9 @@ pub use self::space::Area;
 pub use self::task::{OpenFile, Slot, Task};
 pub use self::world::{KernelConfig, World};
 
+#[cfg(test)]
+pub use self::tests::plain_world as tests_world;
+
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
 

@@ -64,7 +64,9 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
 fn open_port(world: &World, task: &Task) -> bool {
     let confidential = world.platform.is_confidential();
     let closed = world.policy == Policy::OpenEperm && confidential && world.config.strict;
-    task.process.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::DevMem) && !closed
+    task.process.credentials.capable(capability::SYS_RAWIO)
+        && !is_locked_down(world, Reason::DevMem)
+        && !closed
 }
 
 /// `fs/proc/kcore.c:open_kcore()`.

@@ -71,8 +71,7 @@ pub fn exec(world: &World, task: &mut Task) -> Prediction {
     let credentials = &mut task.process.credentials;
     // Root gets all there is, as far as no promise was made; in a namespace without mappings nobody is root.
     let granted = if credentials.uid == 0 && !credentials.in_namespace { capability::ALL } else { 0 };
-    credentials.permitted =
-        if credentials.no_new_privs { granted & credentials.permitted } else { granted };
+    credentials.permitted = if credentials.no_new_privs { granted & credentials.permitted } else { granted };
     credentials.dumpable = true;
     Prediction::value(0)
 }

@@ -135,7 +135,10 @@ impl Task {
             }
             let mut processes = std::iter::once(&self.process).chain(&self.parents);
             let is_last = |process: &Process| {
-                process.space.areas().all(|other| other.tracked.is_none_or(|other| other.mapping != entry.mapping))
+                process
+                    .space
+                    .areas()
+                    .all(|other| other.tracked.is_none_or(|other| other.mapping != entry.mapping))
             };
             if processes.all(is_last) {
                 self.types.free(world, entry.start, entry.end);

@@ -72,6 +72,11 @@ fn world(platform: Platform, policy: Policy) -> World {
     }
 }
 
+/// An ordinary guest of the stock kernel, for the tests of others.
+pub fn plain_world() -> World {
+    world(Platform::None, Policy::Upstream)
+}
+
 fn opened(world: &World) -> Task {
     let mut task = Task::default();
     step(world, &mut task, &Op::Open { file: 0, node: Node::Mem, flags: libc::O_RDWR });
@@ -249,8 +254,12 @@ fn ops() -> impl Strategy<Value = Op> {
         (0_u8..3, 0_u8..3, addresses(), 1_u64..20_000, 0_u32..8).prop_map(|(map, over, at, len, prot)| {
             Op::MmapOver { map, over, file: 0, offset: at & !(PAGE - 1), len, prot, flags: 1 + (prot & 1) }
         }),
-        (0_u8..3, 0_u64..4, 0_u64..20_000, 0_u32..8)
-            .prop_map(|(map, page, len, prot)| Op::Mprotect { map, offset: page * PAGE, len, prot }),
+        (0_u8..3, 0_u64..4, 0_u64..20_000, 0_u32..8).prop_map(|(map, page, len, prot)| Op::Mprotect {
+            map,
+            offset: page * PAGE,
+            len,
+            prot
+        }),
         (0_u8..3, 0_u8..3, 0_u64..20_000).prop_map(|(map, to, len)| Op::Mremap { map, to, len }),
         prop::sample::select(vec![Op::Fork, Op::Exit, Op::Exec, Op::UserNamespace, Op::NoNewPrivs]),
         (0_u8..3).prop_map(|file| Op::SendFile { file }),

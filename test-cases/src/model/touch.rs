@@ -25,7 +25,8 @@ pub fn load(world: &World, task: &Task, slot: u8, offset: u64, len: u32, width: 
     let (mut pieces, mut effects) = (Vec::new(), Vec::new());
     let start = place.address.wrapping_add(offset);
     for at in (start..start + u64::from(len)).step_by(width as usize) {
-        if let Some((code, address)) = parts(at, width as u64).find_map(|(at, _)| load_fault(world, task, at)) {
+        if let Some((code, address)) = parts(at, width as u64).find_map(|(at, _)| load_fault(world, task, at))
+        {
             let signal = Signal(libc::SIGSEGV);
             return Prediction { outcome: Outcome::Signal { signal, code, address, pieces }, effects };
         }

@@ -183,8 +183,7 @@ fn settle(
     let Done { result, pieces, effects } = done;
     match result {
         Ok(count) => {
-            if let (None, Some(file)) = (at, task.file_mut(slot).filter(|file| file.node != Node::Msr))
-            {
+            if let (None, Some(file)) = (at, task.file_mut(slot).filter(|file| file.node != Node::Msr)) {
                 file.position = start.position.wrapping_add(count);
             }
             Prediction { outcome: outcome(count, pieces), effects }

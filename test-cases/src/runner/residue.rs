@@ -32,7 +32,7 @@ pub const fn of(action: &Action) -> Residue {
         | Action::Lseek { .. }
         | Action::Read { .. }
         | Action::Pread { .. }
-        | Action::Mmap { .. }
+        | Action::Mmap { over: None, .. }
         | Action::Munmap { .. }
         | Action::Peek { .. }
         | Action::SelfMemRead { .. }
@@ -48,6 +48,12 @@ pub const fn of(action: &Action) -> Residue {
         | Action::KeepCaps { .. }
         | Action::UserNamespace
         | Action::NoNewPrivs
+        | Action::Buffer { .. }
+        | Action::Mremap { .. }
+        | Action::Fork
+        | Action::Exec
+        | Action::SendFile { .. }
+        | Action::ReceiveFile { .. }
         | Action::Exit
         | Action::KernelLog
         // The guest ends, or the call failed.
@@ -61,6 +67,12 @@ pub const fn of(action: &Action) -> Residue {
         | Action::SelfMemWrite { .. } => Residue::Bytes,
         Action::Run { .. } => Residue::Kernel("a program was run, which may change anything in the guest"),
         Action::WriteFile { .. } => Residue::Kernel("a file was written, which may be a setting of the kernel"),
+        // Up to 6.15 a mapping that is split leaves an entry in the kernel's table of cachings for good, and O_SYNC mappings of
+        // that page fail from then on (`arch/x86/mm/pat/memtype_interval.c:memtype_erase()`).
+        Action::Mmap { over: Some(_), .. } | Action::Mprotect { .. } => {
+            Residue::Kernel("a mapping may have been split, whose caching the kernel then never forgets")
+        }
+        Action::Mknod { .. } => Residue::Kernel("a device node was made, which stays"),
         Action::PortOut { .. } => Residue::Kernel("a port was written, which may change a device"),
     }
 }

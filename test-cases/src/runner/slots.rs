@@ -74,13 +74,19 @@ impl Slots {
     /// Slot number of a file name, given on first use.
     pub fn file(&mut self, name: &str) -> u8 {
         let next = &mut self.next_file;
-        *self.numbers.entry(name.to_owned()).or_insert_with(|| std::mem::replace(next, next.saturating_add(1).min(MOST_SLOTS)))
+        *self
+            .numbers
+            .entry(name.to_owned())
+            .or_insert_with(|| std::mem::replace(next, next.saturating_add(1).min(MOST_SLOTS)))
     }
 
     /// Slot number of a mapping, given on first use.
     pub fn map(&mut self, name: &str) -> u8 {
         let next = &mut self.next_map;
-        *self.numbers.entry(name.to_owned()).or_insert_with(|| std::mem::replace(next, next.saturating_add(1).min(MOST_SLOTS)))
+        *self
+            .numbers
+            .entry(name.to_owned())
+            .or_insert_with(|| std::mem::replace(next, next.saturating_add(1).min(MOST_SLOTS)))
     }
 
     /// Guest physical address a step is about, if it is about one.

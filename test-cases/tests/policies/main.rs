@@ -90,10 +90,29 @@ fn modelled(policy: &str, platform: &str) -> Result<(), Failed> {
     let arguments = ["explore", "--quiet", "-k", &kernel, "-p", platform, "--steps", STEPS, "--seed", &seed];
     let (text, code) = copra::run(&[&arguments[..], &["--out", &out]].concat())?;
     if code == Some(0) {
-        return Ok(());
+        return judged(&text);
     }
     let case = std::fs::read_to_string(found.path()).unwrap_or_default();
     Err(format!("{code:?}:\n{text}\n{case}").into())
+}
+
+/// Most percent of the comparisons that may be weaker than exact, and most that may not be made at all.
+const MOST_WEAKENED: [f64; 2] = [8.0, 4.0];
+
+/// Nearly all was compared exactly.
+fn judged(text: &str) -> Result<(), Failed> {
+    let line = text.lines().find(|line| line.starts_with("judged exactly "));
+    let line = line.ok_or("no line says how strictly answers were judged")?;
+    let percent = |before: &str| {
+        let rest = line.split_once(before).map(|(_, rest)| rest.trim_start());
+        rest.and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok())
+    };
+    match (percent("exactly"), percent("not at all")) {
+        (Some(exactly), Some(none)) if 100.0 - exactly <= MOST_WEAKENED[0] && none <= MOST_WEAKENED[1] => {
+            Ok(())
+        }
+        _ => Err(format!("too much was not judged exactly: {line}").into()),
+    }
 }
 
 /// Some case comes out otherwise than the policy it claims to follow says.

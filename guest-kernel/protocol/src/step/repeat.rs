@@ -34,10 +34,7 @@ impl Step<'_> {
 
     /// Whether `Repeat` may cover the step.
     pub fn repeatable(&self) -> bool {
-        !matches!(
-            self,
-            Self::Repeat { .. } | Self::Reset { .. } | Self::ExitWorker | Self::Fork | Self::Exec
-        )
+        !matches!(self, Self::Repeat { .. } | Self::Reset { .. } | Self::ExitWorker | Self::Fork | Self::Exec)
     }
 
     /// Whether a `Repeat` covers a number of steps it may cover; true for all other steps.

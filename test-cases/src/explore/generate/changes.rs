@@ -20,7 +20,9 @@ impl Chooser<'_> {
                 let uid = random.pick(&[0, 1000, 65_534]).unwrap_or(0);
                 Op::SetUser { uid, gid: random.pick(&[0, uid]).unwrap_or(0), keep: random.once_in(2) }
             }
-            4 => Op::DropCaps { mask: capability::ALL & !(1 << random.below(capability::NAMES.len() as u64)) },
+            4 => {
+                Op::DropCaps { mask: capability::ALL & !(1 << random.below(capability::NAMES.len() as u64)) }
+            }
             5 => Op::DropCaps { mask: random.next() & random.next() & random.next() & capability::ALL },
             _ => {
                 let one = random.pick(&[
