@@ -56,7 +56,9 @@ fn has_header(header: &str) -> bool {
 
 /// Something is missing.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot build a kernel: some tools are missing here; install them with: apt-get install {packages}")]
+#[error(
+    "cannot build a kernel: some tools are missing here; install them with: apt-get install --no-remove {packages} (scripts/setup --kernels does that)"
+)]
 pub struct Error {
     /// The Debian packages.
     pub packages: String,
@@ -71,6 +73,20 @@ mod tests {
         assert!(is_installed("sh"));
         assert!(!is_installed("no-such-program"));
         assert!(!is_installed("."));
+    }
+
+    /// What the message names is what `scripts/setup --kernels` installs.
+    #[test]
+    fn the_setup_script_knows_them() {
+        let script =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/setup")).unwrap();
+        for program in PROGRAMS {
+            let pair = format!("\"{program} {}\"", package_of(program));
+            assert!(script.contains(&pair), "scripts/setup has no {pair}");
+        }
+        for (_, package) in HEADERS {
+            assert!(script.contains(package), "scripts/setup has no {package}");
+        }
     }
 
     #[test]

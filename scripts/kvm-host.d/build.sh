@@ -1,6 +1,6 @@
 # The small kernel for the machine inside QEMU. Sourced by kvm-host.
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # cache, parts, package: set by kvm-host and fetch.sh
+# shellcheck disable=SC2154 # cache, parts, package, workshop: set by kvm-host, cache.sh and apt.sh
 
 # A kernel's name carries what it was made from, so that a changed l1.config
 # never meets an old kernel.
@@ -8,65 +8,59 @@ config_hash() {
 	sha256sum <"$parts/l1.config" | cut -c1-12
 }
 
-# Succeed and set `kernel` if a small kernel of the present configuration is there.
-have_small_kernel() {
-	local k
-	kernel=
-	for k in "$cache"/small-*-"$(config_hash)"; do
-		[[ ! -e $k/kernel ]] || kernel=$k
+require_build_tools() {
+	local program missing=()
+	for program in gcc ld make flex bison bc xz; do
+		type -P $program >/dev/null || missing+=($program)
 	done
-	[[ -n $kernel ]]
+	[[ -e /usr/include/libelf.h ]] || missing+=(libelf.h)
+	[[ ${#missing[@]} == 0 ]] ||
+		fail 2 "missing for building a kernel: ${missing[*]}; scripts/setup --kernels installs what is"
+}
+
+fetch_source() {
+	open_workshop
+	newest '^linux-source-6\.12$' linux-source-6.12 && unpack "$workshop/source" "$package"
 }
 
 build_small_kernel() {
-	local w source version log count begun seconds
-	if have_small_kernel; then
-		say "already built: $kernel"
+	local w source version log count begun seconds make
+	if newest_part "small-$(config_hash)-"; then
+		say "already built: $part"
 		return
 	fi
-	need gcc gcc
-	need make make
-	need flex flex
-	need bison bison
-	need bc bc
-	need xz xz-utils
-	[[ -e /usr/include/libelf.h ]] || need libelf.h libelf-dev
-	newest '^linux-source-6\.12$' linux-source-6.12
-	open_workshop
-	w=$workshop
-	log=$w/log
+	require_build_tools
 	begun=$SECONDS
-	unpack "$package" "$w"
+	with_lists "the kernel's source" fetch_source
+	w=$workshop/source
+	log=$workshop/log
 	# The AMD graphics headers are a quarter of the tree.
 	say "unpacking the source"
-	tar -xf "$w"/usr/src/linux-source-6.12.tar.xz -C "$w" --exclude='*/drivers/gpu/drm/amd/include/*'
+	attended tar -xf "$w"/usr/src/linux-source-6.12.tar.xz -C "$w" --exclude='*/drivers/gpu/drm/amd/include/*'
 	source=$w/linux-source-6.12
 	version=$(make -s -C "$source" kernelversion)
 	make -s -C "$source" allnoconfig KCONFIG_ALLCONFIG="$parts/l1.config" >"$log" 2>&1 ||
 		fail 2 "could not configure the kernel: $(tail -n1 "$log")"
 	check_config "$source/.config"
 
-	nice make -C "$source" -j"$(nproc)" vmlinux >"$log" 2>&1 &
-	children+=($!)
-	while is_child $!; do
-		sleep 1
+	beside nice make -C "$source" -j"$(nproc)" vmlinux >"$log" 2>&1
+	make=$!
+	while is_child "$make"; do
+		attended sleep 1
 		seconds=$((SECONDS - begun))
 		((seconds % 15 == 0)) || continue
 		count=$(grep -c '^ *CC ' "$log") || true
 		say "building Linux $version: $count files compiled, $seconds s"
 	done
-	wait $! || {
+	wait "$make" || {
 		cp "$log" "$cache/build.log"
 		fail 2 "the kernel did not build; see $cache/build.log"
 	}
-	kernel=$cache/small-$version-$(config_hash)
-	mkdir "$w/made"
-	objcopy -S "$source/vmlinux" "$w/made/kernel"
-	cp "$source/.config" "$w/made/config"
-	rm -rf "$kernel"
-	mv "$w/made" "$kernel"
-	rm -rf "$w"
-	say "built $kernel in $((SECONDS - begun)) s"
+	mkdir "$workshop/made"
+	objcopy -S "$source/vmlinux" "$workshop/made/kernel"
+	cp "$source/.config" "$workshop/made/config"
+	install_part "$workshop/made" "small-$(config_hash)-$version"
+	say "built $tools/small-$(config_hash)-$version in $((SECONDS - begun)) s"
 }
 
 # Kconfig drops what it cannot satisfy without a word.

@@ -1,147 +1,118 @@
-# The kernel and the initramfs of the machine inside QEMU. Sourced by kvm-host.
-#
-# All of it comes from Debian, unpacked below $cache and never installed. A thing
-# is there under its final name only when complete, so what exists can be trusted.
+# The kernel and the initramfs of the machine inside QEMU, and QEMU itself where it is not installed. Sourced by
+# kvm-host. All of it comes from Debian, unpacked below $tools and never installed.
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # cache, parts: set by kvm-host
+# shellcheck disable=SC2154,SC2034 # cache, parts and such: set by kvm-host and cache.sh; qemu, initrd: for qemu.sh
 
 # Loading order; 9pnet_virtio must be there before the file system asks for it.
 debian_modules=(irqbypass ccp kvm kvm-amd netfs 9pnet 9pnet_virtio 9p)
 
-need() { # need PROGRAM PACKAGE: have PROGRAM, installing PACKAGE if root may
-	type -P "$1" >/dev/null && return
-	local install="apt-get install -y --no-install-recommends $2"
-	if [[ $EUID == 0 ]] && type -P apt-get >/dev/null; then
-		say "$1 is missing: $install"
-		DEBIAN_FRONTEND=noninteractive $install >&2 ||
-			{ apt-get update >&2 && DEBIAN_FRONTEND=noninteractive $install >&2; } ||
-			fail 2 "could not install $2"
-		type -P "$1" >/dev/null && return
-	fi
-	fail 2 "$1 is missing; install it with: sudo $install"
-}
-
-# Apt with its own state: usable without root, and leaves the system's alone.
-# The system's package lists will do if they know the package.
-apt_lists=()
-private_apt() { # private_apt PROGRAM ARGUMENT...
-	local program=$1
-	shift
-	"$program" -qq -o Dir::Cache="$cache/apt/cache" -o APT::Sandbox::User=root "${apt_lists[@]}" "$@"
-}
-
-# newest PATTERN PREFIX: set `package` to the newest package there is to download
-# whose name matches.
-newest() {
-	local try
-	for try in system private; do
-		package=$(private_apt apt-cache pkgnames "$2" | grep -E "$1" | sort -V | tail -n1) || package=
-		if [[ -n $package ]] && private_apt apt-get download --print-uris "$package" >/dev/null 2>&1; then
-			return
-		fi
-		[[ $try == system ]] || break
-		mkdir -p "$cache/apt/lists/partial" "$cache/apt/cache/archives/partial"
-		apt_lists=(-o "Dir::State::Lists=$cache/apt/lists")
-		say "fetching package lists"
-		private_apt apt-get update >&2 || break
-	done
-	fail 2 "apt has no package like $2 to download; add Debian's repositories (for the kernel, bookworm-security or newer)"
-}
-
-# unpack PACKAGE DIR: download and unpack it below DIR.
-unpack() {
-	local size progress=-qq
-	size=$(private_apt apt-get download --print-uris "$1" | awk '{ print int($3 / 1e6 + 1) }')
-	say "fetching $1 ($size MB)"
-	[[ ! -t 2 ]] || progress=-q=0
-	(cd "$2" && private_apt apt-get $progress download "$1") >&2 || fail 2 "could not download $1"
-	dpkg-deb -x "$2"/*.deb "$2" || fail 2 "could not unpack $1"
-	rm -f "$2"/*.deb
-}
-
-# Set `workshop` to a fresh directory on the cache's file system: things are made
-# there and moved to their final name when complete.
-open_workshop() {
-	mkdir -p "$cache/tmp" "$cache/apt/cache/archives/partial"
-	workshop=$(mktemp -d "$cache/tmp/XXXXXX")
-	leftovers+=("$workshop")
-}
-
-# with_lock FUNCTION: two kvm-hosts starting at once must not both fetch.
-with_lock() {
-	local lock
-	mkdir -p "$cache"
-	exec {lock}>"$cache/lock"
-	flock -n "$lock" || { say "waiting for another kvm-host's preparations"; flock "$lock"; }
-	"$@"
-	exec {lock}>&-
-}
-
-# Set `busybox`, `kernel` and `initrd`; succeed if all three are there.
+# Set `qemu`, `busybox`, `kernel` and `initrd`; succeed if all four are there.
 prepared() {
-	busybox=$cache/busybox
-	have_small_kernel || have_debian_kernel
-	# Remade when /init changes.
-	initrd=$kernel/initrd-$(sha256sum <"$parts/init" | cut -c1-12)
-	[[ -x $busybox && -n $kernel && -e $initrd ]]
+	have_qemu && have_busybox && have_kernel && have_initrd
 }
 
 prepare() {
 	prepared && return
-	[[ -x $busybox ]] || fetch_busybox
-	[[ -n $kernel ]] || fetch_debian_kernel
-	prepared || make_initrd
+	mkdir -p "$tools"
+	discard_damaged_parts
+	have_qemu || with_lists "qemu-system-x86_64" fetch_qemu
+	have_busybox || with_lists "busybox" fetch_busybox
+	have_kernel || with_lists "a kernel with KVM" fetch_debian_kernel
+	have_busybox && have_kernel && { have_initrd || make_initrd; }
+	prepared || fail 2 "what was fetched into $tools does not work here; remove it and try again"
 }
 
-have_debian_kernel() {
-	local k
-	kernel=
-	for k in "$cache"/debian-*; do [[ ! -e $k/kernel ]] || kernel=$k; done
-	[[ -n $kernel ]]
+# The installed QEMU, else the fetched one. The latter must start: it uses libraries that were installed when it was
+# fetched.
+have_qemu() {
+	local libraries
+	qemu=(qemu-system-x86_64)
+	! type -P qemu-system-x86_64 >/dev/null || return 0
+	newest_part qemu- || return 1
+	libraries=$(find "$part" -name '*.so*' -printf '%h\n' | sort -u | tr '\n' ':')
+	qemu=(env "LD_LIBRARY_PATH=${libraries%:}" "QEMU_MODULE_DIR=$part/usr/lib/x86_64-linux-gnu/qemu"
+		"$part/usr/bin/qemu-system-x86_64" -L "$part/usr/share/qemu" -L "$part/usr/share/seabios")
+	"${qemu[@]}" --version >/dev/null 2>&1
+}
+
+# QEMU with the libraries that are not installed here. What would be installed is worked out without the QEMU packages
+# that are: a newer qemu-utils, say, would conflict, but nothing here is ever installed.
+fetch_qemu() {
+	local w packages
+	open_workshop
+	w=$workshop/qemu
+	awk 'BEGIN { RS = ""; ORS = "\n\n" } !/(^|\n)(Package|Source): (qemu|ipxe-qemu|seabios)/' \
+		/var/lib/dpkg/status >"$workshop/status"
+	private_apt apt-get -o Dir::State::status="$workshop/status" install --no-install-recommends --print-uris \
+		qemu-system-x86 >"$workshop/plan" 2>>"$apt_log" || return 1
+	mapfile -t packages < <(sed -nE "s/^'[^']*' ([^_]+)_([^_]+)_.*/\1=\2/p" "$workshop/plan" | sed 's/%3a/:/g' | tac)
+	unpack "$w" "${packages[@]}" || return 1
+	rm -rf "$w"/usr/share/{doc,man,locale,bash-completion} "$w"/{etc,var}
+	# Links out of this tree are of no use in it.
+	find "$w" -xtype l -delete
+	install_part "$w" "qemu-$(sed -nE "s/.* qemu-system-x86_(.*)_[^_]*\.deb .*/\1/p" "$workshop/plan" | sed 's/%3a/-/')"
+}
+
+have_busybox() {
+	newest_part busybox- || return 1
+	busybox=$part/busybox
 }
 
 fetch_busybox() {
 	local w
-	newest '^busybox-static$' busybox-static
 	open_workshop
-	w=$workshop
-	unpack busybox-static "$w"
-	mv "$w"/bin/busybox "$busybox" 2>/dev/null || mv "$w"/usr/bin/busybox "$busybox"
-	rm -rf "$w"
+	w=$workshop/busybox
+	unpack "$w" busybox-static || return 1
+	mkdir "$workshop/made"
+	mv "$w"/bin/busybox "$workshop/made" 2>/dev/null || mv "$w"/usr/bin/busybox "$workshop/made"
+	install_part "$workshop/made" busybox-static
+}
+
+# The small kernel if one was built, else Debian's.
+have_kernel() {
+	newest_part "small-$(config_hash)-" || newest_part debian- || return 1
+	kernel=$part
 }
 
 fetch_debian_kernel() {
 	local w m file order=10
-	newest '^linux-image-6\.12\.[0-9]+[^-]*-amd64$' linux-image-6.12
 	open_workshop
-	w=$workshop
-	unpack "$package" "$w"
+	w=$workshop/linux
+	have_busybox
+	newest '^linux-image-6\.12\.[0-9]+[^-]*-amd64$' linux-image-6.12 || return 1
+	unpack "$w" "$package" || return 1
 	mkdir -p "$w/made/modules"
-	mv "$w"/boot/vmlinuz-* "$w/made/kernel"
+	mv "$w"/boot/vmlinuz-* "$w/made/kernel" || return 1
 	for m in "${debian_modules[@]}"; do
 		file=$(find "$w" -name "$m.ko*" -print -quit)
 		case $file in
 		*.ko) cat "$file" ;;
 		*.xz) "$busybox" xzcat "$file" ;;
 		*) fail 2 "$package has no module $m" ;;
-		esac >"$w/made/modules/$order-$m.ko"
+		esac >"$w/made/modules/$order-$m.ko" || return 1
 		order=$((order + 1))
 	done
-	mv "$w/made" "$cache/debian-${package#linux-image-}"
-	rm -rf "$w"
+	install_part "$w/made" "debian-${package#linux-image-}"
+}
+
+# It is made again when anything in it changes.
+have_initrd() {
+	initrd=$tools/initrd-$(sha256sum "$parts/init" "${busybox%/*}/SHA256SUMS" "$kernel/SHA256SUMS" | cut -d' ' -f1 |
+		sha256sum | cut -c1-12)
+	intact "$initrd" || return 1
+	initrd=$initrd/initrd
 }
 
 make_initrd() {
 	local w
 	open_workshop
-	w=$workshop
-	mkdir -p "$w/root"/{bin,proc,sys,dev,host,run,modules}
-	cp "$busybox" "$w/root/bin/busybox"
-	cp "$parts/init" "$w/root/init"
-	chmod +x "$w/root/init"
-	[[ ! -d $kernel/modules ]] || cp "$kernel"/modules/* "$w/root/modules"
-	(cd "$w/root" && find . | "$busybox" cpio -o -H newc -R 0:0 >"$w/initrd" 2>/dev/null)
-	rm -f "$kernel"/initrd-*
-	mv "$w/initrd" "$initrd"
-	rm -rf "$w"
+	w=$workshop/initrd
+	mkdir -p "$w"/{bin,proc,sys,dev,host,run,modules} "$workshop/made"
+	cp "$busybox" "$w/bin/busybox"
+	cp "$parts/init" "$w/init"
+	chmod +x "$w/init"
+	[[ ! -d $kernel/modules ]] || cp "$kernel"/modules/* "$w/modules"
+	(cd "$w" && find . | "$busybox" cpio -o -H newc -R 0:0 2>/dev/null) >"$workshop/made/initrd"
+	find "$tools" -maxdepth 1 -name 'initrd-*' -mtime +1 -exec rm -rf {} +
+	install_part "$workshop/made" "${initrd##*/}"
 }

@@ -1,10 +1,10 @@
 # Does KVM work on this machine? Sourced by kvm-host.
 # shellcheck shell=bash
-# shellcheck disable=SC2154,SC2034 # cache, dir: from kvm-host; reason: for it
+# shellcheck disable=SC2154,SC2034 # cache, dir: from kvm-host and cache.sh; reason: for kvm-host
 
 # find_probe BINARY: set `probe` to the kvm-probe program to use.
 find_probe() {
-	local binary=$1 at root
+	local binary=$1 at root target
 	probe=${COPRA_KVM_PROBE-}
 	if [[ -n $probe ]]; then
 		[[ -x $probe ]] || fail 2 "COPRA_KVM_PROBE is $probe, which is no program"
@@ -12,14 +12,17 @@ find_probe() {
 	fi
 	root=$(dirname "$dir")
 	at=$(dirname "$binary")
-	for probe in "$at/kvm-probe" "$at/../kvm-probe" \
-		"${CARGO_TARGET_DIR:-$root/target}"/{release,debug}/kvm-probe; do
+	# A source tree may be somebody else's, or read-only: without a target directory there, the cache has one.
+	target=${CARGO_TARGET_DIR:-${CARGO_BUILD_TARGET_DIR-}}
+	[[ -n $target || ! -w $root/target ]] || target=$root/target
+	target=$(realpath -m "${target:-$cache/target}")
+	for probe in "$at/kvm-probe" "$at/../kvm-probe" "$target"/{release,debug}/kvm-probe; do
 		[[ ! -x $probe ]] || return 0
 	done
 	[[ -e $root/vmm/src/bin/kvm-probe.rs ]] && type -P cargo >/dev/null || return 1
 	say "building kvm-probe to see whether KVM works here"
-	(cd "$root" && cargo build -q -p copra-vmm --bin kvm-probe >&2) || return 1
-	probe=${CARGO_TARGET_DIR:-$root/target}/debug/kvm-probe
+	attended env -C "$root" cargo build -q --locked --target-dir "$target" -p copra-vmm --bin kvm-probe >&2 || return 1
+	probe=$target/debug/kvm-probe
 	[[ -x $probe ]]
 }
 
@@ -29,6 +32,7 @@ kvm_works_here() {
 	local kept key verdict=''
 	[[ -e /dev/kvm ]] || { reason="there is no /dev/kvm here"; return 1; }
 	[[ -r /dev/kvm && -w /dev/kvm ]] || { reason="no permission to use /dev/kvm here"; return 1; }
+	open_cache
 	find_probe "$1" || { reason="no kvm-probe to tell whether /dev/kvm works here"; return 1; }
 
 	kept=$cache/probe
@@ -37,7 +41,6 @@ kvm_works_here() {
 		verbose "the probe said: $verdict"
 	else
 		ask_probe
-		mkdir -p "$cache"
 		printf '%s\n' "$key" "$verdict" >"$kept.$$" && mv "$kept.$$" "$kept"
 	fi
 	[[ $verdict != ok ]] || return 0
@@ -46,8 +49,12 @@ kvm_works_here() {
 }
 
 ask_probe() { # set `verdict` to ok or a reason
-	local status=0
-	verdict=$(timeout -k 1 30 "$probe" 2>&1 >/dev/null) || status=$?
+	local status=0 said
+	said=$(mktemp "$cache/said.XXXXXX")
+	leftovers+=("$said")
+	attended timeout -k 1 30 setpriv --pdeathsig KILL "$probe" 2>"$said" >/dev/null || status=$?
+	verdict=$(<"$said")
+	rm "$said"
 	verbose "$probe: exit status $status${verdict:+, $verdict}"
 	verdict=${verdict##*$'\n'}
 	verdict=${verdict#kvm-probe: }

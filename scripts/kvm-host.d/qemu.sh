@@ -55,20 +55,17 @@ machine_memory() { # MiB for the machine: 6 GiB, or 3/4 of what there is
 # The rate of this machine's time stamp counter, which the machine inside reads as
 # its own. It must be told: on a busy machine its own calibration fails, or worse,
 # succeeds with a fifth of the true value. Empty if nothing here knows.
-tsc_khz() {
-	local boot known
+tsc_khz() { # set `khz`
+	local boot
 	boot=$(</proc/sys/kernel/random/boot_id)
-	if ! read -r known <"$cache/tsc-$boot"; then
-		known=$(measure_tsc) || known=$(reported_tsc) || known=
-		rm -f "$cache"/tsc-*
-		echo "$known" >"$cache/tsc-$boot"
-	fi 2>/dev/null
-	echo "$known"
+	{ read -r khz <"$cache/tsc-$boot"; } 2>/dev/null && return
+	measure_tsc && khz=$("$run/tsc") || khz=$(reported_tsc) || khz=
+	rm -f "$cache"/tsc-*
+	echo "$khz" >"$cache/tsc-$boot"
 }
 
 measure_tsc() { # needs a C compiler, which whoever built copra has
-	local program=$run/tsc
-	cc -O -x c -o "$program" - <<-'EOF' 2>/dev/null && "$program"
+	attended cc -O -x c -o "$run/tsc" - <<-'EOF' 2>/dev/null
 		#include <stdio.h>
 		#include <time.h>
 		#include <x86intrin.h>
@@ -120,6 +117,7 @@ make_run_directory() {
 		rmdir "$run"
 		run=$(mktemp -d /tmp/copra-kvm-host.XXXXXX)
 	fi
+	remove_at_end "$run"
 }
 
 machine_log() { # what QEMU and the kernel in it had to say
@@ -127,26 +125,28 @@ machine_log() { # what QEMU and the kernel in it had to say
 }
 
 run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
-	local nonce in out err out_pid err_pid ended=0 mitigations='' khz
-	need qemu-system-x86_64 qemu-system-x86
-	need perl perl-base
-	prepared || with_lock prepare
-
+	local nonce in out err out_pid err_pid ended=0 mitigations='' khz stops=''
+	type -P perl >/dev/null || fail 2 "perl is missing; install perl-base"
+	open_cache
 	make_run_directory
-	leftovers+=("$run")
+
+	# A process of its own, as QEMU would make our standard input non-blocking.
+	# setpriv: should this shell be killed outright, nothing must live on.
+	[[ ${COPRA_STDIN_STOPS-} != 1 ]] || stops=$$
+	exec {in}< <(exec setpriv --pdeathsig KILL "$parts/feed" "$run/started" $stops)
+	children+=($!)
+
+	prepared || with_lock prepare
 	write_command "$@" >"$run/command"
 	nonce=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 	echo "$nonce" >"$run/nonce"
+	tsc_khz
 
 	# QEMU alone holds the writing ends, so its end, however it comes, is their end.
-	exec {out}> >(exec "$parts/relay" out "$nonce" "$run/status")
+	exec {out}> >(exec {in}<&- && exec "$parts/relay" out "$nonce" "$run/status" "$run/started")
 	out_pid=$!
-	exec {err}> >(exec {out}>&- && exec "$parts/relay" err "$nonce" "$run/status.err" >&2)
+	exec {err}> >(exec {in}<&- {out}>&- && exec "$parts/relay" err "$nonce" "$run/status.err" >&2)
 	err_pid=$!
-	# A process of its own, as QEMU would make our standard input non-blocking.
-	# setpriv: should this shell be killed outright, nothing must live on.
-	exec {in}< <(exec {out}>&- {err}>&- && echo go && exec setpriv --pdeathsig KILL cat)
-	children+=($!)
 	mkfifo "$run/beat.in" "$run/beat.out"
 	setpriv --pdeathsig KILL perl -e '$| = 1; sleep 1 while print "."' \
 		{out}>&- {err}>&- {in}<&- <>"$run/beat.in" >&0 2>/dev/null &
@@ -154,7 +154,6 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 	disown
 	# (The small kernel has none, and says so on the console.)
 	[[ $kernel == */small-* ]] || mitigations=' mitigations=off'
-	khz=$(tsc_khz)
 	local -a options=(
 		-nodefaults -no-user-config -display none -no-reboot
 		-M q35 -bios qboot.rom -smp "$cpus" -m "${memory:-$(machine_memory)}"
@@ -177,7 +176,7 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 		-device "virtserialport,nr=4,name=beat,chardev=beat"
 	)
 	verbose "kernel $kernel; log $run/console until the end"
-	setpriv --pdeathsig KILL qemu-system-x86_64 "${options[@]}" <&"$in" >"$run/qemu" 2>&1 &
+	setpriv --pdeathsig KILL "${qemu[@]}" "${options[@]}" <&"$in" >"$run/qemu" 2>&1 &
 	children+=($!)
 	disown # should it be killed, the shell need not add its own words to ours
 	exec {in}<&- {out}>&- {err}>&-

@@ -89,10 +89,14 @@ fn userfaultfd() -> Finding {
 }
 
 fn qemu() -> Finding {
-    let result = version("qemu-system-x86_64", "--version").ok_or_else(|| {
+    let fetched = || {
+        which("apt-get")
+            .map(|_| "not installed; where KVM does not work, apt fetches it into the cache".to_owned())
+    };
+    let result = version("qemu-system-x86_64", "--version").or_else(fetched).ok_or_else(|| {
         Trouble::new(
-            "qemu-system-x86_64 is not installed; it is only needed where KVM does not work",
-            "sudo apt-get install --no-install-recommends qemu-system-x86",
+            "qemu-system-x86_64 is not installed, and there is no apt-get to fetch it with; it is only needed where KVM does not work",
+            "install it: Debian's package is qemu-system-x86",
         )
     });
     Finding { what: "qemu", result }
@@ -155,7 +159,7 @@ fn compiler() -> Finding {
         }
         Err(Trouble::new(
             format!("missing for building kernels: {names}"),
-            "sudo apt-get install --no-install-recommends gcc make flex bison bc libelf-dev xz-utils",
+            "scripts/setup --kernels, or as root: apt-get install --no-remove --no-install-recommends gcc make flex bison bc libelf-dev xz-utils patch",
         ))
     };
     Finding { what: "compiler", result }

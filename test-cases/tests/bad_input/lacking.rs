@@ -68,7 +68,7 @@ fn a_dev_kvm_that_is_none() -> Checked {
     outcome.shows(&["KVM answered", "copra doctor"])
 }
 
-/// Neither QEMU nor the means to install it.
+/// Neither QEMU nor the means to fetch it.
 fn no_qemu() -> Checked {
     let (folder, kernel) = with_kernel()?;
     let programs = folder.path().join("programs");
@@ -82,6 +82,8 @@ fn no_qemu() -> Checked {
     }
     let mut command = copra(&["run", "dmi/sysfs", "--kernel", &kernel]);
     command.env("COPRA_KVM_HOST", "qemu").env_remove("COPRA_IN_KVM_HOST").env("PATH", &programs);
+    // The user's cache may have a QEMU.
+    command.env("XDG_CACHE_HOME", folder.path().join("cache"));
     Outcome::of(&mut command)?.refused(&["qemu-system-x86_64 is missing", "install"])
 }
 
