@@ -26,8 +26,9 @@ named! {
     }
 }
 
-/// Functions of a code path that tell one way to a page from another; those before them are entries of system calls.
-const TELLING: usize = 3;
+/// Innermost functions of a code path by which one way to a page differs from another; those that called them are entries of
+/// system calls, of which the compiler puts some into others.
+pub const TELLING: usize = 2;
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,7 +88,14 @@ impl Finding {
 
     /// The same thing in other places.
     pub fn is_like(&self, other: &Self) -> bool {
-        let telling = |finding: &Self| finding.code_path.iter().take(TELLING).cloned().collect::<Vec<_>>();
+        // What was only found on the stack comes and goes.
+        let telling = |finding: &Self| -> Vec<String> {
+            let found = finding.code_path.iter().take(TELLING).enumerate();
+            found
+                .filter(|(depth, name)| *depth == 0 || !name.starts_with("? "))
+                .map(|(_, name)| name.clone())
+                .collect()
+        };
         !self.pages.is_empty()
             && (self.invariant, self.weight) == (other.invariant, other.weight)
             && self.sentence == other.sentence

@@ -1,6 +1,6 @@
 //! The invariants, checked on what one probe saw.
 
-use super::finding::{Finding, Invariant, Weight};
+use super::finding::{Finding, Invariant, TELLING, Weight};
 use super::place::Pages;
 use super::probe::{self, PATHS, Path, Spot};
 use super::{Facts, Probed};
@@ -92,7 +92,7 @@ fn one_answer(result: &Probed, spot: &Spot) -> Option<Finding> {
 /// Functions that tell one way to a page from another; those that called them are system calls' entries. Of what was only
 /// found lying on the stack the first is enough to go by.
 pub(super) fn innermost(event: &AccessEvent) -> usize {
-    if event.unwound_by == Some("orc") { 3 } else { 1 }
+    if event.unwound_by == Some("orc") { TELLING } else { 1 }
 }
 
 /// No access through a view the page's state forbids, none to memory never accepted. Each access of each path counts;

@@ -81,6 +81,13 @@ fn found(groups: Vec<(Vec<Probed>, Check<'_>)>, facts: Facts<'_>, world: Option<
     merge(found, facts.regions)
 }
 
+/// How many forbidden accesses were not recorded: what came after them is not known.
+pub fn dropped(report: &Report, swept: &Swept) -> u64 {
+    let observed = report.cases.iter().map(|result| &result.observed);
+    let all = observed.chain(swept.probed.iter().map(|probed| &probed.observed));
+    all.flat_map(|observed| &observed.steps).map(|step| step.events_dropped).sum()
+}
+
 /// Finds what a probe shows.
 type Check<'a> = Box<dyn Fn(&[Probed]) -> Vec<Finding> + 'a>;
 

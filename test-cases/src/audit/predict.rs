@@ -67,6 +67,9 @@ impl Predicted<'_> {
         if let Some(slot) = action.obtains().and_then(|name| self.slots.get_mut(name)) {
             slot.1 = done;
         }
+        if let (Action::Munmap { map }, true) = (action, done) {
+            self.slots.entry(map.clone()).and_modify(|slot| slot.1 = false);
+        }
         if let (Some(start), Some(len)) = (gpa, action.asks()) {
             observed.gpa = Some(GpaRange { start, len });
         }
@@ -144,6 +147,7 @@ impl Predicted<'_> {
                 offset: *offset,
                 data: data.clone(),
             },
+            Action::Munmap { map } => Op::Munmap { map: self.slot(map) },
             Action::Ioperm { port, count, on } => {
                 Op::Ioperm { from: u64::from(*port), count: u64::from(*count), on: *on }
             }

@@ -113,7 +113,33 @@ pub fn cases() -> Vec<Case> {
 
 /// The case that looks at a spot by the paths of a sweep.
 pub fn case_at(spot: &Spot) -> Option<Case> {
-    parse(&look(spot, SWEPT, "A page by every path", None), &format!("{PREFIX}{}", spot.label)).ok()
+    // Each mapping goes before the next is made, as in a sweep: two that differ in caching exclude each other.
+    const ORDER: [&str; 10] = [
+        "open",
+        "pread",
+        "map-shared",
+        "load-shared",
+        "self-mem",
+        "map-private",
+        "load-private",
+        "open-sync",
+        "map-sync",
+        "load-sync",
+    ];
+    let mut text = head("A page by every path");
+    let steps = steps(spot);
+    for id in ORDER {
+        text.extend(steps.iter().filter(|(known, _)| *known == id).map(|(_, step)| step.as_str()));
+        let unmapped = match id {
+            "self-mem" => "shared",
+            "load-private" => "private",
+            "load-sync" => "sync",
+            _ => continue,
+        };
+        let _ =
+            write!(text, "\n[[step]]\nid = \"unmap-{unmapped}\"\ndo = \"munmap\"\nmap = \"{unmapped}\"\n");
+    }
+    parse(&text, &format!("{PREFIX}{}", spot.label)).ok()
 }
 
 /// The name of the case about side doors.

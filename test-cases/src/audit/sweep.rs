@@ -1,15 +1,18 @@
 //! Every page of the first MiB, and both ends of every range the guest or the VMM knows: looked at by the paths that go through
 //! different functions of the kernel, and written to where that can be put back.
 
+mod batch;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use vmm::boot::marker;
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 use vmm::machine::Machine;
 use vmm::memory::View;
 
+use self::batch::{Access, Path, Place, Sweeper};
 use super::probe::{self, Spot};
 use super::{Probed, writes};
 use crate::case::Case;
@@ -17,13 +20,12 @@ use crate::engine::{self, Target};
 use crate::explore::{GuestError, Kernel};
 use crate::model::World;
 use crate::model::iomem::Iomem;
-use crate::observation::Answer;
+use crate::observation::{Answer, CaseObservation};
 use crate::region::PlacedRegion;
-use crate::runner;
-use crate::session::{Ended, Session};
+use crate::session::Ended;
 
-/// Bytes looked at: two blocks of the memory cipher, so that a part of one shows.
-pub(super) const LEN: u64 = 32;
+/// Bytes looked at and written: a block of the memory cipher.
+pub(super) const LEN: u64 = 16;
 
 /// What a sweep gave.
 #[derive(Debug, Default)]
@@ -47,79 +49,104 @@ pub enum SweepError {
     #[error(transparent)]
     Guest(#[from] GuestError),
     /// The guest ended under it.
-    #[error("the guest ended while {case} ran, in step {step}: {ended}")]
+    #[error("the guest ended during {path} of the pages from {first:#x} on: {ended}")]
     Ended {
-        /// The case.
-        case: String,
-        /// Its step.
-        step: String,
+        /// The path, by its step.
+        path: &'static str,
+        /// The first page of the batch.
+        first: u64,
         /// How it ended.
         ended: Box<Ended>,
     },
-    /// What a case changed could not be put back.
-    #[error("the guest is not as it was before {case}, so what comes next would be no evidence: {why}")]
-    Remains {
-        /// The case.
-        case: String,
-        /// What remains.
-        why: String,
-    },
 }
+
+/// The paths of [`probe::SWEPT`].
+const LOOKS: [Path; 5] = {
+    const fn mapped(id: &'static str, map: (&'static str, &'static str, i32), access: Access) -> Path {
+        Path { open: "open", flags: libc::O_RDONLY, map: Some(map), id, access }
+    }
+    const SHARED: (&str, &str, i32) = ("map-shared", "shared", libc::MAP_SHARED);
+    const PRIVATE: (&str, &str, i32) = ("map-private", "private", libc::MAP_PRIVATE);
+    const SYNC: (&str, &str, i32) = ("map-sync", "sync", libc::MAP_SHARED);
+    [
+        Path { open: "open", flags: libc::O_RDONLY, map: None, id: "pread", access: Access::Pread },
+        mapped("load-shared", SHARED, Access::Load),
+        mapped("load-private", PRIVATE, Access::Load),
+        Path {
+            open: "open-sync",
+            flags: libc::O_RDWR | libc::O_SYNC,
+            ..mapped("load-sync", SYNC, Access::Load)
+        },
+        mapped("self-mem", SHARED, Access::SelfMemRead),
+    ]
+};
+
+/// The ways of [`writes`].
+const WRITES: [Path; 3] = {
+    const fn way(id: &'static str, map: Option<(&'static str, &'static str, i32)>, access: Access) -> Path {
+        Path { open: "open", flags: libc::O_RDWR, map, id, access }
+    }
+    const PAGE: Option<(&str, &str, i32)> = Some(("map", "page", libc::MAP_SHARED));
+    [
+        way("pwrite", None, Access::Pwrite),
+        way("poke", PAGE, Access::Store),
+        way("self-mem-write", PAGE, Access::SelfMemWrite),
+    ]
+};
 
 /// Sweeps a guest of its own.
 pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, SweepError> {
     let kernel = Kernel::load(target)?.with_names();
     let mut booted = kernel.session(target, interrupt)?;
-    let mut swept = Swept { world: kernel.world(target, &booted).ok(), ..Swept::default() };
-    let regions = engine::placed(booted.session.machine());
-    let mut run = |session: &mut Session, case: Case, spot_at: u64| -> Result<Option<Answer>, SweepError> {
+    let world = kernel.world(target, &booted).ok();
+    let machine = booted.session.machine();
+    let regions = engine::placed(machine);
+    let looked_at: Vec<u64> = places(machine, &booted.iomem, &regions).into_iter().collect();
+    let written_to: Vec<u64> = last_bytes().filter(|gpa| machine.is_ram(*gpa)).collect();
+    let mut swept = Swept { world, ..Swept::default() };
+    let mut sweeper =
+        Sweeper { session: &mut booted.session, regions: &regions, limit: target.limit, interrupt };
+    let mut places = unseen(&looked_at);
+    for path in LOOKS {
+        swept.interrupted |= !sweeper.go(path, &mut places)?;
+        let opened = places.iter().any(|place| place.has_opened());
+        if swept.interrupted || !opened {
+            // Where /dev/mem does not open, no page of it is to be had.
+            return Ok(swept);
+        }
+    }
+    for place in places {
+        swept.probed.extend(place.probed(probe::case_at(&Spot::at(place.gpa, LEN))));
+        swept.looked_at += 1;
+    }
+    for (number, way) in WRITES.into_iter().enumerate() {
+        let mut places = unseen(&written_to);
+        swept.interrupted |= !sweeper.go(way, &mut places)?;
         if swept.interrupted {
-            return Ok(None);
+            return Ok(swept);
         }
-        let filled = fill(session.machine(), spot_at);
-        let run = runner::run_case_on_named_pages(session, &case, &regions, target.limit);
-        if filled {
-            clear(session.machine(), spot_at);
-        }
-        match run.ended {
-            Some(_) if interrupt.load(Ordering::Relaxed) => swept.interrupted = true,
-            Some((ended, step)) => {
-                return Err(SweepError::Ended { case: case.name, step, ended: Box::new(ended) });
-            }
-            None if run.observation.remains.is_some() => {
-                let why = run.observation.remains.unwrap_or_default();
-                return Err(SweepError::Remains { case: case.name, why });
-            }
-            None => {
-                let answer = run.observation.step("open").map(|step| step.answer.clone());
-                swept.probed.push(Probed { case, observed: run.observation });
-                return Ok(answer);
-            }
-        }
-        Ok(None)
-    };
-    let session = &mut booted.session;
-    let places = places(session.machine(), &booted.iomem, &regions);
-    let (mut looked_at, mut written_to) = (0, 0);
-    for gpa in places {
-        let Some(case) = probe::case_at(&Spot::at(gpa, LEN)) else { continue };
-        // Where /dev/mem does not open, no page of it is to be had.
-        if matches!(run(session, case, gpa)?, Some(Answer::Failed { .. })) {
-            break;
-        }
-        looked_at += 1;
-    }
-    if looked_at > 0 {
-        for gpa in last_bytes().filter(|gpa| session.machine().is_ram(*gpa)).collect::<Vec<_>>() {
-            for case in writes::cases_at(&Spot::at(gpa, LEN)) {
-                run(session, case, gpa)?;
-            }
-            written_to += 1;
+        for place in places {
+            let case = writes::cases_at(&Spot::at(place.gpa, LEN)).into_iter().nth(number);
+            swept.probed.extend(place.probed(case));
         }
     }
-    swept.looked_at = looked_at;
-    swept.written_to = written_to;
+    swept.written_to = written_to.len();
     Ok(swept)
+}
+
+fn unseen(places: &[u64]) -> Vec<Place> {
+    places.iter().map(|gpa| Place { gpa: *gpa, steps: Vec::new() }).collect()
+}
+
+impl Place {
+    fn has_opened(&self) -> bool {
+        self.steps.first().is_some_and(|step| matches!(step.answer, Answer::Returned { .. }))
+    }
+
+    fn probed(&self, case: Option<Case>) -> Option<Probed> {
+        let observed = CaseObservation { steps: self.steps.clone(), ..CaseObservation::default() };
+        Some(Probed { case: case?, observed })
+    }
 }
 
 /// The last bytes of every page of the first MiB.
@@ -145,25 +172,20 @@ fn ends(ranges: impl Iterator<Item = (u64, u64)>) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Low RAM that the boot loader or the kernel left zero shows nothing; until it is cleared, it holds a marker. The kernel keeps
+/// Low RAM that the boot loader or the kernel left zero shows nothing; it holds a marker until the page is put back. The kernel keeps
 /// all of the first MiB reserved and uses none of it (`arch/x86/realmode/init.c:reserve_real_mode`), but for what is not zero.
-fn fill(machine: &Machine, gpa: u64) -> bool {
+fn fill(machine: &Machine, gpa: u64) {
     let mut bytes = [0; LEN as usize];
     let owner = machine.memory().declared(gpa).unwrap_or(View::Private);
     if gpa >= HIGH_MEMORY || !machine.is_ram(gpa) || owner != View::Private {
-        return false;
+        return;
     }
     machine.truth(owner, gpa, &mut bytes);
-    if bytes.iter().any(|byte| *byte != 0) {
-        return false;
+    if bytes.iter().all(|byte| *byte == 0) {
+        marker::fill(marker::Tag::Private, gpa, &mut bytes);
+        // It is RAM, so writing cannot fail.
+        let _ = machine.memory().write(gpa, &bytes);
     }
-    marker::fill(marker::Tag::Private, gpa, &mut bytes);
-    machine.memory().write(gpa, &bytes).is_ok()
-}
-
-fn clear(machine: &Machine, gpa: u64) {
-    // What could be written before can be written again.
-    let _ = machine.memory().write(gpa, &[0; LEN as usize]);
 }
 
 #[cfg(test)]
@@ -171,6 +193,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_paths_are_those_of_the_cases() {
+        let ids = |paths: &[Path]| paths.iter().map(|path| path.id).collect::<Vec<_>>();
+        assert_eq!(ids(&LOOKS), probe::SWEPT);
+        let spot = Spot::at(0xf_ffe0, LEN);
+        let look = probe::case_at(&spot).unwrap();
+        for path in LOOKS {
+            let steps = [Some(path.open), path.map.map(|map| map.0), Some(path.id)];
+            assert!(steps.into_iter().flatten().all(|id| look.step(id).is_some()), "{}", path.id);
+            if let Some((id, handle, _)) = path.map {
+                assert_eq!(look.step(id).unwrap().action.obtains(), Some(handle));
+            }
+        }
+        for (path, case) in WRITES.into_iter().zip(writes::cases_at(&spot)) {
+            assert!(case.step(path.id).is_some(), "{} is not the way of {}", path.id, case.name);
+            assert_eq!(case.step(path.id).unwrap().action.data(), Some(&batch::DATA[..]));
+        }
+    }
 
     #[test]
     fn every_page_of_the_first_mib_is_looked_at_once() {

@@ -112,7 +112,11 @@ pub fn findings(spot: &Spot, results: &[Probed]) -> Vec<Finding> {
 }
 
 fn state(result: &Probed) -> Option<MemoryState> {
-    result.observed.step("memory")?.state.only()
+    let states = result.observed.step("memory")?.state;
+    // What is written is not zeros: memory that is as it was took none of it, also where it held zeros.
+    let first =
+        [MemoryState::Unchanged, MemoryState::Written].into_iter().find(|state| states.contains(*state));
+    first.or_else(|| states.only())
 }
 
 fn came(way: &Way, result: &Probed) -> Came {

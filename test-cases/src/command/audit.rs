@@ -36,6 +36,7 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         _ => Swept::default(),
     };
     let findings = audit::findings(&report, &swept, swept.world.as_ref());
+    let dropped = audit::dropped(&report, &swept);
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     if !to_stdout {
         tell(args, &report, &swept, &findings);
@@ -50,6 +51,9 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         Ended::Interrupted => Ok(Exit::Interrupted),
         Ended::Failed(why) => Err(Failed::new(why)),
         Ended::Complete if swept.interrupted => Ok(Exit::Interrupted),
+        Ended::Complete if dropped > 0 => Err(Failed::new(format!(
+            "{dropped} forbidden accesses were not recorded, so there may be more findings than these; report the kernel and this message"
+        ))),
         Ended::Complete if findings.iter().any(|finding| finding.weight == Weight::Hole) => Ok(Exit::Finding),
         Ended::Complete => Ok(Exit::Success),
     }

@@ -62,6 +62,8 @@ pub fn catalogue(quiet: bool) -> Result<Catalogue, Failed> {
 pub fn find(spec: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Failed> {
     let catalogue = catalogue(quiet)?;
     let spec: KernelSpec = spec.parse().map_err(Failed::new)?;
+    // A file that cannot be read is reported before anything is fetched or built.
+    let config = config.map(Config::read).transpose().map_err(Failed::new)?;
     if let (KernelSpec::Path(file), false) = (&spec, host::is_inside()) {
         // A file that is no kernel is told here, before anything is started for it.
         crate::engine::check_file(file).map_err(Failed::new)?;
@@ -118,9 +120,9 @@ pub fn find_built(spec: &str, no_build: bool, quiet: bool) -> Result<Option<Foun
     }
 }
 
-fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<&Path>) -> Result<Found, Failed> {
+fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<Config>) -> Result<Found, Failed> {
     let config = match config {
-        Some(file) => Some(Config::read(file).map_err(Failed::new)?),
+        Some(config) => Some(config),
         None => kernel.read_config().map_err(Failed::new)?,
     };
     let config: Option<BTreeMap<String, String>> = config

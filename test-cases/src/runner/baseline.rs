@@ -125,15 +125,6 @@ impl Baseline {
         self.restore_pages(machine)
     }
 
-    /// Puts back what forbidden accesses changed and the pages the case wrote, and no other memory of firmware's.
-    ///
-    /// # Errors
-    /// As with [`Self::restore`].
-    pub fn restore_named(&self, machine: &mut Machine) -> Result<(), NotRestored> {
-        machine.memory().undo_damage().map_err(MachineError::from)?;
-        self.restore_pages(machine)
-    }
-
     fn restore_pages(&self, machine: &Machine) -> Result<(), NotRestored> {
         for (gpa, Saved { view, bytes, .. }) in self.pages.iter().filter(|(_, page)| page.written) {
             let holds = |machine: &Machine| {

@@ -12,20 +12,19 @@ mod truth;
 use std::time::{Duration, Instant};
 
 use protocol::{Batch, Buffer, FILE_SLOTS, Outcome};
-use vmm::machine::Machine;
 
-use self::baseline::{Baseline, NotRestored};
+use self::baseline::Baseline;
 use self::slots::Slots;
 use self::translate::Translated;
-use self::truth::Prior;
 use crate::case::{Action, Case, Step};
 use crate::codes::{Errno, Signal};
 use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::region::{Place, PlacedRegion};
 use crate::session::{End, Ended, Session};
 
-pub use self::events::{all as all_events, changes_since};
+pub use self::events::{Recorded, all as all_events, changes_since, since as events_since};
 pub use self::residue::may_remain;
+pub use self::truth::{Prior, seen};
 
 /// A case's observations, and how the guest ended if it did.
 #[derive(Debug)]
@@ -38,26 +37,6 @@ pub struct CaseRun {
 
 /// Runs one case with a worker of its own. `limit` bounds each step.
 pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], limit: Duration) -> CaseRun {
-    run(session, case, regions, limit, Baseline::restore)
-}
-
-/// The same for a case that reaches no page but those its steps name: only these are put back, which is much faster.
-pub fn run_case_on_named_pages(
-    session: &mut Session,
-    case: &Case,
-    regions: &[PlacedRegion],
-    limit: Duration,
-) -> CaseRun {
-    run(session, case, regions, limit, Baseline::restore_named)
-}
-
-fn run(
-    session: &mut Session,
-    case: &Case,
-    regions: &[PlacedRegion],
-    limit: Duration,
-    restore: fn(&Baseline, &mut Machine) -> Result<(), NotRestored>,
-) -> CaseRun {
     let started = Instant::now();
     let baseline = Baseline::take(session.machine(), case, regions);
     let mut state =
@@ -92,7 +71,7 @@ fn run(
     }
     let mut remains = state.remains;
     if ended.is_none()
-        && let Err(error) = restore(&state.baseline, session.machine_mut())
+        && let Err(error) = state.baseline.restore(session.machine_mut())
     {
         remains.get_or_insert_with(|| error.to_string());
     }
@@ -292,7 +271,7 @@ impl State<'_> {
             let reason = format!("this guest has no `{at}`");
             return StepObservation::new(&step.id, Answer::NotRun { reason });
         };
-        let now = truth::seen(session.machine(), start, len as usize, view);
+        let now = seen(session.machine(), start, len as usize, view);
         let written = wrote.and_then(|id| self.baseline.data_of(id));
         let mut observed = StepObservation::new(&step.id, Answer::Returned { value: len });
         observed.state = self.baseline.compare(start, &now, written);
@@ -325,7 +304,7 @@ fn of_program(answer: Answer) -> Answer {
 }
 
 /// What the agent says, in the words of observations.
-fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
+pub(crate) fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
     let failed = |number: u16| Answer::Failed { errno: Errno(i32::from(number)) };
     let signalled = |signal: u8| Answer::Signalled { signal: Signal(i32::from(signal)) };
     let not_run = |reason: String| Answer::NotRun { reason };

@@ -46,6 +46,20 @@ pub fn trials() -> Vec<Trial> {
         trial("arguments::a_missing_case_file", || {
             refused(&["no/such.toml"], &["cannot read no/such.toml as a case"])
         }),
+        trial("arguments::a_folder_without_cases", || {
+            let folder = tempfile::tempdir()?;
+            let name = folder.path().display().to_string();
+            refused(&[&name], &[&name, "has no case"])
+        }),
+        trial("arguments::a_case_file_without_end", || {
+            let folder = tempfile::tempdir()?;
+            let file = folder.path().join("endless.toml");
+            std::os::unix::fs::symlink("/dev/zero", &file)?;
+            refused(&[&file.display().to_string()], &["endless.toml", "more than 1024 KiB"])
+        }),
+        trial("arguments::a_kernel_configuration_without_end", || {
+            refused(&["--kernel-config", "/dev/zero"], &["/dev/zero", "more than 4096 KiB"])
+        }),
     ]
 }
 
