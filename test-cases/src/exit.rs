@@ -6,28 +6,42 @@ use crate::judge::Verdict;
 use crate::report::{Ended, Report};
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// `run`: all that ran is as specified, known holes included, and something ran.
     /// `repro`: the documented behaviour was reproduced. Other commands: done.
-    Success = 0,
+    Success,
     /// `run`: a denial is missing, or something came back that is not specified.
     /// `repro`: the documented behaviour was not reproduced. `doctor`: this host cannot run copra.
-    Finding = 1,
+    Finding,
+    /// `run`: no finding, and at least one case in which the difference between what is specified and what is not cannot be
+    /// seen. The code is that of a finding, since nothing passed; to `git bisect run` it says nothing.
+    Inconclusive,
     /// The command could not do its work: bad arguments, no kernel, no KVM, a guest that died on its own,
     /// or no case that applies. A finding made before weighs more.
-    CouldNotRun = 2,
+    CouldNotRun,
     /// `run --bisect`: this commit cannot be tested, because it does not build, boot or have what the cases need;
     /// `git bisect run` tries another one.
-    Untestable = 125,
+    Untestable,
     /// `run --bisect`: nothing can be tested, whatever the commit; `git bisect run` stops.
-    Hopeless = 128,
+    Hopeless,
     /// Interrupted by Ctrl-C; reports hold what ran until then.
-    Interrupted = 130,
+    Interrupted,
 }
 
 impl Exit {
+    /// The code the process ends with.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Finding | Self::Inconclusive => 1,
+            Self::CouldNotRun => 2,
+            Self::Untestable => 125,
+            Self::Hopeless => 128,
+            Self::Interrupted => 130,
+        }
+    }
+
     /// The exit code of `copra run`: a finding made before the run was cut short weighs more than that.
     pub fn of_report(report: &Report) -> Self {
         let cases = || report.cases.iter().map(|result| &result.verdict.verdict);
@@ -35,35 +49,46 @@ impl Exit {
         match report.ended {
             Ended::Interrupted => Self::Interrupted,
             _ if found => Self::Finding,
-            Ended::Failed(_) => Self::CouldNotRun,
+            Ended::Failed(_) => match Self::of_run(cases()) {
+                Self::Inconclusive => Self::Inconclusive,
+                _ => Self::CouldNotRun,
+            },
             Ended::Complete => Self::of_run(cases()),
         }
     }
 
     /// The exit code after these verdicts on cases.
     pub fn of_run<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Self {
-        let (mut ran, mut failed) = (false, false);
+        let (mut ran, mut failed, mut inconclusive) = (false, false, false);
         for verdict in verdicts {
             match verdict {
                 verdict if verdict.is_finding() => return Self::Finding,
+                Verdict::Inconclusive { .. } => inconclusive = true,
                 Verdict::NotRun { .. } => failed = true,
                 Verdict::Skipped { .. } => {}
                 _ => ran = true,
             }
         }
-        if ran && !failed { Self::Success } else { Self::CouldNotRun }
+        match (inconclusive, ran && !failed) {
+            (true, _) => Self::Inconclusive,
+            (false, true) => Self::Success,
+            (false, false) => Self::CouldNotRun,
+        }
     }
 
     /// The same to `git bisect run`, of a run that was made.
     #[must_use]
     pub fn for_bisection(self) -> Self {
-        if self == Self::CouldNotRun { Self::Untestable } else { self }
+        match self {
+            Self::CouldNotRun | Self::Inconclusive => Self::Untestable,
+            other => other,
+        }
     }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -102,8 +127,9 @@ mod tests {
         assert_eq!(Exit::CouldNotRun.for_bisection(), Exit::Untestable);
         assert_eq!(Exit::Finding.for_bisection(), Exit::Finding);
         // git-bisect(1): 125 skips, other codes below 128 are bad but 0, the rest stops.
-        assert_eq!(Exit::Untestable as u8, 125);
-        assert!(Exit::Hopeless as u8 > 127 && Exit::Interrupted as u8 > 127);
+        assert_eq!(Exit::Inconclusive.for_bisection(), Exit::Untestable);
+        assert_eq!(Exit::Untestable.code(), 125);
+        assert!(Exit::Hopeless.code() > 127 && Exit::Interrupted.code() > 127);
     }
 
     #[test]
@@ -113,6 +139,12 @@ mod tests {
         let bad = Verdict::DenialMissing { expected: String::new(), got: String::new() };
         let skipped = Verdict::Skipped { reason: String::new() };
         let failed = Verdict::NotRun { reason: String::new() };
+        let [expected, got, reason] = [const { String::new() }; 3];
+        let doubtful = Verdict::Inconclusive { expected, got, reason };
+        assert_eq!(Exit::of_run([&fine, &doubtful]), Exit::Inconclusive);
+        assert_eq!(Exit::of_run([&fine, &doubtful, &failed]), Exit::Inconclusive);
+        assert_eq!(Exit::of_run([&doubtful, &bad]), Exit::Finding);
+        assert_eq!(Exit::Inconclusive.code(), 1);
         assert_eq!(Exit::of_run([&fine, &hole, &skipped]), Exit::Success);
         assert_eq!(Exit::of_run([&fine, &failed, &bad]), Exit::Finding);
         assert_eq!(Exit::of_run([&fine, &failed]), Exit::CouldNotRun);

@@ -26,7 +26,7 @@ pub const DEFAULT_MEMORY: u64 = 512;
 pub const DEFAULT_TIMEOUT: u64 = 60;
 
 /// A guest.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct GuestArgs {
     /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
     #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]

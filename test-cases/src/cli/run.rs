@@ -32,7 +32,7 @@ impl ReproSubject {
 }
 
 /// What to run, on what, and where the results go.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[command(after_help = "Examples:
   copra run                                  every case, Debian's 6.12 kernel, SEV guest
@@ -98,7 +98,7 @@ pub struct RunArgs {
 }
 
 /// What to reproduce.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   copra repro mmap-hole
   copra repro mmap-hole --platform none  the hole does not need a confidential guest

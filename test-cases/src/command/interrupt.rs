@@ -4,21 +4,33 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Failed;
+use super::{Failed, watchdog};
 
 /// Set for a command that is to take the end of its standard input for Ctrl-C.
 const STDIN_STOPS: &str = "COPRA_STDIN_STOPS";
 /// How often the outer command looks whether the inner one has ended.
 const PACE: Duration = Duration::from_millis(20);
 
-/// A flag that SIGINT and SIGTERM set, or the outer command.
+/// How long the inner command may take to end after a signal: its own watchdog acts long before.
+const AFTER_SIGNAL: Duration = Duration::from_secs(20);
+/// How long it may take after it was terminated.
+const AFTER_TERMINATION: Duration = Duration::from_secs(5);
+
+/// A flag that SIGINT and SIGTERM set, or the outer command. A watchdog ends the process if its guest does not stop.
 pub fn flag() -> Result<Arc<AtomicBool>, Failed> {
     let flag = signals()?;
+    watchdog::start(&flag, watchdog::Stuck::exit);
+    Ok(flag)
+}
+
+/// The flag without the watchdog.
+pub fn signals() -> Result<Arc<AtomicBool>, Failed> {
+    let flag = own_signals()?;
     if std::env::var_os(STDIN_STOPS).is_some() {
         let flag = Arc::clone(&flag);
         std::thread::spawn(move || {
@@ -30,7 +42,7 @@ pub fn flag() -> Result<Arc<AtomicBool>, Failed> {
     Ok(flag)
 }
 
-fn signals() -> Result<Arc<AtomicBool>, Failed> {
+fn own_signals() -> Result<Arc<AtomicBool>, Failed> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
@@ -40,16 +52,18 @@ fn signals() -> Result<Arc<AtomicBool>, Failed> {
     Ok(flag)
 }
 
-/// Runs a command to its end; Ctrl-C here becomes the end of its standard input. Output that the caller made a pipe of is
-/// copied to standard output.
+/// Runs a command to its end; Ctrl-C here becomes the end of its standard input, and its own end if that does not help.
+/// Output that the caller made a pipe of is copied to standard output.
 pub fn pass_on(command: &mut Command) -> Result<ExitStatus, Failed> {
     let failed = |error: io::Error| Failed::new(format!("running a KVM host: {error}"));
-    let flag = signals()?;
+    let flag = own_signals()?;
     // A group of its own, so that a terminal's Ctrl-C does not end it before its reports are written.
     command.stdin(Stdio::piped()).env(STDIN_STOPS, "1").process_group(0);
     let mut child = command.spawn().map_err(failed)?;
     let mut line = child.stdin.take();
     let forwarding = child.stdout.take().map(|output| std::thread::spawn(move || forward(output)));
+    let mut signalled: Option<Instant> = None;
+    let mut sent = None;
     loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
             if let Some(forwarding) = forwarding {
@@ -59,6 +73,16 @@ pub fn pass_on(command: &mut Command) -> Result<ExitStatus, Failed> {
         }
         if flag.load(Ordering::Relaxed) {
             drop(line.take());
+            let waited = signalled.get_or_insert_with(Instant::now).elapsed();
+            let signal = due(waited);
+            if signal.is_some() && signal != sent {
+                eprintln!(
+                    "copra: the KVM host did not stop in time ({} s after the signal)",
+                    waited.as_secs()
+                );
+                end_group(&child, signal.unwrap_or(libc::SIGKILL));
+                sent = signal;
+            }
         }
         std::thread::sleep(PACE);
     }
@@ -71,5 +95,42 @@ fn forward(mut output: impl Read) {
     while let Ok(len @ 1..) = output.read(&mut buffer) {
         is_read =
             is_read && io::stdout().write_all(&buffer[..len]).and_then(|()| io::stdout().flush()).is_ok();
+    }
+}
+
+/// What the inner command gets so long after a signal that it did not heed.
+fn due(waited: Duration) -> Option<libc::c_int> {
+    if waited >= AFTER_SIGNAL + AFTER_TERMINATION {
+        Some(libc::SIGKILL)
+    } else if waited >= AFTER_SIGNAL {
+        Some(libc::SIGTERM)
+    } else {
+        None
+    }
+}
+
+/// Signals the process group that `child` leads.
+fn end_group(child: &Child, signal: libc::c_int) {
+    let Ok(group) = libc::pid_t::try_from(child.id()) else { return };
+    // SAFETY: kill(2) reads nothing of this process. The group is the child's own, made when it was started, and the child
+    // was not waited for yet, so its number belongs to no one else.
+    unsafe { libc::kill(-group, signal) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_heeds_no_signal_is_ended() {
+        assert_eq!(due(Duration::ZERO), None);
+        assert_eq!(due(AFTER_SIGNAL), Some(libc::SIGTERM));
+        assert_eq!(due(AFTER_SIGNAL + AFTER_TERMINATION), Some(libc::SIGKILL));
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM INT; sleep 60 & wait; sleep 60"]).process_group(0);
+        let mut child = command.spawn().unwrap();
+        end_group(&child, libc::SIGKILL);
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
     }
 }

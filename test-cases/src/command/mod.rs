@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod repro;
 mod run;
+mod watchdog;
 
 use std::fmt::Display;
 

@@ -1,15 +1,15 @@
 //! `copra repro`: the documented behaviour, told step by step, and the patch that ends it.
 
-mod chronicle;
-mod story;
-mod witness;
+mod narrative;
+mod observed;
+mod transcript;
 
 use std::path::Path;
 use std::process::Child;
 
 use serde_json::Value;
 
-use self::witness::Witness;
+use self::observed::Observed;
 use super::{Failed, host, kernels};
 use crate::cli::{ReproArgs, ReproSubject};
 use crate::exit::Exit;
@@ -34,8 +34,8 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     let stage = Stage { args, case, place, folder: folder.path() };
     let stock = Run::start(&stage, &args.kernel, platform)?.finish(&stage)?;
     let mut reproduced = match args.subject {
-        ReproSubject::MmapHole => story::tell(&stock, platform),
-        ReproSubject::SeptViolation | ReproSubject::RomSigbus => chronicle::tell(&stock, platform),
+        ReproSubject::MmapHole => narrative::tell(&stock, platform),
+        ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::tell(&stock, platform),
     };
 
     if kernels::find_built(PATCHED, args.no_build, quiet)?.is_none() {
@@ -47,14 +47,14 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     }
     let patched = patched(&stage, platform)?;
     reproduced &= match args.subject {
-        ReproSubject::MmapHole => story::contrast(&stock, &patched, platform),
-        ReproSubject::SeptViolation | ReproSubject::RomSigbus => chronicle::contrast(&patched),
+        ReproSubject::MmapHole => narrative::contrast(&stock, &patched, platform),
+        ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::contrast(&patched),
     };
     Ok(verdict(reproduced))
 }
 
 /// The patched kernel as the platform asked for, and as an ordinary guest, at the same time.
-fn patched(stage: &Stage<'_>, platform: Platform) -> Result<Vec<Witness>, Failed> {
+fn patched(stage: &Stage<'_>, platform: Platform) -> Result<Vec<Observed>, Failed> {
     let mut platforms = vec![platform];
     if platform != Platform::None && stage.args.subject == ReproSubject::MmapHole {
         platforms.push(Platform::None);
@@ -79,7 +79,7 @@ fn verdict(reproduced: bool) -> Exit {
 /// What the runs of one reproduction have in common.
 struct Stage<'a> {
     args: &'a ReproArgs,
-    /// The case behind the story.
+    /// The case behind the narrative.
     case: String,
     place: host::Place,
     folder: &'a Path,
@@ -117,7 +117,7 @@ impl Run {
         Ok(Self { child, json, what })
     }
 
-    fn finish(mut self, stage: &Stage<'_>) -> Result<Witness, Failed> {
+    fn finish(mut self, stage: &Stage<'_>) -> Result<Observed, Failed> {
         let status =
             self.child.wait().map_err(|error| Failed::new(format!("waiting for {}: {error}", self.what)))?;
         let text = std::fs::read_to_string(&self.json).map_err(|_| {
@@ -129,7 +129,14 @@ impl Run {
         })?;
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| Failed::new(format!("reading the results of {}: {error}", self.what)))?;
-        Witness::of(value, &stage.case)
-            .ok_or_else(|| Failed::new(format!("{} did not run {}; see above", self.what, stage.case)))
+        let observed = Observed::of(value, &stage.case)
+            .ok_or_else(|| Failed::new(format!("{} did not run {}; see above", self.what, stage.case)))?;
+        match observed.not_run() {
+            Some(reason) => Err(Failed::new(format!(
+                "{} did not come to the end of {}, which shows nothing: {reason}",
+                self.what, stage.case
+            ))),
+            None => Ok(observed),
+        }
     }
 }

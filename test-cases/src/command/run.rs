@@ -3,10 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::host::{self, Place};
 use super::output::{self, Output};
-use super::{Failed, guests, interrupt, kernels};
+use super::{Failed, guests, interrupt, kernels, watchdog};
 use crate::boot::BootResult;
 use crate::cli::RunArgs;
 use crate::engine::{self, Target, Watcher};
@@ -47,7 +48,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
             drop(outputs);
             // The inner command never ends with 2: that is the KVM host, which could not be had.
             let code = elsewhere(true)?;
-            std::process::exit(i32::from(if code == 2 { Exit::Hopeless as u8 } else { code }))
+            std::process::exit(i32::from(if code == 2 { Exit::Hopeless.code() } else { code }))
         }
         Place::Elsewhere(_) => {
             // The command that runs there opens them again.
@@ -64,10 +65,15 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         ..usual
     };
     let mut screen = Screen::new(args, quiet);
-    let report = engine::run(&target, &cases, &mut screen, &interrupt::flag()?)
-        .map_err(|error| Failed::of_engine(&error))?;
+    let interrupt = interrupt::signals()?;
+    let outputs = Arc::new(Mutex::new(Some(outputs)));
+    watchdog::start(&interrupt, on_stuck(args, Arc::clone(&screen.so_far), Arc::clone(&outputs)));
+    let report =
+        engine::run(&target, &cases, &mut screen, &interrupt).map_err(|error| Failed::of_engine(&error))?;
+    // From here on the watchdog leaves the reports alone.
+    let outputs = take(&outputs);
     let shown = screen.end(&report);
-    outputs.write(&report)?;
+    outputs.map_or(Ok(()), |outputs| outputs.write(&report))?;
     shown?;
     Ok(Exit::of_report(&report))
 }
@@ -117,8 +123,34 @@ pub(super) fn place(path: &Path) -> Result<(), Failed> {
     Output::check(path)
 }
 
+/// What two threads may want and one gets.
+fn take<T>(shared: &Mutex<Option<T>>) -> Option<T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// What the watchdog does: it writes the reports of what was measured so far, unless they are being written.
+fn on_stuck(
+    args: &RunArgs,
+    so_far: Arc<Mutex<Option<Report>>>,
+    outputs: Arc<Mutex<Option<Outputs>>>,
+) -> impl FnOnce(watchdog::Stuck) -> Exit + Send + use<> {
+    let args = args.clone();
+    move |stuck| {
+        if let (Some(outputs), Some(mut report)) = (take(&outputs), take(&so_far)) {
+            report.ended = crate::report::Ended::Failed(stuck.to_string());
+            if let Err(error) = outputs.write(&report) {
+                eprintln!("copra: {error}");
+            }
+            let _ = Screen::new(&args, true).end(&report);
+        }
+        if args.bisect { stuck.exit().for_bisection() } else { stuck.exit() }
+    }
+}
+
 /// What a user sees while cases run.
 struct Screen {
+    /// The run so far, for the watchdog; none before a guest was started.
+    so_far: Arc<Mutex<Option<Report>>>,
     terminal: Option<Terminal<io::Stdout>>,
     ktap: bool,
 }
@@ -133,7 +165,13 @@ impl Screen {
             std::env::var_os("COPRA_TTY").as_deref(),
         );
         let terminal = (!silent).then(|| Terminal::new(io::stdout(), style, args.verbose, quiet));
-        Self { terminal, ktap: args.ktap }
+        Self { so_far: Arc::default(), terminal, ktap: args.ktap }
+    }
+
+    fn keep(&self, add: impl FnOnce(&mut Report)) {
+        if let Some(report) = self.so_far.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            add(report);
+        }
     }
 
     fn end(&mut self, report: &Report) -> Result<(), Failed> {
@@ -155,18 +193,21 @@ impl Watcher for Screen {
     }
 
     fn up(&mut self, report: &Report) {
+        *self.so_far.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
         if let Some(terminal) = &mut self.terminal {
             let _ = terminal.head(report);
         }
     }
 
     fn boot(&mut self, result: &BootResult) {
+        self.keep(|report| report.boots.push(result.clone()));
         if let Some(terminal) = &mut self.terminal {
             let _ = terminal.boot(result);
         }
     }
 
     fn case(&mut self, result: &CaseResult) {
+        self.keep(|report| report.cases.push(result.clone()));
         if let Some(terminal) = &mut self.terminal {
             let _ = terminal.case(result);
         }

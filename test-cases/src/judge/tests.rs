@@ -1,12 +1,12 @@
 //! What the judge must say.
 
-use proptest::prelude::*;
+mod doubt;
+mod properties;
 
 use super::*;
 use crate::case::{self, EventKind};
 use crate::class::{States, Truth};
 use crate::codes::{Errno, Signal};
-use crate::library;
 use crate::observation::{AccessEvent, DeathKind, Deaths};
 use crate::region::Region;
 
@@ -240,114 +240,6 @@ fn events_are_judged_only_where_they_are_specified() {
     }
 }
 
-/// The verdict on one step, which did `action` and is expected to give this.
-fn label_of(action: &str, expect: &str, observed: StepObservation) -> &'static str {
-    let text = format!("title = 't'\nwhy = 'w'\n[[step]]\nid = 'a'\n{action}\nexpect = {expect}");
-    let observed = CaseObservation { steps: vec![observed], ..CaseObservation::default() };
-    let case = case::parse(&text, "test").unwrap();
-    judge(&case, context(Policy::Upstream, Platform::Tdx), &observed).verdict.label()
-}
-
-#[test]
-fn a_death_has_an_exact_name() {
-    let label = |expect: &str, kinds: &[DeathKind]| label_of("do = 'reboot'", expect, died("a", kinds));
-    for kind in DeathKind::ALL {
-        for wanted in DeathKind::ALL {
-            let expect = format!("'{wanted}'");
-            assert_eq!(label(&expect, &[*kind]) == "as specified", kind == wanted, "{wanted}, got {kind}");
-        }
-        assert_eq!(label("'dead'", &[*kind]) == "as specified", DeathKind::DEAD.contains(kind), "{kind}");
-    }
-}
-
-#[test]
-fn a_death_that_cannot_be_told_is_inconclusive_where_the_difference_matters() {
-    let unclear = [DeathKind::Reset, DeathKind::Panic];
-    let label = |expect: &str| label_of("do = 'reboot'", expect, died("a", &unclear));
-    assert_eq!(label("'reset'"), "inconclusive");
-    assert_eq!(label("'panic'"), "inconclusive");
-    assert_eq!(label("'dead'"), "inconclusive");
-    assert_eq!(label("'reset | panic'"), "as specified");
-    assert_eq!(label("'terminated'"), "unexpected");
-    assert_eq!(label_of("do = 'reboot'", "'reset'", died("a", &[])), "inconclusive");
-}
-
-#[test]
-fn a_reboot_without_expectation_must_reset_the_guest() {
-    let case = case::parse("title = 't'\nwhy = 'w'\n[[step]]\nid = 'a'\ndo = 'reboot'", "test").unwrap();
-    let verdict = |observed| {
-        let observed = CaseObservation { steps: vec![observed], ..CaseObservation::default() };
-        judge(&case, context(Policy::Upstream, Platform::None), &observed).verdict.label()
-    };
-    assert_eq!(verdict(died("a", &[DeathKind::Reset])), "as specified");
-    assert_eq!(verdict(died("a", &[DeathKind::Panic])), "unexpected");
-    assert_eq!(verdict(ok("a", 0)), "unexpected");
-}
-
-#[test]
-fn a_failure_outside_the_guest_is_not_run_wherever_it_happens() {
-    for at in 0..stock().len() {
-        let mut steps = stock();
-        let failed = host_failure(&steps[at].step);
-        steps[at] = failed;
-        let (case, labels) = verdicts(context(Policy::Upstream, Platform::Sev), steps);
-        assert_eq!((case.as_str(), labels[at]), ("not run", "not run"), "{at}");
-    }
-    // After the expected event has come, and where death was expected.
-    let event = StepObservation { events: vec![shared_read()], ..host_failure("a") };
-    let expect = "{ is = 'dead', events = ['shared-read'] }";
-    assert_eq!(label_of("do = 'reboot'", expect, event), "not run");
-    // Behind a refusal that did not come, and where nothing was to be reached.
-    let mut steps = refused();
-    steps[2] = host_failure("map");
-    assert_eq!(verdicts(context(Policy::OpenEperm, Platform::Sev), steps).0, "not run");
-}
-
-#[test]
-fn bytes_of_several_classes_are_inconclusive_where_the_difference_matters() {
-    let read = "do = 'kcore-read'\nat = 'low-ram'\nlen = 4";
-    let zeros = |truth| ok("a", 4).with_bytes(vec![0; 4], truth);
-    let plain = || Truth { plain: Some(vec![0; 4]), ..Truth::default() };
-    assert_eq!(label_of(read, "'zeros'", zeros(plain())), "inconclusive");
-    assert_eq!(label_of(read, "'plain'", zeros(plain())), "inconclusive");
-    assert_eq!(label_of(read, "'plain | zeros'", zeros(plain())), "as specified");
-    assert_eq!(label_of(read, "'shared'", zeros(plain())), "unexpected");
-    assert_eq!(label_of(read, "'zeros'", zeros(Truth::default())), "as specified");
-    // Equal views.
-    let equal = || Truth { plain: Some(vec![7; 4]), shared: Some(vec![7; 4]), ..Truth::default() };
-    let seen = || ok("a", 4).with_bytes(vec![7; 4], equal());
-    assert_eq!(label_of(read, "'plain'", seen()), "inconclusive");
-    assert_eq!(label_of(read, "'plain | shared'", seen()), "as specified");
-    assert_eq!(label_of(read, "'ok'", seen()), "as specified");
-}
-
-#[test]
-fn memory_in_several_states_is_inconclusive_where_the_difference_matters() {
-    let look = "do = 'memory'\nat = 'low-ram'\nlen = 4";
-    let seen =
-        |states: &[MemoryState]| StepObservation { state: States::of(states.iter().copied()), ..ok("a", 4) };
-    let both = [MemoryState::Unchanged, MemoryState::Written];
-    assert_eq!(label_of(look, "'unchanged'", seen(&both)), "inconclusive");
-    assert_eq!(label_of(look, "'unchanged | written'", seen(&both)), "as specified");
-    assert_eq!(label_of(look, "'zeroed'", seen(&both)), "unexpected");
-    assert_eq!(label_of(look, "'unchanged'", seen(&[MemoryState::Unchanged])), "as specified");
-}
-
-#[test]
-fn events_that_were_not_kept_make_their_absence_inconclusive() {
-    let read = "do = 'read-file'\npath = '/x'";
-    let seen = |events| StepObservation { events, events_dropped: 1, ..ok("a", 1) };
-    assert_eq!(label_of(read, "{ is = 'ok', events = [] }", seen(vec![])), "inconclusive");
-    assert_eq!(label_of(read, "{ is = 'ok', events = ['shared-read'] }", seen(vec![])), "inconclusive");
-    assert_eq!(
-        label_of(read, "{ is = 'ok', events = ['shared-read'] }", seen(vec![shared_read()])),
-        "inconclusive"
-    );
-    assert_eq!(label_of(read, "{ is = 'ok', events = [] }", seen(vec![shared_read()])), "unexpected");
-    assert_eq!(label_of(read, "{ is = 'EPERM', events = [] }", seen(vec![])), "denial missing");
-    assert_eq!(label_of(read, "'ok'", seen(vec![])), "as specified");
-}
-
 #[test]
 fn weakened_comparisons_are_counted() {
     let rigour = |platform, steps| {
@@ -384,139 +276,6 @@ fn texts_are_searched_and_matched() {
     assert!(text("lacks \"d\"", "abc") && !text("lacks \"b\"", "abc"));
     assert!(text("matches \"a*c\"", "abc\n") && !text("matches \"a?\"", "abc\n"));
     assert!(text("= 0", "") && !text("= 0", "x"));
-}
-
-/// Why an observation is no evidence, or only half of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doubt {
-    None,
-    Outside,
-    Dropped,
-    Ambiguous,
-}
-
-fn any_observation() -> impl Strategy<Value = (Doubt, StepObservation)> {
-    let events = || prop::collection::vec(Just(shared_read()), 0..2);
-    let seen = || {
-        (any_answer(), prop::collection::vec(any::<u8>(), 0..8), events()).prop_map(
-            |(answer, bytes, events)| {
-                let truth = Truth { plain: Some(vec![7; bytes.len()]), ..Truth::default() };
-                StepObservation { events, ..StepObservation::new("", answer).with_bytes(bytes, truth) }
-            },
-        )
-    };
-    let dead = || {
-        (prop::collection::vec(prop::sample::select(DeathKind::ALL), 1..3), events())
-            .prop_map(|(kinds, events)| StepObservation { events, ..died("", &kinds) })
-    };
-    let certain = || prop_oneof![3 => seen(), 1 => dead()];
-    let outside = (any::<bool>(), events()).prop_map(|(deadline, events)| {
-        let answer = if deadline { Answer::TimedOut } else { host_failure("").answer };
-        StepObservation { events, ..StepObservation::new("", answer) }
-    });
-    let zeros = (1usize..70, events()).prop_map(|(len, events)| {
-        let truth = Truth { plain: Some(vec![0; len]), ..Truth::default() };
-        StepObservation { events, ..ok("", len as u64).with_bytes(vec![0; len], truth) }
-    });
-    prop_oneof![
-        4 => certain().prop_map(|seen| (Doubt::None, seen)),
-        1 => outside.prop_map(|seen| (Doubt::Outside, seen)),
-        1 => certain().prop_map(|seen| (Doubt::Dropped, StepObservation { events_dropped: 1, ..seen })),
-        1 => zeros.prop_map(|seen| (Doubt::Ambiguous, seen)),
-    ]
-}
-
-fn any_answer() -> impl Strategy<Value = Answer> {
-    prop_oneof![
-        any::<u64>().prop_map(|value| Answer::Returned { value }),
-        (1..50).prop_map(|errno| Answer::Failed { errno: Errno(errno) }),
-        (1..20).prop_map(|signal| Answer::Signalled { signal: Signal(signal) }),
-        Just(Answer::TimedOut),
-        Just(Answer::GuestDied),
-        Just(Answer::NotReached { needs: String::new() }),
-    ]
-}
-
-proptest! {
-    /// Whatever comes back from whichever case, there is a verdict for every step, and it is never lighter
-    /// than that of any step.
-    #[test]
-    fn there_is_always_a_verdict(
-        index in 0usize..1000,
-        answers in prop::collection::vec((any_answer(), prop::collection::vec(any::<u8>(), 0..8)), 0..20),
-        policy in prop::sample::select(Policy::ALL),
-        platform in prop::sample::select(Platform::ALL),
-    ) {
-        let cases = library::all().unwrap();
-        let case = &cases[index % cases.len()];
-        let steps = case.steps.iter().zip(answers).map(|(step, (answer, bytes))| {
-            StepObservation::new(&step.id, answer).with_bytes(bytes, Truth::default())
-        });
-        let observed = CaseObservation { steps: steps.collect(), ..CaseObservation::default() };
-        let verdict = judge(case, context(policy, platform), &observed);
-        prop_assert_eq!(verdict.steps.len(), case.steps.len());
-        prop_assert!(verdict.steps.iter().all(|step| step.weight() <= verdict.verdict.weight().max(1)));
-    }
-
-    /// Whatever is expected and whatever else came back: no failure outside the guest, and no doubt, becomes a pass.
-    #[test]
-    fn no_doubt_turns_into_a_pass(
-        index in 0usize..1000,
-        answers in prop::collection::vec(any_observation(), 1..20),
-        policy in prop::sample::select(Policy::ALL),
-        platform in prop::sample::select(Platform::ALL),
-    ) {
-        let cases = library::all().unwrap();
-        let case = &cases[index % cases.len()];
-        let steps: Vec<_> = case.steps.iter().zip(&answers).map(|(step, (_, observed))| {
-            StepObservation { step: step.id.clone(), ..observed.clone() }
-        }).collect();
-        let observed = CaseObservation { steps, ..CaseObservation::default() };
-        let verdict = judge(case, context(policy, platform), &observed);
-        let passes = |verdict: &Verdict| matches!(verdict, Verdict::AsSpecified | Verdict::KnownHole { .. });
-        for ((step, (doubt, seen)), verdict) in case.steps.iter().zip(&answers).zip(&verdict.steps) {
-            let needed = step.expect.resolve(policy, platform, "6.12".parse().ok());
-            match doubt {
-                Doubt::None => {}
-                Doubt::Outside => prop_assert!(matches!(verdict, Verdict::NotRun { .. }), "{verdict:?}"),
-                Doubt::Dropped => {
-                    let stated = needed.is_some_and(|expected| expected.events.is_some());
-                    prop_assert!(!(stated && passes(verdict)), "{} {verdict:?}", step.id);
-                }
-                // Passes only where every candidate is allowed, or none of them matters.
-                Doubt::Ambiguous => {
-                    let certain = |class| {
-                        let mut one = seen.clone();
-                        one.class = Classes::of([class]);
-                        needed.is_some_and(|expected| fit::fit(expected, step, &one) == Fit::Yes)
-                    };
-                    prop_assert!(!passes(verdict) || seen.class.iter().all(certain), "{verdict:?}");
-                }
-            }
-        }
-        if answers.iter().take(case.steps.len()).any(|(doubt, _)| *doubt == Doubt::Outside) {
-            prop_assert!(!passes(&verdict.verdict), "{:?}", verdict.verdict);
-        }
-    }
-
-    /// A kernel that refuses everything is never said to miss a denial.
-    #[test]
-    fn refusing_everything_misses_no_denial(
-        index in 0usize..1000,
-        policy in prop::sample::select(Policy::ALL),
-        platform in prop::sample::select(Platform::ALL),
-    ) {
-        let cases = library::all().unwrap();
-        let case = &cases[index % cases.len()];
-        let steps = case.steps.iter().map(|step| match step.action.uses() {
-            Some(_) => not_reached(&step.id),
-            None if step.action.looks_for().is_some() => not_reached(&step.id),
-            None => failed(&step.id, libc::EPERM),
-        });
-        let observed = CaseObservation { steps: steps.collect(), ..CaseObservation::default() };
-        let verdict = judge(case, context(policy, platform), &observed);
-        prop_assert!(!matches!(verdict.verdict, Verdict::DenialMissing { .. }), "{:?}", verdict);
-    }
 }
 
 #[test]

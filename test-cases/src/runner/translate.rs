@@ -157,8 +157,8 @@ fn plain(action: &Action, slots: &mut Slots, at: u64) -> Result<Step<'static>, S
             }
             .cast_unsigned();
             let (file, len, prot) = (slots.file(fd), *len, prot.0);
-            // mmap(2) takes whole pages; the place may point into one.
-            let offset = at & !0xfff;
+            // As the case has it: what the kernel says to an offset inside a page is judged like all else.
+            let offset = at;
             match over {
                 Some(over) => {
                     let over = slots.map(over);
@@ -215,6 +215,21 @@ fn plain(action: &Action, slots: &mut Slots, at: u64) -> Result<Step<'static>, S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mmap_gets_the_offset_of_the_case() {
+        let text = |at: &str| {
+            format!(
+                "title = 't'\nwhy = 'w'\n[[step]]\nid = 'o'\ndo = 'open'\npath = '/dev/mem'\nflags = 'O_RDWR'\nas = 'mem'\n\
+                 [[step]]\nid = 'm'\ndo = 'mmap'\nfd = 'mem'\nat = {at}\nprot = 'r'\nshare = 'shared'\nas = 'm'"
+            )
+        };
+        for at in [0, 0x1000, 0xf_0100, 0xfff, u64::MAX >> 1] {
+            let case = crate::case::parse(&text(&at.to_string()), "test").unwrap();
+            let translated = step(&case.steps[1].action, &mut Slots::default(), &[]).unwrap();
+            assert!(matches!(translated.step(), Step::Mmap { offset, .. } if offset == at), "{at:#x}");
+        }
+    }
 
     #[test]
     fn accesses_are_as_wide_as_alignment_and_length_allow() {

@@ -130,11 +130,11 @@ impl Ended {
     pub fn by(machine: &Machine, stop: &Stop) -> Self {
         let console = machine.console().text();
         let end = end(stop, &Facts::of(machine));
+        let panic_line = console.lines().rev().find(|line| line.contains("Kernel panic - not syncing"));
         let mut text = stop.to_string();
         match end {
             End::Died(deaths) if deaths == Deaths::of([DeathKind::Panic]) => {
-                let line = console.lines().rev().find(|line| line.contains("Kernel panic - not syncing"));
-                text = line.map_or_else(
+                text = panic_line.map_or_else(
                     || format!("the kernel panicked, without a line of it on the console ({stop})"),
                     |line| without_time(line).to_owned(),
                 );
@@ -142,6 +142,9 @@ impl Ended {
             End::Died(deaths) => {
                 if deaths.is_ambiguous() && deaths.contains(DeathKind::Panic) {
                     text += " (could not tell whether the kernel panicked: no symbol)";
+                    if let Some(line) = panic_line {
+                        text += &format!("; its console shows \"{}\"", without_time(line));
+                    }
                 } else if deaths.is_ambiguous() {
                     text += " (could not tell whether the kernel was shutting down: no symbol)";
                 }
@@ -149,7 +152,9 @@ impl Ended {
                     text += &standing(machine);
                 }
             }
-            End::Aborted if *stop == Stop::Deadline => text += &standing(machine),
+            End::Aborted if *stop == Stop::Deadline => {
+                text = format!("the agent did not answer in time: {text}{}", standing(machine));
+            }
             End::Aborted => {}
         }
         let lines: Vec<String> =

@@ -2,6 +2,7 @@
 
 mod death;
 mod memory;
+mod overdue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use vmm::machine::{Machine, MachineConfig, MachineError, RunError, Stop};
 
 pub use self::death::{End, Ended};
 use self::memory::AgentMemory;
+pub use self::overdue::overdue;
 
 /// Kernel log bytes fetched at once.
 const LOG_CHUNK: u32 = 48 << 10;
@@ -185,6 +187,7 @@ impl Session {
     }
 
     fn next_event(&mut self, until: Instant) -> Result<Event, Ended> {
+        let _running = overdue::Running::until(until);
         loop {
             let stop = match self.machine.run(until, &self.interrupt) {
                 Ok(stop) => stop,

@@ -66,6 +66,8 @@ fn main() -> ExitCode {
                 trials.push(Trial::test(format!("{}::boot", it.name()), move || boot(&it)));
                 let it = Arc::clone(combination);
                 trials.push(Trial::test(format!("{}::evidence", it.name()), move || evidence(&it)));
+                let it = Arc::clone(combination);
+                trials.push(Trial::test(format!("{}::rigour", it.name()), move || rigour(&it)));
             }
         }
         for case in &cases {
@@ -138,6 +140,23 @@ fn evidence(combination: &Combination) -> Result<(), Failed> {
             && event["task"] == "init"
     });
     if told { Ok(()) } else { Err(format!("read(2) of page 0 is not told: {events:#?}").into()) }
+}
+
+/// Comparisons by class, and comparisons that were not made, of all: no more than today.
+const BY_CLASS: f64 = 0.05;
+const NOT_AT_ALL: f64 = 0.15;
+
+/// How strictly the cases were judged does not get worse.
+fn rigour(combination: &Combination) -> Result<(), Failed> {
+    let rigour = &combination.report()?["rigour"];
+    let count = |name: &str| rigour[name].as_f64().unwrap_or(f64::NAN);
+    let (by_class, not_at_all) = (count("by_class"), count("not_at_all"));
+    let total = count("exactly") + by_class + not_at_all;
+    // What is not a number is no pass.
+    if by_class / total <= BY_CLASS && not_at_all / total <= NOT_AT_ALL {
+        return Ok(());
+    }
+    Err(format!("comparisons are weaker than they were: {rigour}").into())
 }
 
 fn missing_denial(combination: &Combination) -> Result<(), Failed> {

@@ -4,7 +4,7 @@ use super::marker::{self, Tag};
 use super::smbios;
 use crate::layout::{self, PAGE_SIZE};
 use crate::memory::ram::Ram;
-use crate::memory::{GuestMemory, MemoryError};
+use crate::memory::{GuestMemory, MemoryError, View};
 use crate::platform::PlatformKind;
 
 /// Fills every firmware-owned page. Markers name view and GPA, so any byte of them that turns up elsewhere tells
@@ -33,6 +33,14 @@ pub fn write(memory: &GuestMemory, platform: PlatformKind) -> Result<(), MemoryE
         memory.write(smbios_entry_beside_tables(&ram), &tables.entry_point)?;
     }
     memory.write(smbios_table(platform, &ram), &tables.table)
+}
+
+/// Fills pages that firmware leaves shared: with markers of the shared view, so that what is read there is not taken for a
+/// page of zeros. Pages in another state take nothing.
+pub fn write_shared(memory: &GuestMemory, start: u64, end: u64) -> Result<(), MemoryError> {
+    let mut bytes = vec![0; (end - start) as usize];
+    marker::fill(Tag::Shared, start, &mut bytes);
+    memory.store(View::Shared, start, &bytes)
 }
 
 /// Where the SMBIOS structures lie.

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::efi::{self, EfiInfo};
+use super::firmware;
 use super::linux::LoadError;
 use super::snp_launch::{self, CpuidEntry};
 use crate::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
@@ -38,7 +39,7 @@ pub fn efi(
     let ranges = unaccepted(memory, launch, used);
     let e820 = ram.e820();
     let base = ram.efi();
-    let smbios = super::firmware::smbios_entry_beside_tables(&ram);
+    let smbios = firmware::smbios_entry_beside_tables(&ram);
     let tables = efi::build(&efi::Params {
         base,
         memory: &e820,
@@ -84,6 +85,9 @@ pub fn states(
     }
     if rom != PageState::Private {
         memory.launch_as(layout::ROM, layout::HIGH_MEMORY - layout::ROM, rom)?;
+    }
+    if rom == PageState::Shared {
+        firmware::write_shared(memory, layout::ROM, layout::HIGH_MEMORY)?;
     }
     if platform.accepts_memory() {
         for range in unaccepted(memory, launch, used) {

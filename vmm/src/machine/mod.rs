@@ -195,6 +195,9 @@ impl Machine {
     pub fn restore_firmware(&mut self) -> Result<(), MachineError> {
         self.devices.reset_memory();
         self.memory.undo_damage()?;
+        if self.launch.rom == Some(PageState::Shared) {
+            firmware::write_shared(&self.memory, layout::ROM, layout::HIGH_MEMORY)?;
+        }
         Ok(firmware::write(&self.memory, self.platform.kind())?)
     }
 

@@ -16,7 +16,7 @@ const HEADROOM: u64 = 32 << 20;
 /// Pages of 100 MB of console output.
 const FLOOD_PAGES: u32 = 100_000_000 / 4096;
 
-/// A case that resets the guest. It does not expect that, or it would be run last.
+/// A case that resets the guest. It expects something else, or it would be run last.
 const REBOOT: &str = r#"
 title = "The guest resets itself in the middle of a case"
 why = "A guest that ends itself takes its case along, and no other."
@@ -24,6 +24,7 @@ why = "A guest that ends itself takes its case along, and no other."
 [[step]]
 id = "reboot"
 do = "reboot"
+expect = "ok"
 
 [[step]]
 id = "after"
@@ -51,6 +52,91 @@ fd = "mem"
 at = "cbit-alias-ram"
 len = 16
 "#;
+
+/// Cases that something other than what they expect must not satisfy.
+const NO_EVIDENCE: [(&str, &str); 4] = [
+    (
+        "debug-exit.toml",
+        r#"
+title = "The port through which copra's own test guests end themselves"
+why = "No stock machine has it: a write to it is nothing."
+[[step]]
+id = "allow"
+do = "ioperm"
+port = 0x501
+count = 1
+on = true
+[[step]]
+id = "out"
+do = "port-out"
+port = 0x501
+value = 7
+expect = "dead"
+"#,
+    ),
+    (
+        "blocked.toml",
+        r#"
+title = "A step that does not come back, while the guest lives"
+why = "/proc/kmsg blocks when all of it was read. A deadline is no death."
+[[step]]
+id = "all"
+do = "read-file"
+path = "/proc/kmsg"
+expect = "dead"
+[[step]]
+id = "none"
+do = "read-file"
+path = "/proc/kmsg"
+expect = "dead"
+"#,
+    ),
+    (
+        "fake-panic.toml",
+        r#"
+title = "A line that looks like a panic, and then a reboot"
+why = "What the console shows decides nothing."
+[[step]]
+id = "line"
+do = "write-file"
+path = "/dev/kmsg"
+text = "<0>Kernel panic - not syncing: fake"
+[[step]]
+id = "reboot"
+do = "reboot"
+expect = "dead"
+"#,
+    ),
+    (
+        "unaligned.toml",
+        r#"
+title = "mmap(2) at an offset inside a page"
+why = "The guest gets exactly what the case says."
+[[step]]
+id = "open"
+do = "open"
+path = "/dev/mem"
+flags = "O_RDWR"
+as = "mem"
+[[step]]
+id = "map"
+do = "mmap"
+fd = "mem"
+at = "rom + 0x100"
+len = 0x1000
+prot = "r"
+share = "shared"
+as = "page"
+expect = "EINVAL"
+[[step]]
+id = "peek"
+do = "peek"
+map = "page"
+len = 16
+expect = "plain"
+"#,
+    ),
+];
 
 /// All jobs; those that need a real kernel only if there is one.
 pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
@@ -94,7 +180,8 @@ pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
         Job { interrupt_after: Some(1.5), ..tiny("interrupted-boot", elf::HANG, &["--timeout", "60"])? },
     ];
     let Some(kernel) = kernel else { return Ok(jobs) };
-    for (name, text) in [("reboot.toml", REBOOT), ("lacking.toml", LACKING)] {
+    let written = [("reboot.toml", REBOOT), ("lacking.toml", LACKING)];
+    for (name, text) in written.into_iter().chain(NO_EVIDENCE) {
         fs::write(folder.join(name), text)?;
     }
     let ordinary = &["--platform", "none"];
@@ -105,6 +192,21 @@ pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
             kernel,
             &["dmi/sysfs"],
             &["--platform", "none", "--cmdline-append", "rdinit=/nope"],
+        ),
+        job(
+            folder,
+            "silent-panic",
+            kernel,
+            &["dmi/sysfs"],
+            // With a console level of 0 even a panic is silent (`include/linux/printk.h:console_verbose`).
+            &["--platform", "none", "--cmdline-append", "rdinit=/nope loglevel=0"],
+        ),
+        job(
+            folder,
+            "no-evidence",
+            kernel,
+            &NO_EVIDENCE.map(|(name, _)| name),
+            &[ordinary[0], ordinary[1], "--timeout", "20"],
         ),
         job(folder, "survivors", kernel, &["lacking.toml", "reboot.toml", "dmi/sysfs"], ordinary),
         Job {

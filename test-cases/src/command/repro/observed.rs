@@ -6,12 +6,12 @@ use crate::observation::DeathKind;
 
 /// What one guest showed.
 #[derive(Debug)]
-pub struct Witness {
+pub struct Observed {
     report: Value,
     steps: Vec<Value>,
 }
 
-impl Witness {
+impl Observed {
     /// Takes the case out of a report; `None` if it was not run.
     pub fn of(report: Value, case: &str) -> Option<Self> {
         let cases = report.get("cases")?.as_array()?;
@@ -124,7 +124,10 @@ impl Witness {
             console.map(|lines| lines.iter().filter_map(|l| l.as_str().map(str::to_owned)).collect())
         };
         let of = |death: &Value| {
-            (death["text"].as_str().unwrap_or("?").to_owned(), lines(death).unwrap_or_default())
+            let kinds = death["kind"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let kinds: Vec<&str> = kinds.collect();
+            let text = format!("{}: {}", kinds.join(" or "), death["text"].as_str().unwrap_or("?"));
+            (text, lines(death).unwrap_or_default())
         };
         deaths.map(|deaths| deaths.iter().map(of).collect()).unwrap_or_default()
     }
@@ -137,6 +140,14 @@ impl Witness {
             *counts.entry(site["was"].as_str().unwrap_or("?")).or_default() += 1;
         }
         counts.iter().map(|(was, count)| format!("{count} × {was}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Why a step shows nothing, if there is one that does not: a host failure or a deadline.
+    pub fn not_run(&self) -> Option<String> {
+        let judged = self.steps.iter().map(|step| (&step["id"], &step["judged"]));
+        let mut failed = judged.filter(|(_, judged)| judged["verdict"] == "not-run");
+        let (id, judged) = failed.next()?;
+        Some(format!("`{}`: {}", id.as_str().unwrap_or("?"), judged["reason"].as_str().unwrap_or("?")))
     }
 
     /// Whether the judge found the step as the policy documents it, known holes included.

@@ -1,34 +1,34 @@
 //! What a person reads: the three paths to the same bytes, side by side, and what the patch changes.
 
-use super::witness::Witness;
+use super::observed::Observed;
 use crate::platform::Platform;
 use crate::report::evidence::hexdump;
 
 /// A place and what is to be said of it.
-struct Scene {
+struct Section {
     id: &'static str,
     title: &'static str,
 }
 
-const SCENES: [Scene; 3] = [
-    Scene { id: "low-ram", title: "low System RAM, where the boot loader left the kernel's command line" },
-    Scene { id: "rom", title: "system ROM, e820 reserved (the firmware's marker names view and address)" },
-    Scene { id: "page0", title: "page 0, behind the BIOS data area" },
+const SECTIONS: [Section; 3] = [
+    Section { id: "low-ram", title: "low System RAM, where the boot loader left the kernel's command line" },
+    Section { id: "rom", title: "system ROM, e820 reserved (the firmware's marker names view and address)" },
+    Section { id: "page0", title: "page 0, behind the BIOS data area" },
 ];
 
 const PATHS: [(&str, &str); 3] = [("read", "read(2)"), ("mmap", "mmap(2)"), ("self-mem", "/proc/self/mem")];
 
 /// Tells what the stock kernel does; whether all of it is as documented.
-pub fn tell(stock: &Witness, platform: Platform) -> bool {
+pub fn tell(stock: &Observed, platform: Platform) -> bool {
     head(stock, platform);
     let mut all = mark(stock, "open", "open(/dev/mem) by root", &stock.answer("open"));
-    for scene in &SCENES {
-        println!("\n{:#x}: {}", stock.gpa(&format!("{}-mmap", scene.id)), scene.title);
+    for section in &SECTIONS {
+        println!("\n{:#x}: {}", stock.gpa(&format!("{}-mmap", section.id)), section.title);
         for (path, call) in PATHS {
-            let id = format!("{}-{path}", scene.id);
+            let id = format!("{}-{path}", section.id);
             all &= show(stock, &id, call);
         }
-        println!("  {}", moral(stock, scene.id, platform));
+        println!("  {}", conclusion(stock, section.id, platform));
     }
     println!("\n0x1000000: System RAM above 1 MiB, the kernel's own text");
     all &= mark(stock, "ram-read", "read(2)", &stock.answer("ram-read"));
@@ -37,7 +37,7 @@ pub fn tell(stock: &Witness, platform: Platform) -> bool {
 }
 
 /// Which kernel as which guest, and what it says of itself.
-pub fn head(stock: &Witness, platform: Platform) {
+pub fn head(stock: &Observed, platform: Platform) {
     let rewritten = stock.rewritten();
     println!(
         "{} ({}) as {} guest{}, sha256 {}",
@@ -57,10 +57,10 @@ pub fn head(stock: &Witness, platform: Platform) {
 }
 
 /// Tells what the patched kernel does; whether it denies and leaves ordinary guests alone.
-pub fn contrast(stock: &Witness, patched: &[Witness], platform: Platform) -> bool {
+pub fn contrast(stock: &Observed, patched: &[Observed], platform: Platform) -> bool {
     let mut all = true;
     println!("\nThe same steps with the patch of the thread (policy open-eperm), side by side:\n");
-    let columns: Vec<(&Witness, String)> = std::iter::once((stock, format!("stock, {platform}")))
+    let columns: Vec<(&Observed, String)> = std::iter::once((stock, format!("stock, {platform}")))
         .chain(patched.iter().zip([platform, Platform::None]).map(|(w, p)| (w, format!("patched, {p}"))))
         .collect();
     print!("  {:<34}", "");
@@ -71,35 +71,35 @@ pub fn contrast(stock: &Witness, patched: &[Witness], platform: Platform) -> boo
     let rows = [("open", "open(/dev/mem)"), ("port", "open(/dev/port)")]
         .into_iter()
         .map(|(id, what)| (id.to_owned(), what.to_owned()));
-    let scenes = SCENES.iter().flat_map(|scene| {
-        PATHS.map(|(path, call)| (format!("{}-{path}", scene.id), format!("{call} of {}", scene.id)))
+    let sections = SECTIONS.iter().flat_map(|section| {
+        PATHS.map(|(path, call)| (format!("{}-{path}", section.id), format!("{call} of {}", section.id)))
     });
-    for (id, what) in rows.chain(scenes) {
+    for (id, what) in rows.chain(sections) {
         print!("  {what:<34}");
-        for (witness, _) in &columns {
-            let good = witness.is_as_documented(&id);
+        for (observed, _) in &columns {
+            let good = observed.is_as_documented(&id);
             all &= good;
-            print!("{:<18}", format!("{} {}", sign(good), brief(witness, &id)));
+            print!("{:<18}", format!("{} {}", sign(good), brief(observed, &id)));
         }
         println!();
     }
     all
 }
 
-fn show(witness: &Witness, id: &str, call: &str) -> bool {
-    let good = mark(witness, id, call, &brief(witness, id));
-    for line in hexdump(witness.gpa(id), &witness.bytes(id)).iter().take(2) {
+fn show(observed: &Observed, id: &str, call: &str) -> bool {
+    let good = mark(observed, id, call, &brief(observed, id));
+    for line in hexdump(observed.gpa(id), &observed.bytes(id)).iter().take(2) {
         println!("      {line}");
     }
-    for line in witness.events(id).iter().take(2) {
+    for line in observed.events(id).iter().take(2) {
         println!("      {line}");
     }
     good
 }
 
 /// One line: the sign, the call, what came back.
-pub fn mark(witness: &Witness, id: &str, call: &str, what: &str) -> bool {
-    let good = witness.is_as_documented(id);
+pub fn mark(observed: &Observed, id: &str, call: &str, what: &str) -> bool {
+    let good = observed.is_as_documented(id);
     println!("  {} {call:<24} {what}", sign(good));
     good
 }
@@ -108,14 +108,14 @@ fn sign(good: bool) -> char {
     if good { '✓' } else { '✗' }
 }
 
-fn brief(witness: &Witness, id: &str) -> String {
-    let classes = witness.classes(id);
-    if classes.is_empty() { witness.answer(id) } else { classes.join(" and ") }
+fn brief(observed: &Observed, id: &str) -> String {
+    let classes = observed.classes(id);
+    if classes.is_empty() { observed.answer(id) } else { classes.join(" and ") }
 }
 
 /// One sentence on what the three answers mean together.
-fn moral(witness: &Witness, scene: &str, platform: Platform) -> &'static str {
-    let is = |path: &str, class: &str| witness.classes(&format!("{scene}-{path}")).contains(&class);
+fn conclusion(observed: &Observed, section: &str, platform: Platform) -> &'static str {
+    let is = |path: &str, class: &str| observed.classes(&format!("{section}-{path}")).contains(&class);
     let other_view = is("read", "ciphertext") || is("read", "shared");
     match (is("read", "zeros"), other_view, is("mmap", "plain")) {
         (true, _, true) => "→ the mmap hole: what read(2) hides, mmap(2) shows.",

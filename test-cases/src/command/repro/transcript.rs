@@ -1,8 +1,8 @@
 //! What a person reads of a case that ends in a death or a signal: step by step, with every forbidden access and what
 //! became of the guest.
 
-use super::story::{head, mark};
-use super::witness::Witness;
+use super::narrative::{head, mark};
+use super::observed::Observed;
 use crate::platform::Platform;
 use crate::report::evidence::hexdump;
 
@@ -10,7 +10,7 @@ use crate::report::evidence::hexdump;
 const ROWS: usize = 2;
 
 /// Tells what the stock kernel does; whether all of it is as documented.
-pub fn tell(stock: &Witness, platform: Platform) -> bool {
+pub fn tell(stock: &Observed, platform: Platform) -> bool {
     head(stock, platform);
     println!();
     let all = steps(stock);
@@ -19,37 +19,37 @@ pub fn tell(stock: &Witness, platform: Platform) -> bool {
 }
 
 /// Tells what the patched kernel does; whether it denies.
-pub fn contrast(patched: &[Witness]) -> bool {
+pub fn contrast(patched: &[Observed]) -> bool {
     println!("\nThe same steps with the patch of the thread (policy open-eperm):\n");
     patched.iter().all(steps)
 }
 
-fn steps(witness: &Witness) -> bool {
+fn steps(observed: &Observed) -> bool {
     let mut all = true;
-    for (id, call) in witness.calls() {
-        let what = match witness.classes(&id).as_slice() {
-            [] => witness.answer(&id),
-            classes => format!("{}: {}", witness.answer(&id), classes.join(" and ")),
+    for (id, call) in observed.calls() {
+        let what = match observed.classes(&id).as_slice() {
+            [] => observed.answer(&id),
+            classes => format!("{}: {}", observed.answer(&id), classes.join(" and ")),
         };
-        all &= mark(witness, &id, &call, &what);
-        let bytes = witness.bytes(&id);
-        let lines = if witness.is_of_memory(&id) {
-            hexdump(witness.gpa(&id), &bytes)
+        all &= mark(observed, &id, &call, &what);
+        let bytes = observed.bytes(&id);
+        let lines = if observed.is_of_memory(&id) {
+            hexdump(observed.gpa(&id), &bytes)
         } else {
             String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
         };
         for line in lines.iter().take(ROWS) {
             println!("      {line}");
         }
-        for line in witness.events(&id) {
+        for line in observed.events(&id) {
             println!("      {line}");
         }
     }
     all
 }
 
-fn deaths(witness: &Witness) {
-    for (text, console) in witness.deaths() {
+fn deaths(observed: &Observed) {
+    for (text, console) in observed.deaths() {
         println!("\n{text}");
         for line in console {
             println!("    {line}");
