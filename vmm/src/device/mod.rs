@@ -107,8 +107,8 @@ impl Devices {
             self.pci.write_memory(device, offset, data);
             return;
         }
-        for (at, byte) in (gpa..).zip(data) {
-            self.windows.write(at, *byte);
+        for (offset, byte) in (0..).zip(data) {
+            self.windows.write(gpa.wrapping_add(offset), *byte);
         }
     }
 

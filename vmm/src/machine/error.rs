@@ -4,6 +4,7 @@ use std::io;
 
 use crate::boot::linux::LoadError;
 use crate::memory::MemoryError;
+use crate::vcpu::exit::NotPending;
 
 /// Making a machine failed.
 #[derive(Debug, thiserror::Error)]
@@ -70,4 +71,7 @@ pub enum RunError {
     /// Page enforcement failed.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// An exit was given an answer that it does not take.
+    #[error(transparent)]
+    Answer(#[from] NotPending),
 }

@@ -37,6 +37,7 @@ use crate::memory::{FaultHandler, GuestMemory, View};
 use crate::platform::guest_type::Seen;
 use crate::platform::{HostFacts, Platform, PlatformKind};
 use crate::vcpu::cpuid::CpuidTable;
+use crate::vcpu::exit::RunPage;
 use crate::vcpu::heartbeat::INTERVAL;
 use crate::vcpu::long_mode;
 
@@ -89,6 +90,7 @@ pub struct Machine {
     // Order matters on drop: vCPU and devices, which hold the VM, let go of memory before the fault handler stops
     // answering and the mappings go.
     vcpu: VcpuFd,
+    run_page: RunPage,
     devices: Devices,
     _faults: Option<FaultHandler>,
     memory: Arc<GuestMemory>,

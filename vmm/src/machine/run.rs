@@ -8,7 +8,7 @@ use super::{Machine, RunError, Stop};
 use crate::device::Request;
 use crate::layout::PAGE_SIZE;
 use crate::memory::{AccessKind, Mismatch, View};
-use crate::vcpu::exit::{self, Exit};
+use crate::vcpu::exit::Exit;
 use crate::vcpu::heartbeat::Heartbeat;
 
 /// RFLAGS.IF.
@@ -80,7 +80,7 @@ impl Machine {
 
     fn enter_guest(&mut self) -> Result<Exit, RunError> {
         match self.vcpu.run() {
-            Ok(_) => Ok(exit::decode(self.vcpu.get_kvm_run())),
+            Ok(_) => Ok(self.run_page.decode()),
             Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => Ok(Exit::Interrupted),
             // A page held back has no access rights in this process; KVM says only that it cannot reach it.
             Err(e) if e.errno() == libc::EFAULT && self.memory.pending().is_some() => Ok(Exit::MemoryFault),
@@ -118,7 +118,7 @@ impl Machine {
                 for item in data.chunks_mut(size.max(1)) {
                     self.devices.port_read(port, item);
                 }
-                exit::complete_port_read(self.vcpu.get_kvm_run(), &data);
+                self.run_page.complete_port_read(&data)?;
             }
             Exit::MmioRead { gpa, len } => {
                 self.stats.mmio += 1;
@@ -131,7 +131,7 @@ impl Machine {
                     }
                     self.devices.mmio_read(plain, &mut data);
                 }
-                exit::complete_mmio_read(self.vcpu.get_kvm_run(), &data);
+                self.run_page.complete_mmio_read(&data)?;
             }
             Exit::MmioWrite { gpa, data } => {
                 self.stats.mmio += 1;
@@ -146,17 +146,17 @@ impl Machine {
             Exit::ReadMsr(index) => {
                 self.stats.msr += 1;
                 let value = self.platform.read_msr(index);
-                exit::complete_msr(self.vcpu.get_kvm_run(), value);
+                self.run_page.complete_msr(value)?;
             }
             Exit::WriteMsr(index, value) => {
                 self.stats.msr += 1;
                 let taken = self.platform.write_msr(index, value, &self.memory);
-                exit::complete_msr(self.vcpu.get_kvm_run(), taken.map(|()| value));
+                self.run_page.complete_msr(taken.map(|()| value))?;
             }
             Exit::Hypercall { number, arguments } => {
                 self.stats.hypercalls += 1;
                 let rax = self.platform.hypercall(number, &arguments, &self.memory);
-                exit::complete_hypercall(self.vcpu.get_kvm_run(), rax);
+                self.run_page.complete_hypercall(rax)?;
                 self.withdraw_settled();
             }
             Exit::Interrupted => {

@@ -24,6 +24,7 @@ use crate::memory::{FaultHandler, GuestMemory};
 use crate::platform::guest_type::Seen;
 use crate::platform::{self, HostFacts, MsrRange, Options, Platform};
 use crate::vcpu::cpuid::{self, CpuidTable};
+use crate::vcpu::exit::RunPage;
 use crate::vcpu::mtrr;
 
 fn failed(attempt: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
@@ -81,6 +82,11 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     }
 
     let mut vcpu = vm.create_vcpu(0).map_err(failed("creating a vCPU"))?;
+    let run_page = RunPage::map(&vcpu, vm.run_size()).map_err(|error| {
+        failed("mapping the vCPU's exits")(kvm_ioctls::Error::new(
+            error.raw_os_error().unwrap_or(libc::EINVAL),
+        ))
+    })?;
     if let Ok(khz) = vcpu.get_tsc_khz() {
         table.set_tsc_hz(u64::from(khz) * 1000);
     }
@@ -104,6 +110,7 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     devices.console.sink_mut().echo = config.echo_console;
     Ok(Machine {
         vcpu,
+        run_page,
         _faults: faults,
         memory,
         platform,

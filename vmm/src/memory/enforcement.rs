@@ -132,11 +132,7 @@ impl GuestMemory {
         let announces = pages.announces;
         if pages.states[index].content() == view {
             let hva = self.mapping(encryption, view).base() + offset;
-            encryption.uffd.place(hva, &[0; PAGE]).map_err(|source| MemoryError::Move {
-                gpa,
-                view,
-                source,
-            })?;
+            encryption.uffd.wake_present(hva).map_err(|source| MemoryError::Move { gpa, view, source })?;
             return Ok(());
         }
         let before = pages.states[index];

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::View;
 use super::protected::{Cause, PageState};
+use super::{GuestMemory, Scheme, View};
+use crate::layout::PAGE_SIZE;
 
 /// One change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,5 +104,31 @@ impl Watch {
     /// The changes noted since the last call, and how many more there were.
     pub(super) fn take(&mut self) -> (Vec<PageChange>, u64) {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.dropped))
+    }
+}
+
+impl GuestMemory {
+    /// Notes every change of the page at `gpa` from now on.
+    pub fn watch(&self, gpa: u64) {
+        let offset = self.ram.offset(gpa & !(PAGE_SIZE - 1));
+        self.with_watch(|watch| watch.on(offset));
+    }
+
+    /// Something was noted of the page watched.
+    pub fn has_changes(&self) -> bool {
+        self.with_watch(|watch| !watch.is_empty()).unwrap_or(false)
+    }
+
+    /// Takes what was noted of the page watched, and how many more changes there were.
+    pub fn take_changes(&self) -> (Vec<PageChange>, u64) {
+        self.with_watch(Watch::take).unwrap_or_default()
+    }
+
+    fn with_watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> Option<T> {
+        match &self.scheme {
+            Scheme::OneView => None,
+            Scheme::OneContent(encryption) => Some(f(&mut encryption.lock().watch)),
+            Scheme::TwoContents(protection) => Some(f(&mut protection.lock().watch)),
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod history;
 mod mismatch;
 mod pending;
 pub mod protected;
+mod racing;
 pub mod ram;
 mod saved;
 pub mod state;
@@ -30,7 +31,7 @@ use self::cipher::{PAGE, PageCipher};
 pub use self::counters::MemoryCounters;
 pub use self::error::MemoryError;
 pub use self::handler::FaultHandler;
-use self::history::{PageChange, Watch};
+use self::history::Watch;
 pub use self::mismatch::{Mismatch, Standing};
 use self::pending::Pending;
 use self::protected::{Architecture, Mode, Protection};
@@ -268,30 +269,6 @@ impl GuestMemory {
             Scheme::OneView => MemoryCounters::default(),
             Scheme::OneContent(encryption) => encryption.lock().counters,
             Scheme::TwoContents(protection) => protection.lock().counters,
-        }
-    }
-
-    /// Notes every change of the page at `gpa` from now on.
-    pub fn watch(&self, gpa: u64) {
-        let offset = self.ram.offset(gpa & !(PAGE_SIZE - 1));
-        self.with_watch(|watch| watch.on(offset));
-    }
-
-    /// Something was noted of the page watched.
-    pub fn has_changes(&self) -> bool {
-        self.with_watch(|watch| !watch.is_empty()).unwrap_or(false)
-    }
-
-    /// Takes what was noted of the page watched, and how many more changes there were.
-    pub fn take_changes(&self) -> (Vec<PageChange>, u64) {
-        self.with_watch(Watch::take).unwrap_or_default()
-    }
-
-    fn with_watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> Option<T> {
-        match &self.scheme {
-            Scheme::OneView => None,
-            Scheme::OneContent(encryption) => Some(f(&mut encryption.lock().watch)),
-            Scheme::TwoContents(protection) => Some(f(&mut protection.lock().watch)),
         }
     }
 

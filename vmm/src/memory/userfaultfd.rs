@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 
+use super::cipher::PAGE;
+
 const UFFD_API: u64 = 0xaa;
 /// `UFFD_FEATURE_THREAD_ID`: each event names the thread that faulted.
 const FEATURE_THREAD_ID: u64 = 1 << 8;
@@ -136,21 +138,50 @@ impl Userfaultfd {
         check(unsafe { ioctl_with_ref(&self.file, UFFDIO_UNREGISTER, &range) })
     }
 
-    /// [`Userfaultfd::copy`], content if something is there already.
-    pub fn place(&self, dst: u64, pages: &[u8]) -> io::Result<()> {
-        match self.copy(dst, pages) {
-            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => self.wake(dst, pages.len() as u64),
-            other => other,
+    /// Wakes whoever waits for the page at `page`, which is there already.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] where it was not: the guest has found zeros in place of what it held.
+    pub fn wake_present(&self, page: u64) -> io::Result<()> {
+        match self.copy_some(page, &[0; PAGE]) {
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => self.wake(page, PAGE as u64),
+            Ok(_) => Err(io::ErrorKind::NotFound.into()),
+            Err(e) => Err(e),
         }
     }
 
-    /// Puts a copy of `page` at `dst` and wakes whoever waits for it.
-    pub fn copy(&self, dst: u64, page: &[u8]) -> io::Result<()> {
-        let mut request =
-            Copy { dst, src: page.as_ptr() as u64, len: page.len() as u64, ..Default::default() };
-        // SAFETY: `src` is valid for `len` bytes and `dst` lies in a registered mapping of this process;
-        // the kernel refuses anything else with an error.
-        check(unsafe { ioctl_with_mut_ref(&self.file, request::UFFDIO_COPY(), &mut request) })
+    /// Puts copies of `pages` at `dst` and wakes whoever waits for them.
+    ///
+    /// # Errors
+    /// EEXIST where a page is there already; those before it have been put.
+    pub fn copy(&self, dst: u64, pages: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < pages.len() {
+            done += self.copy_some(dst + done as u64, &pages[done..])?;
+        }
+        Ok(())
+    }
+
+    /// One request, of which the kernel may carry out the first part only; gives the bytes put.
+    fn copy_some(&self, dst: u64, pages: &[u8]) -> io::Result<usize> {
+        loop {
+            let mut request =
+                Copy { dst, src: pages.as_ptr() as u64, len: pages.len() as u64, ..Default::default() };
+            // SAFETY: `src` is valid for `len` bytes and `dst` lies in a registered mapping of this process;
+            // the kernel refuses anything else with an error.
+            let result =
+                check(unsafe { ioctl_with_mut_ref(&self.file, request::UFFDIO_COPY(), &mut request) });
+            match result {
+                Ok(()) => return Ok(pages.len()),
+                // `fs/userfaultfd.c:userfaultfd_copy()`: EAGAIN for a part, whose length is in `copied`, and where the
+                // mapping was about to change.
+                Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => match usize::try_from(request.copied) {
+                    Ok(copied) if copied > 0 => return Ok(copied),
+                    _ => {}
+                },
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// Lets whoever waits in `[start, start + len)` try again.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::racing;
 use crate::layout::LARGE_PAGE_SIZE;
 
 /// Through which encryption attribute an address is reached.
@@ -108,16 +109,16 @@ impl Mapping {
     /// Copies out; the caller knows that touching these pages does not wait on a userfault.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
         let Some(from) = self.pointer(offset, buffer.len()) else { return false };
-        // SAFETY: `from` is valid for the length; guest RAM may change underneath, bytes are copied raw.
-        unsafe { std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), buffer.len()) };
+        // SAFETY: `from` is valid for the length while `self` lives, and every access to it in this process is atomic.
+        unsafe { racing::read(from, buffer) };
         true
     }
 
     /// Copies in; the caller knows that touching these pages does not wait on a userfault.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(to) = self.pointer(offset, bytes.len()) else { return false };
-        // SAFETY: `to` is valid for the length and no Rust reference into the mapping exists.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        // SAFETY: `to` is valid for the length while `self` lives, and every access to it in this process is atomic.
+        unsafe { racing::write(to, bytes) };
         true
     }
 

@@ -64,8 +64,16 @@ impl GuestMemory {
             let start = chunk as u64 * LARGE_PAGE_SIZE;
             let failed = |source| MemoryError::Move { gpa: self.ram.gpa(start), view, source };
             let admitted = state.table.admitted(chunk, view);
+            // Pages that are there for one access, with other bytes.
+            let lent = &state.lent;
             let registered = &mut state.registered[view.index()][chunk];
             if admitted == PAGES_PER_CHUNK && matches!(fill, Fill::Zeros) {
+                for page in granted.into_iter().flatten() {
+                    let offset = page as u64 * PAGE_SIZE;
+                    if lent.contains(&(view, offset)) {
+                        mapping.write(offset, &ZEROS[..PAGE]);
+                    }
+                }
                 if *registered {
                     uffd.unregister(mapping.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
                     *registered = false;
@@ -89,8 +97,17 @@ impl GuestMemory {
                     let count = if matches!(fill, Fill::Zeros) { RUN.min(run.end - page) } else { 1 };
                     let bytes = fill.page().map_or(&ZEROS[..count * PAGE], <[u8; PAGE]>::as_slice);
                     let hva = mapping.base() + page as u64 * PAGE_SIZE;
-                    uffd.place(hva, bytes).map_err(failed)?;
-                    page += count;
+                    let first_lent = (page..page + count)
+                        .find(|page| lent.contains(&(view, *page as u64 * PAGE_SIZE)))
+                        .unwrap_or(page + count);
+                    let fresh = first_lent - page;
+                    if fresh > 0 {
+                        uffd.copy(hva, &bytes[..fresh * PAGE]).map_err(failed)?;
+                        page += fresh;
+                    } else {
+                        mapping.write(page as u64 * PAGE_SIZE, &bytes[..PAGE]);
+                        page += 1;
+                    }
                 }
             }
         }
@@ -138,7 +155,7 @@ impl GuestMemory {
         }
         let mapping = self.view_mapping(protection, view);
         match &protection.uffd {
-            Some(uffd) => uffd.place(mapping.base() + offset, &page).map_err(|source| MemoryError::Move {
+            Some(uffd) => uffd.copy(mapping.base() + offset, &page).map_err(|source| MemoryError::Move {
                 gpa: self.ram.gpa(offset),
                 view,
                 source,

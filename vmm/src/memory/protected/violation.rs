@@ -37,7 +37,7 @@ impl GuestMemory {
         let stop = || mapping.forbid(offset, PAGE, true).map_err(failed).and_then(|()| wake());
         let outcome = if page.admits(view) || state.is_lent(view, offset) {
             // Only a page that is there already: a fault that raced with its grant.
-            uffd.place(fault.address, &[0; PAGE]).map_err(failed)
+            uffd.wake_present(fault.address).map_err(failed)
         } else {
             let arrival = state.pending.arrive(Mismatch { gpa, view, state: Standing::of(page), kind });
             state.counters.mismatches += u64::from(matches!(arrival, Arrival::Stop | Arrival::Pass));
