@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::case::Step;
 use crate::class::Class;
 use crate::judge::{Verdict, describe};
-use crate::observation::{AccessEvent, Alike, SHOWN, StepObservation};
+use crate::observation::{AccessEvent, Alike, SHOWN, StepObservation, TruthTaken};
 
 /// Bytes in a row of a dump.
 const ROW: usize = 8;
@@ -76,6 +76,9 @@ pub fn of_step(step: &Step, observed: Option<&StepObservation>, verdict: &Verdic
     }
     lines.extend(of_bytes(observed).into_iter().map(|line| format!("  {line}")));
     lines.extend(of_events(&observed.events).into_iter().map(|line| format!("  {line}")));
+    if observed.events_dropped > 0 {
+        lines.push(format!("  {} more forbidden accesses, which were not kept", observed.events_dropped));
+    }
     lines
 }
 
@@ -114,6 +117,10 @@ fn of_bytes(observed: &StepObservation) -> Vec<String> {
     lines.insert(
         0,
         match plain {
+            // The step, or what ran meanwhile, has changed it.
+            Some(_) if observed.truth_taken == Some(TruthTaken::Before) => {
+                format!("{heading:width$}memory as its owner saw it before the step")
+            }
             Some(_) => format!("{heading:width$}memory as its owner sees it"),
             None => heading,
         },

@@ -180,5 +180,13 @@ fn judged((name, _, cases): &Isolation) -> Checked {
             return Err(outcome.complain(&format!("{case} is not {wanted}: {found:#}")));
         }
     }
+    let listed = |value: &Value| value.as_array().map(Vec::as_slice).unwrap_or_default().to_vec();
+    let shown: usize =
+        ran.iter().flat_map(|case| listed(&case["steps"])).map(|step| listed(&step["events"]).len()).sum();
+    let counters = &report["counters"];
+    let counted = counters["mismatches"].as_u64().zip(counters["boot_events"].as_u64());
+    if counted.map(|(all, boot)| all - boot) != Some(shown as u64) {
+        return Err(outcome.complain(&format!("{shown} forbidden accesses shown, counted: {counters}")));
+    }
     Ok(())
 }
