@@ -7,6 +7,8 @@ use crate::wire::{Reader, Sink};
 mod field;
 mod operand;
 mod repeat;
+#[macro_use]
+mod table;
 
 pub use operand::{Buffer, Reset, Via, Width};
 
@@ -17,46 +19,6 @@ pub const MAX_ARGUMENTS: usize = 14;
 /// fault addresses can be told apart and are the same in every run.
 pub const fn map_address(map: u8) -> u64 {
     0x1000_0000_0000 + map as u64 * crate::MAP_STRIDE
-}
-
-macro_rules! steps {
-    ($($(#[$outer:meta])* $code:literal $name:ident $({ $($(#[$inner:meta])* $field:ident: $kind:ty,)* })?)*) => {
-        /// One thing the worker is asked to do.
-        ///
-        /// `file` is a slot below [`crate::FILE_SLOTS`], `map` one below [`crate::MAP_SLOTS`]; the host chooses them. Every
-        /// step gives one [`Outcome`](crate::outcome), `Repeat` one for all it repeats.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Step<'a> {
-            $($(#[$outer])* $name $({ $($(#[$inner])* $field: $kind,)* })?,)*
-        }
-
-        impl<'a> Step<'a> {
-            /// Appends the step's wire form.
-            pub fn encode(&self, sink: &mut impl Sink) {
-                match self {
-                    $(Self::$name $({ $($field,)* })? => {
-                        sink.byte($code);
-                        $($(<$kind as Field<'_>>::put($field, sink);)*)?
-                    })*
-                }
-            }
-
-            /// Reads the next step.
-            pub fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
-                match reader.byte()? {
-                    $($code => Ok(Self::$name $({ $($field: <$kind as Field<'a>>::get(reader)?,)* })?),)*
-                    _ => Err(Error::Step),
-                }
-            }
-
-            /// The step's name in reports.
-            pub fn name(&self) -> &'static str {
-                match self {
-                    $(Self::$name $({ $($field: _,)* })? => stringify!($name),)*
-                }
-            }
-        }
-    };
 }
 
 steps! {

@@ -90,6 +90,7 @@ impl Writer {
         ))
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each operation")]
     fn step(&mut self, op: &Op) -> Option<String> {
         Some(match op {
             Op::Open { file, node, flags } => {

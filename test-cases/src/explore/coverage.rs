@@ -92,7 +92,7 @@ fn region(world: &World, task: &Task, op: &Op) -> &'static str {
         let area = address.and_then(|address| Some((address, task.process.space.at(address)?)));
         area.map_or(
             "-",
-            |(address, area)| if area.asked != area.gpa { "alias" } else { world.region(area.gpa(address)) },
+            |(address, area)| if area.asked == area.gpa { world.region(area.gpa(address)) } else { "alias" },
         )
     };
     match op {

@@ -7,7 +7,6 @@ use crate::capability;
 
 /// What the kernel checks a task by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct Credentials {
     /// Real, effective and saved user; they never differ here.
     pub uid: u32,

@@ -167,7 +167,6 @@ impl fmt::Display for Op {
         let via = |through: Through| if through.forks() { " of a child" } else { "" };
         match self {
             Self::Open { file, node, flags } => write!(f, " {} flags {flags:#x} as f{file}", node.path()),
-            Self::Close { file } => write!(f, " f{file}"),
             Self::Lseek { file, offset, whence } => write!(f, " f{file} to {offset:#x} whence {whence}"),
             Self::Read { file, at, len, buffer } => {
                 write!(f, " f{file}{} {len} bytes{}", At(*at), Into(*buffer))
@@ -186,7 +185,9 @@ impl fmt::Display for Op {
                 write!(f, " m{map} + {offset:#x} len {len:#x} prot {prot}")
             }
             Self::Mremap { map, to, len } => write!(f, " m{map} to len {len:#x} as m{to}"),
-            Self::SendFile { file } | Self::ReceiveFile { file } => write!(f, " f{file}"),
+            Self::Close { file } | Self::SendFile { file } | Self::ReceiveFile { file } => {
+                write!(f, " f{file}")
+            }
             Self::Left { from, len } => write!(f, " {len} bytes from {from}"),
             Self::Munmap { map } => write!(f, " m{map}"),
             Self::Load { map, offset, len, width } => {

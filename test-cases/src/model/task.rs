@@ -14,6 +14,7 @@ use super::world::World;
 
 /// An open file: what descriptors refer to, of one task or of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct OpenFile {
     /// What was opened.
     pub node: Node,

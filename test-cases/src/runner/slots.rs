@@ -44,7 +44,7 @@ impl Slots {
     pub fn lacks<'a>(&self, action: &'a Action) -> Option<&'a str> {
         let used = [action.uses(), action.takes_place_of()];
         let missing = used.into_iter().flatten().find(|name| !self.has(name));
-        missing.or_else(|| match action {
+        missing.or(match action {
             Action::ReceiveFile { handle } if self.sent.is_empty() => Some(handle.as_str()),
             _ => None,
         })

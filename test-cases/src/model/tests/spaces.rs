@@ -23,6 +23,7 @@ fn source(world: &World, task: &mut Task, op: &Op) -> Option<Source> {
     step(world, task, op).outcome.pieces().first().map(|piece| piece.source)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with what may be missing")]
 fn physical(gpa: u64) -> Option<Source> {
     Some(Source::Physical { gpa, view: View::Private })
 }
