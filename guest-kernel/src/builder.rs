@@ -51,7 +51,9 @@ pub(crate) fn remove_leftovers(cache: &Cache) -> Result<(), cache::Error> {
         if !objects.is_empty()
             && let Some(_lock) = cache.try_lock(&lock(base))?
         {
-            objects.iter().for_each(|objects| remove(objects));
+            for objects in &objects {
+                remove(objects);
+            }
         }
     }
     Ok(())

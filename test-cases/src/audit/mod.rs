@@ -72,7 +72,9 @@ fn found(groups: Vec<(Vec<Probed>, Check<'_>)>, facts: Facts<'_>, world: Option<
     for (probe, check) in groups {
         let mut findings = check(&probe);
         let of_region = probe.iter().any(|one| !one.case.regions().is_empty());
-        findings.iter_mut().for_each(|finding| finding.of_region = of_region);
+        for finding in &mut findings {
+            finding.of_region = of_region;
+        }
         if let Some(world) = world {
             closers::fill(world, &facts, &probe, &*check, &mut findings);
         }
@@ -153,6 +155,8 @@ fn merge(mut found: Vec<Finding>, regions: &[PlacedRegion]) -> Vec<Finding> {
             None => merged.push(finding),
         }
     }
-    merged.iter_mut().for_each(|finding| finding.finish(regions));
+    for finding in &mut merged {
+        finding.finish(regions);
+    }
     merged
 }

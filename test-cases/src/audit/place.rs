@@ -52,19 +52,17 @@ impl Pages {
 
     /// The pages as texts: ranges of addresses, but above 1 MiB the names of the regions that hold them.
     pub fn names(&self, regions: &[PlacedRegion]) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
         let mut unnamed = Self::default();
-        let mut named: Vec<String> = Vec::new();
+        let mut of_regions: Vec<String> = Vec::new();
         for page in &self.0 {
             match region_of(*page, regions).filter(|_| *page >= HIGH_MEMORY) {
-                Some(name) if named.iter().any(|known| known == name) => {}
-                Some(name) => named.push(name.to_owned()),
+                Some(name) if of_regions.iter().any(|known| known == name) => {}
+                Some(name) => of_regions.push(name.to_owned()),
                 None => unnamed.add(&Self::of(*page)),
             }
         }
-        names.extend(unnamed.ranges().iter().map(|(start, end)| format!("{start:#x}-{end:#x}")));
-        names.extend(named);
-        names
+        let ranges = unnamed.ranges().into_iter().map(|(start, end)| format!("{start:#x}-{end:#x}"));
+        ranges.chain(of_regions).collect()
     }
 }
 
@@ -111,7 +109,9 @@ mod tests {
             top: bool,
         ) {
             let mut all = Pages::default();
-            pages.iter().for_each(|page| all.add(&Pages::of(page * PAGE_SIZE)));
+            for page in &pages {
+                all.add(&Pages::of(page * PAGE_SIZE));
+            }
             if top {
                 all.add(&Pages::of(u64::MAX));
             }

@@ -141,7 +141,9 @@ fn update(policy: &str, platform: &str, findings: &[Value]) -> Result<(), String
         text.push('\n');
         if is_head(old, policy, platform) {
             let _ = lines.by_ref().take_while(|line| *line != "```").count();
-            findings.iter().for_each(|finding| text.push_str(&(line(finding) + "\n")));
+            for finding in findings {
+                text.push_str(&(line(finding) + "\n"));
+            }
             if findings.is_empty() {
                 text.push_str("nothing\n");
             }

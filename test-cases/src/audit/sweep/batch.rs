@@ -96,7 +96,9 @@ impl Sweeper<'_> {
         let flags = path.flags.cast_unsigned();
         batch.push(&Step::Open { file: SLOT, path: b"/dev/mem", flags, mode: 0 });
         for place in places.iter() {
-            steps(path, place.gpa).iter().for_each(|step| batch.push(step));
+            for step in &steps(path, place.gpa) {
+                batch.push(step);
+            }
         }
         let cursor = machine.events().cursor();
         let outcomes = self.session.execute(&batch, self.limit)?.outcomes;
