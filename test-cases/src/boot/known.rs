@@ -23,8 +23,8 @@ pub struct BadList(String);
 pub struct Known {
     /// Platforms it is known on.
     pub platforms: Vec<Platform>,
-    /// The ROM area's state it needs, where it needs one that was chosen.
-    pub rom: Option<RomArea>,
+    /// States of the ROM area, one of which was chosen; empty where that does not matter.
+    pub rom: Vec<RomArea>,
     /// The first kernel release that has it.
     pub since: Option<Release>,
     /// The first kernel release that has it no more.
@@ -50,7 +50,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Entry {
     platforms: Vec<String>,
-    rom: Option<String>,
+    #[serde(default)]
+    rom: Vec<String>,
     since: Option<String>,
     before: Option<String>,
     function: String,
@@ -73,10 +74,11 @@ fn parse(text: &str) -> Result<Vec<Known>, BadList> {
 impl Known {
     fn of(entry: Entry) -> Result<Self, String> {
         let parsed = |text: Option<String>| text.map(|text| text.parse::<Release>()).transpose();
+        let rom: Result<Vec<_>, _> = entry.rom.iter().map(|name| name.parse()).collect();
         let platforms: Result<Vec<_>, _> = entry.platforms.iter().map(|name| name.parse()).collect();
         let known = Self {
             platforms: platforms.map_err(|error: crate::names::UnknownName| error.to_string())?,
-            rom: entry.rom.map(|name| name.parse()).transpose().map_err(|error| format!("{error}"))?,
+            rom: rom.map_err(|error: crate::names::UnknownName| error.to_string())?,
             since: parsed(entry.since).map_err(|error| error.to_string())?,
             before: parsed(entry.before).map_err(|error| error.to_string())?,
             function: entry.function,
@@ -104,7 +106,7 @@ impl Known {
             None => self.since.is_none() && self.before.is_none(),
         };
         self.platforms.contains(&context.platform)
-            && self.rom.is_none_or(|rom| setup.rom == Some(rom))
+            && (self.rom.is_empty() || setup.rom.is_some_and(|rom| self.rom.contains(&rom)))
             && in_time
             && event.kind == self.access
             && self.range.0 <= event.gpa
@@ -114,9 +116,10 @@ impl Known {
     }
 }
 
-/// The functions on the stack that are there for certain, the innermost first.
+/// The functions on the stack, the innermost first, as far as they are known.
 fn functions(event: &AccessEvent) -> impl Iterator<Item = &str> {
-    let frames = event.symbol.iter().chain(&event.backtrace).filter(|frame| !frame.starts_with("? "));
+    let frames = event.symbol.iter().chain(&event.backtrace);
+    let frames = frames.map(|frame| frame.strip_prefix("? ").unwrap_or(frame));
     frames.filter_map(|frame| frame.split_once("+0x")).map(|(name, _)| name)
 }
 
