@@ -189,6 +189,7 @@ impl<'a> Builder<'a> {
             patches: recipe.applied()?,
             build_id: about.build_id,
             toolchain: Some(self.toolchain.clone()),
+            command_line: vec![],
         };
         // A copy of the configuration: the objects that stay go on needing theirs.
         let copy = dir.join("config");

@@ -6,7 +6,7 @@ use crate::checkout::{self, Checkout};
 use crate::debian;
 use crate::image::{self, Image};
 use crate::kernel::Kernel;
-use crate::mutants::MUTANTS;
+use crate::mutants::{self, Choice};
 use crate::programs::{self, Programs};
 use crate::progress::Progress;
 use crate::recipe::{self, Base, CROSSINGS, POLICIES, Recipe};
@@ -76,7 +76,10 @@ impl Catalogue {
                 return Checkout::open(&self.cache, dir)?.built()?.ok_or_else(not_cached);
             }
             KernelSpec::Build(name) => Some(self.recipe(name)?),
-            KernelSpec::Mutant(name) => Some(mutant(name)?),
+            KernelSpec::Mutant(name) => {
+                let chosen = mutant(name)?;
+                return Ok(chosen.of(self.resolve_cached(&all_mutants())?, spec));
+            }
             KernelSpec::Debian { .. } => None,
         };
         let mut known = store::recall(&self.cache, spec)?;
@@ -140,16 +143,22 @@ impl Catalogue {
         let mut known = Vec::new();
         for name in self.recipes() {
             let Ok(spec) = format!("build:{name}").parse::<KernelSpec>() else { continue };
-            let summary =
-                POLICIES.iter().find(|policy| policy.name == name).map_or("your own", |p| p.summary);
+            let summary = match POLICIES.iter().find(|policy| policy.name == name) {
+                Some(policy) => policy.summary,
+                None if name == mutants::KERNEL => mutants::SUMMARY,
+                None => "your own",
+            };
             let kernel = self.resolve_cached(&spec).ok();
             known.push(Known { spec, summary: summary.to_owned(), kernel });
         }
-        for mutant in MUTANTS {
-            let Ok(name) = mutant.name.parse() else { continue };
-            let spec = KernelSpec::Mutant(name);
-            let kernel = self.resolve_cached(&spec).ok();
-            known.push(Known { spec, summary: format!("{}: {}", mutant.policy, mutant.broken), kernel });
+        let all = self.resolve_cached(&all_mutants()).ok();
+        for name in mutants::names() {
+            let (Some(chosen), Ok(spec)) = (mutants::choice(name), name.parse().map(KernelSpec::Mutant))
+            else {
+                continue;
+            };
+            let kernel = all.clone().map(|kernel| chosen.of(kernel, &spec));
+            known.push(Known { spec, summary: chosen.about, kernel });
         }
         for resolved in store::recall_all(&self.cache) {
             let Ok(spec) = resolved.spec.parse::<KernelSpec>() else { continue };
@@ -179,7 +188,10 @@ impl Catalogue {
         match spec {
             KernelSpec::Path(path) => file(path),
             KernelSpec::Build(name) => self.built(spec, &self.recipe(name)?, newest),
-            KernelSpec::Mutant(name) => self.built(spec, &mutant(name)?, newest),
+            KernelSpec::Mutant(name) => {
+                let chosen = mutant(name)?;
+                Ok(chosen.of(self.obtain(&all_mutants(), newest)?, spec))
+            }
             KernelSpec::Tree(dir) => {
                 Ok(Checkout::open(&self.cache, dir)?.build(&self.cache, &*self.progress)?)
             }
@@ -247,6 +259,7 @@ impl Catalogue {
 
     fn recipes(&self) -> Vec<String> {
         let mut names: Vec<String> = POLICIES.iter().map(|policy| policy.name.to_owned()).collect();
+        names.push(mutants::KERNEL.to_owned());
         let files = fs::read_dir(self.cache.root().join(RECIPES)).into_iter().flatten().flatten();
         names.extend(files.filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".json")?.to_owned())));
         names
@@ -259,12 +272,25 @@ impl Catalogue {
 
 const RECIPES: &str = "recipes";
 
-/// The recipe behind `mutant:NAME`.
-fn mutant(name: &Name) -> Result<Recipe, Error> {
-    Recipe::mutant(name.as_str()).ok_or_else(|| Error::NoMutant {
+/// What `mutant:NAME` stands for.
+fn mutant(name: &Name) -> Result<Choice, Error> {
+    mutants::choice(name.as_str()).ok_or_else(|| Error::NoMutant {
         name: name.clone(),
-        known: MUTANTS.iter().map(|mutant| mutant.name).collect::<Vec<_>>().join(", "),
+        known: mutants::names().collect::<Vec<_>>().join(", "),
     })
+}
+
+/// The kernel that has all mistakes.
+fn all_mutants() -> KernelSpec {
+    KernelSpec::Build(Name::of_mutants())
+}
+
+impl Choice {
+    /// The kernel with all mistakes as this choice.
+    fn of(&self, kernel: Kernel, spec: &KernelSpec) -> Kernel {
+        let (policy, command_line) = (Some(self.policy.to_owned()), self.words.clone());
+        Kernel { spec: spec.clone(), policy, command_line, ..kernel }
+    }
 }
 
 /// An entry may have been made under another name.
@@ -296,6 +322,7 @@ fn file(path: &Path) -> Result<Kernel, Error> {
         patches: vec![],
         build_id: about.build_id,
         toolchain: None,
+        command_line: vec![],
     })
 }
 

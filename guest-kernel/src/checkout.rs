@@ -115,6 +115,7 @@ impl Checkout {
             patches: vec![],
             build_id: about.build_id,
             toolchain: tools::toolchain().ok(),
+            command_line: vec![],
         }))
     }
 

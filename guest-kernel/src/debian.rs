@@ -123,6 +123,7 @@ fn obtain(
             patches: vec![],
             build_id: None,
             toolchain: None,
+            command_line: vec![],
         };
         store::put(dir, &mut kernel, &vmlinuz, config.as_deref())?;
         Ok::<(), Error>(())

@@ -31,6 +31,9 @@ pub struct Kernel {
     pub build_id: Option<String>,
     /// Compiler and linker, if built here.
     pub toolchain: Option<String>,
+    /// What its command line must say for it to be what it was asked for as.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command_line: Vec<String>,
 }
 
 /// A Debian package.

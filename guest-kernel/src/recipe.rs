@@ -4,7 +4,7 @@ use crate::bounded;
 use crate::cache::{Key, hash_bytes};
 use crate::config::Config;
 use crate::kernel::Applied;
-use crate::mutants::{MUTANTS, Mutant};
+use crate::mutants;
 use crate::spec::{self, KernelSpec, Name, Series};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -48,9 +48,6 @@ pub struct Recipe {
     patches: Vec<Piece>,
     /// Beyond those of base and policy.
     fragments: Vec<Piece>,
-    /// The mistake in it.
-    #[serde(skip)]
-    mutant: Option<&'static Mutant>,
 }
 
 impl Recipe {
@@ -65,7 +62,7 @@ impl Recipe {
         patches: &[PathBuf],
         fragments: &[PathBuf],
     ) -> Result<Self, Error> {
-        if POLICIES.iter().any(|policy| policy.name == name.recipe()) {
+        if Self::predefined(name.recipe()).is_some() {
             return Err(Error::Predefined { name: name.to_string() });
         }
         if name.crossings().next().is_some() {
@@ -77,27 +74,29 @@ impl Recipe {
             policy: policy.map(str::to_owned),
             patches: patches.iter().map(|path| Piece::read(path)).collect::<Result<_, _>>()?,
             fragments: fragments.iter().map(|path| Piece::read(path)).collect::<Result<_, _>>()?,
-            mutant: None,
         };
         recipe.base()?;
         recipe.config()?;
         Ok(recipe)
     }
 
-    /// The recipe that comes with copra under this name: a policy on the first base.
+    /// The recipe that comes with copra under this name, on the first base: a policy, or the kernel with all mistakes.
     pub fn predefined(name: &str) -> Option<Self> {
+        if name == mutants::KERNEL {
+            return Some(Self::mutants(&BASES[0]));
+        }
         let policy = POLICIES.iter().find(|policy| policy.name == name)?;
         Some(Self::of_policy(policy, &BASES[0]))
     }
 
-    /// The mutant of this name, on the first base.
-    pub fn mutant(name: &str) -> Option<Self> {
-        let mutant = MUTANTS.iter().find(|mutant| mutant.name == name)?;
-        Some(Self {
-            name: format!("mutant-{name}"),
-            mutant: Some(mutant),
-            ..Self::predefined(mutant.policy)?
-        })
+    fn mutants(base: &Base) -> Self {
+        Self {
+            name: mutants::KERNEL.to_owned(),
+            base: base.series.to_owned(),
+            policy: None,
+            patches: mutants::patches(),
+            fragments: vec![],
+        }
     }
 
     /// The same with other options, under the name that says so.
@@ -128,7 +127,6 @@ impl Recipe {
             policy: Some(policy.name.to_owned()),
             patches: vec![],
             fragments: vec![],
-            mutant: None,
         }
     }
 
@@ -139,10 +137,7 @@ impl Recipe {
 
     /// What to ask for to get it.
     pub fn spec(&self) -> Result<KernelSpec, spec::Error> {
-        match self.mutant {
-            Some(mutant) => Ok(KernelSpec::Mutant(mutant.name.parse()?)),
-            None => Ok(KernelSpec::Build(self.name.parse()?)),
-        }
+        Ok(KernelSpec::Build(self.name.parse()?))
     }
 
     /// The policy it is built for.
@@ -158,8 +153,7 @@ impl Recipe {
     /// All patches, in order.
     pub fn patches(&self) -> Result<Vec<Piece>, Error> {
         let policy = self.rules()?.into_iter().flat_map(|policy| policy.patches).map(Piece::of);
-        let mistake = self.mutant.into_iter().map(|mutant| Piece::of(&mutant.patch));
-        Ok(policy.chain(self.patches.iter().cloned()).chain(mistake).collect())
+        Ok(policy.chain(self.patches.iter().cloned()).collect())
     }
 
     /// The patches as a report names them.

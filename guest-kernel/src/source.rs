@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 
 mod patched;
 pub(crate) use patched::Patched;
-#[cfg(test)]
-pub(crate) use patched::touched_by;
 
 /// An unpacked source tree.
 ///

@@ -26,7 +26,7 @@ pub enum KernelSpec {
     Path(PathBuf),
     /// `build:NAME`: built here from Debian's `linux-source` and a named recipe; `build:NAME+CROSSING` with other options.
     Build(Name),
-    /// `mutant:NAME`: the same with a mistake in it.
+    /// `mutant:NAME`: `build:mutants` with one of its mistakes, or as one of its policies without.
     Mutant(Name),
     /// `tree:DIR`: built from a kernel source tree of the user's, as it is now.
     Tree(PathBuf),
@@ -179,6 +179,11 @@ pub struct Name(String);
 impl Name {
     /// The longest name: a release string holds 64 characters, of which the kernel's version takes some.
     pub const MAX: usize = 40;
+
+    /// The name of the kernel that has all mutants.
+    pub(crate) fn of_mutants() -> Self {
+        Self(crate::mutants::KERNEL.to_owned())
+    }
 
     /// The name as written.
     pub fn as_str(&self) -> &str {

@@ -4,6 +4,7 @@ mod boot;
 mod command_line;
 mod facts;
 mod guest_type;
+mod mutant;
 mod refusal;
 mod target;
 
@@ -126,7 +127,7 @@ impl Engine<'_> {
             if let Some(session) = session.take_if(|session| !self.serves(session, case)) {
                 self.settle(&session);
             }
-            let current = match session.take() {
+            let mut current = match session.take() {
                 Some(session) => session,
                 None => match self.boot(wanted, watcher) {
                     Ok(session) => {
@@ -148,6 +149,20 @@ impl Engine<'_> {
                 continue;
             }
             current.machine().memory().set_mode(facts::memory_mode(wanted.mode));
+            match wanted.mutant.map(|mutant| mutant::choose(&mut current, mutant, self.target.limit)) {
+                None | Some(Ok(())) => {}
+                Some(Err(mutant::NotChosen::Unknown(reason))) => {
+                    self.skip(case, reason, watcher);
+                    session = Some(current);
+                    continue;
+                }
+                Some(Err(mutant::NotChosen::Ended(reason))) => {
+                    let not_run = Some(NotRun::Failed(reason));
+                    self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+                    self.settle(&current);
+                    continue;
+                }
+            }
             watcher.progress(&format!("running {}", case.name));
             session = self.case(current, case, watcher);
         }

@@ -1,6 +1,9 @@
 //! What may be chosen about a guest beside its kernel and platform.
 
-use crate::names::named;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::names::{UnknownName, named};
 
 named! {
     /// What follows an access that a page's state forbids.
@@ -35,6 +38,30 @@ named! {
     }
 }
 
+/// A mistake of the kernel `build:mutants`, by its number; 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mutant(pub u16);
+
+impl FromStr for Mutant {
+    type Err = UnknownName;
+
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        let names = || guest_kernel::mutants().iter().map(|mutant| mutant.name.as_str());
+        guest_kernel::mutant_number(given).map(Self).ok_or_else(|| {
+            let nearest = crate::names::nearest(given, names()).map(str::to_owned);
+            let known = vec!["`copra list --kernels --json` lists them as mutant:NAME".to_owned()];
+            UnknownName { what: "mutant", given: given.to_owned(), nearest, known }
+        })
+    }
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = usize::from(self.0).checked_sub(1).and_then(|place| guest_kernel::mutants().get(place));
+        f.write_str(place.map_or(guest_kernel::mutants::NONE, |mutant| &mutant.name))
+    }
+}
+
 /// What was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
@@ -50,11 +77,21 @@ pub struct Setup {
     pub lockdown: Option<Lockdown>,
     /// `iomem=`.
     pub iomem: Option<Iomem>,
+    /// The mistake that the kernel makes from now on; `None` leaves it as it is.
+    pub mutant: Option<Mutant>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { mode: Mode::Record, rom: None, sept_ve: false, unaccepted: 100, lockdown: None, iomem: None }
+        Self {
+            mode: Mode::Record,
+            rom: None,
+            sept_ve: false,
+            unaccepted: 100,
+            lockdown: None,
+            iomem: None,
+            mutant: None,
+        }
     }
 }
 
@@ -71,6 +108,8 @@ pub struct Wishes {
     pub lockdown: Option<Lockdown>,
     /// `iomem=`.
     pub iomem: Option<Iomem>,
+    /// A mistake of `build:mutants`.
+    pub mutant: Option<Mutant>,
 }
 
 impl Setup {
@@ -84,6 +123,7 @@ impl Setup {
             unaccepted: self.unaccepted,
             lockdown: wishes.lockdown.or(self.lockdown),
             iomem: wishes.iomem.or(self.iomem),
+            mutant: wishes.mutant.or(self.mutant),
         }
     }
 
@@ -93,15 +133,28 @@ impl Setup {
         lockdown.into_iter().chain(self.iomem.map(|word| format!("iomem={word}")))
     }
 
-    /// A guest booted for `self` serves `other` as well: the mode can change while it runs.
+    /// A guest booted for `self` serves `other` as well: mode and mutant can change while it runs.
     pub fn boots_like(self, other: Self) -> bool {
-        Self { mode: other.mode, ..self } == other
+        Self { mode: other.mode, mutant: other.mutant, ..self } == other
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mutant_has_a_name_and_a_number() {
+        for (name, number) in [("none", 0), ("range-short", 1)] {
+            let mutant: Mutant = name.parse().unwrap();
+            assert_eq!((mutant, mutant.to_string().as_str()), (Mutant(number), name));
+        }
+        let message = "range-shor".parse::<Mutant>().unwrap_err().to_string();
+        assert!(
+            message.starts_with("unknown mutant `range-shor` (did you mean `range-short`?)"),
+            "{message}"
+        );
+    }
 
     #[test]
     fn a_case_gets_what_it_wishes_and_the_rest_stays() {
@@ -116,5 +169,8 @@ mod tests {
         assert!(!locked.boots_like(run));
         assert_eq!(locked.words().collect::<Vec<_>>(), ["lockdown=integrity"]);
         assert_eq!(run.words().count(), 0);
+        let mutant = run.with(Wishes { mutant: "range-short".parse().ok(), ..Wishes::default() });
+        assert_eq!(mutant.mutant, Some(Mutant(1)));
+        assert!(mutant.boots_like(run));
     }
 }

@@ -38,6 +38,7 @@ impl Fixture {
             patches: vec![],
             build_id: None,
             toolchain: None,
+            command_line: vec![],
         };
         let fill = |dir: &Path| store::put(dir, &mut kernel, &image, None);
         self.catalogue.cache.store(store::ROOM, &key, fill).unwrap();
@@ -114,7 +115,7 @@ fn recipes_are_kept() {
     let names: Vec<String> =
         fixture.catalogue.list().into_iter().map(|known| known.spec.to_string()).collect();
     assert_eq!(names.iter().filter(|name| *name == "build:no-port").count(), 1);
-    assert_eq!(names.len(), POLICIES.len() + 1 + MUTANTS.len());
+    assert_eq!(names.len(), POLICIES.len() + 2 + mutants::names().count());
     assert!(names.is_sorted());
 }
 
@@ -139,8 +140,8 @@ fn crossings_and_mutants_resolve_by_name() {
     let fixture = Fixture::new();
     let message = |spec: &str| fixture.cached(spec).unwrap_err().to_string();
     assert!(message("build:open-eperm+strict-off").contains("fetch build:open-eperm+strict-off"));
-    assert!(message("mutant:range-short").contains("fetch mutant:range-short"));
-    assert!(message("mutant:nope").starts_with("there is no mutant:nope; known: range-short, "));
+    assert!(message("mutant:range-short").contains("fetch build:mutants"));
+    assert!(message("mutant:nope").starts_with("there is no mutant:nope; known: upstream, "));
     assert!(message("build:nope+port-off").starts_with("there is no recipe for build:nope+port-off"));
     assert!(message("build:no-devmem+strict-off").contains("changes none of its options"));
     assert!(message("tree:/no/such").contains("/no/such"));
@@ -152,6 +153,24 @@ fn crossings_and_mutants_resolve_by_name() {
         listed.iter().find(|known| known.spec.to_string() == "build:open-eperm+strict-off").unwrap();
     assert_eq!(crossed.summary, "open-eperm, without STRICT_DEVMEM, and so without IO_STRICT_DEVMEM");
     assert!(crossed.kernel.is_some());
+}
+
+#[test]
+fn a_mutant_is_the_one_kernel_with_words_on_its_command_line() {
+    let fixture = Fixture::new();
+    let recipe = fixture.catalogue.recipe(&"mutants".parse().unwrap()).unwrap();
+    fixture.put("build:mutants", &[recipe.key().unwrap().as_str(), "6.12.117-1", "gcc"]);
+    let all = fixture.cached("build:mutants").unwrap();
+    assert!(all.policy.is_none() && all.command_line.is_empty());
+    let plain = fixture.cached("mutant:open-eperm").unwrap();
+    assert_eq!(
+        (plain.policy.as_deref(), &plain.command_line[..]),
+        (Some("open-eperm"), &["copra_policy=open-eperm".to_owned()][..])
+    );
+    let mutant = fixture.cached("mutant:eperm-eacces").unwrap();
+    assert_eq!(mutant.policy.as_deref(), Some("open-eperm"));
+    assert_eq!(mutant.command_line.len(), 2);
+    assert_eq!((mutant.spec.to_string(), mutant.image), ("mutant:eperm-eacces".to_owned(), all.image));
 }
 
 /// What patches touch, and by how many lines: a change here is a change of what a policy means.
@@ -190,14 +209,14 @@ no-devmem: drivers/char/Kconfig +4 -1
 mmap-zeros: drivers/char/mem.c +31 -3
 ";
 
-/// Builds every policy, crossing and mutant into the real cache: `cargo test -p copra-guest-kernel -- --ignored`.
+/// Builds every policy, crossing and the kernel of mutants into the real cache: `cargo test -p copra-guest-kernel -- --ignored`.
 #[test]
 #[ignore = "takes half an hour"]
 fn everything_compiles() {
     let catalogue = Catalogue::new(Cache::open().unwrap(), Box::new(Silent));
     let policies = POLICIES.iter().map(|policy| format!("build:{}", policy.name));
     let crossings = CROSSINGS.iter().map(|crossing| format!("build:open-eperm+{}", crossing.name));
-    let mutants = MUTANTS.iter().map(|mutant| format!("mutant:{}", mutant.name));
+    let mutants = [format!("build:{}", mutants::KERNEL)];
     let mut failed = vec![];
     for spec in policies.chain(crossings).chain(mutants) {
         let begun = std::time::Instant::now();
@@ -224,7 +243,7 @@ fn patches_apply_to_the_cached_source() {
         cache.lock("build-6.12", || println!("waiting for another copra that is building a kernel")).unwrap();
     tree.patch(&cache, &[]).unwrap().restore().unwrap();
     let policies = POLICIES.iter().map(|policy| Recipe::predefined(policy.name).unwrap());
-    let mutants = MUTANTS.iter().map(|mutant| Recipe::mutant(mutant.name).unwrap());
+    let mutants = Recipe::predefined(mutants::KERNEL);
     for recipe in policies.chain(mutants) {
         let dir = tempfile::tempdir().unwrap();
         for patch in recipe.patches().unwrap() {

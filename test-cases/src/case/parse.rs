@@ -98,6 +98,7 @@ fn guest(value: Value<'_, '_>, sink: &mut Sink<'_>) -> Wishes {
         sept_ve: f.optional("sept-ve").is_some().then(|| f.flag("sept-ve", false)).flatten(),
         lockdown: f.optional_parsed("lockdown"),
         iomem: f.optional_parsed("iomem"),
+        mutant: f.optional_parsed("mutant"),
     };
     f.finish();
     wishes

@@ -29,7 +29,7 @@ pub fn target(args: &GuestArgs, found: &Found, host: &KvmHost) -> Target {
         policy: found.facts.policy.unwrap_or(Policy::Upstream),
         setup: Setup { rom: args.rom, ..Setup::default() },
         memory_mib: args.memory,
-        command_line: args.cmdline_append.clone(),
+        command_line: [&found.command_line[..], &args.cmdline_append].concat(),
         limit: Duration::from_secs(args.timeout),
         ..usual(found, args.platform, host)
     }
@@ -46,7 +46,7 @@ pub fn usual(found: &Found, platform: Platform, host: &KvmHost) -> Target {
         setup: Setup::default(),
         watch: None,
         memory_mib: MEMORY,
-        command_line: Vec::new(),
+        command_line: found.command_line.clone(),
         programs: guest_kernel::Programs::default(),
         limit: LIMIT,
         console: false,

@@ -46,6 +46,8 @@ pub struct Found {
     pub image: PathBuf,
     /// Every option it was built with, where known.
     pub config: Option<BTreeMap<String, String>>,
+    /// What its command line must say.
+    pub command_line: Vec<String>,
 }
 
 /// The catalogue of kernels; progress goes to standard error.
@@ -144,7 +146,8 @@ fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<Config>) -> Resu
         cmdline: String::new(),
         log: Vec::new(),
     };
-    Ok(Found { facts, image: vmlinux(catalogue, kernel)?, config })
+    let command_line = kernel.command_line.clone();
+    Ok(Found { facts, image: vmlinux(catalogue, kernel)?, config, command_line })
 }
 
 /// The kernel's ELF file: itself, or extracted once and kept.
@@ -213,7 +216,7 @@ pub fn list(json: bool) -> Result<(), Failed> {
         for (spec, about) in [
             (
                 "mutant:NAME",
-                "a policy's kernel with one mistake in it; `copra list --kernels --json` has them all",
+                "build:mutants with one mistake, or as a policy without; `copra list --kernels --json` has them all",
             ),
             ("debian:SERIES", "Debian's newest packaged kernel of a series, fetched when asked for"),
             ("path:FILE", "a bzImage or vmlinux of yours"),

@@ -152,7 +152,7 @@ pub struct SetupFacts {
 
 impl From<Setup> for SetupFacts {
     fn from(setup: Setup) -> Self {
-        let Setup { mode, rom, sept_ve, unaccepted, lockdown: _, iomem: _ } = setup;
+        let Setup { mode, rom, sept_ve, unaccepted, lockdown: _, iomem: _, mutant: _ } = setup;
         Self { mode, rom, sept_ve, unaccepted_percent: unaccepted }
     }
 }

@@ -1,0 +1,150 @@
+//! Mutants that share a guest, and the cases it is given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use guest_kernel::Mutant;
+use guest_kernel::mutants::NONE;
+use test_cases::library;
+
+use crate::common::job::Job;
+
+/// Steps of `copra explore`, and where they begin: the same each time.
+const STEPS: &str = "3000";
+const SEED: &str = "1";
+
+/// What notices a mutant.
+pub enum Killer<'a> {
+    /// A case, in this step.
+    Case(&'a str, &'a str),
+    /// The boot: a forbidden access, or its end.
+    Boot,
+    /// `copra explore`.
+    Explore,
+    /// `copra audit`.
+    Audit,
+    /// Nothing can, and every case passes.
+    Nothing,
+}
+
+impl<'a> Killer<'a> {
+    /// As the table says it.
+    pub fn of(mutant: &'a Mutant) -> Result<Self, String> {
+        match mutant.killer.as_deref() {
+            None => Ok(Self::Nothing),
+            Some("boot") => Ok(Self::Boot),
+            Some("explore") => Ok(Self::Explore),
+            Some("audit") => Ok(Self::Audit),
+            Some(text) => match text.split_once('#') {
+                Some((case, step)) => Ok(Self::Case(case, step)),
+                None => Err(format!("mutants.toml names no killer of {} but `{text}`", mutant.name)),
+            },
+        }
+    }
+}
+
+/// The case of a mutant in the report of its group.
+pub fn mutated(mutant: &Mutant) -> String {
+    format!("mutant/{}", mutant.name)
+}
+
+/// The same case without a mistake.
+pub fn control(case: &str) -> String {
+    format!("control/{case}")
+}
+
+/// The job of all mutants of a policy on a platform.
+pub fn job_name(policy: &str, platform: &str) -> String {
+    format!("{policy}-{platform}")
+}
+
+/// All jobs for these mutants, with the cases they need written below `folder`.
+pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
+    let mut groups: BTreeMap<(&str, &str), Vec<&Mutant>> = BTreeMap::new();
+    for mutant in mutants {
+        groups.entry((&mutant.policy, &mutant.platform)).or_default().push(mutant);
+    }
+    let mut jobs = Vec::new();
+    for ((policy, platform), members) in groups {
+        let name = job_name(policy, platform);
+        let cases = folder.join(&name).join("cases");
+        let mut controls = BTreeSet::new();
+        let (mut explored, mut audited) = (false, false);
+        for mutant in members {
+            match Killer::of(mutant)? {
+                Killer::Case(case, _) => {
+                    write(&cases, &mutated(mutant), case, &mutant.name)?;
+                    controls.insert(case);
+                }
+                // Its guest makes the mistake from the beginning.
+                Killer::Boot => {
+                    jobs.push(job(&mutant.name, "run", &mutant.name, platform, &["open/zero"], folder));
+                    controls.insert("open/zero");
+                }
+                Killer::Explore => {
+                    jobs.push(job(&mutant.name, "explore", &mutant.name, platform, &[], folder));
+                    explored = true;
+                }
+                Killer::Audit => {
+                    jobs.push(job(&mutant.name, "audit", &mutant.name, platform, &[], folder));
+                    audited = true;
+                }
+                Killer::Nothing => {
+                    jobs.push(job(&mutant.name, "run", &mutant.name, platform, &[], folder));
+                }
+            }
+        }
+        for case in &controls {
+            write(&cases, &control(case), case, NONE)?;
+        }
+        if !controls.is_empty() {
+            let cases = cases.to_string_lossy().into_owned();
+            jobs.push(job(&name, "run", policy, platform, &[&cases], folder));
+        }
+        if explored {
+            jobs.push(job(&format!("{name}-explore"), "explore", policy, platform, &[], folder));
+        }
+        if audited {
+            jobs.push(job(&format!("{name}-audit"), "audit", policy, platform, &[], folder));
+        }
+    }
+    Ok(jobs)
+}
+
+fn job(name: &str, command: &str, kernel: &str, platform: &str, more: &[&str], folder: &Path) -> Job {
+    let kernel = format!("mutant:{kernel}");
+    let report = folder.join(format!("{name}.json")).to_string_lossy().into_owned();
+    let mut arguments = vec![command, "--quiet", "-k", &kernel, "-p", platform];
+    match command {
+        "explore" => arguments.extend(["--steps", STEPS, "--seed", SEED, "--out", &report]),
+        _ => arguments.extend(["--json", &report]),
+    }
+    arguments.extend(more);
+    let arguments = arguments.into_iter().map(str::to_owned).collect();
+    Job { name: name.to_owned(), arguments, ..Job::default() }
+}
+
+/// Writes a bundled case under another name, for a guest that makes a mistake.
+fn write(cases: &Path, name: &str, case: &str, mutant: &str) -> Result<(), String> {
+    let text = library::source(case).ok_or_else(|| format!("{mutant}: there is no case {case}"))?;
+    let file = cases.join(format!("{name}.toml"));
+    let put = |file: &Path| -> io::Result<()> {
+        fs::create_dir_all(file.parent().unwrap_or(cases))?;
+        fs::write(file, with_mutant(text, mutant))
+    };
+    put(&file).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// The case with `mutant` among what it wants of its guest.
+fn with_mutant(text: &str, mutant: &str) -> String {
+    const GUEST: &str = "\nguest = {";
+    const STEP: &str = "\n[[step]]";
+    let wish = format!(" mutant = \"{mutant}\"");
+    if let Some(at) = text.find(GUEST) {
+        let (before, after) = text.split_at(at + GUEST.len());
+        return format!("{before}{wish},{after}");
+    }
+    text.replacen(STEP, &format!("\nguest = {{{wish} }}\n{STEP}"), 1)
+}

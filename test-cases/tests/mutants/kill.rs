@@ -1,0 +1,131 @@
+//! Whether a mutant is killed: what is named for it fails as named, and passes without the mistake.
+
+use guest_kernel::Mutant;
+use serde_json::Value;
+
+use crate::batch::Reports;
+use crate::group::{self, Killer};
+
+/// Says why a mutant counts as not killed.
+pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
+    let group = group::job_name(&mutant.policy, &mutant.platform);
+    let done = match Killer::of(mutant)? {
+        Killer::Case(case, step) => {
+            let report = reports.json(&group)?;
+            passes(&report, &group::control(case)).and_then(|()| fails(&report, mutant, step))
+        }
+        Killer::Boot => {
+            let control = reports.json(&group)?;
+            let events = boot_events(&control);
+            if !events.is_empty() {
+                return Err(format!("forbidden accesses of a boot without a mistake: {events:#?}"));
+            }
+            passes(&control, &group::control("open/zero"))?;
+            at_boot(mutant, reports)
+        }
+        Killer::Explore => {
+            ended(reports, &format!("{group}-explore"), 0).and_then(|()| ended(reports, &mutant.name, 1))
+        }
+        Killer::Audit => {
+            let has = |job: &str| Ok::<bool, String>(findings(&reports.json(job)?).contains(&wanted(mutant)));
+            match (has(&format!("{group}-audit"))?, has(&mutant.name)?) {
+                (false, true) => Ok(()),
+                (true, _) => Err(format!("the audit finds it without a mistake, too: {}", wanted(mutant))),
+                (false, false) => {
+                    Err(format!("the audit finds only {:?}", findings(&reports.json(&mutant.name)?)))
+                }
+            }
+        }
+        Killer::Nothing => ended(reports, &mutant.name, 0),
+    };
+    done.map_err(|why| format!("{}: {}\n{why}", mutant.name, mutant.wrong))
+}
+
+fn wanted(mutant: &Mutant) -> String {
+    mutant.got.clone().unwrap_or_default()
+}
+
+fn case<'a>(report: &'a Value, name: &str) -> Result<&'a Value, String> {
+    let found = report["cases"].as_array().and_then(|cases| cases.iter().find(|case| case["name"] == name));
+    found.ok_or_else(|| format!("{name} did not run: {}, {}", report["ended"], report["deaths"]))
+}
+
+/// The case came out as stated.
+fn passes(report: &Value, name: &str) -> Result<(), String> {
+    let case = case(report, name)?;
+    match case["judged"]["verdict"].as_str() {
+        Some("as-specified" | "known-hole") => Ok(()),
+        _ => Err(format!("without the mistake it fails as well: {}", findings_of(case))),
+    }
+}
+
+/// The mutant's case fails in the step and for the reason named.
+fn fails(report: &Value, mutant: &Mutant, step: &str) -> Result<(), String> {
+    let case = case(report, &group::mutated(mutant))?;
+    let steps = case["steps"].as_array().ok_or("the case has no steps")?;
+    let found = steps.iter().find(|found| found["id"] == step).ok_or_else(|| format!("no step {step}"))?;
+    let judged = &found["judged"];
+    let is_finding = matches!(judged["verdict"].as_str(), Some("denial-missing" | "unexpected"));
+    if !is_finding {
+        return Err(format!("survived: {step} is {judged}; findings: {}", findings_of(case)));
+    }
+    if judged["got"] != wanted(mutant) {
+        return Err(format!(
+            "{step} fails for another reason: expected {}, got {}",
+            wanted(mutant),
+            judged["got"]
+        ));
+    }
+    Ok(())
+}
+
+/// The boot met what is named: a function with a forbidden access, or an end.
+fn at_boot(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
+    let report = reports.json(&mutant.name)?;
+    let (events, deaths) = (boot_events(&report), report["deaths"].to_string());
+    let is_it = |text: &str| text.contains(&wanted(mutant));
+    if !wanted(mutant).is_empty() && (events.iter().any(|event| is_it(event)) || is_it(&deaths)) {
+        return Ok(());
+    }
+    Err(format!("survived: the boot met {events:#?}, {deaths}"))
+}
+
+/// Forbidden accesses of the boot: kind and function.
+fn boot_events(report: &Value) -> Vec<String> {
+    let events = report["platform"]["boot_events"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |event: &Value, key: &str| event[key].as_str().unwrap_or("?").to_owned();
+    let trace = |event: &Value| event["backtrace"].to_string();
+    events.iter().map(|e| format!("{} at {} < {}", text(e, "kind"), text(e, "symbol"), trace(e))).collect()
+}
+
+fn ended(reports: &Reports, job: &str, code: i32) -> Result<(), String> {
+    let outcome = reports.outcome(job)?;
+    if outcome.code == Some(code) {
+        return Ok(());
+    }
+    Err(format!(
+        "{job}: exit code {:?} instead of {code}\n{}\n{}",
+        outcome.code, outcome.stdout, outcome.stderr
+    ))
+}
+
+/// Findings of an audit.
+fn findings(report: &Value) -> Vec<String> {
+    let findings = report["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or("?").to_owned();
+    findings.iter().map(|it| format!("{}: {}", text(it, "invariant"), text(it, "name"))).collect()
+}
+
+/// Every step of a case that came out otherwise than stated.
+fn findings_of(case: &Value) -> String {
+    let good = |step: &&Value| {
+        !matches!(
+            step["judged"]["verdict"].as_str(),
+            Some("as-specified" | "known-hole" | "not-reached" | "evidence")
+        )
+    };
+    let steps = case["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let lines = steps.iter().filter(good).map(|step| format!("{}: {}", step["id"], step["judged"]));
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { case["judged"].to_string() } else { lines.join("; ") }
+}
