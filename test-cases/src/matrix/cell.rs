@@ -137,10 +137,9 @@ fn sign(observed: &StepObservation) -> (Sign, Option<String>) {
             (sign, Some(errno.to_string()))
         }
         Answer::Signalled { signal } => (Sign::Failed, Some(signal.to_string())),
-        Answer::TimedOut => (Sign::Unknown, None),
         Answer::GuestDied => (Sign::Failed, Some(observed.end.to_string())),
         Answer::NotReached { .. } => (Sign::Closed, None),
-        Answer::NotRun { .. } => (Sign::Unknown, None),
+        Answer::NotRun { .. } | Answer::TimedOut => (Sign::Unknown, None),
         Answer::Returned { .. } => (of_bytes(observed), None),
     }
 }

@@ -104,8 +104,6 @@ fn is_of_panic(names: &KernelNames, address: u64) -> bool {
 fn end(stop: &Stop, facts: &Facts) -> End {
     let own: &[DeathKind] = match stop {
         Stop::Terminated(_) => return End::Died(Deaths::of([DeathKind::Terminated])),
-        // Whatever the kernel did before, the host or the VMM ended this.
-        Stop::Agent | Stop::DebugExit(_) | Stop::Interrupted | Stop::Failed(_) => return End::Aborted,
         Stop::Reset { .. } => &[DeathKind::Reset],
         Stop::TripleFault => &[DeathKind::TripleFault],
         Stop::Halted => match facts.shut_down {
@@ -115,7 +113,10 @@ fn end(stop: &Stop, facts: &Facts) -> End {
         },
         Stop::Deadline if facts.panicked == Some(true) => &[],
         Stop::Deadline if facts.interrupts_off >= HANG => &[DeathKind::Hang],
-        Stop::Deadline => return End::Aborted,
+        // Whatever the kernel did before, the host or the VMM ended this, or it was only slow.
+        Stop::Deadline | Stop::Agent | Stop::DebugExit(_) | Stop::Interrupted | Stop::Failed(_) => {
+            return End::Aborted;
+        }
     };
     let panic = [DeathKind::Panic];
     End::Died(match facts.panicked {
@@ -143,7 +144,7 @@ impl Ended {
                 if deaths.is_ambiguous() && deaths.contains(DeathKind::Panic) {
                     text += " (could not tell whether the kernel panicked: no symbol)";
                     if let Some(line) = panic_line {
-                        text += &format!("; its console shows \"{}\"", without_time(line));
+                        text = format!("{text}; its console shows \"{}\"", without_time(line));
                     }
                 } else if deaths.is_ambiguous() {
                     text += " (could not tell whether the kernel was shutting down: no symbol)";
