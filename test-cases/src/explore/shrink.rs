@@ -5,7 +5,7 @@ use super::guest::Guest;
 use super::sequence::{Difference, Runner};
 use super::{Disagreement, Replay};
 use crate::engine::Target;
-use crate::model::Op;
+use crate::model::{self, Op, Outcome, Task};
 
 /// Sequences tried at most.
 const TRIES: usize = 400;
@@ -53,8 +53,15 @@ fn alike(one: &Difference, other: &Difference) -> bool {
 
 fn attempt(guest: &mut Guest, ops: &[Op], tries: &mut usize) -> Option<Difference> {
     *tries = tries.checked_sub(1)?;
-    if ops.is_empty() {
+    if ops.is_empty() || !is_possible(guest, ops) {
         return None;
     }
     Runner::new(guest).run(ops).ok()?.difference
+}
+
+/// Every child that exits was forked: without its fork(2) an exit is no operation of the sequence.
+fn is_possible(guest: &Guest, ops: &[Op]) -> bool {
+    let mut task = Task::default();
+    let outcomes = ops.iter().map(|op| (op, model::step(&guest.world, &mut task, op).outcome));
+    outcomes.into_iter().all(|(op, outcome)| *op != Op::Exit || !matches!(outcome, Outcome::Refused(_)))
 }

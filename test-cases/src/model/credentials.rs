@@ -90,7 +90,9 @@ pub fn set_user(task: &mut Task, uid: u32, gid: u32, keep: bool) -> Prediction {
 /// unshare(2) with `CLONE_NEWUSER`: all capabilities, in a namespace that owns nothing (`kernel/user_namespace.c:create_user_ns`).
 pub fn user_namespace(world: &World, task: &mut Task) -> Prediction {
     if !world.config.user_ns {
-        return Prediction::failed(libc::EINVAL);
+        // Debian's `unprivileged_userns_clone` (kernel/fork.c:ksys_unshare) is 0 there, and comes first.
+        let refused = !task.process.credentials.capable(capability::SYS_ADMIN);
+        return Prediction::failed(if refused { libc::EPERM } else { libc::EINVAL });
     }
     // The creator has no name in the namespace it is in.
     if task.process.credentials.in_namespace {
