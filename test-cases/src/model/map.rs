@@ -96,7 +96,9 @@ fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked, addr
         // Nothing there maps anything, which each file system says in its words: `fs/proc/inode.c:pde_mmap()`,
         // `fs/kernfs/file.c:kernfs_fop_mmap()`.
         Node::Kcore => Err(libc::EIO),
-        Node::Config | Node::Port | Node::Msr => Err(libc::ENODEV),
+        Node::Config => Err(libc::ENODEV),
+        // Refused before.
+        Node::Port | Node::Msr => return Prediction::failed(libc::ENODEV),
     };
     let mapped = match mapped {
         Ok(mapped) => mapped,
@@ -163,6 +165,10 @@ fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, i32> {
     }
     if asked.prot & EXEC != 0 && is_noexec(file.node) {
         return Err(libc::EPERM);
+    }
+    // A file without `f_op->mmap`: nothing was unmapped for it yet.
+    if matches!(file.node, Node::Port | Node::Msr) {
+        return Err(libc::ENODEV);
     }
     Ok(shared)
 }

@@ -95,6 +95,11 @@ fn a_mapping_takes_the_place_of_another_even_if_the_driver_then_refuses() {
     assert!(matches!(go(&world, &mut task, &over(LOW, 1)), Outcome::Value(_)));
     assert_eq!(source(&world, &mut task, &load(0, 0)), physical(LOW));
     assert_eq!(source(&world, &mut task, &load(0, PAGE)), physical(0xf_1000));
+    // /dev/port maps nothing, which is known before anything is unmapped.
+    go(&world, &mut task, &Op::Open { file: 1, node: Node::Port, flags: libc::O_RDWR });
+    let port = Op::MmapOver { map: 2, over: 0, file: 1, offset: 0, len: PAGE, prot: 1, flags: 1 };
+    assert_eq!(go(&world, &mut task, &port), Outcome::failed(libc::ENODEV));
+    assert_eq!(source(&world, &mut task, &load(0, 0)), physical(LOW));
     assert_eq!(go(&world, &mut task, &over(0x100_0000, 1)), Outcome::failed(libc::EPERM));
     assert_eq!(signal(&go(&world, &mut task, &load(0, 0))), Some(1));
 }
