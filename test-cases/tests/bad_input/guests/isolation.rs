@@ -181,8 +181,11 @@ fn judged((name, _, cases): &Isolation) -> Checked {
         }
     }
     let listed = |value: &Value| value.as_array().map(Vec::as_slice).unwrap_or_default().to_vec();
-    let shown: usize =
-        ran.iter().flat_map(|case| listed(&case["steps"])).map(|step| listed(&step["events"]).len()).sum();
+    let shown: usize = ran
+        .iter()
+        .flat_map(|case| listed(&case["steps"]))
+        .map(|step| listed(&step["observed"]["events"]).len())
+        .sum();
     let counters = &report["counters"];
     let counted = counters["mismatches"].as_u64().zip(counters["boot_events"].as_u64());
     if counted.map(|(all, boot)| all - boot) != Some(shown as u64) {
