@@ -34,7 +34,7 @@ pub struct Context {
 pub fn judge(observed: BootObservation, context: Context) -> BootResult {
     // A list that cannot be read makes no access known.
     let list = all().unwrap_or_default();
-    let why = |event| list.iter().find(|known| known.covers(event, &observed.setup, context));
+    let why = |event| list.iter().find(|known| known.covers(event, observed.setup, context));
     let known: Vec<_> = observed.events.iter().map(|event| why(event).map(|it| it.hole.as_str())).collect();
     let verdict = verdict(&observed, &known);
     BootResult { observed, known, verdict }

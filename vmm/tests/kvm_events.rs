@@ -24,7 +24,7 @@ fn what(event: &AccessEvent) -> (u64, View, AccessKind, PageView) {
 #[track_caller]
 fn one_event(machine: &mut Machine, gpa: u64, kind: AccessKind) -> AccessEvent {
     pass(machine);
-    let [event] = recorded(&machine) else { panic!("{:#?}", recorded(&machine)) };
+    let [event] = recorded(machine) else { panic!("{:#?}", recorded(machine)) };
     assert_eq!(what(event), (gpa, Shared, kind, PageView::Memory(Private)));
     let at = event.at.as_ref().unwrap();
     assert_eq!((at.rip, at.exact), (result(machine, 0), true));

@@ -66,6 +66,9 @@ fn a_sev_guest_sees_the_encryption_leaf_and_its_bit() {
     assert_ne!(features & 1 << 17, 0, "the guest must be told to announce conversions");
 }
 
+/// CPUID 0x8000001f EAX: SME in bit 0, SEV in bit 1 (AMD APM volume 3, appendix E).
+const SME_AND_SEV: u32 = 0b11;
+
 #[test]
 fn a_plain_guest_sees_no_memory_encryption() {
     let mut machine = guest(Plain, cpuid(), &[]);
@@ -73,7 +76,7 @@ fn a_plain_guest_sees_no_memory_encryption() {
     let [_, [eax, ..], [sizes, ..], .., [largest, ..]] = leaves(&machine);
     // An Intel processor answers a leaf beyond its largest with its largest basic one; Linux looks at the largest first
     // (`arch/x86/mm/mem_encrypt_identity.c:sme_enable`).
-    assert!(largest < 0x8000_001f || eax & 3 == 0, "neither SME nor SEV");
+    assert!(largest < 0x8000_001f || eax & SME_AND_SEV == 0, "neither SME nor SEV");
     assert_eq!(sizes & 0xff, u32::from(machine.guest_physical_bits()));
 }
 

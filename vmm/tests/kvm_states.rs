@@ -40,7 +40,7 @@ fn what(event: &AccessEvent) -> (u64, View, AccessKind, PageView) {
 
 #[track_caller]
 fn one_event(machine: &Machine, gpa: u64, view: View, kind: AccessKind, state: PageView, rip: u64) {
-    let [event] = recorded(&machine) else { panic!("{}", script::account(machine)) };
+    let [event] = recorded(machine) else { panic!("{}", script::account(machine)) };
     assert_eq!(what(event), (gpa, view, kind, state));
     let at = event.at.as_ref().unwrap();
     assert_eq!((at.rip, at.exact, at.cpl), (rip, true, 0));

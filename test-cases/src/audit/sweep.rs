@@ -109,7 +109,7 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
     let mut places = unseen(&looked_at);
     for path in LOOKS {
         swept.interrupted |= !sweeper.go(path, &mut places)?;
-        let opened = places.iter().any(|place| place.has_opened());
+        let opened = places.iter().any(Place::has_opened);
         if swept.interrupted || !opened {
             // Where /dev/mem does not open, no page of it is to be had.
             return Ok(swept);

@@ -96,7 +96,7 @@ impl Known {
     }
 
     /// Whether an access is one of these. Where the kernel's functions are not known, it is not.
-    pub(super) fn covers(&self, event: &AccessEvent, setup: &SetupFacts, context: Context) -> bool {
+    pub(super) fn covers(&self, event: &AccessEvent, setup: SetupFacts, context: Context) -> bool {
         let last = event.gpa.saturating_add(event.len.unwrap_or(1).saturating_sub(1));
         let in_time = match context.release {
             Some(release) => {

@@ -59,7 +59,7 @@ impl Output {
             Kind::Replaced { mut beside, place } => fill(&mut beside)
                 .and_then(|()| beside.flush())
                 .and_then(|()| beside.persist(place).map(drop).map_err(|error| error.error)),
-            Kind::InPlace(mut file) => fill(&mut file),
+            Kind::InPlace(mut opened) => fill(&mut opened),
         };
         done.map_err(|error| {
             Failed::new(format!("writing the report {}: {error}; give another place", path.display()))

@@ -29,9 +29,14 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 const fn is_forbidden(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => true,
-        // XML 1.0 has no way to write these two.
-        '\u{fffe}' | '\u{ffff}' => true,
+        // XML 1.0 has no way to write the last two.
+        '\u{200e}'
+        | '\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}'
+        | '\u{fffe}'
+        | '\u{ffff}' => true,
         other => other.is_ascii_control() || matches!(other, '\u{80}'..='\u{9f}'),
     }
 }

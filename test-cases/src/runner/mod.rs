@@ -141,7 +141,7 @@ impl State<'_> {
             Err(reason) => return Ok(StepObservation::new(&step.id, Answer::NotRun { reason })),
         };
         let place = self.slots.place(&step.action, &translated);
-        let prior = self.prior(session, step, place);
+        let prior = Self::prior(session, step, place);
         if let Some((place, data)) = place.zip(step.action.data()) {
             self.baseline.save(session.machine(), place, data.len() as u64, true);
         }
@@ -175,7 +175,7 @@ impl State<'_> {
     }
 
     /// The truth right before the step, which may destroy it.
-    fn prior(&self, session: &Session, step: &Step, place: Option<u64>) -> Option<Prior> {
+    fn prior(session: &Session, step: &Step, place: Option<u64>) -> Option<Prior> {
         let len = step.action.asks().filter(|_| step.action.yields() == crate::case::Yield::Memory)?;
         Some(Prior::take(session.machine(), place?, usize::try_from(len).ok()?.min(MAX_PRIOR)))
     }

@@ -58,9 +58,9 @@ pub const fn of(action: &Action) -> Residue {
         | Action::KernelLog
         // The guest ends, or the call failed.
         | Action::Reboot
-        | Action::Memory { .. } => Residue::Nothing,
+        | Action::Memory { .. }
         // A case that names `unaccepted` looks at the state of that memory before it begins.
-        Action::KcoreRead { .. } => Residue::Nothing,
+        | Action::KcoreRead { .. } => Residue::Nothing,
         Action::Write { .. }
         | Action::Pwrite { .. }
         | Action::Poke { .. }

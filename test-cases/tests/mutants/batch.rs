@@ -75,8 +75,8 @@ impl Reports {
 
     /// How a job ended.
     pub fn outcome(&self, job: &str) -> Result<Outcome, String> {
-        let files = (0..self.lanes).map(|lane| outcome_file(&lane_folder(self.folder.path(), lane), job));
-        let text = files.filter_map(|file| std::fs::read_to_string(file).ok()).next();
+        let mut files = (0..self.lanes).map(|lane| outcome_file(&lane_folder(self.folder.path(), lane), job));
+        let text = files.find_map(|file| std::fs::read_to_string(file).ok());
         let text = text.ok_or_else(|| format!("{job} was not run"))?;
         serde_json::from_str(&text).map_err(|error| format!("{job}: {error}"))
     }

@@ -20,7 +20,7 @@ impl GuestMemory {
         self.with_pending(|pending| pending.stopped()).flatten()
     }
 
-    /// KVM_RUN returned for another reason than the pending access: the guest comes back to it.
+    /// `KVM_RUN` returned for another reason than the pending access: the guest comes back to it.
     pub fn postpone(&self) {
         self.with_pending(Pending::postpone);
     }

@@ -3,14 +3,14 @@
 use super::Mismatch;
 
 /// What the fault handler found and the machine has not recorded yet. At most one page is inaccessible on its account,
-/// so that a failing KVM_RUN has one possible cause.
+/// so that a failing `KVM_RUN` has one possible cause.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// The access whose page was made inaccessible.
     stopped: Option<Mismatch>,
-    /// KVM_RUN has returned for another reason since: the guest comes back to the access later.
+    /// `KVM_RUN` has returned for another reason since: the guest comes back to the access later.
     postponed: bool,
-    /// Accesses to further pages within the same KVM_RUN, which went through.
+    /// Accesses to further pages within the same `KVM_RUN`, which went through.
     passed: Vec<Mismatch>,
 }
 
@@ -52,7 +52,7 @@ impl Pending {
         self.stopped
     }
 
-    /// KVM_RUN returned for another reason.
+    /// `KVM_RUN` returned for another reason.
     pub(super) fn postpone(&mut self) {
         self.postponed = true;
     }

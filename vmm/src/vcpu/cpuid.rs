@@ -151,7 +151,7 @@ fn without_other_exception_delivery(table: &mut CpuidTable) {
     const IBT: u32 = 1 << 20;
     /// Leaf 7 subleaf 1.
     const FRED: u32 = 1 << 17;
-    /// Leaf 0xD subleaf 1, ECX: what XSAVES keeps of user and supervisor shadow stacks in IA32_XSS.
+    /// Leaf 0xD subleaf 1, ECX: what XSAVES keeps of user and supervisor shadow stacks in `IA32_XSS`.
     const CET_STATES: u32 = 1 << 11 | 1 << 12;
     table.edit_subleaf(LEAF_EXTENDED_FEATURES, 0, |leaf| {
         leaf.ecx &= !SHSTK;

@@ -81,7 +81,7 @@ pub fn run_for(machine: &mut Machine, time: Duration) -> Stop {
 /// Runs a guest that must pass.
 #[track_caller]
 pub fn pass(machine: &mut Machine) {
-    assert_eq!(run(machine), PASS, "events: {:#?}", recorded(&machine));
+    assert_eq!(run(machine), PASS, "events: {:#?}", recorded(machine));
 }
 
 /// Its events, kept until the test ends so that they can be matched as a slice.

@@ -362,7 +362,7 @@ pub fn registers(machine: &Machine, index: usize) -> Registers {
 /// What went wrong in a machine, for a failed test to say.
 pub fn account(machine: &Machine) -> String {
     let mut text = String::new();
-    for event in recorded(&machine).iter().take(8) {
+    for event in recorded(machine).iter().take(8) {
         let _ = writeln!(text, "{event}");
     }
     for call in machine.bad_calls().all().iter().take(8) {

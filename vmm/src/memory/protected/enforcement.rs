@@ -131,10 +131,11 @@ impl GuestMemory {
                 if was.admits(view) && !now {
                     let failed = |source| MemoryError::Move { gpa: self.ram.gpa(offset), view, source };
                     mapping.discard(offset, PAGE).map_err(failed)?;
-                } else if now && !was.admits(view) {
-                    if let Some(bytes) = fill.page() {
-                        mapping.write(offset, bytes);
-                    }
+                } else if now
+                    && !was.admits(view)
+                    && let Some(bytes) = fill.page()
+                {
+                    mapping.write(offset, bytes);
                 }
             }
         }
