@@ -116,10 +116,9 @@ impl Known {
     }
 }
 
-/// The functions on the stack, the innermost first, as far as they are known.
+/// The functions on the stack that are there for certain, the innermost first.
 fn functions(event: &AccessEvent) -> impl Iterator<Item = &str> {
-    let frames = event.symbol.iter().chain(&event.backtrace);
-    let frames = frames.map(|frame| frame.strip_prefix("? ").unwrap_or(frame));
+    let frames = event.symbol.iter().chain(&event.backtrace).filter(|frame| !frame.starts_with("? "));
     frames.filter_map(|frame| frame.split_once("+0x")).map(|(name, _)| name)
 }
 

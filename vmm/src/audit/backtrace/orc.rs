@@ -2,10 +2,15 @@
 
 use crate::boot::image::Vmlinux;
 
-/// `scripts/orc_hash.sh`: what `.orc_header` says of entries as they are since 6.4. Kernels before 6.4 lack it.
+/// `scripts/orc_hash.sh`: what `.orc_header` has for entries as they are since 6.4. Kernels before 6.4 lack it.
 pub(super) const HEADER: [u8; 20] = [
     0xfe, 0x5d, 0x32, 0xbf, 0x58, 0x1b, 0xd6, 0x3b, 0x2c, 0xa9, 0xa5, 0xc6, 0x5b, 0xa5, 0xa6, 0x25, 0xea,
     0xb3, 0xfe, 0x24,
+];
+/// The same for entries with the registers numbered as in 7.3.
+pub(super) const HEADER_RENUMBERED: [u8; 20] = [
+    0x13, 0x7c, 0x36, 0xad, 0x76, 0x27, 0xc4, 0xdd, 0x55, 0x93, 0x21, 0x76, 0xbb, 0x0e, 0xcd, 0xbd, 0x50,
+    0x41, 0xfc, 0x82,
 ];
 /// Of one entry's `.orc_unwind_ip`.
 const IP_SIZE: usize = 4;
@@ -31,6 +36,8 @@ enum Layout {
     Short,
     /// Since 6.4: `type:3`, `signal:1`. (6.3 is between the two, and not known here.)
     Long,
+    /// The same with other numbers for the registers, as in 7.3.
+    Renumbered,
 }
 
 /// What the stack is at an instruction.
@@ -50,6 +57,7 @@ pub(super) struct Entry {
 pub(super) enum Base {
     Undefined,
     PreviousSp,
+    Ax,
     Dx,
     Di,
     Bp,
@@ -86,7 +94,11 @@ impl Orc {
         // scripts/sorttable.c sorts when the kernel is built.
         let starts = ip_chunks.iter().enumerate().map(|(index, &ip)| start(ips.address, index, ip));
         let header = kernel.section(".orc_header").map(|section| section.bytes);
-        let layout = if header == Some(&HEADER) { Layout::Long } else { Layout::guess(entry_chunks)? };
+        let layout = match header {
+            Some(header) if header == HEADER => Layout::Long,
+            Some(header) if header == HEADER_RENUMBERED => Layout::Renumbered,
+            _ => Layout::guess(entry_chunks)?,
+        };
         starts.is_sorted().then(|| Self {
             ips: ips.bytes.to_vec(),
             address: ips.address,
@@ -143,7 +155,9 @@ impl Layout {
         if most_are(0) && all_below(1 << 3) {
             Some(Self::Short)
         } else if most_are(2) && all_below(1 << 4) {
-            Some(Self::Long)
+            // Most code finds its caller by the stack pointer: number 5, or 3 in the other numbering.
+            let based_on = |number: u8| entries.iter().filter(|entry| entry[4] & 0xf == number).count();
+            Some(if based_on(5) >= based_on(3) { Self::Long } else { Self::Renumbered })
         } else {
             None
         }
@@ -151,9 +165,9 @@ impl Layout {
 
     fn decode(self, entry: [u8; ENTRY_SIZE]) -> Entry {
         let [sp_low, sp_high, bp_low, bp_high, bases, tail] = entry;
-        let sp_base = Base::from(bases & 0xf);
+        let sp_base = self.base(bases & 0xf);
         let (kind, signal) = match self {
-            Self::Long => {
+            Self::Long | Self::Renumbered => {
                 let kind = match tail & 7 {
                     0 => Kind::Undefined,
                     1 => Kind::EndOfStack,
@@ -177,27 +191,20 @@ impl Layout {
             sp_offset: i16::from_le_bytes([sp_low, sp_high]).into(),
             sp_base,
             bp_offset: i16::from_le_bytes([bp_low, bp_high]).into(),
-            bp_base: Base::from(bases >> 4),
+            bp_base: self.base(bases >> 4),
             kind,
             signal,
         }
     }
-}
 
-impl From<u8> for Base {
-    fn from(number: u8) -> Self {
-        match number {
-            0 => Self::Undefined,
-            1 => Self::PreviousSp,
-            2 => Self::Dx,
-            3 => Self::Di,
-            4 => Self::Bp,
-            5 => Self::Sp,
-            6 => Self::R10,
-            7 => Self::R13,
-            8 => Self::BpIndirect,
-            9 => Self::SpIndirect,
-            _ => Self::Unknown,
-        }
+    /// What a number stands for: `ORC_REG_*`.
+    fn base(self, number: u8) -> Base {
+        use Base::{Ax, Bp, BpIndirect, Di, Dx, PreviousSp, R10, R13, Sp, SpIndirect, Undefined, Unknown};
+        const SINCE_4_14: [Base; 10] =
+            [Undefined, PreviousSp, Dx, Di, Bp, Sp, R10, R13, BpIndirect, SpIndirect];
+        const RENUMBERED: [Base; 11] =
+            [Undefined, Ax, Dx, Sp, Bp, Di, R10, R13, PreviousSp, SpIndirect, BpIndirect];
+        let numbers: &[Base] = if self == Self::Renumbered { &RENUMBERED } else { &SINCE_4_14 };
+        numbers.get(usize::from(number)).copied().unwrap_or(Unknown)
     }
 }

@@ -334,6 +334,26 @@ fn layouts_are_told_apart() {
     assert!(!unwinder_with(&ips, &entries, None).has_orc());
 }
 
+#[test]
+fn registers_numbered_anew_lead_to_the_same_callers() {
+    // arch/x86/include/asm/orc_types.h in 6.12, and as in 7.3: PREV_SP, BP, SP, R10, SP_INDIRECT.
+    let anew = |number: u8| [0, 8, 2, 5, 4, 3, 6, 7, 10, 9][usize::from(number)];
+    let mut old = ENTRIES.to_vec();
+    old.extend((0..20).map(|i| (0x900 + i * 8, 8, 0, SP, CALL)));
+    let new = old
+        .iter()
+        .map(|&(at, sp, bp, bases, tail)| (at, sp, bp, anew(bases & 0xf) | anew(bases >> 4) << 4, tail));
+    let (ips, entries) = sections(&new.collect::<Vec<_>>());
+    let words = [TEXT + 0x210, 1, 2, TEXT + 0x320, 3, 4, 0, TEXT + 0x050, 5, 6];
+    let registers = Registers { rip: TEXT + 0x104, rsp: rsp(&words), rbp: rsp(&words) + 6 * 8 };
+    let expected = unwinder().backtrace(&Memory::new(&words), registers);
+    assert_eq!(expected.method, Method::Orc);
+    for header in [Some(&orc::HEADER_RENUMBERED[..]), None] {
+        let found = unwinder_with(&ips, &entries, header).backtrace(&Memory::new(&words), registers);
+        assert_eq!(found, expected);
+    }
+}
+
 /// Words that lead somewhere.
 fn word() -> impl Strategy<Value = u64> {
     prop_oneof![

@@ -153,6 +153,7 @@ impl Walk<'_> {
             Base::BpIndirect => self.word(self.bp.wrapping_add_signed(offset)),
             Base::R10 => self.register(offset_of!(PtRegs, r10)),
             Base::R13 => self.register(offset_of!(PtRegs, r13)),
+            Base::Ax => self.register(offset_of!(PtRegs, ax)),
             Base::Di => self.register(offset_of!(PtRegs, di)),
             Base::Dx => self.register(offset_of!(PtRegs, dx)),
             Base::Undefined | Base::PreviousSp | Base::Unknown => None,
