@@ -1,5 +1,8 @@
 //! Cases, verdicts and reports.
 
+// What a guest chose reaches a terminal without control characters only: see `command/print.rs` and `report/plain.rs`.
+#![warn(clippy::print_stdout)]
+
 pub mod audit;
 pub mod boot;
 pub mod calls;

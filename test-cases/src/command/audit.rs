@@ -61,39 +61,41 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
 
 fn tell(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) {
     let (looked_at, written_to) = audit::regions(report);
-    println!(
+    outln!(
         "{} ({}) as {} guest, no policy assumed",
-        report.kernel.spec, report.kernel.release, args.guest.platform
+        report.kernel.spec,
+        report.kernel.release,
+        args.guest.platform
     );
     let (paths, fewer) = (audit::probe::PATHS.len(), audit::probe::SWEPT.len());
-    println!("{looked_at} regions read by {paths} paths, {written_to} of them written to as well");
+    outln!("{looked_at} regions read by {paths} paths, {written_to} of them written to as well");
     let (places, pages) = (swept.looked_at, swept.written_to);
-    println!(
+    outln!(
         "{places} places (every page below 1 MiB, the ends of all ranges) read by {fewer} paths, {pages} of them written to as well\n"
     );
     for finding in findings {
-        println!("{:4}  {}  {}", finding.weight.name().to_uppercase(), finding.invariant, finding.name);
+        outln!("{:4}  {}  {}", finding.weight.name().to_uppercase(), finding.invariant, finding.name);
         if !finding.closed_by.is_empty() {
             let names: Vec<&str> = finding.closed_by.iter().map(|policy| policy.name()).collect();
-            println!("      would be closed by {}", names.join(", "));
+            outln!("      would be closed by {}", names.join(", "));
         }
         if args.verbose {
             for line in &finding.evidence {
-                println!("        {line}");
+                outln!("        {line}");
             }
         } else if finding.code_path.len() > 1 {
-            println!("      {}", finding.code_path.join(" < "));
+            outln!("      {}", finding.code_path.join(" < "));
         }
     }
     let count = |weight| findings.iter().filter(|finding| finding.weight == weight).count();
-    println!("\n{} holes, {} notes", count(Weight::Hole), count(Weight::Note));
+    outln!("\n{} holes, {} notes", count(Weight::Hole), count(Weight::Note));
     if swept.world.is_none() {
-        println!(
+        outln!(
             "which policies would close them is not known without the kernel's configuration (--kernel-config)"
         );
     }
     for text in &report.platform.not_simulated {
-        println!("not simulated  {text}");
+        outln!("not simulated  {text}");
     }
 }
 
@@ -108,7 +110,7 @@ fn write_json(path: &Path, report: &Report, findings: &[Finding]) -> Result<(), 
     });
     let text = format!("{value:#}\n");
     let done = if path == Path::new("-") {
-        print!("{text}");
+        out!("{text}");
         Ok(())
     } else {
         fs::write(path, text)

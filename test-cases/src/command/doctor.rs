@@ -45,22 +45,22 @@ pub fn doctor() -> Exit {
     let findings = [kvm, uffd, qemu, memory(), disk(), apt(), compiler()];
     for finding in &findings {
         match &finding.result {
-            Ok(what) => println!("yes  {:<12} {what}", finding.what),
+            Ok(what) => outln!("yes  {:<12} {what}", finding.what),
             Err(trouble) => {
-                println!("no   {:<12} {}", finding.what, trouble.why);
-                println!("     {:<12} → {}", "", trouble.remedy);
+                outln!("no   {:<12} {}", finding.what, trouble.why);
+                outln!("     {:<12} → {}", "", trouble.remedy);
             }
         }
     }
     let fatal = findings.iter().any(|f| f.result.as_ref().is_err_and(|t| t.fatal));
-    println!();
+    outln!();
     let verdict = match (direct, emulated) {
         _ if fatal => "This machine cannot run copra until the above is mended.",
         (true, _) => "This machine can run copra directly on its KVM.",
         (false, true) => "This machine can run copra, inside QEMU (slower: the processor is emulated).",
         (false, false) => "This machine cannot run copra: it has neither a working KVM nor QEMU.",
     };
-    println!("{verdict}");
+    outln!("{verdict}");
     if fatal || !(direct || emulated) { Exit::Finding } else { Exit::Success }
 }
 

@@ -48,7 +48,7 @@ pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
 
 fn tell(args: &ExploreArgs, explored: &Explored) {
     let rate = rate(explored.steps, explored.elapsed);
-    println!(
+    outln!(
         "seed {}: {} steps in {:.1} s, {rate:.0} steps/s, {} forbidden accesses, {} boot{}",
         args.seed,
         explored.steps,
@@ -57,23 +57,23 @@ fn tell(args: &ExploreArgs, explored: &Explored) {
         explored.boots,
         if explored.boots == 1 { "" } else { "s" }
     );
-    println!("coverage: {} combinations of operation, memory and outcome", explored.coverage.combinations());
+    outln!("coverage: {} combinations of operation, memory and outcome", explored.coverage.combinations());
     for Operation { name, count, regions, outcomes } in explored.coverage.by_operation() {
         let shown: Vec<String> =
             outcomes.iter().take(TOLD).map(|(outcome, count)| format!("{outcome} {count}")).collect();
         let more = outcomes.len().saturating_sub(TOLD);
         let more = if more > 0 { format!(", {more} more") } else { String::new() };
-        println!("  {name:<15} {count:>7}  {regions:>2} kinds of memory: {}{more}", shown.join(", "));
+        outln!("  {name:<15} {count:>7}  {regions:>2} kinds of memory: {}{more}", shown.join(", "));
     }
-    println!("{}", explored.rigour);
+    outln!("{}", explored.rigour);
     if explored.unrepeated > 0 {
-        println!(
+        outln!(
             "not repeatable: {} sequences had other forbidden accesses once, and not again",
             explored.unrepeated
         );
     }
     if explored.disagreement.is_none() {
-        println!("disagreements: none");
+        outln!("disagreements: none");
     }
 }
 
@@ -120,30 +120,30 @@ fn quoted(word: &str) -> String {
 
 fn show(args: &ExploreArgs, policy: Policy, found: &Disagreement) -> Result<(), Failed> {
     let file = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("explore-{}.toml", args.seed)));
-    println!("disagreement: {}", found.difference.text);
+    outln!("disagreement: {}", found.difference.text);
     let left_out = found.ops.len().saturating_sub(SHOWN);
     if left_out > 0 {
-        println!("  ({left_out} operations before these)");
+        outln!("  ({left_out} operations before these)");
     }
     for op in found.ops.iter().skip(left_out) {
-        println!("  {op}");
+        outln!("  {op}");
     }
     if !found.repeats {
-        println!("  (did not come again when these were repeated)");
+        outln!("  (did not come again when these were repeated)");
     }
     match &found.replay {
-        Replay::Fails(how) => println!("replayed in a guest of its own: {how}"),
-        Replay::Passes => println!(
+        Replay::Fails(how) => outln!("replayed in a guest of its own: {how}"),
+        Replay::Passes => outln!(
             "replayed in a guest of its own: as specified, so the case does not show the difference; it may depend on what \
              ran before it, or on what case files cannot say"
         ),
-        Replay::NotRun(why) => println!("not replayed: {why}"),
+        Replay::NotRun(why) => outln!("not replayed: {why}"),
     }
     fs::write(&file, &found.case).map_err(|error| {
         Failed::new(format!("writing the case {}: {error}; give another place (--out)", file.display()))
     })?;
     let path = if file.is_absolute() { file.clone() } else { PathBuf::from(".").join(&file) };
-    println!("replay: {}", replay_command(args, policy, &path.display().to_string()));
+    outln!("replay: {}", replay_command(args, policy, &path.display().to_string()));
     Ok(())
 }
 
@@ -164,10 +164,7 @@ impl Screen {
 impl Listener for Screen {
     fn up(&mut self, world: &World, release: &str) {
         if !self.quiet {
-            println!(
-                "{} ({release}) as {} guest, model of policy {}",
-                self.spec, world.platform, world.policy
-            );
+            outln!("{} ({release}) as {} guest, model of policy {}", self.spec, world.platform, world.policy);
         }
     }
 

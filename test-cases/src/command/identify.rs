@@ -42,18 +42,18 @@ pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
             "kernel": confidential.kernel,
             "identity": identity,
         });
-        println!("{value:#}");
+        outln!("{value:#}");
     } else {
-        println!("{} ({})", confidential.kernel.spec, confidential.kernel.release);
+        outln!("{} ({})", confidential.kernel.spec, confidential.kernel.release);
         match &identity {
             Some(identity) if identity.policy == Policy::Upstream => {
-                println!("follows none of the thread's policies: {}", identity.policy.about());
+                outln!("follows none of the thread's policies: {}", identity.policy.about());
             }
-            Some(identity) => println!("follows {}: {}", identity.policy, identity.policy.about()),
-            None => println!("fits no policy of the thread"),
+            Some(identity) => outln!("follows {}: {}", identity.policy, identity.policy.about()),
+            None => outln!("fits no policy of the thread"),
         }
         for line in identity.iter().flat_map(|identity| &identity.because) {
-            println!("  {line}");
+            outln!("  {line}");
         }
     }
     Ok(if identity.is_some() { Exit::Success } else { Exit::Finding })

@@ -44,13 +44,13 @@ fn build(args: &KernelBuildArgs, quiet: bool) -> Result<(), Failed> {
 }
 
 fn show(kernel: &Kernel) {
-    println!("{}: {}", kernel.spec, kernel.release);
-    println!("  image   {}", kernel.image.display());
-    println!("  sha256  {}", kernel.image_sha256);
+    outln!("{}: {}", kernel.spec, kernel.release);
+    outln!("  image   {}", kernel.image.display());
+    outln!("  sha256  {}", kernel.image_sha256);
     if let Some(package) = &kernel.package {
-        println!("  from    {} {}", package.name, package.version);
+        outln!("  from    {} {}", package.name, package.version);
     }
     for patch in &kernel.patches {
-        println!("  patch   {} (sha256 {})", patch.name, patch.sha256.get(..16).unwrap_or(&patch.sha256));
+        outln!("  patch   {} (sha256 {})", patch.name, patch.sha256.get(..16).unwrap_or(&patch.sha256));
     }
 }

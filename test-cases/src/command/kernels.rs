@@ -202,16 +202,16 @@ pub fn list(json: bool) -> Result<(), Failed> {
                 "release": here.map(|kernel| kernel.release.clone()),
                 "sha256": here.map(|kernel| kernel.image_sha256.clone()),
             });
-            println!("{line}");
+            outln!("{line}");
         } else {
             let state = here.map_or("not here yet", |kernel| &kernel.release);
-            println!("{:<31} {state:<43} {}", known.spec.to_string(), known.summary);
+            outln!("{:<31} {state:<43} {}", known.spec.to_string(), known.summary);
         }
     }
     if !json {
         for crossing in &CROSSINGS {
             let spec = format!("build:NAME+{}", crossing.name);
-            println!("{spec:<31} any of the above {}", crossing.summary);
+            outln!("{spec:<31} any of the above {}", crossing.summary);
         }
         for (spec, about) in [
             (
@@ -222,7 +222,7 @@ pub fn list(json: bool) -> Result<(), Failed> {
             ("path:FILE", "a bzImage or vmlinux of yours"),
             ("tree:DIR", "a kernel source tree of yours, built as it is now"),
         ] {
-            println!("{spec:<31} {about}");
+            outln!("{spec:<31} {about}");
         }
     }
     Ok(())

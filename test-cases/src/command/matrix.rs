@@ -19,6 +19,7 @@ use crate::matrix::{Combination, Matrix, html, json, operations, table};
 use crate::observation::KvmHost;
 use crate::platform::Platform;
 use crate::policy::Policy;
+use crate::report::plain::{in_json, plain};
 use crate::report::{CaseResult, Ended, Report};
 
 /// The kernel everyone has.
@@ -139,15 +140,16 @@ fn fill(found: &[Found], platforms: &[Platform], alike: &Alike<'_>) -> Result<Ma
 fn write(args: &MatrixArgs, matrix: &Matrix) -> Result<(), Failed> {
     let is_stdout = |path: &Path| path == Path::new("-");
     let place = |path: &Path, text: &str| {
+        let text = plain(text);
         let done =
-            if is_stdout(path) { io::stdout().write_all(text.as_bytes()) } else { fs::write(path, text) };
+            if is_stdout(path) { io::stdout().write_all(text.as_bytes()) } else { fs::write(path, &*text) };
         done.map_err(|error| Failed::new(format!("writing {}: {error}; give another place", path.display())))
     };
     if let Some(path) = &args.html {
         place(path, &html::page(matrix))?;
     }
     if let Some(path) = &args.json {
-        place(path, &format!("{:#}\n", json::value(matrix)))?;
+        place(path, &(in_json(&format!("{:#}", json::value(matrix))) + "\n"))?;
     }
     if [&args.html, &args.json].into_iter().flatten().any(|path| is_stdout(path)) {
         return Ok(());

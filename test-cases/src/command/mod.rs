@@ -1,5 +1,8 @@
 //! What each `copra` command does.
 
+#[macro_use]
+mod print;
+
 mod audit;
 pub mod doctor;
 mod explain;
@@ -41,10 +44,11 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Doctor => Ok(doctor::doctor()),
         Command::Kernel(args) => kernel::kernel(args, quiet),
     };
-    done.unwrap_or_else(|error| {
+    let exit = done.unwrap_or_else(|error| {
         eprintln!("copra: {}", plain(&error.to_string()));
         Exit::CouldNotRun
-    })
+    });
+    if exit == Exit::Success && print::has_failed() { Exit::CouldNotRun } else { exit }
 }
 
 /// A command that could not do its work: one sentence for the user.

@@ -22,8 +22,8 @@ const PATCHED: &str = "build:open-eperm";
 pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     let place = host::choose();
     if let host::Place::Elsewhere(reason) = &place {
-        println!("{reason}.");
-        println!("Guests run on a KVM host inside QEMU instead: slower, with the same results.\n");
+        outln!("{reason}.");
+        outln!("Guests run on a KVM host inside QEMU instead: slower, with the same results.\n");
     }
     let folder = tempfile::tempdir().map_err(|error| {
         Failed::new(format!("making a temporary folder: {error}; free some space, or set TMPDIR"))
@@ -39,7 +39,7 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     };
 
     if kernels::find_built(PATCHED, args.no_build, quiet)?.is_none() {
-        println!(
+        outln!(
             "\nThe patched kernel was not looked at (--no-build); to see the denial: copra repro {}",
             args.subject
         );
@@ -68,10 +68,10 @@ fn patched(stage: &Stage<'_>, platform: Platform) -> Result<Vec<Observed>, Faile
 
 fn verdict(reproduced: bool) -> Exit {
     if reproduced {
-        println!("\nREPRODUCED: every step came out as documented.");
+        outln!("\nREPRODUCED: every step came out as documented.");
         Exit::Success
     } else {
-        println!("\nNOT reproduced: the steps marked ✗ came out otherwise.");
+        outln!("\nNOT reproduced: the steps marked ✗ came out otherwise.");
         Exit::Finding
     }
 }

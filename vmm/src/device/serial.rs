@@ -79,7 +79,7 @@ impl Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.echo {
             // Nobody listening is no reason to lose the capture.
-            let _ = io::stderr().write_all(bytes);
+            let _ = io::stderr().write_all(&visible(bytes));
         }
         let room = Self::HEAD - self.head.len();
         let (first, rest) = bytes.split_at(room.min(bytes.len()));
@@ -156,9 +156,33 @@ impl<W: Write> std::fmt::Debug for Port<W> {
     }
 }
 
+/// What a guest writes, without what would change the terminal it is shown on.
+fn visible(bytes: &[u8]) -> Vec<u8> {
+    let shown = |byte: &u8| matches!(byte, b'\n' | b'\r' | b'\t' | b' '..=b'~');
+    let mut out = Vec::with_capacity(bytes.len());
+    for byte in bytes {
+        if shown(byte) {
+            out.push(*byte);
+        } else {
+            out.extend(std::ascii::escape_default(*byte));
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_echo_has_no_control_characters() {
+        assert_eq!(visible(b"a\tb\r\n\x1b[2J\x7f\x9b1m"), b"a\tb\r\n\\x1b[2J\\x7f\\x9b1m");
+        assert!(
+            visible(&(0..=255).collect::<Vec<u8>>())
+                .iter()
+                .all(|b| b.is_ascii_graphic() || b" \n\r\t".contains(b))
+        );
+    }
 
     #[test]
     fn a_flood_keeps_the_beginning_and_the_end() {

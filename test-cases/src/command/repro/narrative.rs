@@ -23,14 +23,14 @@ pub fn tell(stock: &Observed, platform: Platform) -> bool {
     head(stock, platform);
     let mut all = mark(stock, "open", "open(/dev/mem) by root", &stock.answer("open"));
     for section in &SECTIONS {
-        println!("\n{:#x}: {}", stock.gpa(&format!("{}-mmap", section.id)), section.title);
+        outln!("\n{:#x}: {}", stock.gpa(&format!("{}-mmap", section.id)), section.title);
         for (path, call) in PATHS {
             let id = format!("{}-{path}", section.id);
             all &= show(stock, &id, call);
         }
-        println!("  {}", conclusion(stock, section.id, platform));
+        outln!("  {}", conclusion(stock, section.id, platform));
     }
-    println!("\n0x1000000: System RAM above 1 MiB, the kernel's own text");
+    outln!("\n0x1000000: System RAM above 1 MiB, the kernel's own text");
     all &= mark(stock, "ram-read", "read(2)", &stock.answer("ram-read"));
     all &= mark(stock, "ram-map", "mmap(2)", &stock.answer("ram-map"));
     all
@@ -39,7 +39,7 @@ pub fn tell(stock: &Observed, platform: Platform) -> bool {
 /// Which kernel as which guest, and what it says of itself.
 pub fn head(stock: &Observed, platform: Platform) {
     let rewritten = stock.rewritten();
-    println!(
+    outln!(
         "{} ({}) as {} guest{}, sha256 {}",
         stock.text("/kernel/spec"),
         stock.text("/kernel/release"),
@@ -48,26 +48,26 @@ pub fn head(stock: &Observed, platform: Platform) {
         stock.text("/kernel/sha256").get(..16).unwrap_or("?")
     );
     for line in stock.log() {
-        println!("  guest log: {}", line.trim());
+        outln!("  guest log: {}", line.trim());
     }
     if !rewritten.is_empty() {
-        println!("  rewritten in the loaded image, as KVM cannot hand them over: {rewritten}");
+        outln!("  rewritten in the loaded image, as KVM cannot hand them over: {rewritten}");
     }
-    println!("  forbidden accesses during boot: {}", stock.boot_events());
+    outln!("  forbidden accesses during boot: {}", stock.boot_events());
 }
 
 /// Tells what the patched kernel does; whether it denies and leaves ordinary guests alone.
 pub fn contrast(stock: &Observed, patched: &[Observed], platform: Platform) -> bool {
     let mut all = true;
-    println!("\nThe same steps with the patch of the thread (policy open-eperm), side by side:\n");
+    outln!("\nThe same steps with the patch of the thread (policy open-eperm), side by side:\n");
     let columns: Vec<(&Observed, String)> = std::iter::once((stock, format!("stock, {platform}")))
         .chain(patched.iter().zip([platform, Platform::None]).map(|(w, p)| (w, format!("patched, {p}"))))
         .collect();
-    print!("  {:<34}", "");
+    out!("  {:<34}", "");
     for (_, title) in &columns {
-        print!("{title:<18}");
+        out!("{title:<18}");
     }
-    println!();
+    outln!();
     let rows = [("open", "open(/dev/mem)"), ("port", "open(/dev/port)")]
         .into_iter()
         .map(|(id, what)| (id.to_owned(), what.to_owned()));
@@ -75,13 +75,13 @@ pub fn contrast(stock: &Observed, patched: &[Observed], platform: Platform) -> b
         PATHS.map(|(path, call)| (format!("{}-{path}", section.id), format!("{call} of {}", section.id)))
     });
     for (id, what) in rows.chain(sections) {
-        print!("  {what:<34}");
+        out!("  {what:<34}");
         for (observed, _) in &columns {
             let good = observed.is_as_documented(&id);
             all &= good;
-            print!("{:<18}", format!("{} {}", sign(good), brief(observed, &id)));
+            out!("{:<18}", format!("{} {}", sign(good), brief(observed, &id)));
         }
-        println!();
+        outln!();
     }
     all
 }
@@ -89,10 +89,10 @@ pub fn contrast(stock: &Observed, patched: &[Observed], platform: Platform) -> b
 fn show(observed: &Observed, id: &str, call: &str) -> bool {
     let good = mark(observed, id, call, &brief(observed, id));
     for line in hexdump(observed.gpa(id), &observed.bytes(id)).iter().take(2) {
-        println!("      {line}");
+        outln!("      {line}");
     }
     for line in observed.events(id).iter().take(2) {
-        println!("      {line}");
+        outln!("      {line}");
     }
     good
 }
@@ -100,7 +100,7 @@ fn show(observed: &Observed, id: &str, call: &str) -> bool {
 /// One line: the sign, the call, what came back.
 pub fn mark(observed: &Observed, id: &str, call: &str, what: &str) -> bool {
     let good = observed.is_as_documented(id);
-    println!("  {} {call:<24} {what}", sign(good));
+    outln!("  {} {call:<24} {what}", sign(good));
     good
 }
 

@@ -12,7 +12,7 @@ const ROWS: usize = 2;
 /// Tells what the stock kernel does; whether all of it is as documented.
 pub fn tell(stock: &Observed, platform: Platform) -> bool {
     head(stock, platform);
-    println!();
+    outln!();
     let all = steps(stock);
     deaths(stock);
     all
@@ -20,7 +20,7 @@ pub fn tell(stock: &Observed, platform: Platform) -> bool {
 
 /// Tells what the patched kernel does; whether it denies.
 pub fn contrast(patched: &[Observed]) -> bool {
-    println!("\nThe same steps with the patch of the thread (policy open-eperm):\n");
+    outln!("\nThe same steps with the patch of the thread (policy open-eperm):\n");
     patched.iter().all(steps)
 }
 
@@ -39,10 +39,10 @@ fn steps(observed: &Observed) -> bool {
             String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
         };
         for line in lines.iter().take(ROWS) {
-            println!("      {line}");
+            outln!("      {line}");
         }
         for line in observed.events(&id) {
-            println!("      {line}");
+            outln!("      {line}");
         }
     }
     all
@@ -50,9 +50,9 @@ fn steps(observed: &Observed) -> bool {
 
 fn deaths(observed: &Observed) {
     for (text, console) in observed.deaths() {
-        println!("\n{text}");
+        outln!("\n{text}");
         for line in console {
-            println!("    {line}");
+            outln!("    {line}");
         }
     }
 }
