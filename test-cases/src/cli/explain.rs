@@ -13,7 +13,7 @@ use crate::setup::Mode;
   copra explain 0x472 repro/sept-violation -p tdx   from the launch to the guest's end
   copra explain 0x20000 repro/mmap-hole -p snp      low RAM, met through three paths
 
-Exit codes: 0 told, 2 could not run, 130 interrupted.")]
+Exit codes: 0 history printed, 2 could not run, 130 interrupted.")]
 pub struct ExplainArgs {
     /// A guest physical address in the page, without any encryption bit
     #[arg(value_name = "GPA", value_parser = address)]

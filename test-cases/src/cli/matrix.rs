@@ -18,7 +18,7 @@ use crate::platform::Platform;
 
 The table on standard output is at most 100 columns wide, for a mail.
 
-Exit codes: 0 every combination ran, 2 some could not run (the others are told all the same),
+Exit codes: 0 every combination ran, 2 some could not run (the others are reported),
 130 interrupted.")]
 pub struct MatrixArgs {
     /// A kernel, `debian:SERIES`, `build:NAME` or `path:FILE`; may be given several times

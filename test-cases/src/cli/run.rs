@@ -44,8 +44,9 @@ impl ReproSubject {
   git bisect run copra run --bisect -k tree:. --policy open-eperm open/modes
                                              the commit that broke it
 
-Exit codes: 0 all as specified (known holes included), 1 a denial is missing or something
-unexpected came back, 2 could not run, 130 interrupted; with --bisect 125 and 128 instead of 2. Reports are written in every case, with
+Exit codes: 0 all as specified (known holes included), 1 a denial is missing, something unexpected came
+back, a case is inconclusive, or a boot made a forbidden access that is not known, 2 could not run,
+130 interrupted; with --bisect 125 and 128 instead of 2, and 125 if inconclusive. Reports are written in every case, with
 what ran until then.")]
 pub struct RunArgs {
     /// Cases by name, theme, pattern, `tag:NAME`, or path of a .toml file or folder; all if none is named
