@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use vmm::audit::AccessEvent;
+use vmm::audit::{AccessEvent, PageView};
 use vmm::memory::AccessKind;
 
 use crate::codes::{Errno, Signal};
@@ -66,8 +66,12 @@ fn contents(predicted: &[Option<u8>], got: &[u8]) -> Option<String> {
 /// about. So one that was seen once may be missing later, and a copy that was interrupted is told twice.
 pub fn events(predicted: &[Event], got: &[AccessEvent], lends: bool, rigour: &mut Rigour) -> Option<String> {
     let mut optional = 0;
-    // An event stands for accesses in a row; the model predicts each.
-    let each = |event: &AccessEvent| usize::try_from(event.count).unwrap_or(usize::MAX);
+    // An event stands for accesses in a row. The model predicts each, but for those of devices: it tells accesses to one
+    // page that follow each other once, as `EventLog::repeat_device()` does, since KVM decides into how many it cuts them.
+    let each = |event: &AccessEvent| match event.state {
+        PageView::Device => 1,
+        PageView::Memory(_) | PageView::Unaccepted => usize::try_from(event.count).unwrap_or(usize::MAX),
+    };
     let mut rest = got.iter().flat_map(|event| std::iter::repeat_n(event, each(event))).peekable();
     let mut seen: Vec<&AccessEvent> = Vec::new();
     for event in predicted {
@@ -158,6 +162,23 @@ mod tests {
         assert_eq!(events(&[event(0x1000, true)], &[], false, &mut rigour), None);
         assert_eq!((rigour.total(), rigour.count(Weakening::OptionalEvent)), (1, 1));
         assert!(events(&[event(0x1000, false)], &[], false, &mut rigour).is_some());
+    }
+
+    #[test]
+    fn accesses_in_a_row_count_once_for_a_device_and_each_for_memory() {
+        let seen = |state| AccessEvent {
+            number: 0,
+            count: 7,
+            gpa: 0x1000,
+            view: vmm::memory::View::Shared,
+            state,
+            kind: AccessKind::Read,
+            operand: None,
+            at: None,
+        };
+        let compared = |state| events(&[event(0x1000, false)], &[seen(state)], false, &mut Rigour::default());
+        assert_eq!(compared(PageView::Device), None);
+        assert!(compared(PageView::Unaccepted).is_some());
     }
 
     #[test]
