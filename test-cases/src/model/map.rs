@@ -120,6 +120,10 @@ fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked, addr
         memory: number,
         origin: 0,
         copied: BTreeSet::new(),
+        // `fs/kernfs/file.c:kernfs_vm_ops` has `page_mkwrite`, `drivers/char/mem.c:mmap_mem_ops` has not.
+        notifies: file.node == Node::Bar,
+        stored: BTreeSet::new(),
+        guarded: BTreeSet::new(),
         tracked: (!mapped.own).then_some(Entry { mapping: number, start: mapped.gpa, end: mapped.gpa + len }),
     };
     let effects = if area.own { vec![own::fresh(&area)] } else { Vec::new() };
@@ -231,7 +235,7 @@ pub fn mprotect(task: &mut Task, slot: u8, offset: u64, len: u64, prot: u32) -> 
         let until = end.min(area.end());
         for mut part in task.process.space.take(at, until) {
             at = part.end();
-            part.prot = prot;
+            part.protect(prot);
             task.process.space.insert(part);
         }
     }

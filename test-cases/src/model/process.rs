@@ -36,6 +36,10 @@ pub fn fork(world: &World, task: &mut Task) -> Prediction {
             numbers.push(area.memory);
         }
     }
+    // `mm/memory.c:__copy_present_ptes()`: clean in the child, and as writable as in the parent.
+    for area in task.process.space.areas_mut().filter(|area| area.shared) {
+        area.stored.clear();
+    }
     let mut effects = Vec::new();
     for from in numbers {
         let to = task.number();

@@ -58,6 +58,13 @@ pub struct Area {
     pub origin: u64,
     /// Pages of that memory which are copies.
     pub copied: BTreeSet<u64>,
+    /// Whether the kernel is to be told of first stores to its pages.
+    pub notifies: bool,
+    /// Pages (as in `copied`) that were stored to: `pte_dirty()`. Noted only where the kernel is to be told.
+    pub stored: BTreeSet<u64>,
+    /// Pages whose entry in the page tables admits no store yet, though the protection does: the next store faults, and
+    /// then it does.
+    pub guarded: BTreeSet<u64>,
     /// The entry that its mapping has in the kernel's table of cachings (`VM_PAT`).
     pub tracked: Option<Entry>,
 }
@@ -83,9 +90,35 @@ impl Area {
         self.own || self.copied.contains(&(self.offset(address) / PAGE))
     }
 
-    /// `pte_write()`: stores reach the memory itself.
-    pub const fn is_writable(&self) -> bool {
-        self.shared && self.prot & WRITE != 0
+    /// `pte_write()` of the page at an address inside: stores reach the memory itself, without a fault.
+    pub fn is_writable(&self, address: u64) -> bool {
+        self.shared && self.prot & WRITE != 0 && !self.guarded.contains(&(self.offset(address) / PAGE))
+    }
+
+    /// What mprotect(2) makes of an area and of its page table entries (`mm/mprotect.c:mprotect_fixup()`, which leaves an
+    /// area alone that has the protection already). Where the kernel is to be told of first stores
+    /// (`mm/vma.c:vma_wants_writenotify()`), an entry that becomes writable admits stores only if it is dirty
+    /// (`can_change_pte_writable()`).
+    pub fn protect(&mut self, prot: u32) {
+        if self.prot == prot {
+            return;
+        }
+        self.prot = prot;
+        self.guarded.clear();
+        if self.notifies && self.shared && prot & WRITE != 0 {
+            let pages = self.origin / PAGE..(self.origin + self.len) / PAGE;
+            self.guarded = pages.filter(|page| !self.stored.contains(page)).collect();
+        }
+    }
+
+    /// The processor stores to the page at an address inside, which the protection admits (`mm/memory.c:wp_pfn_shared()`
+    /// where the entry does not).
+    pub fn note_store(&mut self, address: u64) {
+        if self.notifies && self.shared {
+            let page = self.offset(address) / PAGE;
+            self.stored.insert(page);
+            self.guarded.remove(&page);
+        }
     }
 
     /// The processor loads from it: on x86 from all that can be written or, without protection keys

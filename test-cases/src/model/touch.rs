@@ -59,6 +59,9 @@ pub fn store(task: &mut Task, slot: u8, offset: u64, data: &[u8], width: Width) 
                 let outcome = Outcome::Signal { signal, code, address, pieces: Vec::new() };
                 return Prediction { outcome, effects };
             }
+            if let Some(area) = task.process.space.at_mut(at) {
+                area.note_store(at);
+            }
             copy_on_write(task, at, &mut effects);
         }
         let mut done = 0;

@@ -207,3 +207,62 @@ fn who_asks_is_checked_by_the_right_capability() {
     go(&world, &mut task, &Op::DropCaps { mask: 1 << crate::capability::DAC_OVERRIDE });
     assert_eq!(go(&world, &mut task, &open), Outcome::failed(libc::EACCES));
 }
+
+/// mmap(2) of a page shared with `prot`, then each of `ops`, then a write through /proc/self/mem.
+fn put_after(node: Node, prot: u32, ops: &[Op]) -> Outcome {
+    let world = world(Platform::None, Policy::Upstream);
+    let mut task = Task::default();
+    let offset = if node == Node::Bar { 0 } else { LOW };
+    go(&world, &mut task, &Op::Open { file: 0, node, flags: libc::O_RDWR });
+    go(&world, &mut task, &Op::Mmap { map: 0, file: 0, offset, len: 2 * PAGE, prot, flags: 1 });
+    for op in ops {
+        assert!(matches!(go(&world, &mut task, op), Outcome::Value(_)), "{op}");
+    }
+    let through = Through::ProcMem(Via::Itself);
+    go(&world, &mut task, &Op::Put { through, map: 0, offset: 8, data: vec![1; 8] })
+}
+
+#[test]
+fn a_bar_made_writable_later_is_written_through_the_kernel_only_after_a_store() {
+    let protect = |prot| Op::Mprotect { map: 0, offset: 0, len: 2 * PAGE, prot };
+    let store = |offset| Op::Store { map: 0, offset, data: vec![1], width: Width::Byte };
+    let (written, refused) = (Outcome::Value(8), Outcome::failed(libc::EIO));
+    let moved = [Op::Mremap { map: 0, to: 1, len: 2 * PAGE }, Op::Mremap { map: 1, to: 0, len: 2 * PAGE }];
+    for (prot, ops, expected) in [
+        (3, vec![], &written),
+        (1, vec![], &refused),
+        (1, vec![protect(2)], &refused),
+        (0, vec![protect(3)], &refused),
+        // The same protection again changes nothing, another one takes from a page what no store has confirmed.
+        (3, vec![protect(3)], &written),
+        (3, vec![protect(2)], &refused),
+        (1, vec![protect(3), store(0)], &written),
+        (1, vec![protect(3), store(PAGE)], &refused),
+        // What was stored to remains so.
+        (3, vec![store(0), protect(1), protect(3)], &written),
+        (1, vec![protect(3), store(0), protect(1)], &refused),
+        // A child has the entries as they are, but clean ones.
+        (3, vec![Op::Fork], &written),
+        (1, vec![protect(3), Op::Fork], &refused),
+        (1, vec![protect(3), store(0), Op::Fork], &written),
+        (3, vec![store(0), Op::Fork, protect(2)], &refused),
+        (3, vec![store(0), Op::Fork, Op::Exit, protect(2)], &written),
+        (1, [vec![protect(3)], moved.to_vec()].concat(), &refused),
+        (1, [vec![protect(3), store(0)], moved.to_vec()].concat(), &written),
+    ] {
+        assert_eq!(&put_after(Node::Bar, prot, &ops), expected, "prot {prot}, {ops:?}");
+    }
+}
+
+#[test]
+fn dev_mem_made_writable_later_is_written_through_the_kernel_at_once() {
+    let protect = |prot| Op::Mprotect { map: 0, offset: 0, len: 2 * PAGE, prot };
+    // `mmap_mem_ops` has no `page_mkwrite`.
+    for (prot, ops, expected) in [
+        (1, vec![], Outcome::failed(libc::EIO)),
+        (1, vec![protect(2)], Outcome::Value(8)),
+        (3, vec![protect(1)], Outcome::failed(libc::EIO)),
+    ] {
+        assert_eq!(put_after(Node::Mem, prot, &ops), expected, "prot {prot}, {ops:?}");
+    }
+}
