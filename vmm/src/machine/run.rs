@@ -37,8 +37,12 @@ impl Machine {
                 break Stop::Deadline;
             }
         };
-        // An access that was interrupted and not tried again belongs to what ran until now.
-        Ok(if self.memory.pending().is_some() { self.on_mismatch(false)?.unwrap_or(stop) } else { stop })
+        // An access that was interrupted and not tried again belongs to what ran until now, and so does one that KVM
+        // made without a stop.
+        let stop =
+            if self.memory.pending().is_some() { self.on_mismatch(false)?.unwrap_or(stop) } else { stop };
+        self.record_passed()?;
+        Ok(stop)
     }
 
     /// KVM itself accesses the page for an instruction it emulates: it takes an inaccessible page for a device.
@@ -61,6 +65,8 @@ impl Machine {
             if exit == Exit::MemoryFault || self.is_emulated(&exit, &mismatch) {
                 let stop = self.on_mismatch(exit == Exit::MemoryFault)?;
                 if exit == Exit::MemoryFault || stop.is_some() {
+                    // The other page of an instruction that touches two may have been accessed without a stop.
+                    self.record_passed()?;
                     return Ok(stop);
                 }
             } else {
