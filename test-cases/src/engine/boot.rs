@@ -53,6 +53,8 @@ impl Engine<'_> {
             watcher.up(&self.report);
         }
         self.judge_boot(&session, setup, None, watcher);
+        // What comes from here on belongs to the cases.
+        session.tell();
         if first {
             self.check_guest_type(&session).map_err(Ended::Failed)?;
         }

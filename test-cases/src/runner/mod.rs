@@ -53,7 +53,6 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
             continue;
         }
         let begun = Instant::now();
-        let (events, changes) = (session.machine().events().cursor(), session.machine().history().cursor());
         let mut observed = match state.run(session, step, &steps) {
             Ok(observed) => observed,
             Err(end) => {
@@ -62,10 +61,12 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
                 observed
             }
         };
-        let recorded = events::since(session, events, regions);
+        // The first step's also hold what the guest did since its boot or the case before.
+        let told = session.tell();
+        let recorded = events::since(session, told.events, regions);
         observed.events = recorded.events;
         observed.events_dropped = recorded.dropped;
-        observed.changes = changes_since(session, Some(changes));
+        observed.changes = changes_since(session, Some(told.changes));
         observed.duration = begun.elapsed();
         steps.push(observed);
     }

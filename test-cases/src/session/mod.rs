@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::{Batch, Event, Link, Outcome, Results, Step};
+use vmm::audit::event_log::EventCursor;
 use vmm::audit::kernel::KernelNames;
+use vmm::audit::log::Cursor;
 use vmm::boot::image::Vmlinux;
 use vmm::boot::linux::LinuxBoot;
 use vmm::machine::{Machine, MachineConfig, MachineError, RunError, Stop};
@@ -66,6 +68,22 @@ pub struct Session {
     boot_time: Duration,
     names: Option<Arc<KernelNames>>,
     interrupt: Arc<AtomicBool>,
+    told: Told,
+}
+
+/// Up to where the machine's records were given to the boot or to a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// Forbidden accesses.
+    pub events: EventCursor,
+    /// Changes of the page that is watched.
+    pub changes: Cursor,
+}
+
+impl Told {
+    fn all_of(machine: &Machine) -> Self {
+        Self { events: machine.events().cursor(), changes: machine.history().cursor() }
+    }
 }
 
 impl Session {
@@ -82,6 +100,7 @@ impl Session {
         machine.boot_linux(&boot)?;
         let interrupt = Arc::clone(&plan.interrupt);
         let mut session = Self {
+            told: Told::all_of(&machine),
             machine,
             link: Link::new(),
             boot_time: Duration::ZERO,
@@ -120,6 +139,12 @@ impl Session {
     /// The machine, standing still.
     pub fn machine_mut(&mut self) -> &mut Machine {
         &mut self.machine
+    }
+
+    /// Takes all that was recorded until now as told, and gives the moment up to which it had been before: what the
+    /// guest does between two steps is thus part of the next one, and nothing is told twice or lost.
+    pub fn tell(&mut self) -> Told {
+        std::mem::replace(&mut self.told, Told::all_of(&self.machine))
     }
 
     /// What went over the agent's line.
