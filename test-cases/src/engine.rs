@@ -19,6 +19,7 @@ use vmm::platform::PlatformKind;
 
 pub(crate) use self::command_line::command_line;
 pub(crate) use self::facts::{placed, rom_state};
+pub(crate) use self::guest_type::{GuestLog, check as check_guest_type};
 pub use self::refusal::{EngineError, check, check_file};
 pub use self::target::Target;
 use crate::boot::BootResult;

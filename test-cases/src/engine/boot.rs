@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use protocol::{Outcome, Step};
 use vmm::machine::MachineConfig;
 
-use super::{Engine, Watcher, facts, guest_type, rom_state};
+use super::guest_type::{self, GuestLog};
+use super::{Engine, Watcher, facts, rom_state};
 use crate::boot::{Context, judge};
 use crate::observation::{Aborted, BootObservation, Death};
 use crate::release::Release;
@@ -49,14 +50,24 @@ impl Engine<'_> {
         };
         if first {
             self.read_machine_facts(&session);
-            self.read_guest_facts(&mut session);
+        }
+        let log = match self.ask(&mut session, first) {
+            Ok(log) => log,
+            Err(_) if self.interrupt.load(Ordering::Relaxed) => return Err(Ended::Interrupted),
+            Err(end) => return Err(self.did_not_come_up(end, &session, first, setup, watcher)),
+        };
+        if first {
             watcher.up(&self.report);
         }
         self.judge_boot(&session, setup, None, watcher);
         // What comes from here on belongs to the cases.
         session.tell();
+        // Every guest, since each of them is set up anew and perhaps otherwise.
+        let kernel = &self.report.kernel;
+        let checked = guest_type::check(&session, &log, self.target.platform, &kernel.spec, &kernel.release);
+        let evidence = checked.map_err(Ended::Failed)?;
         if first {
-            self.check_guest_type(&session).map_err(Ended::Failed)?;
+            self.report.platform.guest_type = Some(evidence);
         }
         Ok(session)
     }
@@ -115,38 +126,23 @@ impl Engine<'_> {
         self.report.boots.push(result);
     }
 
-    /// Why results of this guest would mean nothing: it did not do what a guest of its platform does, or its log says
-    /// that it takes itself for another.
-    fn check_guest_type(&mut self, session: &Session) -> Result<(), String> {
-        let (kernel, platform) = (&self.report.kernel, self.target.platform);
-        let refused = |why: String| {
-            format!(
-                "{} ({}) booted and does not take itself for a {platform} guest: {why}; choose another kernel or platform",
-                kernel.spec, kernel.release
-            )
-        };
-        match session.machine().guest_type_evidence() {
-            Err(why) => return Err(refused(why.to_string())),
-            Ok(evidence) => self.report.platform.guest_type = Some(evidence),
-        }
-        guest_type::contradiction(platform, &kernel.log).map_or(Ok(()), |why| Err(refused(why)))
-    }
-
-    /// What only the agent of a running guest can find out.
-    fn read_guest_facts(&mut self, session: &mut Session) {
-        if let Ok(Outcome::Data { data, .. }) = session.step(&Step::Uname, self.target.limit) {
+    /// What only the agent of a running guest can find out: of every guest its log, of the first one its facts too.
+    fn ask(&mut self, session: &mut Session, first: bool) -> Result<GuestLog, session::Ended> {
+        let limit = self.target.limit;
+        if first && let Outcome::Data { data, .. } = session.step(&Step::Uname, limit)? {
             let text = String::from_utf8_lossy(&data.bytes).into_owned();
             let mut lines = text.lines().skip(2).map(str::to_owned);
             self.report.kernel.release = lines.next().unwrap_or_default();
             self.report.kernel.version = lines.next().unwrap_or_default();
         }
-        if let Ok(log) = session.kernel_log(self.target.limit) {
-            self.report.kernel.log =
-                log.lines().filter(|line| facts::is_telling(line)).map(facts::without_level).collect();
+        let log = GuestLog::read(session, limit)?;
+        if first {
+            self.report.kernel.log.clone_from(&log.telling);
         }
-        if self.target.platform.accepts_memory() {
-            self.report.platform.unaccepted = facts::unaccepted(session, self.target.limit);
+        if first && self.target.platform.accepts_memory() {
+            self.report.platform.unaccepted = facts::unaccepted(session, limit)?;
         }
+        Ok(log)
     }
 
     /// What the VMM knows of a guest, whether it came up or not.

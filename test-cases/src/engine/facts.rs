@@ -12,7 +12,7 @@ use vmm::memory::protected;
 
 use crate::observation::{BadCall, RewrittenOpcode, Unaccepted};
 use crate::region::{PlacedRegion, Region};
-use crate::session::Session;
+use crate::session::{Ended, Session};
 use crate::setup::{Mode, RomArea};
 
 pub(super) fn memory_mode(mode: Mode) -> protected::Mode {
@@ -48,13 +48,14 @@ pub(super) fn bad_call(call: &vmm::audit::BadCall, names: &KernelNames) -> BadCa
 }
 
 /// What guest and VMM say at the same moment about memory not accepted yet.
-pub(super) fn unaccepted(session: &mut Session, limit: Duration) -> Option<Unaccepted> {
+pub(super) fn unaccepted(session: &mut Session, limit: Duration) -> Result<Option<Unaccepted>, Ended> {
     let step = Step::ReadFile { path: b"/proc/meminfo", offset: 0, len: 8192 };
-    let Ok(Outcome::Data { data, .. }) = session.step(&step, limit) else { return None };
+    let Outcome::Data { data, .. } = session.step(&step, limit)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&data.bytes).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix("Unaccepted:"))?;
-    let guest_kib = line.split_whitespace().next()?.parse().ok()?;
-    Some(Unaccepted { guest_kib, vmm_kib: session.machine().memory().unaccepted() >> 10 })
+    let line = text.lines().find_map(|line| line.strip_prefix("Unaccepted:"));
+    let guest_kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    let vmm_kib = session.machine().memory().unaccepted() >> 10;
+    Ok(guest_kib.map(|guest_kib| Unaccepted { guest_kib, vmm_kib }))
 }
 
 /// Kernel log lines that say what kind of guest it is.

@@ -1,20 +1,63 @@
 //! Whether a guest takes itself for what it is to be: without that its results would mean nothing.
 
+use std::time::Duration;
+
+use super::facts;
 use crate::platform::Platform;
+use crate::session::{Ended, Session};
 
 /// How the line begins that names the features (`arch/x86/mm/mem_encrypt.c:print_mem_encrypt_feature_info`).
 const FEATURES: &str = "Memory Encryption Features active:";
 /// How the line begins that tells SEV from vTOM (`arch/x86/coco/sev/core.c:sev_show_status`, since 6.6).
 const STATUS: &str = "SEV: Status:";
 
+/// What a guest's log says of its type.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GuestLog {
+    /// The lines that do.
+    pub(crate) telling: Vec<String>,
+    /// There is no line of any kind: the kernel has no printk.
+    is_empty: bool,
+}
+
+impl GuestLog {
+    /// Reads it.
+    pub(crate) fn read(session: &mut Session, limit: Duration) -> Result<Self, Ended> {
+        Ok(Self::of(&session.kernel_log(limit)?))
+    }
+
+    fn of(log: &str) -> Self {
+        let telling = log.lines().filter(|line| facts::is_telling(line)).map(facts::without_level).collect();
+        Self { telling, is_empty: log.trim().is_empty() }
+    }
+}
+
+/// Whether a guest is what it was started as: the evidence for it, or why its results would mean nothing. It did not do
+/// what a guest of its platform does, or its log says that it takes itself for another.
+pub(crate) fn check(
+    session: &Session,
+    log: &GuestLog,
+    platform: Platform,
+    spec: &str,
+    release: &str,
+) -> Result<String, String> {
+    let evidence = session.machine().guest_type_evidence().map_err(|why| why.to_string());
+    let refused = |why: String| {
+        format!(
+            "{spec} ({release}) booted and does not take itself for a {platform} guest: {why}; choose another kernel or platform"
+        )
+    };
+    evidence.and_then(|evidence| contradiction(platform, log).map_or(Ok(evidence), Err)).map_err(refused)
+}
+
 /// Why the guest's log contradicts its platform, if it does. A kernel without printk has no log, and the signs that the
 /// VMM saw must do.
-pub(super) fn contradiction(platform: Platform, log: &[String]) -> Option<String> {
-    if !platform.is_confidential() || log.is_empty() {
+fn contradiction(platform: Platform, log: &GuestLog) -> Option<String> {
+    if !platform.is_confidential() || log.is_empty {
         return None;
     }
     let named = |start: &str| {
-        log.iter().find_map(|line| line.split_once(start)).map(|(_, rest)| rest.trim().to_owned())
+        log.telling.iter().find_map(|line| line.split_once(start)).map(|(_, rest)| rest.trim().to_owned())
     };
     let Some(features) = named(FEATURES) else {
         return Some(format!("its log has no \"{FEATURES}\""));
@@ -41,8 +84,8 @@ pub(super) fn contradiction(platform: Platform, log: &[String]) -> Option<String
 mod tests {
     use super::*;
 
-    fn log(lines: &[&str]) -> Vec<String> {
-        lines.iter().map(|line| format!("[    0.743879] {line}")).collect()
+    fn log(lines: &[&str]) -> GuestLog {
+        GuestLog::of(&lines.iter().map(|line| format!("<6>[    0.743879] {line}\n")).collect::<String>())
     }
 
     const SEV: &[&str] = &["Memory Encryption Features active: AMD SEV", "SEV: Status: SEV"];
@@ -69,7 +112,9 @@ mod tests {
     fn a_log_without_the_line_contradicts_and_no_log_does_not() {
         for platform in [Platform::Sev, Platform::Snp, Platform::Tdx, Platform::Vbs] {
             assert!(contradiction(platform, &log(&["Hypervisor detected: KVM"])).is_some());
-            assert!(contradiction(platform, &[]).is_none());
+            // A log in which no line is about the guest's type is no lack of a log.
+            assert!(contradiction(platform, &log(&["Linux version 6.12.1"])).is_some());
+            assert!(contradiction(platform, &log(&[])).is_none());
         }
         assert!(contradiction(Platform::None, &log(&["Hypervisor detected: KVM"])).is_none());
         // Before 6.6 there is no status.

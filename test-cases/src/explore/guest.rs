@@ -42,11 +42,14 @@ pub enum GuestError {
     #[error("the guest did not come up: {0}")]
     Session(#[from] SessionError),
     /// It ended while it was asked about itself.
-    #[error("the guest ended while it was asked for its memory map: {0}")]
+    #[error("the guest ended while it was asked about itself: {0}")]
     Ended(#[from] Ended),
     /// It does not tell what it is.
     #[error("the guest does not show {0}, from which the model takes what it has to know")]
     Silent(&'static str),
+    /// It is another guest than it was started as.
+    #[error("{0}")]
+    Type(String),
     /// Its release cannot be read.
     #[error(transparent)]
     Release(#[from] BadRelease),
@@ -148,6 +151,9 @@ impl Kernel {
         let mut session = Session::boot(&plan)?;
         let uname = text(&mut session, &Step::Uname, target)?.ok_or(GuestError::Silent("uname"))?;
         let release = uname.lines().nth(2).unwrap_or_default().to_owned();
+        let log = engine::GuestLog::read(&mut session, target.limit)?;
+        engine::check_guest_type(&session, &log, target.platform, &target.kernel.spec, &release)
+            .map_err(GuestError::Type)?;
         let step = Step::ReadFile { path: b"/proc/iomem", offset: 0, len: IOMEM };
         let iomem = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/iomem"))?;
         let step = Step::ReadFile { path: b"/proc/cpuinfo", offset: 0, len: CPUINFO };
