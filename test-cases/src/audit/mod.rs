@@ -3,6 +3,7 @@
 
 mod closers;
 pub mod finding;
+mod incomplete;
 pub mod invariant;
 mod place;
 mod predict;
@@ -13,6 +14,7 @@ mod tests;
 mod writes;
 
 pub use self::finding::{Finding, Invariant, Weight};
+pub use self::incomplete::incomplete;
 pub use self::sweep::{SweepError, Swept, sweep};
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use vmm::memory::View;
 
 use self::batch::{Access, Path, Place, Sweeper};
 use super::probe::{self, Spot};
-use super::{Probed, writes};
+use super::{Probed, incomplete, writes};
 use crate::case::Case;
 use crate::engine::{self, Target};
 use crate::explore::{GuestError, Kernel};
@@ -32,10 +32,12 @@ pub(super) const LEN: u64 = 16;
 pub struct Swept {
     /// Each case with what it gave.
     pub probed: Vec<Probed>,
-    /// Places looked at.
+    /// Places looked at by every path.
     pub looked_at: usize,
-    /// Pages written to.
+    /// Pages written to in every way.
     pub written_to: usize,
+    /// Steps without an answer: place, step and reason.
+    pub unanswered: Vec<String>,
     /// The guest's model, where the kernel's configuration is known.
     pub world: Option<World>,
     /// It was interrupted.
@@ -112,13 +114,17 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
         let opened = places.iter().any(Place::has_opened);
         if swept.interrupted || !opened {
             // Where /dev/mem does not open, no page of it is to be had.
+            swept.unanswered.extend(places.iter().flat_map(Place::unanswered));
             return Ok(swept);
         }
     }
     for place in places {
+        let unanswered = place.unanswered();
+        swept.looked_at += usize::from(unanswered.is_empty());
+        swept.unanswered.extend(unanswered);
         swept.probed.extend(place.probed(probe::case_at(&Spot::at(place.gpa, LEN))));
-        swept.looked_at += 1;
     }
+    let mut not_written: BTreeSet<u64> = BTreeSet::new();
     for (number, way) in WRITES.into_iter().enumerate() {
         let mut places = unseen(&written_to);
         swept.interrupted |= !sweeper.go(way, &mut places)?;
@@ -126,11 +132,14 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
             return Ok(swept);
         }
         for place in places {
+            let unanswered = place.unanswered();
+            not_written.extend((!unanswered.is_empty()).then_some(place.gpa));
+            swept.unanswered.extend(unanswered);
             let case = writes::cases_at(&Spot::at(place.gpa, LEN)).into_iter().nth(number);
             swept.probed.extend(place.probed(case));
         }
     }
-    swept.written_to = written_to.len();
+    swept.written_to = written_to.len() - not_written.len();
     Ok(swept)
 }
 
@@ -141,6 +150,10 @@ fn unseen(places: &[u64]) -> Vec<Place> {
 impl Place {
     fn has_opened(&self) -> bool {
         self.steps.first().is_some_and(|step| matches!(step.answer, Answer::Returned { .. }))
+    }
+
+    fn unanswered(&self) -> Vec<String> {
+        incomplete::unanswered(&format!("{:#x}", self.gpa), &self.steps)
     }
 
     fn probed(&self, case: Option<Case>) -> Option<Probed> {
@@ -193,6 +206,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::observation::StepObservation;
 
     #[test]
     fn the_paths_are_those_of_the_cases() {
@@ -211,6 +225,18 @@ mod tests {
             assert!(case.step(path.id).is_some(), "{} is not the way of {}", path.id, case.name);
             assert_eq!(case.step(path.id).unwrap().action.data(), Some(&batch::DATA[..]));
         }
+    }
+
+    #[test]
+    fn a_place_without_an_answer_is_told() {
+        let answer = |step: &str, answer| StepObservation::new(step, answer);
+        let steps = vec![
+            answer("open", Answer::Returned { value: 3 }),
+            answer("pread", Answer::NotRun { reason: "the agent stopped before it".into() }),
+        ];
+        let place = Place { gpa: 0x1ff0, steps };
+        assert_eq!(place.unanswered(), ["0x1ff0#pread: the agent stopped before it"]);
+        assert!(Place { gpa: 0x1ff0, steps: place.steps[..1].to_vec() }.unanswered().is_empty());
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::guest::GuestArgs;
   copra audit -k path:./bzImage -p tdx -v        your kernel, with the evidence
   copra audit -k build:open-eperm -p snp --cases found/
 
-Exit codes: 0 no hole, 1 a hole, 2 could not run, 130 interrupted. Notes are no holes.")]
+Exit codes: 0 no hole, 1 a hole or a forbidden access while booting that is not known, 2 could not run or could not look
+everywhere, 130 interrupted. Notes are no holes.")]
 pub struct AuditArgs {
     /// The guest
     #[command(flatten)]

@@ -16,6 +16,9 @@ use crate::exit::Exit;
 use crate::policy::Policy;
 use crate::report::{Ended, Report};
 
+/// Reasons shown for which something was not looked at.
+const SHOWN: usize = 8;
+
 /// Walks every region by every path, and says what no sane kernel does.
 pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     if let Some(folder) = &args.cases {
@@ -38,24 +41,54 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     let findings = audit::findings(&report, &swept, swept.world.as_ref());
     let dropped = audit::dropped(&report, &swept);
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    let incomplete = audit::incomplete(&report, &swept);
     if !to_stdout {
         tell(args, &report, &swept, &findings);
+        tell_incomplete(&incomplete, args.verbose);
     }
     if let (Some(folder), Ended::Complete) = (&args.cases, &report.ended) {
         cases::write(folder, &findings, &args.guest, &target, &interrupt, quiet)?;
     }
     if let Some(path) = &args.json {
-        write_json(path, &report, &findings)?;
+        write_json(path, &report, &findings, &incomplete)?;
     }
     match &report.ended {
         Ended::Interrupted => Ok(Exit::Interrupted),
+        // As for `run`: what was found before weighs more than that the guest did not come up.
+        Ended::Failed(_) if report.has_boot_finding() => Ok(Exit::Finding),
         Ended::Failed(why) => Err(Failed::new(why)),
         Ended::Complete if swept.interrupted => Ok(Exit::Interrupted),
         Ended::Complete if dropped > 0 => Err(Failed::new(format!(
             "{dropped} forbidden accesses were not recorded, so there may be more findings than these; report the kernel and this message"
         ))),
-        Ended::Complete if findings.iter().any(|finding| finding.weight == Weight::Hole) => Ok(Exit::Finding),
-        Ended::Complete => Ok(Exit::Success),
+        // The findings are told, and no list of findings of a guest that was not looked at everywhere is a whole one.
+        Ended::Complete => match incomplete.first() {
+            Some(first) => Err(Failed::new(format!(
+                "{} places, steps or guests gave no answer, so there may be more findings than these: {first}; run it again, \
+                 with a longer --timeout",
+                incomplete.len()
+            ))),
+            None => Ok(exit(&report, &findings)),
+        },
+    }
+}
+
+/// The exit code of an audit that looked everywhere.
+fn exit(report: &Report, findings: &[Finding]) -> Exit {
+    if report.has_boot_finding() || findings.iter().any(|finding| finding.weight == Weight::Hole) {
+        Exit::Finding
+    } else {
+        Exit::Success
+    }
+}
+
+fn tell_incomplete(reasons: &[String], verbose: bool) {
+    let shown = if verbose { reasons.len() } else { SHOWN };
+    for reason in reasons.iter().take(shown) {
+        outln!("not looked at  {reason}");
+    }
+    if reasons.len() > shown {
+        outln!("not looked at  {} more (-v shows them)", reasons.len() - shown);
     }
 }
 
@@ -73,6 +106,15 @@ fn tell(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) 
     outln!(
         "{places} places (every page below 1 MiB, the ends of all ranges) read by {fewer} paths, {pages} of them written to as well\n"
     );
+    for boot in report.boots.iter().filter(|boot| boot.verdict.is_finding()) {
+        outln!("BOOT  {}", boot.finding());
+        for event in boot.unknown() {
+            outln!("      {event}");
+        }
+        if let Some(death) = boot.observed.death_after_access() {
+            outln!("      then the guest ended: {}", death.text);
+        }
+    }
     for finding in findings {
         outln!("{:4}  {}  {}", finding.weight.name().to_uppercase(), finding.invariant, finding.name);
         if !finding.closed_by.is_empty() {
@@ -99,14 +141,21 @@ fn tell(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) 
     }
 }
 
-fn write_json(path: &Path, report: &Report, findings: &[Finding]) -> Result<(), Failed> {
+fn write_json(
+    path: &Path,
+    report: &Report,
+    findings: &[Finding],
+    incomplete: &[String],
+) -> Result<(), Failed> {
     let value = json!({
         "schema": "copra-audit/1",
         "copra": env!("CARGO_PKG_VERSION"),
         "kernel": report.kernel,
         "platform": report.platform,
         "ended": report.ended,
+        "boot": report.boot_verdict(),
         "findings": findings,
+        "incomplete": incomplete,
     });
     let text = format!("{value:#}\n");
     let done = if path == Path::new("-") {

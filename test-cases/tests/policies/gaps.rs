@@ -61,7 +61,18 @@ pub fn check(policy: &str, platform: &str) -> Result<(), Failed> {
 fn audit(policy: &str, platform: &str) -> Result<Vec<Value>, Failed> {
     let kernel = format!("build:{policy}");
     let (text, code) = copra::run(&["audit", "--quiet", "--json", "-", "-k", &kernel, "-p", platform])?;
+    // An audit that could not look everywhere has no list to compare.
+    if !matches!(code, Some(0 | 1)) {
+        return Err(format!("copra audit of {kernel} as {platform} guest: exit code {code:?}: {text}").into());
+    }
     let value: Value = serde_json::from_str(&text).map_err(|error| format!("{code:?}: {error}: {text}"))?;
+    if value["ended"]["how"] != "complete" || value["incomplete"] != Value::Array(Vec::new()) {
+        return Err(format!(
+            "not all of {kernel} was looked at: {}, {}",
+            value["ended"], value["incomplete"]
+        )
+        .into());
+    }
     Ok(value["findings"].as_array().ok_or("no findings in the report")?.clone())
 }
 
