@@ -69,6 +69,9 @@ fn main() -> ExitCode {
                 let it = Arc::clone(combination);
                 trials.push(Trial::test(format!("{}::rigour", it.name()), move || rigour(&it)));
             }
+            let it = Arc::clone(combination);
+            let trial = Trial::test(format!("{}::whole", it.name()), move || whole(&it));
+            trials.push(trial.with_ignored_flag(ignored));
         }
         for case in &cases {
             for combination in &pair {
@@ -112,6 +115,31 @@ fn outcome(verdict: Verdict) -> Result<Completion, Failed> {
 fn boot(combination: &Combination) -> Result<(), Failed> {
     let complaint = boot::complaint(combination.report()?, combination.platform(), combination.is_debian());
     complaint.map_or(Ok(()), |complaint| Err(complaint.into()))
+}
+
+/// The run as a whole was good: what concerns no single case fails here, such as a guest that was aborted or a later boot.
+fn whole(combination: &Combination) -> Result<(), Failed> {
+    let report = combination.report()?;
+    let mut wrong = Vec::new();
+    if combination.exit_code() != Some(0) {
+        wrong.push(format!("exit code {:?} instead of 0", combination.exit_code()));
+    }
+    if report["ended"]["how"] != "complete" {
+        wrong.push(format!("it ended: {}", report["ended"]));
+    }
+    if report["aborted"] != json!([]) {
+        wrong.push(format!("guests were aborted: {:#}", report["aborted"]));
+    }
+    match report["boot"]["guests"].as_array().map(Vec::as_slice) {
+        None | Some([]) => wrong.push("the report has no boot".to_owned()),
+        Some(boots) => {
+            let bad = |boot: &&Value| {
+                !matches!(boot["judged"]["verdict"].as_str(), Some("as-specified" | "known-hole"))
+            };
+            wrong.extend(boots.iter().filter(bad).map(|boot| format!("a boot is {:#}", boot["judged"])));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 
 /// A forbidden access is told with the code that did it: read(2) of page 0, where nothing refuses it.
