@@ -1,7 +1,7 @@
 //! Whether a mutant is killed: what is named for it fails as named, and passes without the mistake.
 
 use guest_kernel::Mutant;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::batch::Reports;
 use crate::group::{self, Killer};
@@ -27,7 +27,14 @@ pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
             ended(reports, &format!("{group}-explore"), 0).and_then(|()| ended(reports, &mutant.name, 1))
         }
         Killer::Audit => {
-            let has = |job: &str| Ok::<bool, String>(findings(&reports.json(job)?).contains(&wanted(mutant)));
+            // An audit that could not look everywhere shows nothing by what it did not find.
+            let has = |job: &str| {
+                let outcome = reports.outcome(job)?;
+                if !matches!(outcome.code, Some(0 | 1)) {
+                    return Err(format!("{job}: exit code {:?}\n{}", outcome.code, outcome.stderr));
+                }
+                Ok::<bool, String>(findings(&reports.json(job)?).contains(&wanted(mutant)))
+            };
             match (has(&format!("{group}-audit"))?, has(&mutant.name)?) {
                 (false, true) => Ok(()),
                 (true, _) => Err(format!("the audit finds it without a mistake, too: {}", wanted(mutant))),
@@ -79,15 +86,66 @@ fn fails(report: &Value, mutant: &Mutant, step: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The boot met what is named: a function with a forbidden access, or an end.
+/// The boot is a finding, for what is named: an access that is not known, from a function that is on the stack for certain,
+/// or a manner of death.
 fn at_boot(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
-    let report = reports.json(&mutant.name)?;
-    let (events, deaths) = (boot_events(&report), report["deaths"].to_string());
-    let is_it = |text: &str| text.contains(&wanted(mutant));
-    if !wanted(mutant).is_empty() && (events.iter().any(|event| is_it(event)) || is_it(&deaths)) {
+    ended(reports, &mutant.name, 1)?;
+    is_boot_finding(&reports.json(&mutant.name)?, &wanted(mutant))
+}
+
+fn is_boot_finding(report: &Value, wanted: &str) -> Result<(), String> {
+    let boot = &report["boot"]["guests"][0];
+    if boot["judged"]["verdict"] != "unexpected" {
+        return Err(format!("survived: the boot is {}", boot["judged"]));
+    }
+    let (events, known) = (&boot["observed"]["events"], &boot["known"]);
+    let (Some(events), Some(known)) = (events.as_array(), known.as_array()) else {
+        return Err(format!("the boot has no list of accesses: {boot:#}"));
+    };
+    let unknown = events.iter().zip(known).filter(|(_, known)| known.is_null()).map(|(event, _)| event);
+    let death = &boot["observed"]["death"]["kind"];
+    if unknown.flat_map(functions).any(|name| name == wanted) || *death == json!([wanted]) {
         return Ok(());
     }
-    Err(format!("survived: the boot met {events:#?}, {deaths}"))
+    Err(format!("the boot fails for another reason than {wanted}: {events:#?}, death {death}"))
+}
+
+/// The functions that are on the stack for certain, without what the compiler adds to a name (`.isra.0`).
+fn functions(event: &Value) -> Vec<&str> {
+    let trace = event["backtrace"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let frames = std::iter::once(&event["symbol"]).chain(trace).filter_map(Value::as_str);
+    let certain = frames.filter(|frame| !frame.starts_with("? "));
+    let names = certain.filter_map(|frame| frame.split_once("+0x")).map(|(name, _)| name);
+    names.filter_map(|name| name.split('.').next()).collect()
+}
+
+/// What counts as a boot's finding, on reports made here.
+pub fn self_check() -> Result<(), String> {
+    let report = |verdict: &str, known: Value, frame: &str, death: Value| {
+        let event = json!({ "symbol": "memcpy+0x1/0x2", "backtrace": [frame] });
+        let observed = json!({ "events": [event], "death": { "kind": death } });
+        let boot = json!({ "judged": { "verdict": verdict }, "known": [known], "observed": observed });
+        json!({ "boot": { "guests": [boot] } })
+    };
+    let (hole, none) = (json!("a hole"), Value::Null);
+    let frame = "dmi_setup+0x1/0x2";
+    let good = [
+        report("unexpected", none.clone(), frame, none.clone()),
+        report("unexpected", none.clone(), "dmi_setup.isra.0+0x1/0x2", none.clone()),
+        report("unexpected", hole.clone(), "f+0x1/0x2", json!(["dmi_setup"])),
+    ];
+    let bad = [
+        report("known-hole", none.clone(), frame, none.clone()),
+        report("unexpected", hole, frame, none.clone()),
+        report("unexpected", none.clone(), "? dmi_setup+0x1/0x2", none.clone()),
+        report("unexpected", none.clone(), "dmi_setup_more+0x1/0x2", none.clone()),
+        report("unexpected", none, "f+0x1/0x2", json!(["dmi_setup", "panic"])),
+        json!({}),
+    ];
+    let is_finding = |report: &Value| is_boot_finding(report, "dmi_setup").is_ok();
+    let wrong = good.iter().filter(|it| !is_finding(it)).chain(bad.iter().filter(|it| is_finding(it)));
+    let wrong: Vec<String> = wrong.map(|report| format!("{report}")).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(format!("taken for its contrary: {}", wrong.join("\n"))) }
 }
 
 /// Forbidden accesses of the boot: kind and function.
