@@ -4,6 +4,7 @@
 mod baseline;
 mod events;
 mod kcore;
+mod log;
 mod residue;
 mod slots;
 mod translate;
@@ -14,13 +15,14 @@ use std::time::{Duration, Instant};
 use protocol::{Batch, Buffer, FILE_SLOTS, Outcome};
 
 use self::baseline::Baseline;
+use self::log::Mark;
 use self::slots::Slots;
 use self::translate::Translated;
 use crate::case::{Action, Case, Step};
 use crate::codes::{Errno, Signal};
-use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
+use crate::observation::{Answer, CaseObservation, GpaRange, NotRun, StepObservation};
 use crate::region::{Place, PlacedRegion};
-use crate::session::{End, Ended, Session};
+use crate::session::{End, Ended, Session, Worker};
 
 pub use self::events::{Recorded, all as all_events, changes_since, since as events_since};
 pub use self::residue::may_remain;
@@ -35,16 +37,32 @@ pub struct CaseRun {
     pub ended: Option<(Ended, String)>,
 }
 
+impl CaseRun {
+    fn not_run(why: NotRun, ended: Option<(Ended, String)>, started: Instant) -> Self {
+        let duration = started.elapsed();
+        let observation = CaseObservation { not_run: Some(why), duration, ..CaseObservation::default() };
+        Self { observation, ended }
+    }
+}
+
 /// Runs one case with a worker of its own. `limit` bounds each step.
 pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], limit: Duration) -> CaseRun {
     let started = Instant::now();
     let baseline = Baseline::take(session.machine(), case, regions);
-    let mut state =
-        State { slots: Slots::default(), baseline, regions, limit, fresh: true, logged: 0, remains: None };
-    if case.steps.iter().any(|step| step.action == Action::KernelLog) {
-        // A guest that cannot tell ends in the first step.
-        state.logged = session.kernel_log(limit).map_or(0, |log| log.len());
+    let mut logged = None;
+    if let Some(step) = case.steps.iter().find(|step| step.action == Action::KernelLog) {
+        // The worker of the case before may have given up what this takes.
+        match mark(session, limit) {
+            Ok(Ok(mark)) => logged = Some(mark),
+            Ok(Err(not_run)) => return CaseRun::not_run(not_run, None, started),
+            Err(end) => {
+                let reason = format!("the guest ended while its kernel log was read before the case: {end}");
+                return CaseRun::not_run(NotRun::Failed(reason), Some((end, step.id.clone())), started);
+            }
+        }
     }
+    let mut state =
+        State { slots: Slots::default(), baseline, regions, limit, fresh: true, logged, remains: None };
     let mut steps: Vec<StepObservation> = Vec::new();
     let mut ended: Option<(Ended, String)> = None;
     for step in &case.steps {
@@ -80,6 +98,11 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
     CaseRun { observation, ended }
 }
 
+fn mark(session: &mut Session, limit: Duration) -> Result<Result<Mark, NotRun>, Ended> {
+    let log = session.kernel_log(Worker::New, limit)?;
+    Ok(Mark::of(log.map_err(|outcome| answer(outcome).0)))
+}
+
 /// A step in which the guest died, or its run was aborted: that is no evidence, even if what was expected had come by then.
 fn of_end(step: &str, end: &Ended) -> StepObservation {
     match end.end {
@@ -108,8 +131,8 @@ struct State<'a> {
     limit: Duration,
     /// The next step goes to a worker of its own.
     fresh: bool,
-    /// Bytes of kernel log from before the case.
-    logged: usize,
+    /// The kernel log before the case, where the case reads it.
+    logged: Option<Mark>,
     /// Why the guest cannot serve another case.
     remains: Option<String>,
 }
@@ -243,14 +266,14 @@ impl State<'_> {
         Ok(prior.compare(session.machine(), observed, bytes))
     }
 
-    fn kernel_log(&self, session: &mut Session, step: &Step) -> Result<StepObservation, Ended> {
-        let log = session.kernel_log(self.limit)?;
-        let new = log.as_bytes().get(self.logged..).unwrap_or_default();
-        let bytes =
-            String::from_utf8_lossy(new).lines().map(bare).collect::<Vec<_>>().join("\n").into_bytes();
-        let mut observed = StepObservation::new(&step.id, Answer::Returned { value: bytes.len() as u64 });
-        observed.bytes = bytes;
-        Ok(observed)
+    fn kernel_log(&mut self, session: &mut Session, step: &Step) -> Result<StepObservation, Ended> {
+        let Some(mark) = &self.logged else {
+            let reason = "the kernel log was not read before the case".to_owned();
+            return Ok(StepObservation::new(&step.id, Answer::NotRun { reason }));
+        };
+        let worker = if std::mem::take(&mut self.fresh) { Worker::New } else { Worker::Same };
+        let log = session.kernel_log(worker, self.limit)?;
+        Ok(mark.step(&step.id, log.map_err(|outcome| answer(outcome).0)))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one action")]
@@ -280,16 +303,6 @@ impl State<'_> {
         observed.truth.plain = Some(now);
         observed
     }
-}
-
-/// A line of the kernel log without level and time, `<3>[    1.234567] `.
-fn bare(line: &str) -> &str {
-    let without_level =
-        line.strip_prefix('<').and_then(|rest| rest.split_once('>')).map_or(line, |(_, text)| text);
-    without_level
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("] "))
-        .map_or(without_level, |(_, text)| text)
 }
 
 /// A program's wait status, as `wait(2)` gives it, in the words of observations.
@@ -348,12 +361,5 @@ mod tests {
         let failed = |errno| Answer::Failed { errno: Errno(errno) };
         assert_eq!(of_program(failed(libc::ETIMEDOUT)), Answer::TimedOut);
         assert_eq!(of_program(failed(libc::ENOENT)), failed(libc::ENOENT));
-    }
-
-    #[test]
-    fn a_log_line_is_its_text() {
-        assert_eq!(bare("<4>[    1.234567] tdx: Unexpected #VE: 48"), "tdx: Unexpected #VE: 48");
-        assert_eq!(bare("<6>[   12.000001] [drm] ready"), "[drm] ready");
-        assert_eq!(bare("no prefix"), "no prefix");
     }
 }

@@ -60,6 +60,15 @@ pub enum SessionError {
     },
 }
 
+/// Which of the agent's processes does a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worker {
+    /// The one that is there.
+    Same,
+    /// A new one, with all rights and nothing open.
+    New,
+}
+
 /// A guest whose agent waits for a batch.
 #[derive(Debug)]
 pub struct Session {
@@ -183,22 +192,25 @@ impl Session {
 
     /// Executes one step with the worker that is there.
     pub fn step(&mut self, step: &Step<'_>, limit: Duration) -> Result<Outcome, Ended> {
+        self.step_of(Worker::Same, step, limit)
+    }
+
+    fn step_of(&mut self, worker: Worker, step: &Step<'_>, limit: Duration) -> Result<Outcome, Ended> {
         let mut batch = Batch::new().step_limit(u32::try_from(limit.as_millis() / 3).unwrap_or(0));
+        if worker == Worker::New {
+            batch = batch.new_worker();
+        }
         batch.push(step);
         let results = self.execute(&batch, limit)?;
         Ok(results.outcomes.into_iter().next().unwrap_or(Outcome::NotRun))
     }
 
-    /// The guest's kernel log so far.
-    pub fn kernel_log(&mut self, limit: Duration) -> Result<String, Ended> {
-        let mut log = Vec::new();
-        loop {
-            let step = Step::KernelLog { offset: log.len() as u32, len: LOG_CHUNK };
-            match self.step(&step, limit)? {
-                Outcome::Data { data, .. } if !data.bytes.is_empty() => log.extend_from_slice(&data.bytes),
-                _ => return Ok(String::from_utf8_lossy(&log).into_owned()),
-            }
-        }
+    /// The guest's kernel log so far; the error is what came instead of it.
+    pub fn kernel_log(&mut self, worker: Worker, limit: Duration) -> Result<Result<String, Outcome>, Ended> {
+        whole_log(|offset| {
+            let worker = if offset == 0 { worker } else { Worker::Same };
+            self.step_of(worker, &Step::KernelLog { offset, len: LOG_CHUNK }, limit)
+        })
     }
 
     /// Lets the guest run until it ends.
@@ -242,5 +254,47 @@ impl Session {
 
     fn host_failed(&self, error: &RunError) -> Ended {
         self.ended(&error.to_string())
+    }
+}
+
+/// A log read in parts, up to the part that is empty. Whatever else comes is a failure, and no end of the log.
+fn whole_log(mut part: impl FnMut(u32) -> Result<Outcome, Ended>) -> Result<Result<String, Outcome>, Ended> {
+    let mut log = Vec::new();
+    loop {
+        match part(log.len() as u32)? {
+            Outcome::Data { data, .. } if data.bytes.is_empty() => {
+                return Ok(Ok(String::from_utf8_lossy(&log).into_owned()));
+            }
+            Outcome::Data { data, .. } => log.extend_from_slice(&data.bytes),
+            other => return Ok(Err(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Call, Data, Errno};
+
+    use super::*;
+
+    /// The log when its parts come so.
+    fn log(parts: Vec<Outcome>) -> Result<String, Outcome> {
+        let mut parts = parts.into_iter();
+        whole_log(|_| Ok(parts.next().unwrap_or(Outcome::NotRun))).unwrap()
+    }
+
+    fn part(bytes: &[u8]) -> Outcome {
+        Outcome::Data { value: 4, data: Data { bytes: bytes.to_vec(), ..Data::default() } }
+    }
+
+    #[test]
+    fn a_log_ends_with_an_empty_part_and_with_nothing_else() {
+        assert_eq!(log(vec![part(b"ab"), part(b"cd"), part(b"")]), Ok("abcd".to_owned()));
+        assert_eq!(log(vec![part(b"")]), Ok(String::new()));
+        let refused = Outcome::Failed { errno: Errno(1), call: Call::Own };
+        for failure in [refused, Outcome::NotRun, Outcome::NoRoom, Outcome::Timeout { undead: false }] {
+            assert_eq!(log(vec![failure.clone()]), Err(failure.clone()));
+            assert_eq!(log(vec![part(b"ab"), failure.clone()]), Err(failure));
+        }
     }
 }
