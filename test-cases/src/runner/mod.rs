@@ -151,13 +151,12 @@ impl State<'_> {
             Action::KcoreRead { at, len } => return self.kcore(session, step, *at, *len),
             Action::KernelLog => return self.kernel_log(session, step),
             Action::Exit if !self.slots.in_child() => {
-                self.slots.release_all();
+                self.slots.release_all(&step.id);
                 self.fresh = true;
             }
             _ => {}
         }
-        if let Some(needed) = self.slots.lacks(&step.action) {
-            let answer = Answer::NotReached { needs: needed.into() };
+        if let Some(answer) = self.slots.lacks(step) {
             return Ok(StepObservation::new(&step.id, answer));
         }
         let translated = match translate::step(&step.action, &mut self.slots, self.regions) {
@@ -217,7 +216,7 @@ impl State<'_> {
             answer = of_program(answer);
         }
         let gpa = self.slots.place(&step.action, translated);
-        self.slots.settle(&step.action, &answer, translated);
+        self.slots.settle(step, &answer, translated);
         let mut observed = StepObservation::new(&step.id, answer);
         if let Some(start) = gpa {
             let len = step.action.asks().unwrap_or(0);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::translate::Translated;
-use crate::case::Action;
+use crate::case::{Action, Step};
 use crate::observation::Answer;
 
 /// What the case holds at present.
@@ -19,6 +19,10 @@ pub struct Slots {
     sent: VecDeque<Held>,
     /// Where the read just before was, if it was at a physical address.
     read: Option<u64>,
+    /// What the case itself gave up, by the step that did.
+    given_up: HashMap<String, String>,
+    /// How many files were to be sent and were not.
+    unsent: usize,
     /// Device nodes the case made that are /dev/mem by another name.
     nodes: HashSet<String>,
 }
@@ -40,14 +44,30 @@ impl Slots {
         self.held.contains_key(name)
     }
 
-    /// What the action uses and the process does not hold.
-    pub fn lacks<'a>(&self, action: &'a Action) -> Option<&'a str> {
+    /// The answer of a step that uses what the process does not hold. It is not reached only where the step that was to
+    /// obtain it did not: what the case itself gave up excuses nothing.
+    pub fn lacks(&mut self, step: &Step) -> Option<Answer> {
+        let action = &step.action;
         let used = [action.uses(), action.takes_place_of()];
-        let missing = used.into_iter().flatten().find(|name| !self.has(name));
-        missing.or(match action {
-            Action::ReceiveFile { handle } if self.sent.is_empty() => Some(handle.as_str()),
+        if let Some(name) = used.into_iter().flatten().find(|name| !self.has(name)) {
+            if matches!(action, Action::SendFile { .. }) {
+                self.unsent += 1;
+            }
+            return Some(match self.given_up.get(name) {
+                Some(by) => Answer::NotRun { reason: format!("`{name}` was given up by step `{by}`") },
+                None => Answer::NotReached { needs: name.to_owned() },
+            });
+        }
+        match action {
+            Action::ReceiveFile { handle } if self.sent.is_empty() => Some(if self.unsent > 0 {
+                self.unsent -= 1;
+                Answer::NotReached { needs: handle.clone() }
+            } else {
+                let reason = "no step before it sent a file that is not yet received".to_owned();
+                Answer::NotRun { reason }
+            }),
             _ => None,
-        })
+        }
     }
 
     /// A forked child does the steps.
@@ -55,15 +75,22 @@ impl Slots {
         !self.parents.is_empty()
     }
 
-    /// The process that held them is gone.
-    pub fn release_all(&mut self) {
-        self.held.clear();
+    /// The process that held them is gone, by this step.
+    pub fn release_all(&mut self, by: &str) {
+        self.given_up.extend(self.held.drain().map(|(name, _)| (name, by.to_owned())));
+    }
+
+    fn give_up(&mut self, name: &str, by: &str) -> Option<Held> {
+        let held = self.held.remove(name)?;
+        self.given_up.insert(name.to_owned(), by.to_owned());
+        Some(held)
     }
 
     /// The parent goes on with what it held; an open file has one position for both.
-    fn leave_child(&mut self) {
+    fn leave_child(&mut self, by: &str) {
         let Some(parent) = self.parents.pop() else { return };
         let child = std::mem::replace(&mut self.held, parent);
+        self.given_up.extend(child.keys().map(|name| (name.clone(), by.to_owned())));
         for (name, held) in &mut self.held {
             if let Some(child) = child.get(name) {
                 *held = *child;
@@ -109,12 +136,16 @@ impl Slots {
     }
 
     /// Follows what the step changed.
-    pub fn settle(&mut self, action: &Action, answer: &Answer, translated: &Translated) {
+    pub fn settle(&mut self, step: &Step, answer: &Answer, translated: &Translated) {
+        let (action, by) = (&step.action, step.id.as_str());
         self.read = match action {
             Action::Read { .. } | Action::Pread { .. } => self.place(action, translated),
             _ => None,
         };
-        let Answer::Returned { value } = answer else { return };
+        let Answer::Returned { value } = answer else {
+            self.unsent += usize::from(matches!(action, Action::SendFile { .. }));
+            return;
+        };
         match action {
             Action::Open { path, handle, .. } => {
                 let physical = path == "/dev/mem" || self.nodes.contains(path);
@@ -130,12 +161,12 @@ impl Slots {
                 self.held.extend(over.iter().chain([handle]).map(|name| (name.clone(), held)));
             }
             Action::Mremap { map, handle: Some(handle), .. } => {
-                if let Some(held) = self.held.remove(map) {
+                if let Some(held) = self.give_up(map, by) {
                     self.held.insert(handle.clone(), held);
                 }
             }
             Action::Fork => self.parents.push(self.held.clone()),
-            Action::Exit => self.leave_child(),
+            Action::Exit => self.leave_child(by),
             Action::SendFile { fd } => self.sent.extend(self.held.get(fd).copied()),
             Action::ReceiveFile { handle } => {
                 if let Some(held) = self.sent.pop_front() {
@@ -143,7 +174,7 @@ impl Slots {
                 }
             }
             Action::Close { fd: name } | Action::Munmap { map: name } => {
-                self.held.remove(name);
+                self.give_up(name, by);
             }
             Action::Lseek { fd, .. } => {
                 if let Some(held) = self.held.get_mut(fd) {
@@ -157,5 +188,90 @@ impl Slots {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codes::Errno;
+    use crate::runner::translate;
+
+    const OPEN: &str = "id = 'open'\ndo = 'open'\npath = '/dev/mem'\nflags = 'O_RDWR'\nas = 'mem'";
+    const MAP: &str =
+        "id = 'map'\ndo = 'mmap'\nfd = 'mem'\nat = 0xf0000\nprot = 'r'\nshare = 'shared'\nas = 'm'";
+    const PEEK: &str = "id = 'peek'\ndo = 'peek'\nmap = 'm'\nlen = 1";
+
+    /// What the last step lacks if those of `failing` fail and all others succeed.
+    fn lacking(steps: &[&str], failing: &[&str]) -> Option<Answer> {
+        let steps: String = steps.iter().map(|step| format!("[[step]]\n{step}\n")).collect();
+        let case = crate::case::parse(&format!("title = 't'\nwhy = 'w'\n{steps}"), "test").unwrap();
+        let mut slots = Slots::default();
+        let mut last = None;
+        for step in &case.steps {
+            if step.action == Action::Exit && !slots.in_child() {
+                slots.release_all(&step.id);
+            }
+            last = slots.lacks(step);
+            if last.is_none() {
+                let translated = translate::step(&step.action, &mut slots, &[]).unwrap();
+                let answer = if failing.contains(&step.id.as_str()) {
+                    Answer::Failed { errno: Errno(libc::EPERM) }
+                } else {
+                    Answer::Returned { value: 0 }
+                };
+                slots.settle(step, &answer, &translated);
+            }
+        }
+        last
+    }
+
+    fn given_up(name: &str, by: &str) -> Option<Answer> {
+        Some(Answer::NotRun { reason: format!("`{name}` was given up by step `{by}`") })
+    }
+
+    #[test]
+    fn what_a_refusal_shut_off_is_not_reached() {
+        let needs = |name: &str| Some(Answer::NotReached { needs: name.to_owned() });
+        let exit = "id = 'exit'\ndo = 'exit'";
+        let unmap = "id = 'unmap'\ndo = 'munmap'\nmap = 'm'";
+        assert_eq!(lacking(&[OPEN, MAP, PEEK], &[]), None);
+        assert_eq!(lacking(&[OPEN, MAP, PEEK], &["map"]), needs("m"));
+        assert_eq!(lacking(&[OPEN, MAP, PEEK], &["open"]), needs("m"));
+        assert_eq!(lacking(&[OPEN, MAP, exit, PEEK], &["map"]), needs("m"));
+        assert_eq!(lacking(&[OPEN, MAP, unmap, PEEK], &["map"]), needs("m"));
+    }
+
+    #[test]
+    fn what_the_case_gave_up_is_no_excuse() {
+        let exit = "id = 'exit'\ndo = 'exit'";
+        let unmap = "id = 'unmap'\ndo = 'munmap'\nmap = 'm'";
+        let remap = "id = 'move'\ndo = 'mremap'\nmap = 'm'\nlen = 0x1000\nas = 'n'";
+        assert_eq!(lacking(&[OPEN, MAP, unmap, PEEK], &[]), given_up("m", "unmap"));
+        assert_eq!(lacking(&[OPEN, MAP, unmap, PEEK], &["unmap"]), None);
+        assert_eq!(lacking(&[OPEN, MAP, remap, PEEK], &[]), given_up("m", "move"));
+        assert_eq!(lacking(&[OPEN, MAP, exit, PEEK], &[]), given_up("m", "exit"));
+        let close = "id = 'close'\ndo = 'close'\nfd = 'mem'";
+        assert_eq!(lacking(&[OPEN, close, MAP], &[]), given_up("mem", "close"));
+    }
+
+    #[test]
+    fn a_parent_holds_what_its_child_gave_up_and_not_what_it_obtained() {
+        let (fork, exit) = ("id = 'fork'\ndo = 'fork'", "id = 'exit'\ndo = 'exit'");
+        let unmap = "id = 'unmap'\ndo = 'munmap'\nmap = 'm'";
+        assert_eq!(lacking(&[OPEN, MAP, fork, unmap, exit, PEEK], &[]), None);
+        assert_eq!(lacking(&[OPEN, fork, MAP, exit, PEEK], &[]), given_up("m", "exit"));
+    }
+
+    #[test]
+    fn a_file_is_received_if_it_was_sent() {
+        let send = "id = 'send'\ndo = 'send-file'\nfd = 'mem'";
+        let receive = "id = 'receive'\ndo = 'receive-file'\nas = 'passed'";
+        assert_eq!(lacking(&[OPEN, send, receive], &[]), None);
+        for failing in ["open", "send"] {
+            let answer = lacking(&[OPEN, send, receive], &[failing]);
+            assert_eq!(answer, Some(Answer::NotReached { needs: "passed".to_owned() }));
+        }
+        assert!(matches!(lacking(&[OPEN, receive], &[]), Some(Answer::NotRun { .. })));
     }
 }
