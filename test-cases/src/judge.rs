@@ -144,7 +144,11 @@ fn is_granted(observed: &StepObservation) -> bool {
         return !observed.state.contains(MemoryState::Unchanged);
     }
     let hidden = observed.class == Classes::of([Class::Zeros]);
-    matches!(observed.answer, Answer::Returned { .. }) && !hidden
+    match observed.answer {
+        Answer::Returned { .. } => !hidden,
+        Answer::Signalled { .. } => !hidden && !observed.bytes.is_empty(),
+        _ => false,
+    }
 }
 
 /// What came back, in the words of expectations.
@@ -155,7 +159,10 @@ pub fn describe(step: &Step, observed: &StepObservation) -> String {
     let events = if observed.events.is_empty() { String::new() } else { with_events(observed) };
     let answer = match &observed.answer {
         Answer::Failed { errno } => errno.to_string(),
-        Answer::Signalled { signal } => signal.to_string(),
+        Answer::Signalled { signal } if observed.class.is_empty() => signal.to_string(),
+        Answer::Signalled { signal } => {
+            format!("{signal} after {:#x} bytes ({})", observed.bytes.len(), observed.class)
+        }
         Answer::TimedOut => "no answer in time".to_owned(),
         Answer::GuestDied if observed.end.is_empty() => "a death that copra cannot name".to_owned(),
         Answer::GuestDied => observed.end.to_string(),

@@ -79,8 +79,10 @@ fn matches(term: &Term, world: World, step: &Step, observed: &StepObservation) -
     let whole = |count: u64| step.action.asks().is_none_or(|asked| asked == count);
     match (term, &observed.answer) {
         (Term::Errno(wanted), Answer::Failed { errno }) => wanted == errno,
-        (Term::Signal(wanted), Answer::Signalled { signal }) => wanted == signal,
-        (Term::Killed, Answer::Signalled { .. }) => true,
+        (Term::Signal(wanted), Answer::Signalled { signal }) => {
+            wanted == signal && gave_nothing(step, observed)
+        }
+        (Term::Killed, Answer::Signalled { .. }) => gave_nothing(step, observed),
         (Term::Death(wanted), Answer::GuestDied) => world.death == Some(*wanted),
         (term, Answer::Returned { value }) => match term {
             // A program says by its exit status whether it did its work.
@@ -99,6 +101,11 @@ fn matches(term: &Term, world: World, step: &Step, observed: &StepObservation) -
         },
         _ => false,
     }
+}
+
+/// No byte of memory came before the signal: what was read until then is read.
+fn gave_nothing(step: &Step, observed: &StepObservation) -> bool {
+    step.action.yields() != Yield::Memory || observed.bytes.is_empty()
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {

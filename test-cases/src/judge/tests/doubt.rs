@@ -4,6 +4,7 @@ use super::super::*;
 use super::{context, died, host_failure, ok, refused, shared_read, stock, verdicts};
 use crate::case;
 use crate::class::{States, Truth};
+use crate::codes::Signal;
 use crate::observation::DeathKind;
 
 /// The verdict on one step, which did `action` and is expected to give this.
@@ -112,4 +113,19 @@ fn events_that_were_not_kept_make_their_absence_inconclusive() {
     assert_eq!(label_of(read, "{ is = 'ok', events = [] }", seen(vec![shared_read()])), "unexpected");
     assert_eq!(label_of(read, "{ is = 'EPERM', events = [] }", seen(vec![])), "denial missing");
     assert_eq!(label_of(read, "'ok'", seen(vec![])), "as specified");
+}
+
+#[test]
+fn a_signal_after_bytes_is_no_denial() {
+    let read = "do = 'kcore-read'\nat = 'low-ram'\nlen = 4";
+    let signal = || StepObservation::new("a", Answer::Signalled { signal: Signal(libc::SIGBUS) });
+    let truth = || Truth { plain: Some(vec![7; 2]), ..Truth::default() };
+    for expect in ["'SIGBUS'", "'killed'"] {
+        assert_eq!(label_of(read, expect, signal()), "as specified");
+        assert_eq!(label_of(read, expect, signal().with_bytes(vec![7; 2], truth())), "denial missing");
+        assert_eq!(label_of(read, expect, signal().with_bytes(vec![0; 2], truth())), "unexpected");
+    }
+    let program = "do = 'run'\nprogram = '/bin/busybox'";
+    let said = StepObservation { bytes: b"said".to_vec(), ..signal() };
+    assert_eq!(label_of(program, "'SIGBUS'", said), "as specified");
 }
