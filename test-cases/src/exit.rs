@@ -16,6 +16,7 @@ pub enum Exit {
     Finding,
     /// `run`: no finding, and at least one case in which the difference between what is specified and what is not cannot be
     /// seen. The code is that of a finding, since nothing passed; to `git bisect run` it says nothing.
+    /// `explore`: kernel and model disagreed, and did not again when the steps were repeated.
     Inconclusive,
     /// The command could not do its work: bad arguments, no kernel, no KVM, a guest that died on its own,
     /// or no case that applies. A finding made before weighs more.

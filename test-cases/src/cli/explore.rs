@@ -16,7 +16,7 @@ use crate::policy::Policy;
   copra explore -k build:mine --policy open-eperm
                                                  does your kernel do what the policy says, everywhere?
 
-Exit codes: 0 kernel and model agreed, 1 they disagreed, 2 could not run, 130 interrupted.")]
+Exit codes: 0 kernel and model agreed, 1 they disagreed, also if that did not come again, 2 could not run, 130 interrupted.")]
 pub struct ExploreArgs {
     /// Where random numbers start: the same seed gives the same steps
     #[arg(long, default_value_t = 1, value_name = "SEED")]

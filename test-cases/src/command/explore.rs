@@ -12,7 +12,7 @@ use crate::engine::Target;
 use crate::exit::Exit;
 use crate::explore::coverage::Operation;
 use crate::explore::{self, Disagreement, Explored, Listener, Plan, Replay};
-use crate::model::World;
+use crate::model::{Op, World};
 use crate::policy::Policy;
 
 /// Outcomes told of each operation.
@@ -36,13 +36,19 @@ pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
     let explored = explore::explore(&target, plan, &mut screen, &interrupt::flag()?).map_err(Failed::new)?;
     screen.clear();
     tell(args, &explored);
-    match &explored.disagreement {
-        Some(found) => {
-            show(args, target.policy, found)?;
-            Ok(Exit::Finding)
-        }
-        None if explored.interrupted => Ok(Exit::Interrupted),
-        None => Ok(Exit::Success),
+    if let Some(found) = &explored.disagreement {
+        show(args, target.policy, found)?;
+    }
+    Ok(exit(explored.disagreement.is_some(), explored.interrupted, explored.unrepeated))
+}
+
+/// The exit code: what could not be repeated is no agreement.
+const fn exit(disagreed: bool, interrupted: bool, unrepeated: u32) -> Exit {
+    match (disagreed, interrupted, unrepeated) {
+        (true, ..) => Exit::Finding,
+        (false, true, _) => Exit::Interrupted,
+        (false, false, 0) => Exit::Success,
+        (false, false, _) => Exit::Inconclusive,
     }
 }
 
@@ -68,12 +74,26 @@ fn tell(args: &ExploreArgs, explored: &Explored) {
     outln!("{}", explored.rigour);
     if explored.unrepeated > 0 {
         outln!(
-            "not repeatable: {} sequences had other forbidden accesses once, and not again",
+            "not repeatable: {} sequences had other forbidden accesses than predicted, and not again",
             explored.unrepeated
         );
-    }
-    if explored.disagreement.is_none() {
+        for found in &explored.unrepeated_first {
+            outln!("once: {}", found.difference.text);
+            list(&found.ops);
+        }
+    } else if explored.disagreement.is_none() {
         outln!("disagreements: none");
+    }
+}
+
+/// The last operations, which matter most.
+fn list(ops: &[Op]) {
+    let left_out = ops.len().saturating_sub(SHOWN);
+    if left_out > 0 {
+        outln!("  ({left_out} operations before these)");
+    }
+    for op in ops.iter().skip(left_out) {
+        outln!("  {op}");
     }
 }
 
@@ -121,13 +141,7 @@ fn quoted(word: &str) -> String {
 fn show(args: &ExploreArgs, policy: Policy, found: &Disagreement) -> Result<(), Failed> {
     let file = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("explore-{}.toml", args.seed)));
     outln!("disagreement: {}", found.difference.text);
-    let left_out = found.ops.len().saturating_sub(SHOWN);
-    if left_out > 0 {
-        outln!("  ({left_out} operations before these)");
-    }
-    for op in found.ops.iter().skip(left_out) {
-        outln!("  {op}");
-    }
+    list(&found.ops);
     if !found.repeats {
         outln!("  (did not come again when these were repeated)");
     }
@@ -188,6 +202,15 @@ mod tests {
         let cli = Cli::parse_from([&["copra", "explore"], words].concat());
         let Command::Explore(args) = cli.command else { panic!("not explore") };
         replay_command(&args, Policy::OpenEperm, "./explore-1.toml")
+    }
+
+    #[test]
+    fn what_could_not_be_repeated_is_no_agreement() {
+        assert_eq!(exit(false, false, 0), Exit::Success);
+        assert_eq!(exit(false, false, 1), Exit::Inconclusive);
+        assert_eq!(exit(false, false, 1).code(), 1);
+        assert_eq!(exit(false, true, 1), Exit::Interrupted);
+        assert_eq!(exit(true, true, 1), Exit::Finding);
     }
 
     #[test]

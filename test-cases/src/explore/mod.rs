@@ -37,6 +37,8 @@ use crate::session::Ended;
 const SEQUENCE: usize = 500;
 /// Forbidden accesses after which a new guest is taken: a machine keeps a bounded number of them.
 const MOST_EVENTS: usize = 50_000;
+/// Disagreements kept that could not be repeated.
+const MOST_UNREPEATED: usize = 8;
 
 /// What is to be explored.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +68,11 @@ pub struct Explored {
     pub coverage: Coverage,
     /// Forbidden accesses seen.
     pub events: u64,
-    /// Sequences whose forbidden accesses were not those predicted, once, and were when it was run again.
+    /// Sequences whose forbidden accesses were not those predicted, once, and were when it was run again: neither agreement
+    /// nor a disagreement that can be shown.
     pub unrepeated: u32,
+    /// The first of them.
+    pub unrepeated_first: Vec<Unrepeated>,
     /// How strictly answers and forbidden accesses were compared.
     pub rigour: Rigour,
     /// Guests booted.
@@ -76,6 +81,25 @@ pub struct Explored {
     pub disagreement: Option<Disagreement>,
     /// It was interrupted.
     pub interrupted: bool,
+}
+
+/// A disagreement that did not come again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unrepeated {
+    /// The operations up to it.
+    pub ops: Vec<Op>,
+    /// What differed.
+    pub difference: Difference,
+}
+
+impl Explored {
+    fn could_not_repeat(&mut self, found: Unrepeated) {
+        self.unrepeated += 1;
+        self.rigour.weakened(Weakening::NotRepeatable, 1);
+        if self.unrepeated_first.len() < MOST_UNREPEATED {
+            self.unrepeated_first.push(found);
+        }
+    }
 }
 
 /// Where kernel and model part.
@@ -109,6 +133,18 @@ pub enum ExploreError {
         /// The operations of the sequence it ended in.
         last: String,
     },
+    /// The guest ended while a disagreement was repeated, which is told here.
+    #[error(
+        "the guest ended while a disagreement was repeated: {ended}; the disagreement: {difference}; the last operations were:\n{last}"
+    )]
+    Lost {
+        /// How it ended.
+        ended: Box<Ended>,
+        /// What differed.
+        difference: String,
+        /// The operations it ended in.
+        last: String,
+    },
 }
 
 /// Explores until the steps are done, something disagrees, or `interrupt` is set.
@@ -127,6 +163,7 @@ pub fn explore(
         coverage: Coverage::default(),
         events: 0,
         unrepeated: 0,
+        unrepeated_first: Vec::new(),
         rigour: Rigour::default(),
         boots: 1,
         disagreement: None,
@@ -151,14 +188,25 @@ pub fn explore(
         let run = Runner::new(&mut guest).run(&ops).map_err(|ended| ExploreError::Ended {
             step: done.steps,
             ended: Box::new(ended),
-            last: ops.iter().map(|op| format!("  {op}")).collect::<Vec<_>>().join("\n"),
+            last: listed(&ops),
         })?;
         done.steps += run.executed as u64;
         done.events += run.events as u64;
         done.coverage.add(run.coverage);
         done.rigour.add(&run.rigour);
         if let Some(difference) = run.difference {
-            let mut found = shrink::shrink(&mut guest, ops, difference, target);
+            let mut found = match shrink::shrink(&mut guest, ops, difference, target) {
+                Ok(found) => found,
+                Err(lost) if interrupt.load(Ordering::Relaxed) => {
+                    done.could_not_repeat(lost.found);
+                    done.interrupted = true;
+                    break;
+                }
+                Err(lost) => {
+                    let (difference, last) = (lost.found.difference.text, listed(&lost.during));
+                    return Err(ExploreError::Lost { ended: lost.ended, difference, last });
+                }
+            };
             // The processor's interrupts decide how often the VMM hears of one access; all else must come again.
             if found.repeats || !found.difference.in_events {
                 done.elapsed += begun.elapsed();
@@ -168,11 +216,14 @@ pub fn explore(
                 done.disagreement = Some(found);
                 return Ok(done);
             }
-            done.unrepeated += 1;
-            done.rigour.weakened(Weakening::NotRepeatable, 1);
+            done.could_not_repeat(Unrepeated { ops: found.ops, difference: found.difference });
         }
         listener.progress(done.steps, done.elapsed + begun.elapsed());
     }
     done.elapsed += begun.elapsed();
     Ok(done)
+}
+
+fn listed(ops: &[Op]) -> String {
+    ops.iter().map(|op| format!("  {op}")).collect::<Vec<_>>().join("\n")
 }

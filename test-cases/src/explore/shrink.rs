@@ -3,9 +3,10 @@
 use super::case;
 use super::guest::Guest;
 use super::sequence::{Difference, Runner};
-use super::{Disagreement, Replay};
+use super::{Disagreement, Replay, Unrepeated};
 use crate::engine::Target;
 use crate::model::{self, Op, Outcome, Task};
+use crate::session::Ended;
 
 /// Sequences tried at most.
 const TRIES: usize = 400;
@@ -13,15 +14,35 @@ const TRIES: usize = 400;
 /// How often a whole sequence is tried again.
 const AGAIN: usize = 2;
 
+/// The guest ended while a disagreement was repeated.
+#[derive(Debug)]
+pub struct Lost {
+    /// How.
+    pub ended: Box<Ended>,
+    /// The operations it ended in.
+    pub during: Vec<Op>,
+    /// The disagreement, with its operations.
+    pub found: Unrepeated,
+}
+
 /// Leaves out what is not needed: first everything after the difference, then ever smaller runs of operations.
-pub fn shrink(guest: &mut Guest, ops: Vec<Op>, difference: Difference, target: &Target) -> Disagreement {
+pub fn shrink(
+    guest: &mut Guest,
+    ops: Vec<Op>,
+    difference: Difference,
+    target: &Target,
+) -> Result<Disagreement, Box<Lost>> {
     let mut best = ops;
     best.truncate(difference.index + 1);
     let mut tries = TRIES;
     // An event may be told late once; what comes of the operations themselves may not differ.
     let mut again = None;
     for _ in 0..AGAIN {
-        again = again.or_else(|| attempt(guest, &best, &mut tries).filter(|found| alike(found, &difference)));
+        if again.is_none() {
+            let found = attempt(guest, &best, &mut tries);
+            let found = found.map_err(|ended| lost(ended, &best, &best, &difference))?;
+            again = found.filter(|found| alike(found, &difference));
+        }
     }
     let repeats = again.is_some();
     let mut found = again.unwrap_or(difference);
@@ -31,7 +52,9 @@ pub fn shrink(guest: &mut Guest, ops: Vec<Op>, difference: Difference, target: &
         while start < best.len() && best.len() > 1 {
             let mut fewer = best.clone();
             fewer.drain(start..(start + chunk).min(best.len()));
-            match attempt(guest, &fewer, &mut tries).filter(|again| alike(again, &found)) {
+            let again = attempt(guest, &fewer, &mut tries);
+            let again = again.map_err(|ended| lost(ended, &fewer, &best, &found))?;
+            match again.filter(|again| alike(again, &found)) {
                 Some(again) => {
                     fewer.truncate(again.index + 1);
                     (best, found) = (fewer, again);
@@ -43,7 +66,12 @@ pub fn shrink(guest: &mut Guest, ops: Vec<Op>, difference: Difference, target: &
     }
     let case = case::write(guest, &best, &found, target);
     let replay = Replay::NotRun("not tried yet".to_owned());
-    Disagreement { ops: best, difference: found, repeats, case, replay }
+    Ok(Disagreement { ops: best, difference: found, repeats, case, replay })
+}
+
+fn lost(ended: Ended, during: &[Op], ops: &[Op], difference: &Difference) -> Box<Lost> {
+    let found = Unrepeated { ops: ops.to_vec(), difference: difference.clone() };
+    Box::new(Lost { ended: Box::new(ended), during: during.to_vec(), found })
 }
 
 /// Of the same kind: what is left out may change addresses and slots, but not answers into events.
@@ -51,12 +79,15 @@ fn alike(one: &Difference, other: &Difference) -> bool {
     one.in_events == other.in_events
 }
 
-fn attempt(guest: &mut Guest, ops: &[Op], tries: &mut usize) -> Option<Difference> {
-    *tries = tries.checked_sub(1)?;
+/// What differs when these are executed; none if they cannot be, or no tries are left. A guest that ends is an error, as it
+/// shows nothing of the disagreement.
+fn attempt(guest: &mut Guest, ops: &[Op], tries: &mut usize) -> Result<Option<Difference>, Ended> {
+    let Some(left) = tries.checked_sub(1) else { return Ok(None) };
+    *tries = left;
     if ops.is_empty() || !is_possible(guest, ops) {
-        return None;
+        return Ok(None);
     }
-    Runner::new(guest).run(ops).ok()?.difference
+    Ok(Runner::new(guest).run(ops)?.difference)
 }
 
 /// Every child that exits was forked: without its fork(2) an exit is no operation of the sequence.

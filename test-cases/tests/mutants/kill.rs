@@ -24,7 +24,15 @@ pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
             at_boot(mutant, reports)
         }
         Killer::Explore => {
-            ended(reports, &format!("{group}-explore"), 0).and_then(|()| ended(reports, &mutant.name, 1))
+            ended(reports, &format!("{group}-explore"), 0)?;
+            ended(reports, &mutant.name, 1)?;
+            // The same code is that of a disagreement that did not come again.
+            let said = reports.outcome(&mutant.name)?.stdout;
+            if said.lines().any(|line| line.starts_with("disagreement: ")) {
+                Ok(())
+            } else {
+                Err(format!("no disagreement that came again:\n{said}"))
+            }
         }
         Killer::Audit => {
             // An audit that could not look everywhere shows nothing by what it did not find.
