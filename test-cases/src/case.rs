@@ -18,7 +18,7 @@ pub use expectation::{EventKind, Expectations, Expected, ExpectedEvent, Key, Sco
 pub use flags::{Direction, OpenFlags, Protection, Share, UserBuffer, View};
 pub use needs::{ConfigNeed, Guest, Needs, ReleaseBound};
 pub use parse::parse;
-pub use step::{Action, Handle, Step, Yield};
+pub use step::{Action, Handle, OUTPUT, Step, Yield};
 pub use term::Term;
 
 use crate::platform::Platform;

@@ -7,6 +7,9 @@ use crate::region::Place;
 /// The name a case gives to an open file or a mapping.
 pub type Handle = String;
 
+/// Bytes of a program's output that are kept.
+pub const OUTPUT: u32 = 60 << 10;
+
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {

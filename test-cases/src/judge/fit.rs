@@ -3,7 +3,7 @@
 
 use super::rigour::{Rigour, Weakening};
 use crate::candidates::{Candidates, Listed};
-use crate::case::{Action, Expected, ExpectedEvent, Step, Term, Yield};
+use crate::case::{Action, Expected, ExpectedEvent, OUTPUT, Step, Term, Yield};
 use crate::class::{Class, MemoryState};
 use crate::observation::{AccessEvent, Answer, DeathKind, Deaths, StepObservation};
 use crate::region::Base;
@@ -25,6 +25,8 @@ struct World {
     class: Option<Class>,
     state: Option<MemoryState>,
     death: Option<DeathKind>,
+    /// The text went on beyond what was kept, with what makes the difference.
+    beyond: bool,
 }
 
 /// Compares answer, bytes and events.
@@ -37,16 +39,16 @@ pub(super) fn fit(expected: &Expected, step: &Step, observed: &StepObservation) 
 }
 
 fn answer_fits(expected: &Expected, step: &Step, observed: &StepObservation) -> Fit {
-    let worlds = worlds(observed);
+    let worlds = worlds(step, observed);
     let fits = |world: &World| expected.alternatives.iter().any(|term| matches(term, *world, step, observed));
     match worlds.iter().filter(|world| fits(world)).count() {
         0 => Fit::No,
         count if count == worlds.len() => Fit::Yes,
-        _ => Fit::Unknown(why_ambiguous(observed)),
+        _ => Fit::Unknown(why_ambiguous(step, observed)),
     }
 }
 
-fn worlds(observed: &StepObservation) -> Vec<World> {
+fn worlds(step: &Step, observed: &StepObservation) -> Vec<World> {
     fn each<T: Listed>(candidates: Candidates<T>) -> Vec<Option<T>> {
         if candidates.is_empty() { vec![None] } else { candidates.iter().map(Some).collect() }
     }
@@ -56,15 +58,29 @@ fn worlds(observed: &StepObservation) -> Vec<World> {
     let mut worlds = Vec::new();
     for class in each(observed.class) {
         for state in each(observed.state) {
-            worlds.extend(each(deaths).into_iter().map(|death| World { class, state, death }));
+            for death in each(deaths) {
+                worlds.push(World { class, state, death, beyond: false });
+                if is_cut(step, observed) {
+                    worlds.push(World { class, state, death, beyond: true });
+                }
+            }
         }
     }
     worlds
 }
 
-fn why_ambiguous(observed: &StepObservation) -> String {
+/// The program may have said more than was kept.
+fn is_cut(step: &Step, observed: &StepObservation) -> bool {
+    matches!(step.action, Action::Run { .. }) && observed.bytes.len() >= OUTPUT as usize
+}
+
+fn why_ambiguous(step: &Step, observed: &StepObservation) -> String {
     if observed.answer == Answer::GuestDied {
         format!("copra could not tell which death it was: {}", observed.end)
+    } else if is_cut(step, observed) {
+        format!(
+            "the program said {OUTPUT} bytes or more, of which no more are kept: what may follow is unknown"
+        )
     } else if observed.state.is_ambiguous() {
         format!("memory is {}: what was there, or what was written, does not tell them apart", observed.state)
     } else {
@@ -77,6 +93,10 @@ fn matches(term: &Term, world: World, step: &Step, observed: &StepObservation) -
         return world.state == Some(*state);
     }
     let whole = |count: u64| step.action.asks().is_none_or(|asked| asked == count);
+    // Of memory, every byte that was asked for.
+    let all_is_there = |count: u64| {
+        step.action.yields() != Yield::Memory || whole(count) && observed.bytes.len() as u64 == count
+    };
     match (term, &observed.answer) {
         (Term::Errno(wanted), Answer::Failed { errno }) => wanted == errno,
         (Term::Signal(wanted), Answer::Signalled { signal }) => {
@@ -91,11 +111,14 @@ fn matches(term: &Term, world: World, step: &Step, observed: &StepObservation) -
             Term::Number(wanted) => wanted == value,
             Term::Short => *value > 0 && !whole(*value),
             Term::Class(class) => whole(*value) && world.class == Some(*class),
-            Term::Contains(text) => contains(&observed.bytes, text),
-            Term::Lacks(text) => !contains(&observed.bytes, text),
+            Term::Contains(_) | Term::Lacks(_) | Term::Matches(_) if !all_is_there(*value) => false,
+            Term::Contains(text) => contains(&observed.bytes, text) || world.beyond,
+            Term::Lacks(text) => !contains(&observed.bytes, text) && !world.beyond,
+            // What follows can make a text that fits one that does not, and the reverse.
             Term::Matches(pattern) => {
                 let text = String::from_utf8_lossy(&observed.bytes);
-                glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(text.trim_end()))
+                let fits = glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(text.trim_end()));
+                fits != world.beyond
             }
             _ => false,
         },

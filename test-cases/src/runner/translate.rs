@@ -5,11 +5,9 @@ use protocol::{Buffer, Reset, Step, Via, Width};
 use super::slots::Slots;
 use crate::calls;
 use crate::capability;
-use crate::case::{Action, Direction, Share};
+use crate::case::{Action, Direction, OUTPUT, Share};
 use crate::region::{Place, PlacedRegion};
 
-/// Bytes of a program's output that are kept.
-const OUTPUT: u32 = 60 << 10;
 /// How long a program may take: less than what makes a silent guest count as hung.
 const PROGRAM_MS: u32 = 30_000;
 

@@ -129,3 +129,40 @@ fn a_signal_after_bytes_is_no_denial() {
     let said = StepObservation { bytes: b"said".to_vec(), ..signal() };
     assert_eq!(label_of(program, "'SIGBUS'", said), "as specified");
 }
+
+#[test]
+fn what_is_in_memory_is_told_by_all_bytes_that_were_asked_for() {
+    let read = "do = 'kcore-read'\nat = 'low-ram'\nlen = 4";
+    let seen = |value, bytes: &[u8]| StepObservation { bytes: bytes.to_vec(), ..ok("a", value) };
+    for expect in ["'lacks \"x\"'", "'contains \"a\"'", "'matches \"a*\"'"] {
+        assert_eq!(label_of(read, expect, seen(4, b"abcd")), "as specified", "{expect}");
+        for (value, bytes) in [(0, b"".as_slice()), (2, b"ab"), (4, b"ab"), (4, b"")] {
+            assert_eq!(
+                label_of(read, expect, seen(value, bytes)),
+                "unexpected",
+                "{expect} {value} {bytes:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_program_said_beyond_what_is_kept_is_unknown() {
+    let run = "do = 'run'\nprogram = '/bin/busybox'";
+    let said = |len: u32| {
+        let mut bytes = vec![b'.'; len as usize];
+        bytes[0] = b'a';
+        StepObservation { bytes, ..ok("a", 1) }
+    };
+    let label = |expect: &str, len| label_of(run, expect, said(len));
+    let (whole, cut) = (case::OUTPUT - 1, case::OUTPUT);
+    assert_eq!(label("'lacks \"x\"'", whole), "as specified");
+    assert_eq!(label("'lacks \"x\"'", cut), "inconclusive");
+    assert_eq!(label("'lacks \"a\"'", cut), "unexpected");
+    assert_eq!(label("'contains \"a\"'", cut), "as specified");
+    assert_eq!(label("'contains \"x\"'", cut), "inconclusive");
+    assert_eq!(label("'contains \"x\"'", whole), "unexpected");
+    assert_eq!(label("'matches \"a*\"'", whole), "as specified");
+    assert_eq!(label("'matches \"a*.\"'", cut), "inconclusive");
+    assert_eq!(label("'= 1'", cut), "as specified");
+}
