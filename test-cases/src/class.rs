@@ -52,6 +52,18 @@ impl Truth {
         self.plain.is_some() || self.ciphertext.is_some() || self.shared.is_some() || self.device.is_some()
     }
 
+    /// The truth about these bytes and those that follow them: only what is known of both is known of the whole.
+    #[must_use]
+    pub fn followed_by(self, next: Self) -> Self {
+        let joined = |first: Option<Vec<u8>>, next: Option<Vec<u8>>| Some([first?, next?].concat());
+        Self {
+            plain: joined(self.plain, next.plain),
+            ciphertext: joined(self.ciphertext, next.ciphertext),
+            shared: joined(self.shared, next.shared),
+            device: joined(self.device, next.device),
+        }
+    }
+
     /// The truth about the first `len` of these bytes.
     #[must_use]
     pub fn first(mut self, len: usize) -> Self {
@@ -129,6 +141,24 @@ mod tests {
         assert_eq!(classify(&[0, 0], &truth), Classes::of([Class::Zeros]));
         assert_eq!(classify(&[1], &truth), Classes::of([Class::Other]));
         assert!(classify(&[], &truth).is_empty());
+    }
+
+    #[test]
+    fn of_two_pages_only_what_is_known_of_both_is_known() {
+        let private = || Truth { plain: Some(vec![1]), shared: Some(vec![0]), ..Truth::default() };
+        let shared = || Truth { plain: Some(vec![2]), ..Truth::default() };
+        let unaccepted = || Truth { shared: Some(vec![3]), ..Truth::default() };
+        let device = || Truth { device: Some(vec![4]), ..Truth::default() };
+        let plain = |bytes: &[u8]| Truth { plain: Some(bytes.to_vec()), ..Truth::default() };
+        assert_eq!(private().followed_by(shared()), plain(&[1, 2]));
+        assert_eq!(shared().followed_by(private()), plain(&[2, 1]));
+        let both = private().followed_by(unaccepted());
+        assert_eq!(both, Truth { shared: Some(vec![0, 3]), ..Truth::default() });
+        assert!(!shared().followed_by(unaccepted()).is_known());
+        assert!(!device().followed_by(private()).is_known());
+        // The second page's own bytes are compared, not what another view has in its place.
+        assert_eq!(classify(&[1, 2], &private().followed_by(shared())), Classes::of([Class::Plain]));
+        assert_eq!(classify(&[1, 0], &private().followed_by(shared())), Classes::of([Class::Other]));
     }
 
     #[test]

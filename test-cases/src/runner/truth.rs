@@ -57,9 +57,26 @@ fn states(machine: &Machine, start: u64, len: usize) -> Vec<Option<PageState>> {
     pages.map(|page| machine.memory().state(page.wrapping_mul(PAGE_SIZE))).collect()
 }
 
-/// The truth behind `len` bytes from `gpa`.
+/// The part of each page that `len` bytes from `start` on touch, as address and length.
+fn parts(start: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
+    let mut left = (start, len);
+    std::iter::from_fn(move || {
+        let (at, rest) = left;
+        let to_end = usize::try_from(PAGE_SIZE - at % PAGE_SIZE).unwrap_or(usize::MAX);
+        let part = rest.min(to_end);
+        left = (at.wrapping_add(part as u64), rest - part);
+        (part > 0).then_some((at, part))
+    })
+}
+
+/// The truth behind `len` bytes from `gpa`: each page has an owner and a state of its own.
 pub fn of(machine: &Machine, gpa: u64, len: usize) -> Truth {
     let (_, gpa) = machine.platform().split(gpa);
+    parts(gpa, len).map(|(at, len)| of_page(machine, at, len)).reduce(Truth::followed_by).unwrap_or_default()
+}
+
+/// The truth behind `len` bytes from `gpa` that lie in one page.
+fn of_page(machine: &Machine, gpa: u64, len: usize) -> Truth {
     let read = |view| {
         let mut bytes = vec![0; len];
         machine.truth(view, gpa, &mut bytes);
@@ -92,12 +109,47 @@ fn separate(machine: &Machine, gpa: u64, read: impl Fn(MemoryView) -> Vec<u8>) -
 /// What `view` shows of `len` bytes from `gpa`.
 pub fn seen(machine: &Machine, gpa: u64, len: usize, view: View) -> Vec<u8> {
     let (_, gpa) = machine.platform().split(gpa);
-    let view = match view {
-        View::Owner => machine.memory().declared(gpa).unwrap_or(MemoryView::Private),
-        View::Private => MemoryView::Private,
-        View::Shared => MemoryView::Shared,
-    };
     let mut bytes = vec![0; len];
-    machine.truth(view, gpa, &mut bytes);
+    let mut rest = bytes.as_mut_slice();
+    for (at, len) in parts(gpa, len) {
+        let view = match view {
+            View::Owner => machine.memory().declared(at).unwrap_or(MemoryView::Private),
+            View::Private => MemoryView::Private,
+            View::Shared => MemoryView::Shared,
+        };
+        let (part, after) = rest.split_at_mut(len);
+        machine.truth(view, at, part);
+        rest = after;
+    }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_at_pages() {
+        let parts = |start, len| parts(start, len).collect::<Vec<_>>();
+        assert_eq!(parts(0x1ff0, 0x1020), [(0x1ff0, 0x10), (0x2000, 0x1000), (0x3000, 0x10)]);
+        assert_eq!(parts(0x1000, 0x1000), [(0x1000, 0x1000)]);
+        assert_eq!(parts(0x1234, 0), []);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_the_whole_range_and_each_lies_in_one_page(start: u64, len in 0usize..0x5000) {
+            let mut at = start;
+            let mut sum = 0;
+            for (part, size) in parts(start, len) {
+                prop_assert_eq!(part, at);
+                prop_assert!(size > 0 && part % PAGE_SIZE + size as u64 <= PAGE_SIZE);
+                at = at.wrapping_add(size as u64);
+                sum += size;
+            }
+            prop_assert_eq!(sum, len);
+        }
+    }
 }
