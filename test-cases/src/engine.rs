@@ -109,6 +109,7 @@ impl Engine<'_> {
     fn run(&mut self, cases: &[Case], watcher: &mut dyn Watcher) {
         let mut session: Option<Session> = None;
         let mut booted = self.target.setup;
+        let mut chosen = None;
         for case in self.in_order(cases) {
             if self.interrupt.load(Ordering::Relaxed) {
                 self.report.ended = Ended::Interrupted;
@@ -122,7 +123,7 @@ impl Engine<'_> {
                 continue;
             }
             let wanted = self.wanted(case);
-            if let Some(session) = session.take_if(|_| !booted.boots_like(wanted)) {
+            if let Some(session) = session.take_if(|_| !booted.serves(chosen, wanted)) {
                 self.settle(&session);
             }
             if let Some(session) = session.take_if(|session| !self.serves(session, case)) {
@@ -132,7 +133,7 @@ impl Engine<'_> {
                 Some(session) => session,
                 None => match self.boot(wanted, watcher) {
                     Ok(session) => {
-                        booted = wanted;
+                        (booted, chosen) = (wanted, None);
                         session
                     }
                     Err(reason) => {
@@ -151,9 +152,18 @@ impl Engine<'_> {
             }
             current.machine().memory().set_mode(facts::memory_mode(wanted.mode));
             match wanted.mutant.map(|mutant| mutant::choose(&mut current, mutant, self.target.limit)) {
-                None | Some(Ok(())) => {}
+                None => {}
+                Some(Ok(())) => chosen = wanted.mutant,
                 Some(Err(mutant::NotChosen::Unknown(reason))) => {
                     self.skip(case, reason, watcher);
+                    session = Some(current);
+                    continue;
+                }
+                Some(Err(mutant::NotChosen::Failed(reason))) => {
+                    // The kernel may make either mistake now.
+                    chosen = wanted.mutant;
+                    let not_run = Some(NotRun::Failed(reason));
+                    self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
                     session = Some(current);
                     continue;
                 }
@@ -187,8 +197,8 @@ impl Engine<'_> {
             || facts::is_still_unaccepted(session.machine(), &self.report.platform.regions)
     }
 
-    /// The cases in an order that needs few guests: by the guest they want, the usual one first, and last for each guest
-    /// those that end theirs or leave behind what cannot be put back.
+    /// The cases in an order that needs few guests: by the guest they want, the usual one first; then those that choose a
+    /// mutant, which stays; and last those that end theirs or leave behind what cannot be put back.
     fn in_order<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
         let (policy, platform) = (self.report.policy_in_force, self.target.platform);
         let ends_guest = |case: &Case| {
@@ -205,7 +215,10 @@ impl Engine<'_> {
                 setups.len() - 1
             })
         };
-        ordered.sort_by_cached_key(|case| (guest(case), ends_guest(case) || runner::may_remain(case)));
+        ordered.sort_by_cached_key(|case| {
+            let chooses = self.wanted(case).mutant.is_some();
+            (guest(case), chooses, ends_guest(case) || runner::may_remain(case))
+        });
         ordered
     }
 

@@ -137,6 +137,12 @@ impl Setup {
     pub fn boots_like(self, other: Self) -> bool {
         Self { mode: other.mode, mutant: other.mutant, ..self } == other
     }
+
+    /// A guest booted for `self` serves `other`, after this mutant was chosen in it: it stays until another is chosen, and
+    /// where none is wanted the kernel is to be as it was booted.
+    pub fn serves(self, chosen: Option<Mutant>, other: Self) -> bool {
+        self.boots_like(other) && (chosen.is_none() || other.mutant.is_some())
+    }
 }
 
 #[cfg(test)]
@@ -172,5 +178,18 @@ mod tests {
         let mutant = run.with(Wishes { mutant: "range-short".parse().ok(), ..Wishes::default() });
         assert_eq!(mutant.mutant, Some(Mutant(1)));
         assert!(mutant.boots_like(run));
+    }
+
+    #[test]
+    fn a_guest_in_which_a_mutant_was_chosen_serves_only_cases_that_choose_one() {
+        let run = Setup::default();
+        let wants = |number| Setup { mutant: Some(Mutant(number)), ..run };
+        assert!(run.serves(None, run) && run.serves(None, wants(1)));
+        for chosen in [0, 1] {
+            assert!(run.serves(Some(Mutant(chosen)), wants(0)) && run.serves(Some(Mutant(chosen)), wants(2)));
+            assert!(!run.serves(Some(Mutant(chosen)), run));
+            assert!(!wants(1).serves(Some(Mutant(chosen)), run));
+        }
+        assert!(!run.serves(None, Setup { rom: Some(RomArea::Shared), ..run }));
     }
 }

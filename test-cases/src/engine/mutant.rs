@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use guest_kernel::mutants::SWITCH;
-use protocol::{Batch, Outcome, Step};
+use protocol::{Batch, Errno, Outcome, Step};
 
 use crate::session::Session;
 use crate::setup::Mutant;
 
 /// Why the kernel does not make the mistake.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotChosen {
     /// It knows none.
     Unknown(String),
+    /// It could not be told.
+    Failed(String),
     /// The guest ended.
     Ended(String),
 }
@@ -22,13 +25,49 @@ pub(super) fn choose(session: &mut Session, mutant: Mutant, limit: Duration) -> 
     // The worker of the case before may have given up what this takes.
     let mut batch = Batch::new().new_worker();
     batch.push(&Step::WriteFile { path: SWITCH.as_bytes(), create: false, data: number.as_bytes() });
-    match session.execute(&batch, limit).map(|results| results.outcomes.into_iter().next()) {
-        Ok(Some(Outcome::Value(_))) => Ok(()),
-        Ok(other) => Err(NotChosen::Unknown(format!(
-            "choosing mutant {mutant}: writing {number} to {SWITCH} gave {other:?}; run it on build:mutants or mutant:POLICY"
-        ))),
+    match session.execute(&batch, limit) {
+        Ok(results) => taken(mutant, results.outcomes.into_iter().next().unwrap_or(Outcome::NotRun)),
         Err(ended) => {
             Err(NotChosen::Ended(format!("the guest ended while mutant {mutant} was chosen: {ended}")))
+        }
+    }
+}
+
+/// What the write says: only a kernel without the file is one that has no mutants.
+fn taken(mutant: Mutant, outcome: Outcome) -> Result<(), NotChosen> {
+    const NO_FILE: Errno = Errno(libc::ENOENT as u16);
+    let number = mutant.0.to_string();
+    let wrote = format!("choosing mutant {mutant}: writing {number} to {SWITCH}");
+    match outcome {
+        Outcome::Value(count) if usize::try_from(count) == Ok(number.len()) => Ok(()),
+        Outcome::Failed { errno: NO_FILE, .. } => Err(NotChosen::Unknown(format!(
+            "{wrote} gave ENOENT: this kernel has no mutants; run it on build:mutants or mutant:POLICY"
+        ))),
+        other => Err(NotChosen::Failed(format!("{wrote} gave {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Call;
+
+    use super::*;
+
+    #[test]
+    fn only_a_kernel_without_the_file_has_no_mutants() {
+        let mutant = Mutant(12);
+        let failed = |errno: i32| Outcome::Failed { errno: Errno(errno as u16), call: Call::Open };
+        assert_eq!(taken(mutant, Outcome::Value(2)), Ok(()));
+        assert!(matches!(taken(mutant, failed(libc::ENOENT)), Err(NotChosen::Unknown(_))));
+        let others = [
+            failed(libc::EPERM),
+            failed(libc::EINVAL),
+            Outcome::NotRun,
+            Outcome::Value(1),
+            Outcome::Value(-1),
+        ];
+        for other in others {
+            assert!(matches!(taken(mutant, other.clone()), Err(NotChosen::Failed(_))), "{other:?}");
         }
     }
 }
