@@ -1,10 +1,11 @@
-//! Checks what only a whole case can show: names used before they exist, names given twice, gaps.
+//! Checks what only a whole case can show: names used before they exist or after they were given up, names given twice, gaps.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::error::{ProblemKind, Sink};
 use super::step::{Action, Step};
+use super::term::Term;
 use crate::platform::Platform;
 
 /// What the steps so far have: by name, so that a long case is read in one pass.
@@ -13,6 +14,27 @@ struct Earlier<'a> {
     steps: HashMap<&'a str, &'a Step>,
     /// Files and mappings, with the line of the step that obtains them.
     obtained: HashMap<&'a str, (usize, bool)>,
+    /// What the process that does the steps has given up, by the step that did.
+    given_up: HashMap<&'a str, &'a str>,
+    /// The same of the processes that wait for the end of the child they forked.
+    parents: Vec<HashMap<&'a str, &'a str>>,
+}
+
+impl<'a> Earlier<'a> {
+    /// Follows what a step gives up, where nothing but its success is expected.
+    fn give_up(&mut self, step: &'a Step) {
+        let name = match &step.action {
+            Action::Close { fd: name } | Action::Munmap { map: name } => name,
+            Action::Mremap { map, handle: Some(_), .. } => map,
+            Action::Fork => return self.parents.push(self.given_up.clone()),
+            Action::Exit => return self.given_up = self.parents.pop().unwrap_or_default(),
+            _ => return,
+        };
+        let mut terms = step.expect.entries.iter().flat_map(|(_, expected)| &expected.alternatives);
+        if terms.all(Term::is_success) {
+            self.given_up.insert(name, &step.id);
+        }
+    }
 }
 
 /// Notes every such problem of the steps, each of which stands at its span.
@@ -32,6 +54,7 @@ pub(super) fn check(steps: &[(Step, Range<usize>)], platforms: &[Platform], sink
             sink.add(span, ProblemKind::Gap { step, policy, platform });
         }
         earlier.steps.entry(&step.id).or_insert(step);
+        earlier.give_up(step);
         if let Some(name) = step.action.obtains() {
             earlier.obtained.entry(name).or_insert((step.line, step.action.obtains_map()));
         }
@@ -57,6 +80,9 @@ fn check_used(step: &Step, span: &Range<usize>, earlier: &Earlier<'_>, sink: &mu
     for (name, is_map) in used.into_iter().chain(step.action.takes_place_of().map(|name| (name, true))) {
         if earlier.obtained.get(name).is_none_or(|(_, obtained)| *obtained != is_map) {
             sink.add(span, dangling(if is_map { "mapping" } else { "file" }, name));
+        } else if let Some(by) = earlier.given_up.get(name) {
+            let why = format!("step `{}` uses `{name}`, which step `{by}` gave up", step.id);
+            sink.add(span, ProblemKind::Nonsense(why));
         }
     }
     if let Action::Memory { wrote: Some(wrote), .. } = &step.action {
@@ -68,5 +94,46 @@ fn check_used(step: &Step, span: &Range<usize>, earlier: &Earlier<'_>, sink: &mu
             }
             Some(Some(_)) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// What is wrong with a case of these steps.
+    fn problems(steps: &[&str]) -> String {
+        let open = "id = 'open'\ndo = 'open'\npath = '/dev/mem'\nflags = 'O_RDWR'\nas = 'mem'";
+        let map = "id = 'map'\ndo = 'mmap'\nfd = 'mem'\nat = 0xf0000\nprot = 'r'\nshare = 'shared'\nas = 'm'";
+        let steps = [&[open, map], steps].concat();
+        let steps: String = steps.iter().map(|step| format!("[[step]]\n{step}\n")).collect();
+        let parsed = crate::case::parse(&format!("title = 't'\nwhy = 'w'\n{steps}"), "test");
+        parsed.err().map(|errors| errors.to_string()).unwrap_or_default()
+    }
+
+    const PEEK: &str = "id = 'peek'\ndo = 'peek'\nmap = 'm'\nlen = 1";
+    const UNMAP: &str = "id = 'unmap'\ndo = 'munmap'\nmap = 'm'";
+
+    #[test]
+    fn what_a_case_gave_up_it_cannot_use() {
+        let move_it = "id = 'move'\ndo = 'mremap'\nmap = 'm'\nlen = 0x1000\nas = 'n'";
+        let close = "id = 'close'\ndo = 'close'\nfd = 'mem'";
+        let read = "id = 'read'\ndo = 'pread'\nfd = 'mem'\nat = 0xf0000\nlen = 1";
+        for (steps, name, by) in
+            [([UNMAP, PEEK], "m", "unmap"), ([move_it, PEEK], "m", "move"), ([close, read], "mem", "close")]
+        {
+            let problems = problems(&steps);
+            assert!(problems.contains(&format!("uses `{name}`, which step `{by}` gave up")), "{problems}");
+        }
+        assert_eq!(problems(&[PEEK, UNMAP]), "");
+        assert_eq!(problems(&[close, PEEK]), "");
+    }
+
+    #[test]
+    fn what_may_still_be_held_can_be_used() {
+        let (fork, exit) = ("id = 'fork'\ndo = 'fork'", "id = 'exit'\ndo = 'exit'");
+        let refused = format!("{UNMAP}\nexpect = 'EINVAL'");
+        assert_eq!(problems(&[refused.as_str(), PEEK]), "");
+        assert_eq!(problems(&[fork, UNMAP, exit, PEEK]), "");
+        assert!(problems(&[fork, UNMAP, PEEK]).contains("gave up"));
+        assert!(problems(&[UNMAP, fork, exit, PEEK]).contains("gave up"));
     }
 }
