@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vmm::device::pci::TestDevice;
 use vmm::machine::Machine;
 use vmm::memory::{Standing, View};
 
@@ -54,6 +55,11 @@ impl Memory {
             match piece.source {
                 Source::Zeros => bytes.extend(std::iter::repeat_n(Some(0), len)),
                 Source::Unknown => bytes.extend(std::iter::repeat_n(None, len)),
+                Source::Configuration { offset } => {
+                    let byte =
+                        |at| u8::try_from(at).ok().map(|at| machine.configuration(TestDevice::Bar32, at));
+                    bytes.extend((offset..offset + piece.len).map(byte));
+                }
                 Source::Floating => bytes.extend(std::iter::repeat_n(Some(0xff), len)),
                 Source::Physical { gpa, view } => {
                     for gpa in gpa..gpa + piece.len {

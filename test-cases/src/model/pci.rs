@@ -45,7 +45,7 @@ pub fn read(world: &World, node: Node, admin: bool, position: u64, count: u64, r
         _ => Ok(len),
     };
     let pieces = match result {
-        Ok(len @ 1..) => vec![Piece { source: Source::Unknown, len }],
+        Ok(len @ 1..) => vec![Piece { source: Source::Configuration { offset: position }, len }],
         _ => Vec::new(),
     };
     Done { result, pieces, effects: Vec::new() }

@@ -28,6 +28,11 @@ pub enum Source {
     Untouched,
     /// A port nobody decodes: all ones.
     Floating,
+    /// The configuration space of the PCI device that [`Node::Config`](super::Node::Config) is.
+    Configuration {
+        /// Offset in it.
+        offset: u64,
+    },
     /// Something the model says nothing about.
     Unknown,
 }
@@ -200,6 +205,7 @@ pub fn behind(pieces: Vec<Piece>, skip: u64) -> Vec<Piece> {
         let source = match piece.source {
             Source::Physical { gpa, view } => Source::Physical { gpa: gpa + skipped, view },
             Source::Copy { memory, offset } => Source::Copy { memory, offset: offset + skipped },
+            Source::Configuration { offset } => Source::Configuration { offset: offset + skipped },
             other => other,
         };
         (piece.len > skipped).then_some(Piece { source, len: piece.len - skipped })

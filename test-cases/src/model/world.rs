@@ -215,7 +215,7 @@ impl World {
             Source::Copy { .. } => Class::Plain,
             Source::Floating => Class::Device,
             Source::Untouched => Class::Other,
-            Source::Unknown => return None,
+            Source::Configuration { .. } | Source::Unknown => return None,
         })
     }
 

@@ -123,6 +123,11 @@ impl PciBus {
         }
     }
 
+    /// A byte of a device's configuration space, as the guest would read it.
+    pub fn configuration(&self, device: TestDevice, register: u8) -> u8 {
+        self.functions[device.number()].read(register)
+    }
+
     /// The device that answers at a guest physical address, and the offset in its memory.
     pub fn decode(&self, gpa: u64) -> Option<(TestDevice, u64)> {
         TestDevice::ALL.into_iter().find_map(|device| {

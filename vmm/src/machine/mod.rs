@@ -29,6 +29,7 @@ use crate::boot::linux::{self, LinuxBoot, UnservedModule};
 use crate::boot::opcode::{self, Site, Sites};
 use crate::boot::page_tables;
 use crate::device::Devices;
+use crate::device::pci::TestDevice;
 use crate::device::serial::Capture;
 use crate::layout;
 use crate::memory::protected::{Mode, PageState};
@@ -191,6 +192,11 @@ impl Machine {
             at = at.wrapping_add(part.len() as u64);
             rest = after;
         }
+    }
+
+    /// A byte of a PCI device's configuration space, as the guest would read it.
+    pub fn configuration(&self, device: TestDevice, register: u8) -> u8 {
+        self.devices.pci.configuration(device, register)
     }
 
     /// Puts firmware's pages and device memory back to what they were when the guest started.

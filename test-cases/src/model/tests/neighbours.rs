@@ -108,3 +108,13 @@ fn ports_open_and_close_again() {
         assert_eq!(go(Op::Ioperm { from, count, on: false }), Outcome::failed(libc::EINVAL));
     }
 }
+
+#[test]
+fn the_configuration_space_is_read_from_where_it_is_asked_for() {
+    let world = world(Platform::None, Policy::Upstream);
+    let (mut task, _) = open(&world, Node::Config);
+    let piece = |offset, len| vec![Piece { source: Source::Configuration { offset }, len }];
+    assert_eq!(step(&world, &mut task, &read(0xf8, 16)).outcome.pieces(), piece(0xf8, 8));
+    let left = Op::Left { from: 3, len: 5 };
+    assert_eq!(step(&world, &mut task, &left).outcome.pieces(), piece(0xfb, 5));
+}

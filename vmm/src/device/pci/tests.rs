@@ -36,6 +36,18 @@ fn write32(bus: &mut PciBus, device: u32, register: u8, value: u32) {
 }
 
 #[test]
+fn the_configuration_shown_is_what_the_guest_reads() {
+    let mut bus = bus();
+    write32(&mut bus, 1, COMMAND, 0);
+    for device in TestDevice::ALL {
+        for register in (0..=u8::MAX).step_by(4) {
+            let shown = [0, 1, 2, 3].map(|at| bus.configuration(device, register + at));
+            assert_eq!(u32::from_le_bytes(shown), read32(&mut bus, device.number() as u32, register));
+        }
+    }
+}
+
+#[test]
 fn three_functions_answer() {
     let mut bus = bus();
     assert_eq!(read32(&mut bus, 0, VENDOR), 0x0008_1b36);
