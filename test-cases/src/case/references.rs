@@ -104,7 +104,7 @@ mod tests {
         let open = "id = 'open'\ndo = 'open'\npath = '/dev/mem'\nflags = 'O_RDWR'\nas = 'mem'";
         let map = "id = 'map'\ndo = 'mmap'\nfd = 'mem'\nat = 0xf0000\nprot = 'r'\nshare = 'shared'\nas = 'm'";
         let steps = [&[open, map], steps].concat();
-        let steps: String = steps.iter().map(|step| format!("[[step]]\n{step}\n")).collect();
+        let steps = steps.iter().map(|step| format!("[[step]]\n{step}\n")).collect::<Vec<_>>().concat();
         let parsed = crate::case::parse(&format!("title = 't'\nwhy = 'w'\n{steps}"), "test");
         parsed.err().map(|errors| errors.to_string()).unwrap_or_default()
     }

@@ -86,7 +86,9 @@ mod tests {
     use super::*;
 
     fn log(lines: &[&str]) -> GuestLog {
-        GuestLog::of(&lines.iter().map(|line| format!("<6>[    0.743879] {line}\n")).collect::<String>())
+        GuestLog::of(
+            &lines.iter().map(|line| format!("<6>[    0.743879] {line}\n")).collect::<Vec<_>>().concat(),
+        )
     }
 
     const SEV: &[&str] = &["Memory Encryption Features active: AMD SEV", "SEV: Status: SEV"];

@@ -35,7 +35,7 @@ pub(super) fn choose(session: &mut Session, mutant: Mutant, limit: Duration) -> 
 
 /// What the write says: only a kernel without the file is one that has no mutants.
 fn taken(mutant: Mutant, outcome: Outcome) -> Result<(), NotChosen> {
-    const NO_FILE: Errno = Errno(libc::ENOENT as u16);
+    const NO_FILE: Errno = Errno(libc::ENOENT.cast_unsigned() as u16);
     let number = mutant.0.to_string();
     let wrote = format!("choosing mutant {mutant}: writing {number} to {SWITCH}");
     match outcome {
@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn only_a_kernel_without_the_file_has_no_mutants() {
         let mutant = Mutant(12);
-        let failed = |errno: i32| Outcome::Failed { errno: Errno(errno as u16), call: Call::Open };
+        let failed =
+            |errno: i32| Outcome::Failed { errno: Errno(u16::try_from(errno).unwrap()), call: Call::Open };
         assert_eq!(taken(mutant, Outcome::Value(2)), Ok(()));
         assert!(matches!(taken(mutant, failed(libc::ENOENT)), Err(NotChosen::Unknown(_))));
         let others = [

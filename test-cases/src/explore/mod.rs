@@ -203,8 +203,8 @@ pub fn explore(
                     break;
                 }
                 Err(lost) => {
-                    let (difference, last) = (lost.found.difference.text, listed(&lost.during));
-                    return Err(ExploreError::Lost { ended: lost.ended, difference, last });
+                    let (difference, steps) = (lost.found.difference.text, listed(&lost.during));
+                    return Err(ExploreError::Lost { ended: lost.ended, difference, last: steps });
                 }
             };
             // The processor's interrupts decide how often the VMM hears of one access; all else must come again.

@@ -69,6 +69,7 @@ pub fn shrink(
     Ok(Disagreement { ops: best, difference: found, repeats, case, replay })
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "the error of results, which are to stay small")]
 fn lost(ended: Ended, during: &[Op], ops: &[Op], difference: &Difference) -> Box<Lost> {
     let found = Unrepeated { ops: ops.to_vec(), difference: difference.clone() };
     Box::new(Lost { ended: Box::new(ended), during: during.to_vec(), found })

@@ -205,7 +205,7 @@ mod tests {
 
     /// What the last step lacks if those of `failing` fail and all others succeed.
     fn lacking(steps: &[&str], failing: &[&str]) -> Option<Answer> {
-        let steps: String = steps.iter().map(|step| format!("[[step]]\n{step}\n")).collect();
+        let steps = steps.iter().map(|step| format!("[[step]]\n{step}\n")).collect::<Vec<_>>().concat();
         let case = crate::case::parse(&format!("title = 't'\nwhy = 'w'\n{steps}"), "test").unwrap();
         let mut slots = Slots::default();
         let mut last = None;
@@ -227,8 +227,8 @@ mod tests {
         last
     }
 
-    fn given_up(name: &str, by: &str) -> Option<Answer> {
-        Some(Answer::NotRun { reason: format!("`{name}` was given up by step `{by}`") })
+    fn given_up(name: &str, by: &str) -> Answer {
+        Answer::NotRun { reason: format!("`{name}` was given up by step `{by}`") }
     }
 
     #[test]
@@ -248,12 +248,12 @@ mod tests {
         let exit = "id = 'exit'\ndo = 'exit'";
         let unmap = "id = 'unmap'\ndo = 'munmap'\nmap = 'm'\nexpect = 'ok | EINVAL'";
         let remap = "id = 'move'\ndo = 'mremap'\nmap = 'm'\nlen = 0x1000\nas = 'n'\nexpect = 'ok | EFAULT'";
-        assert_eq!(lacking(&[OPEN, MAP, unmap, PEEK], &[]), given_up("m", "unmap"));
+        assert_eq!(lacking(&[OPEN, MAP, unmap, PEEK], &[]), Some(given_up("m", "unmap")));
         assert_eq!(lacking(&[OPEN, MAP, unmap, PEEK], &["unmap"]), None);
-        assert_eq!(lacking(&[OPEN, MAP, remap, PEEK], &[]), given_up("m", "move"));
-        assert_eq!(lacking(&[OPEN, MAP, exit, PEEK], &[]), given_up("m", "exit"));
+        assert_eq!(lacking(&[OPEN, MAP, remap, PEEK], &[]), Some(given_up("m", "move")));
+        assert_eq!(lacking(&[OPEN, MAP, exit, PEEK], &[]), Some(given_up("m", "exit")));
         let close = "id = 'close'\ndo = 'close'\nfd = 'mem'\nexpect = 'ok | EBADF'";
-        assert_eq!(lacking(&[OPEN, close, MAP], &[]), given_up("mem", "close"));
+        assert_eq!(lacking(&[OPEN, close, MAP], &[]), Some(given_up("mem", "close")));
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
         let (fork, exit) = ("id = 'fork'\ndo = 'fork'", "id = 'exit'\ndo = 'exit'");
         let unmap = "id = 'unmap'\ndo = 'munmap'\nmap = 'm'\nexpect = 'ok | EINVAL'";
         assert_eq!(lacking(&[OPEN, MAP, fork, unmap, exit, PEEK], &[]), None);
-        assert_eq!(lacking(&[OPEN, fork, MAP, exit, PEEK], &[]), given_up("m", "exit"));
+        assert_eq!(lacking(&[OPEN, fork, MAP, exit, PEEK], &[]), Some(given_up("m", "exit")));
     }
 
     #[test]
