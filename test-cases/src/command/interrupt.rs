@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Failed, watchdog};
+use crate::exit::Exit;
 
 /// Set for a command that is to take the end of its standard input for Ctrl-C.
 const STDIN_STOPS: &str = "COPRA_STDIN_STOPS";
@@ -45,8 +46,16 @@ pub fn signals() -> Result<Arc<AtomicBool>, Failed> {
 fn own_signals() -> Result<Arc<AtomicBool>, Failed> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+        let flag = Arc::clone(&flag);
+        // One action, not one that sets the flag and one that ends the process: between their registrations a signal would
+        // be lost.
+        let action = move || {
+            if flag.swap(true, Ordering::Relaxed) {
+                signal_hook::low_level::exit(Exit::Interrupted as i32);
+            }
+        };
+        // SAFETY: the action swaps an atomic and calls _exit(2), which signal handlers may do (signal-safety(7)).
+        unsafe { signal_hook::low_level::register(signal, action) }
             .map_err(|error| Failed::new(format!("preparing for Ctrl-C: {error}")))?;
     }
     Ok(flag)

@@ -177,7 +177,7 @@ pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
             without_userfaultfd: true,
             ..tiny("no-userfaultfd-needed", elf::RESET, &["--platform", "none", "--timeout", "20"])?
         },
-        Job { interrupt_after: Some(1.5), ..tiny("interrupted-boot", elf::HANG, &["--timeout", "60"])? },
+        Job { interrupt_after: Some(4.0), ..tiny("interrupted-boot", elf::HANG, &["--timeout", "60"])? },
     ];
     let Some(kernel) = kernel else { return Ok(jobs) };
     let written = [("reboot.toml", REBOOT), ("lacking.toml", LACKING)];
