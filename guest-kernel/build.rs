@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Builds the agent, a freestanding program with a profile of its own, so that the library can carry it.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Embeds the case files and scripts, so that `copra` finds them wherever it is called from.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tells the linker that the agent brings everything itself and is loaded where it was linked.
 
 fn main() {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The agent, ready to be a guest's first program.
 
 /// The agent: a static ELF executable for x86-64 Linux that needs nothing but a kernel.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Debian packages without installing them: apt with a configuration and directories of its own, so that it needs no
 //! rights, and neither sees nor changes what the system's apt knows. apt checks signatures and hashes as always.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files that a user names, read up to a limit: a device or a pipe may never end.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernels built from Debian's source.
 //!
 //! One source tree and one set of objects per base: the first build compiles everything, as the `upstream` kernel, and

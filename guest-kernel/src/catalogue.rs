@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From the name of a kernel to a kernel on disk.
 
 use crate::builder::{self, Builder};

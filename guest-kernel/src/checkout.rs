@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernels from a source tree of the user's, as it is now: `tree:DIR`, what `git bisect run` wants.
 //!
 //! A tree with a `.config` is one the user builds in, so it is built in place and with those options, on a copy that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Running the tools copra leaves the work to: apt, dpkg, tar, patch, make.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernel configurations: the text of a `.config`, of a fragment, and what became of a fragment in a `.config`.
 
 use crate::bounded;

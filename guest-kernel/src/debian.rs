@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Debian's own kernel images, out of their packages.
 
 use crate::apt::{self, Apt, Package, Reach};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a kernel file says about itself.
 
 use crate::cache::hex;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The file system a guest starts with: the agent and next to nothing else.
 
 use std::io::{self, Write};

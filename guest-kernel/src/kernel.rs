@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One kernel, ready to boot, and everything a report says about it.
 
 use crate::config::{self, Config};

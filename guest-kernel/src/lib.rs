@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernels under test, and the agent that runs inside them.
 
 pub mod agent;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's own build, as both kinds of source trees run it.
 
 use crate::cache::{self, Cache, Lock};

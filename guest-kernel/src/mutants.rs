@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Mistakes made on purpose: what tests of /dev/mem must notice.
 //!
 //! One kernel, `build:mutants`, has the code of every policy that is a patch, and of every mistake. Its command line chooses

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Programs of Debian's that read /dev/mem, to be run in a guest: out of their packages, with the libraries they need.
 
 use std::collections::BTreeMap;

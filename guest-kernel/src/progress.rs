@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is going on, for anything that takes more than a second.
 
 /// Hears about the long steps of fetching and building a kernel. The command implements it; [`Silent`] is for tests and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a kernel is built from: a base, a policy, and whatever else the user adds.
 
 use crate::bounded;
@@ -176,7 +177,7 @@ impl Recipe {
     /// Stands for everything in the recipe that a build depends on.
     pub(crate) fn key(&self) -> Result<Key, Error> {
         let pieces = [self.patches()?, self.fragments()?].concat();
-        let texts = pieces.iter().map(|piece| piece.text.as_str());
+        let texts = pieces.iter().map(|piece| without_licence_line(&piece.text));
         Ok(Key::of([METHOD, &self.name, &self.base].into_iter().chain(texts)))
     }
 
@@ -195,6 +196,14 @@ impl Recipe {
             })
         };
         self.policy.as_ref().map(find).transpose()
+    }
+}
+
+/// The text of a fragment below its licence line, on which no build depends.
+fn without_licence_line(text: &str) -> &str {
+    match text.split_once('\n') {
+        Some((first, rest)) if first.starts_with("# SPDX-License-Identifier: ") => rest,
+        _ => text,
     }
 }
 

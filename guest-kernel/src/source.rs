@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Debian's kernel source, unpacked once per version, and patches on it for as long as a build takes.
 
 use crate::apt::{self, Apt, Package, Reach};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The names users give kernels.
 
 use crate::recipe::CROSSINGS;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernels in the cache, and which of them a name stands for.
 
 use crate::cache::{self, Cache, Key};

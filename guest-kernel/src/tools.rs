@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What has to be installed to build a kernel.
 
 use crate::command::{self, Tool, package_of};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Debian version numbers, ordered as dpkg orders them.
 
 use std::cmp::Ordering;

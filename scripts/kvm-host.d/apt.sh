@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Debian's packages, downloaded and unpacked but never installed. Sourced by kvm-host.
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # cache, workshop: set by cache.sh

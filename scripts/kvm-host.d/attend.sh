@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Processes that kvm-host starts, and files it leaves, never outlive it. Sourced by kvm-host.
 # shellcheck shell=bash
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # The small kernel for the machine inside QEMU. Sourced by kvm-host.
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # cache, parts, package, workshop: set by kvm-host, cache.sh and apt.sh
@@ -5,7 +6,7 @@
 # A kernel's name carries what it was made from, so that a changed l1.config
 # never meets an old kernel.
 config_hash() {
-	sha256sum <"$parts/l1.config" | cut -c1-12
+	grep -v '^# SPDX-License-Identifier: ' "$parts/l1.config" | sha256sum | cut -c1-12
 }
 
 require_build_tools() {

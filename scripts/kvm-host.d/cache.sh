@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Where kvm-host keeps what it fetched. Sourced by kvm-host.
 #
 # What lies there is executed by whoever calls kvm-host, root included. So nobody else may be able to write there, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # The kernel and the initramfs of the machine inside QEMU, and QEMU itself where it is not installed. Sourced by
 # kvm-host. All of it comes from Debian, unpacked below $tools and never installed.
 # shellcheck shell=bash

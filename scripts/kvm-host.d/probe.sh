@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Does KVM work on this machine? Sourced by kvm-host.
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # cache, dir: from kvm-host and cache.sh; reason: for kvm-host

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Run one command on a KVM host inside QEMU. Sourced by kvm-host.
 #
 # Why it is started as it is (QEMU 7.2 on two busy cores, so what counts is the

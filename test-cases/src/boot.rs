@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The verdict on a guest's boot: forbidden accesses that are known of stock kernels, and all others.
 
 mod known;

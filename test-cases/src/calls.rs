@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! System calls with plain numbers, as steps of the agent.
 
 use protocol::Step;

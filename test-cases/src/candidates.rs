@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What fits an observation: one value where it is certain, several where the difference cannot be seen.
 
 use std::fmt;

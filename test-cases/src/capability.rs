@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Linux capabilities by name (`include/uapi/linux/capability.h`).
 
 /// Every capability there is, at the index that is its number; the newest is from 5.9.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A case: what is tried inside a guest, on what, and what must come back under each policy and platform.
 
 mod action_parse;

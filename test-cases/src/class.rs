@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What bytes are, found by comparing them with what the VMM knows is in memory, never by guessing.
 
 use std::fmt;

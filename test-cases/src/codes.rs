@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Names of the errno values and signals that a case can expect.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
 
 mod boot;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the exit codes of `copra` mean; they do not change.
 
 use std::process::ExitCode;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Compares what happened with what was specified. No input but its arguments, no effect but its result.
 
 mod fit;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Cases, verdicts and reports.
 
 // What a guest chose reaches a terminal without control characters only: see `command/print.rs` and `report/plain.rs`.

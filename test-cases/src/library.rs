@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The cases that come with copra, those in files the user names, and how to choose among them.
 
 use std::path::{Path, PathBuf};

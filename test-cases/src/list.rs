@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What `copra list` prints of cases, platforms, policies and regions.
 
 use std::io::{self, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Closed lists of names (platforms, policies, regions, …) and the nearest known name to a mistyped one.
 
 use thiserror::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What happened: per step, per case, and in the run as a whole.
 
 mod boot;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Names for the parts of guest physical memory that cases speak of, and where one guest has them.
 
 use std::fmt;

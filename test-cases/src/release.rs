@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernel releases as far as behaviour depends on them: major and minor number.
 
 use std::fmt;

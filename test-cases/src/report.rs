@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A run and its verdicts, whole or cut short, and the forms in which it is reported.
 
 pub mod evidence;

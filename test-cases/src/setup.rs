@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What may be chosen about a guest beside its kernel and platform.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Boots one kernel with one initramfs and prints its console: `boot PLATFORM KERNEL INITRAMFS MIB SECONDS [CMDLINE…]`.
 
 use std::sync::Arc;

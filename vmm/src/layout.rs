@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every guest physical address and port copra decides, one doc line each.
 //!
 //! The low megabyte follows the PC (what `arch/x86/kernel/ebda.c` and `probe_roms.c` look at);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Boots one Linux guest on plain KVM as a simulated confidential guest.
 //!
 //! A [`machine::Machine`] is one guest with one vCPU, driven from one thread. It knows nothing of /dev/mem or

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Does /dev/kvm here really run a 64-bit guest? Only running one tells.
 //!
 //! A software KVM opens, answers every capability and creates VMs, yet ends any paging guest in a shutdown. So

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The classes of address a kernel distinguishes, by name, as this guest has them.
 
 use crate::layout::{self, PAGE_SIZE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Pages that change from private to shared and back: announced, not announced, and by a guest that means harm.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ports, device memory, and the two serial lines.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How a guest ends, or is ended.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

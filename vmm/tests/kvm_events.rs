@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses a page's state forbids: what is recorded of each, and that nothing else is.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest asks of its processor: CPUID, MSRs, hypercalls.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses that something comes between, or that KVM makes in two parts: each is one event, at its own instruction.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

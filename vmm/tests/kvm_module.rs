@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls to the platform's module and hypervisor, on real KVM: the real instructions, and what hostile guests make of them.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

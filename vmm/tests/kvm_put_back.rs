@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What one test's forbidden accesses moved or destroyed is back before the next one.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

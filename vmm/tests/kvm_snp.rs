@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! SEV-SNP's instructions and its exception, on real KVM.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

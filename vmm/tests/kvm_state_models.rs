@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Long random lives of pages on real KVM, checked byte for byte against a model of a few lines.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Page states of platforms with two contents, on real KVM: what a touch does, and what every page holds afterwards.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

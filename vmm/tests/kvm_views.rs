@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest sees of one page through two views.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

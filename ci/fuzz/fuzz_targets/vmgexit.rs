@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! libFuzzer's way in to `copra_fuzz::VMGEXIT`.
 #![no_main]
 

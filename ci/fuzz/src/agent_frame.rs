@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whatever a guest writes to the agent's port, and whatever its memory holds, the host's end of the line takes it.
 
 use protocol::{Batch, Buffer, Frame, GuestMemory, Hello, Kind, Link, Payload, Step};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine that is not there, and programs of calls made of fuzzed bytes.
 
 use vmm::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Any text is a case or a list of problems, each with a place in it.
 
 use test_cases::{case, library};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! bzImage and ELF files: recognise, unpack, read the headers, look up symbols.
 
 use vmm::boot::image;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is fuzzed, once for libFuzzer and once for the plain smoke test.
 
 mod agent_frame;

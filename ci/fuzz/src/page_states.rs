@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Any sequence of causes on any pages leaves each page in the state its table says, with its own contents or none.
 
 use std::collections::BTreeMap;

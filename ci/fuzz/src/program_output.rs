@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whatever a program in a guest says, it can be compared with what it usually says.
 
 use test_cases::matrix::Sign;

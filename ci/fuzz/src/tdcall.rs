@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whatever a TD puts into its registers before TDCALL, the module answers or ends it, and every page stays something.
 
 use kvm_bindings::kvm_regs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An SNP guest's VMGEXIT, PVALIDATE and RMPADJUST.
 
 /// Carries out the requests `bytes` stand for.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Runs every target over mutated seeds, for a bounded time, the same way each time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

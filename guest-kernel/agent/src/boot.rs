@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What PID 1 does before anything else: mounts, the kernel command line, a word on the console.
 
 use crate::syscall;

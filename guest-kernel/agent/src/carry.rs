@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a worker hands to the program it becomes when it executes itself: in the directory page, which is a file's.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};

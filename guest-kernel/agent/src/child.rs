@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A stopped child of the worker, for looking at its memory from outside.
 
 use protocol::Errno;

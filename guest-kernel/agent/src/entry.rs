@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where the kernel enters.
 
 use core::arch::global_asm;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses that may fault: loads, stores and port instructions whose signal is an observation.
 //!
 //! They live in one stretch of assembly. The signal handler looks where the signal struck: inside, it notes what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! PID 1 of a guest under test: executes the steps the runner sends over the second serial port.
 //!
 //! [`supervisor`] talks to the host and watches a forked [`worker`], which executes the [`steps`]. Test runs give it a

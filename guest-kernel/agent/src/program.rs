@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Programs of other people's making, run to their end with their output caught.
 
 use core::ffi::CStr;

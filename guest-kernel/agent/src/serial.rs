@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The line to the host: the second serial port, raw.
 
 use crate::syscall::{self, File, Result};

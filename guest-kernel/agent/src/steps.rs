@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Each step, executed: what the steps share is here, what each does in the modules.
 
 use core::sync::atomic::Ordering::Relaxed;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! PID 1: talks to the host, keeps a worker, and outlives it.
 
 use core::sync::atomic::Ordering::Relaxed;

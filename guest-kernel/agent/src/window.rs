@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Memory shared with the worker and, if the kernel tells page frame numbers, with the host.
 
 use core::sync::atomic::Ordering::Relaxed;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The process that executes the steps of one case, and dies of them if it must.
 
 use core::ffi::CStr;

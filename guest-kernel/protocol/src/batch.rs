@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A batch: steps that are sent, executed and answered together.
 
 use crate::wire::Reader;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Data in outcomes: constant stretches run-length coded, long data optionally cut and digested.
 
 use crate::check::digest;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Checks: CRC-8 for frame headers, CRC-16 for payloads on the wire, a fast digest for bulk data.
 
 /// CRC-8/SMBUS (polynomial 0x07, start 0), bit by bit: headers are five bytes long.

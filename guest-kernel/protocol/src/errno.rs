@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Names of the kernel's error numbers, as x86-64 has them.
 
 use crate::Errno;

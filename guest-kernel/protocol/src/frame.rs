@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Frames on the serial line, and the decoder that finds them among other bytes.
 
 use crate::check::{crc8, crc16};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Frames, steps and outcomes between the runner and the agent inside the guest.
 //!
 //! The runner (host) and the agent (PID 1 of the guest) talk over a serial port on which every byte costs VM exits. So a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The host's end: bytes from the guest's serial port in, events out; batches in, bytes for the guest out.
 
 use core::mem::offset_of;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the agent can be asked to do.
 
 use self::field::Field;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Bulk payloads by reference: pages of the agent that the host reads and writes in guest memory.
 //!
 //! The window is locked memory of the agent: one *directory* page, a *down* half (host to agent) and an *up* half (agent

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Bytes in, bytes out: LEB128 numbers, byte strings, and the sinks they are written to.
 
 use crate::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where apt should look: Debian's archives and their mirrors, and of those only what Debian itself signed.
 
 use std::fmt;

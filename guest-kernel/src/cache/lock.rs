@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
 use super::Error;
 use fs4::{FileExt, TryLockError};
 use std::fs::{File, OpenOptions};

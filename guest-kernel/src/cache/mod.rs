@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What copra keeps between runs, by content, under `${XDG_CACHE_HOME:-~/.cache}/copra`.
 //!
 //! Nothing unfinished is ever visible under a final name: work happens in a directory of its own, is written through to

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
 use super::Error;
 use super::lock::Lock;
 use fs4::FileExt;

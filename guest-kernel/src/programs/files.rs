@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which files of the unpacked packages a guest needs.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which packages the programs are in.
 
 use std::collections::BTreeMap;

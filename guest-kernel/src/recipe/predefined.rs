@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What comes with copra to make recipes of: bases, policies, and what they can be crossed with.
 
 use super::Error;

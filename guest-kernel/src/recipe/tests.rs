@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
 use super::*;
 use std::fs;
 
@@ -81,6 +83,8 @@ fn the_key_covers_texts_and_name() {
     assert_eq!(key(&one), key(&own(None, "CONFIG_A=y").unwrap()));
     assert_ne!(key(&one), key(&own(None, "CONFIG_B=y").unwrap()));
     assert_ne!(key(&one), key(&own(Some("open-eperm"), "CONFIG_A=y").unwrap()));
+    let licensed = own(None, "# SPDX-License-Identifier: Apache-2.0 OR MIT\nCONFIG_A=y").unwrap();
+    assert_eq!(key(&one), key(&licensed), "a licence line builds no new kernel");
 }
 
 #[test]

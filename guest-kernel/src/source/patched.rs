@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Patches on a shared tree: what they touch is set aside first, and put back after, times and all, so that make sees
 //! exactly the files that differ. A journal lets the next build put back what a killed one could not.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Batches as a whole: large ones, wrong ones, and the one that ends the guest.
 
 use std::io::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses that fault: of mappings, and of ports.
 
 use protocol::{Data, Outcome, Refusal, Step, Width, map_address};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Steps on files: in slots, and by path.
 
 use protocol::{Buffer, Call, Errno, Outcome, Refusal, Step};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An agent on a socket, how to talk to it, and steps and outcomes that many tests have.
 
 use std::fs::File;

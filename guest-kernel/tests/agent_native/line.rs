@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The line and the window: what travels where, and what damage does.
 
 use std::io::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Steps on mappings, by every path to their memory.
 
 use protocol::{Buffer, Outcome, Refusal, Step, Via, Width, map_address};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Steps that change mappings later, and who executes the steps.
 
 use protocol::{Batch, Buffer, Data, Errno, Outcome, Refusal, Step, Width, map_address};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Steps that run a program.
 
 use protocol::{Call, Data, Errno, MAX_ARGUMENTS, Outcome, Step};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Steps that are repeated.
 
 use protocol::{Batch, Buffer, Outcome, Step, Width};

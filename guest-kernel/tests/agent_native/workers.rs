@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Workers: how they end, how they are replaced, and what they may.
 
 use std::io::Write;

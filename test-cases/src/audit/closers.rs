@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which policy of the thread would close a finding, by the model of /dev/mem.
 //!
 //! The probe that made the finding is given to the model once for each policy; what it predicts is judged by the same

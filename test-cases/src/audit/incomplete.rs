@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What an audit asked for and got no answer to: a place that was not looked at is no place without a hole.
 
 use super::Swept;

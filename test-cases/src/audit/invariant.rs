@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The invariants, checked on what one probe saw.
 
 use super::finding::{Finding, Invariant, TELLING, Weight};

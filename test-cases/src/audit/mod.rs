@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Looks for holes nobody listed: every region of memory by every path there is, every page of the first MiB and both ends of
 //! every range the guest knows, judged by what no sane kernel does.
 

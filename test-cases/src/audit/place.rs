@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where findings were made: pages, written as ranges below 1 MiB and by the names of regions above.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the model of /dev/mem gives for a case of the audit, in the form of an observation.
 
 use std::collections::HashMap;

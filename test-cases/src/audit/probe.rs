@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The paths to a page: one case per region, made here and not read from a file, with no expectation in it.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every page of the first MiB, and both ends of every range the guest or the VMM knows: looked at by the paths that go through
 //! different functions of the kernel, and written to where that can be put back.
 

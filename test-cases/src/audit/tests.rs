@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The whole chain without a guest: cases of the audit, given to the model, and what the invariants make of it.
 
 use std::collections::BTreeMap;

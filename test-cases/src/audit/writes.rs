@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ways to change a page: one case per region and way, made here, and what they show together.
 
 use super::Probed;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Forbidden accesses that stock kernels make while booting, as known-boot-accesses.toml states them.
 
 use std::sync::OnceLock;

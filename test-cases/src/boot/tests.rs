@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which boots are findings, and that no failure of the host makes one, or makes one pass.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a step must give, stated per policy and platform; the most specific statement counts.
 
 use std::fmt;

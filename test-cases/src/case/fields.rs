@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads the keys of one TOML table, notes what is wrong with them, and refuses keys nobody asked for.
 
 use std::ops::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The small closed choices a step can make: open flags, mapping protection, sharing, direction.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest must have for a case to run, and whether a given guest has it.
 
 use std::collections::BTreeMap;

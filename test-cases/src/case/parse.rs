@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads a case file; says everything that is wrong with it at once.
 
 use std::ops::Range;

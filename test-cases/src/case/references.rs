@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Checks what only a whole case can show: names used before they exist or after they were given up, names given twice, gaps.
 
 use std::collections::HashMap;

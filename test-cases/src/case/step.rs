@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One step of a case: a system call or an access inside the guest, or a look at memory from outside.
 
 use super::expectation::Expectations;

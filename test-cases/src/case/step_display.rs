@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How a step is shown in reports: as a person would write the call.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One word of an expectation: `ok`, an errno, a signal, a count, a class of bytes, a state of memory.
 
 use std::fmt;

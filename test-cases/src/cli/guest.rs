@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which kernel as which guest: options of every command that boots one.
 
 use std::path::PathBuf;

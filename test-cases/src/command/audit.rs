@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra audit`: holes nobody listed.
 
 mod cases;

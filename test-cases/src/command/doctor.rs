@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra doctor`: can this machine run it, and what to do if not.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What commands that boot guests of their own have in common.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where a command's guests run: on this machine, or on a KVM host that is started for it inside QEMU.
 
 use std::env;

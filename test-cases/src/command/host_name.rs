@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the KVM host is that this process runs on, read off its processor and firmware.
 
 use std::fs;

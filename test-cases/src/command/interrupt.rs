@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ctrl-C: the first one lets the run end in order, reports written; the second ends at once.
 //!
 //! A command that runs inside QEMU for this one hears of it by the end of its standard input, which nothing else uses.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra kernel`: fetch, build, list, and copy source.
 
 use guest_kernel::{Kernel, KernelSpec, Name, Recipe, Series};

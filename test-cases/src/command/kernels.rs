@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Finds the kernel a user named, and gets it ready to boot.
 
 use std::collections::BTreeMap;

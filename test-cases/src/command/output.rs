@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files that reports go to: opened and checked before anything boots, and replaced as a whole at the end.
 
 use std::fs::{self, File, OpenOptions, Permissions};

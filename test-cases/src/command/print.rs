@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Text for standard output. Much of it was chosen by a guest: kernel logs, symbols, what programs print.
 
 use std::fmt::Arguments;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Long steps of fetching and building, told on standard error: rewritten in place on a terminal, a line now and then
 //! elsewhere.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra repro`: the documented behaviour, told step by step, and the patch that ends it.
 
 mod narrative;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ends a command whose guest's thread does not come back, be it in `KVM_RUN`, in a userfault or at a lock: from a thread
 //! of its own, without any cooperation of that one.
 

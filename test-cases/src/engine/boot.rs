@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Boots a guest, and keeps as evidence what it did until its agent answered or it ended.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a kernel is told.
 
 use vmm::boot::linux::base_command_line;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a machine tells, in the words of observations, and the words of a setup in the machine's.
 
 use std::time::Duration;

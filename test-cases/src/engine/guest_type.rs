@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether a guest takes itself for what it is to be: without that its results would mean nothing.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The mistake that the kernel `build:mutants` makes during a case.
 
 use std::time::Duration;

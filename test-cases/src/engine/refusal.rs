@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Why a run could not begin, told before anything is fetched or started for it.
 
 use std::path::{Path, PathBuf};

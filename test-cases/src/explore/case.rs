@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A sequence as a case file, with what the model says as expectation.
 
 use std::collections::BTreeMap;

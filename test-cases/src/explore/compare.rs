@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Is what came back what the model said?
 
 use std::fmt::Write as _;

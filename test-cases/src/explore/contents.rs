@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What memory must hold at each moment of a sequence, byte by byte, as far as that can be known.
 
 use std::collections::{BTreeMap, BTreeSet};

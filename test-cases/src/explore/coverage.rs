@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What was met: operations by the memory they are about and by what came.
 
 use std::collections::BTreeMap;

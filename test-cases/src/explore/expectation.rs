@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the model says of an operation, as the expectation of a case file's step.
 
 use super::contents::Memory;

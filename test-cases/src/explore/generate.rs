@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Chooses operations: at random, but where kernels go wrong: at the edges of pages, regions and numbers.
 
 mod changes;

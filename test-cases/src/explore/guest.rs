@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest to explore, and what the model needs to know of it.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which operations may be chosen: those whose every effect can be undone, costs little, and can be known.
 
 mod mappings;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Random sequences of steps, executed in a guest and compared with the model of /dev/mem.
 //!
 //! A sequence begins with a new process and memory as it was. Its operations are chosen with the model at hand: what is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Numbers that are the same for the same seed, wherever and whenever.
 
 /// `SplitMix64`: every seed is good, and the sequence is part of what a report promises to repeat.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An exported case is run before it is shown: in a guest of its own, as `copra run` would.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One sequence: predicted, executed, compared, and its traces removed.
 
 use std::ops::Range;

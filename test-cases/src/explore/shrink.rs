@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Finds the fewest operations that still disagree.
 
 use super::case;

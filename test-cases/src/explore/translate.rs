@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The model's operations in the agent's words.
 
 use protocol::Step;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which policy a kernel follows, told from what it does alone: the same few steps as a confidential and as an ordinary
 //! guest, and a table of what only one policy answers.
 

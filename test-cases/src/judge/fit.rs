@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether an observation is what an expectation says. An observation is every world that could have given it: bytes of
 //! two classes, memory in two states, a death of two manners. An expectation fits if it fits each of them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How strict comparisons were: every one that was weaker than it could have been is counted, by kind.
 
 use std::collections::BTreeMap;

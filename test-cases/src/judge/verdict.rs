@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is said of a step and of a case; docs/verdicts.md defines each word.
 
 use serde::Serialize;

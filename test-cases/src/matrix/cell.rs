@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What one operation came to, in a word.
 
 use serde::Serialize;

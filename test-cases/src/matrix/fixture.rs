@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A matrix with fixed content, for the golden tests.
 
 use super::{Combination, Matrix, operations};

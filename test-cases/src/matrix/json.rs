@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A matrix as JSON.
 
 use serde_json::{Map, Value, json};

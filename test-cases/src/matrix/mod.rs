@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernels × platforms × operations: what is denied, what leaks, what breaks, as tables and as a page.
 
 pub mod cell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The fixed list of things a matrix tries, and the cases that try them.
 
 use std::fmt::Write as _;

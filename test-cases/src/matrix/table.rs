@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A matrix as plain text that a mail can hold, and as Markdown.
 
 use std::fmt::Write as _;

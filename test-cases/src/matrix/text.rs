@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Words that fit.
 
 /// Breaks a text into lines of at most `width` characters, at spaces; a longer word stands alone.

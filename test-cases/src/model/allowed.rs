@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who may touch a page: `arch/x86/mm/init.c:devmem_is_allowed()` as each policy has it.
 
 use super::PAGE;

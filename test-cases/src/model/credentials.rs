@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who a task is and what it may: user, capabilities, user namespace (`kernel/cred.c`, `security/commoncap.c`).
 
 use super::prediction::Prediction;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which touches are forbidden, given what pages are and in which view their contents stand.
 //!
 //! The only part of the model that is no kernel's: hardware has no such states on SEV, and reports mismatches elsewhere in

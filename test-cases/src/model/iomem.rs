@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's resource tree: what /proc/iomem shows, and the questions `kernel/resource.c` answers from it.
 
 use super::PAGE;

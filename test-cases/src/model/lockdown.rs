@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Lockdown: what the kernel keeps from root (`security/lockdown/lockdown.c`).
 
 use super::world::World;

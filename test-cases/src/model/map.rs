@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! mmap(2), mprotect(2), mremap(2) and munmap(2).
 
 use std::collections::BTreeSet;

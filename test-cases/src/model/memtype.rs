@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the kernel remembers about the caching of physical ranges (`arch/x86/mm/pat/memtype.c`).
 //!
 //! It shows in one way only: a mapping that asks for another caching than a living one of the same page is refused, or

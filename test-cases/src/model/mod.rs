@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! /dev/mem, /dev/port and their neighbours as an executable specification: what every system call and access must give, in which guest.
 //!
 //! Pure: a [`World`] (kernel, policy, platform, memory map), a [`Task`] (its files and mappings) and an [`Op`] go in, a

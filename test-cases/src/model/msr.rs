@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Model-specific registers as a device: `arch/x86/kernel/msr.c`.
 
 use super::lockdown::{Reason, is_locked_down};

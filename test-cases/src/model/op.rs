@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a task can do to /dev/mem, /dev/port, and their neighbours that a lockdown policy governs as well.
 
 use std::fmt;

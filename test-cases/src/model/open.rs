@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! open(2), close(2) and the privilege they need.
 
 use super::lockdown::{Reason, is_locked_down};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Mappings that policy `mmap-zeros` makes of its own memory: zeros where read(2) gives zeros, the task's to write.
 //!
 //! They are mappings like any other (`mm/memory.c:vma_set_anonymous`, `mm/shmem.c:shmem_zero_setup`), so the ways through

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! PCI devices in sysfs: the other way to map device memory, and the way to move it (`drivers/pci/pci-sysfs.c`, with
 //! `fs/sysfs/file.c` and `fs/kernfs/file.c` before it).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `drivers/char/mem.c:read_port()` and `write_port()`: one byte at a time, up to port 65535.
 
 use super::prediction::{Piece, Source};

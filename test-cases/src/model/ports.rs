@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ports without a device node: ioperm(2), iopl(2) and what the processor then allows (`arch/x86/kernel/ioport.c`).
 
 use protocol::Width;

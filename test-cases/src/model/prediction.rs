@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What an operation gives, where its bytes come from, and what it does to physical memory.
 
 use protocol::{Call, Refusal};

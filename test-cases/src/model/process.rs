@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! fork(2), exit(2), execve(2), and open files that go from one process to another.
 
 use protocol::{Call, Refusal};

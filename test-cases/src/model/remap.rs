@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's own mappings of physical memory, and the encryption view they show.
 
 use vmm::memory::{Standing, View};

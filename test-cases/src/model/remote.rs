@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Mappings of /dev/mem reached through the kernel: /proc/PID/mem, `process_vm_readv(2)`, ptrace(2).
 
 use protocol::{Call, Refusal, Via};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A process's address space: which part of it shows what (`mm/vma.c`).
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a task holds: open files with positions, mappings, and what the kernel remembers of them.
 
 use std::collections::{BTreeMap, VecDeque};

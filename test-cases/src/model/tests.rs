@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What holds for every world, and the matrix of one kernel in detail.
 
 use proptest::prelude::*;

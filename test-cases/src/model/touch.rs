@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Loads and stores by the processor through a mapping.
 
 use protocol::{Refusal, Width};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! read(2), pread(2), write(2) and pwrite(2) as far as `fs/read_write.c` goes; one answer for both of a kind.
 
 use protocol::{Buffer, Refusal};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Everything outside a task that decides what /dev/mem gives.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `drivers/char/mem.c:write_mem()`.
 
 use vmm::memory::View;

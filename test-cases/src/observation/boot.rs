@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One guest from its first instruction until its agent answered, or until it ended before.
 
 use serde::Serialize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How a guest died: by exact names, each of which rests on what the VMM saw.
 
 use serde::Serialize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A forbidden access in one line.
 
 use std::fmt;

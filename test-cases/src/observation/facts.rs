@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run ran on: kernel, platform, host, and what became of the guest.
 
 use std::collections::BTreeMap;

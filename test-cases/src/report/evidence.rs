@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Bytes side by side with what memory holds, and the forbidden accesses, as lines for people.
 
 use std::fmt::Write as _;

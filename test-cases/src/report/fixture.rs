@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Runs with fixed content, for the golden tests of the reports.
 
 use std::time::Duration;

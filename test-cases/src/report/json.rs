@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The run as JSON. `schema` names the form; it changes when a field changes its meaning or goes away, not
 //! when one is added. All fields are described in docs/report-json.md.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The run as a JUnit report, for CI systems.
 
 use std::io;

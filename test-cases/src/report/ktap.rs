@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The run as KTAP, the form of the kernel's own tests (Documentation/dev-tools/ktap.rst).
 
 use std::io::{self, Write};

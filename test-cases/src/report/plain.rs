@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Text that a guest or a kernel image chose, without what would change a terminal or a file's form.
 //!
 //! A guest controls its console, the kernel's release and version, names of symbols and tasks. ESC sequences in them

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Colours, used only where a person looks at a terminal.
 
 use std::ffi::OsStr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The run for people: a line per case as it ends, the evidence where it matters, and what it all means.
 
 use std::io::{self, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What memory held before a case, to tell what the case did to it, and to put it back for the next.
 
 use std::collections::{BTreeMap, HashMap};

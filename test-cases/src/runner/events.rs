@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The VMM's events, in the words of observations: with names of code and places.
 
 use vmm::audit::backtrace::Method;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! /proc/kcore: an ELF core file of the running kernel whose program headers name physical addresses.
 
 /// Bytes of the ELF header and as many program headers as are looked at.

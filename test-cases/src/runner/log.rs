@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the kernel logged during a case: the log of before the case is kept, so that what came after it is known to be new.
 
 use crate::observation::{Answer, NotRun, StepObservation};

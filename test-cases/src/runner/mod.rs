@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Runs cases in a booted guest: each step goes to the agent alone, so that what comes back can be compared with what
 //! memory holds at that very moment, and every forbidden access has one step to its name.
 

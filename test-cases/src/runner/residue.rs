@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a step leaves behind that the next case could meet, and whether it can be put back.
 
 use std::ops::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A case's names for open files and mappings, as the agent's numbered slots, and where each stands in memory.
 
 use std::collections::{HashMap, HashSet, VecDeque};

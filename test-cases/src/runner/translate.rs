@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A case's step in the agent's words.
 
 use protocol::{Buffer, Reset, Step, Via, Width};

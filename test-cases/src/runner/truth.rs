@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What memory holds at this moment, through each view: the ground truth observations are compared with.
 
 use vmm::layout::PAGE_SIZE;

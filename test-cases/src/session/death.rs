@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How a guest ended, found from why its machine stopped and from its kernel's own variables. What its console says is
 //! shown, and decides nothing: a kernel can be made silent, and any program can write a line that looks like a panic.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The agent's window, seen through the view its kernel uses for it.
 
 use protocol::GuestMemory;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One booted guest with an agent that answers: batches in, results out, death as a value.
 
 mod death;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! By when the thread of a guest must be back from running it: for a watchdog on another thread, which must not wait for
 //! any lock that thread may hold.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Names, numbers and case files that make no sense: refused before anything is fetched or started.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files that are no kernel: refused before a KVM host is started for them.
 
 use std::fs;

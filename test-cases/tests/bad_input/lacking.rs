@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a machine may lack: KVM, QEMU, a network, room on its disk.
 
 use std::fs;

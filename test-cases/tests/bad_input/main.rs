@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Bad input and bad luck: each gets one error that names the thing and the remedy, the right exit code, and a report
 //! of what ran.
 

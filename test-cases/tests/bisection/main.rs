@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A bisection as docs/kernels.md has it, over a history made here: a kernel loses its check of /dev/mem in one commit,
 //! and another does not even compile.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A kernel that makes a forbidden access while it boots: "x86/tdx: Fix crash on kexec with `CONFIG_EISA`"
 //! (20240822095122.736522-1). `eisa_bus_probe()` reads 0xfffd9 through the shared view, and the scan for MP tables reads that
 //! page through the private one.

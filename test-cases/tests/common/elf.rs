@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernels of a few bytes: an ELF vmlinux with one segment at 16 MiB, entered in 64-bit mode with memory mapped
 //! one to one.
 

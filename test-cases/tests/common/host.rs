@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Has a plan carried out where KVM works: right here, or in one KVM host inside QEMU for all of it.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Runs of `copra` that need a guest, carried out one after the other where KVM works.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run of `copra` left behind, and what is asked of it.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Why a test did not pass: something is wrong, or it cannot be run on this machine.
 
 use std::sync::{Mutex, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! All guests of a run, booted when the first test asks for what came of them.
 
 use std::path::{Path, PathBuf};

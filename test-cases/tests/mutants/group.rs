@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Mutants that share a guest, and the cases it is given.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether a mutant is killed: what is named for it fails as named, and passes without the mistake.
 
 use guest_kernel::Mutant;

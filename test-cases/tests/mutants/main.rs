@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every mistake that the kernel `build:mutants` can make is noticed.
 //!
 //! Each is a test: the case that `guest-kernel/mutants/mutants.toml` names must fail on it, in the step and for the reason named

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Runs of `copra`.
 
 use std::process::{Command, Stdio};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a policy leaves open, as `copra audit` finds it, against docs/policies.md; and whether it closes what it is said to
 //! close, no more and no less.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernels that copra builds, one for each policy of the thread.
 //!
 //! A policy's kernel must be told by its name, answer every case as stated, agree with the model, and leave open what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Today's part of what is too much for one day.
 
 use std::fmt;

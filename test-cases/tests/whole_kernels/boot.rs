@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a report says of a guest before any case: what it takes itself for, what was rewritten, what it touched.
 
 use serde_json::Value;

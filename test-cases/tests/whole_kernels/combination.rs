@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One kernel on one platform under one policy: run when first asked for, remembered afterwards.
 
 use std::collections::BTreeMap;

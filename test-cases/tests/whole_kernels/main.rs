@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every case on whole kernels: Debian's and one built with the patch, each as a guest of every platform. One run does
 //! all cases of a combination; each case is a test of its own here. Kernels of other series are ignored, and run with
 //! `--include-ignored` (scripts/nightly).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who called: the kernel functions on a guest's stack, from its registers and memory alone.
 //!
 //! Copra enters vmlinux itself and never the code before it that would move the kernel (`CONFIG_RANDOMIZE_BASE`,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The forbidden accesses of one guest: events are appended, marked as withdrawn, and never removed or renumbered.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Records of one guest in the order they came: nothing is removed or renumbered, and what does not fit is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};

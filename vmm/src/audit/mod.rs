@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses that met memory through a view the page's state forbids, with what the vCPU was doing.
 
 pub mod backtrace;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which bytes an instruction touched: a fault names a page only, the instruction at RIP the rest.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind, Register};

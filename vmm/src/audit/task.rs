@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which task a vCPU runs, without debug information.
 
 use super::backtrace::KernelMemory;

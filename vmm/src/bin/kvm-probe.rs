@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Exits 0 if KVM on this machine runs a 64-bit paged guest; else 3, with the reason on standard error.
 
 fn main() -> std::process::ExitCode {

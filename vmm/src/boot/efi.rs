@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The least of EFI that makes Linux find a table of unaccepted memory: a system table, its configuration tables and
 //! a memory map. `arch/x86/platform/efi/efi.c:efi_init` reads them if `boot_params.efi_info` says so.
 //!

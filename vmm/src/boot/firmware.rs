@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What firmware leaves in memory: the BIOS data areas, SMBIOS tables, and markers everywhere else it owns.
 
 use super::marker::{self, Tag};

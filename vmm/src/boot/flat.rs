@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Small 64-bit guests without an operating system: code written in assembly, run at [`layout::FLAT_CODE`].
 //!
 //! They enter with the first GiB mapped twice, at 0 and at [`HIGH_HALF`], with the aliases asked for from

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernel files: recognise one, refuse what is none by its name, get the ELF vmlinux out of it.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a confidential guest finds at its launch beside the kernel: page states, EFI tables that tell of unaccepted
 //! memory, and what SEV-SNP's firmware measures in.
 

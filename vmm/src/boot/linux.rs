@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Puts a Linux kernel, its initramfs, command line and `boot_params` into memory.
 //!
 //! Documentation/arch/x86/boot.rst, "64-bit Boot Protocol", entered at the ELF entry of `vmlinux`: no

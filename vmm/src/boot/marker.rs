@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ground truth for memory that the firmware or a device owns: every 16 bytes say in ASCII what they are and which
 //! address they belong to, so that an observation is told by comparison, and a hexdump explains itself.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The four instructions of confidential guests that KVM cannot hand to user space, found in a kernel so that the loader
 //! can write something else in their place.
 //!

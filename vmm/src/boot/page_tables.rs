@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The page tables a guest enters with: the first GiB by 2 MiB pages, at 0 and in the high half.
 
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE, PAGE_TABLES};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! SMBIOS tables: the DMTF's System Management BIOS Reference Specification (DSP0134). Version 2.8, whose entry point
 //! every kernel and dmidecode looks for between 0xF0000 and 0xFFFFF.
 

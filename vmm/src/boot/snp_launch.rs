@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the launch of an SNP guest puts into its memory: the pages the firmware fills (SEV Secure Nested Paging Firmware
 //! ABI, AMD 56860) and the blob that tells Linux where they are. All of it belongs into private memory that is validated.
 

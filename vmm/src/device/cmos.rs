@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The little a kernel asks of a PC's clock chip: that it is there and not busy.
 
 /// Status register A: divider on, no update in progress (MC146818 data sheet).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Everything behind a port or an address that is not RAM.
 
 mod cmos;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The two serial ports: the kernel's console, captured, and the agent's byte pipe.
 
 use std::collections::VecDeque;

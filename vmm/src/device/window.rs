@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Device windows that are no PCI BAR: what they answer, so that it can be told from memory by comparison.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls to the platform's module, firmware or hypervisor, which reach the VMM as writes to a port.
 
 use super::services::MachineServices;

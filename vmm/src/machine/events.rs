@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Forbidden accesses become events: with registers, bounded in number, and taken back when they turn out to be legal.
 
 use super::witness::Moment;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One guest: memory, devices, platform and one vCPU, driven from one thread.
 
 mod calls;

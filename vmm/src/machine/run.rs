@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The run loop: exits in, answers out, until there is something to tell.
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine as a platform's firmware and hypervisor see it while they answer a guest.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Makes the VM: the order of ioctls that works on every KVM.
 
 use std::sync::Arc;

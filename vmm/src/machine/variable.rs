@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A variable of a guest's kernel, read without its page tables: at a guest's end these may be anything.
 
 use crate::layout::PAGE_SIZE;

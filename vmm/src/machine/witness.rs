@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the vCPU was doing: read off its registers and its kernel's memory while it stands still.
 
 use kvm_bindings::{kvm_regs, kvm_sregs};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the memory controller's encryption engine does to one page: AES-XTS, tweaked by GPA.
 
 use aes::Aes128;

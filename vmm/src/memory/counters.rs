@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What enforcement cost.
 
 /// What enforcement did so far.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the guest says about its pages.
 
 use super::history::PageChange;

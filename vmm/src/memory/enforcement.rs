@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What happens when a page is touched through the view its contents do not stand in.
 
 use super::cipher::PAGE;

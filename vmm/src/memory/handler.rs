@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The thread that answers userfaults while the vCPU waits.
 
 use std::io;

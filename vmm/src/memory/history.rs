@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What happened to one page that somebody watches: every change of its state, claim or contents.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A touch that the page's state forbids, told alike on every platform.
 
 use super::{AccessKind, View, protected};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guest RAM in two views, and the rules that tie them together.
 //!
 //! Platform `none` has one host mapping, every other platform two, one per view.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Forbidden accesses that the vCPU is stopped at, or that KVM made where it cannot stop.
 
 use super::Mismatch;

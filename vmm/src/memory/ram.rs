@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where RAM lies: below the device hole, and a piece above 4 GiB.
 
 use crate::layout::{self, HIGH_RAM, HIGH_RAM_SIZE, LARGE_PAGE_SIZE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Pages as they were before forbidden accesses moved or converted them, to be put back between two tests.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The page-state machine of a platform with one content and two views of it (plain SEV).
 //!
 //! SEV has no page state in hardware: any page may be touched either way at any time, and what comes back is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The part of userfaultfd(2) that decides who may touch a page: register, unregister, copy, wake.
 //!
 //! Written against `include/uapi/linux/userfaultfd.h`; the crate of that name needs libclang to build.

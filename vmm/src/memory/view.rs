@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One host mapping of all guest RAM: what one view of memory, private or shared, looks at.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest has done that only a guest of its platform does. A kernel that takes itself for an ordinary guest boots
 //! on every platform, and its results would mean nothing.
 

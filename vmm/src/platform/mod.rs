@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest is made to believe about the machine it runs on: CPUID, MSRs, hypercalls, views.
 
 pub mod guest_type;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An ordinary KVM guest: one view, nothing pretended.
 
 use super::guest_type::{NoSign, Seen};

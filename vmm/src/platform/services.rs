@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What lies behind a module call: the hypervisor's services, and what becomes of the guest afterwards.
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Plain SEV: one CPUID leaf, one MSR, the C-bit, and the hypercall by which Linux tells what it shares.
 //!
 //! Linux detects SEV in `arch/x86/mm/mem_encrypt_identity.c:sme_enable` from exactly these.

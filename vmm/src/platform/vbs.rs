@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Hyper-V VBS isolation with a virtual top of memory: Linux knows it as an AMD guest with vTOM, without any SEV.
 //!
 //! `arch/x86/kernel/cpu/mshyperv.c:ms_hyperv_init_platform` and `arch/x86/hyperv/ivm.c:hv_vtom_init`; section numbers

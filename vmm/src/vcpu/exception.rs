@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Exceptions the VMM delivers itself: the frame is built in guest memory as the processor would build it.
 //!
 //! KVM's own injection pushes error codes for a fixed list of vectors only, and #VC (29) is not among them.

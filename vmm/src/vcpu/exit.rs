@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! KVM's exits as values that own nothing of the vCPU, so that registers can be read while one is handled, and the page
 //! through which they come and are answered.
 

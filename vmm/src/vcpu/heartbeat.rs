@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A timer that calls the vCPU thread out of `KVM_RUN` at a steady pace, so that deadlines and dead guests are seen.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Registers of a processor that a boot loader has already brought into 64-bit mode.
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};

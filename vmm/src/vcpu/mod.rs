@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One virtual processor: its setup, its exits, its registers.
 
 pub mod cpuid;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Memory type range registers as firmware leaves them. Kernels before 6.3 use no PAT without them
 //! (`arch/x86/mm/pat/memtype.c:pat_init`), and SEV's conversions in place need PAT's write-protect type.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guest page tables, walked by the VMM itself: KVM's own translation refuses user addresses while SMAP is on.
 
 use kvm_bindings::kvm_sregs;

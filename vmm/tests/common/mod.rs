@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the small guests of these tests share.
 #![allow(dead_code, reason = "every test binary uses a part")]
 

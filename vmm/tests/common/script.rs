@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that does what a table in its memory says: tests write down touches and calls, and read back what came.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Writes the seed corpus of every target to `corpus/TARGET/` next to this package's manifest.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of a worker as words, for the program it becomes.
 
 use core::sync::atomic::AtomicU64;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files in slots, and the buffers, good and bad, that they are read into and written from.
 
 use protocol::window::PAGE;

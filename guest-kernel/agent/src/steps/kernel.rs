@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the kernel says of itself: its names and its log.
 
 use protocol::{Call, MAX_DATA, Refusal};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Mappings in slots, and accesses to them by the worker itself.
 
 use protocol::{MAP_SLOTS, MAP_STRIDE, Refusal, Width, map_address};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files and folders by path: each step opens what it needs and closes it.
 
 use protocol::{FileStatus, MAX_PATH, Refusal};

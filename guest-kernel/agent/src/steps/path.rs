@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Paths as system calls take them, with a terminating zero.
 
 use core::ffi::CStr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the worker may do, and the programs it runs.
 
 use core::sync::atomic::Ordering::Relaxed;

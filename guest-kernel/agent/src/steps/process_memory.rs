@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses to mappings through the kernel: the memory of the worker itself or of a stopped child.
 
 use protocol::{Call, Refusal, Via};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! System calls about processes: their lives, what others do to them, and what they may.
 
 use core::ffi::CStr;

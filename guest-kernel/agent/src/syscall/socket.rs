@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Sockets, as far as open files are passed through them.
 
 use super::{Argument, File, Result, raw};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Outcomes as the host has them: read from the wire, and written to it.
 
 use super::{

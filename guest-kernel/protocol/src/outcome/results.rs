@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The outcomes of a whole batch: the payload of a results frame.
 
 use super::{FRESH, Outcome};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The wire forms of what a step is made of.
 
 use crate::Error;

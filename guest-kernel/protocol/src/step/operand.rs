@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The choices a step gives: each a byte on the wire.
 
 use super::field::Field;

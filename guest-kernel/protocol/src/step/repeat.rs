@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a `Repeat` asks of the steps it covers.
 
 use super::Step;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The table of steps as an enum, with its wire form.
 
 /// Makes [`super::Step`] of a table: code, name and fields of each step, in the order in which they are on the wire.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Frames on a line that carries other bytes too.
 
 use std::cell::RefCell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest in place of a real one: memory, and an agent that rings.
 
 use protocol::check::digest;

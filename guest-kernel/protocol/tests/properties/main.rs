@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What must hold for any bytes: what is written is read back, and nothing else ever goes wrong badly.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_wrap)]
 

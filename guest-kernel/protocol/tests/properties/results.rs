@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Results and the hello: what the agent's frames carry.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Payloads by window, and what goes wrong with one.
 
 use protocol::window::{DOWN_PAGES, Directory, PAGE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Many places in one batch of the agent: one path at a time, so that each forbidden access belongs to the one step that is
 //! about its page.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a case file may say, and what is said about one that is wrong.
 
 use proptest::prelude::*;

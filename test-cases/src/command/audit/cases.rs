@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The cases of an audit as files: each is run again in a fresh guest before it is written, and a file whose case did not show
 //! its finding there begins with a comment that says so.
 

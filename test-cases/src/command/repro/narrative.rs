@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a person reads: the three paths to the same bytes, side by side, and what the patch changes.
 
 use super::observed::Observed;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One run of the case, as its JSON report tells it.
 
 use serde_json::Value;

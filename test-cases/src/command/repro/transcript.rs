@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a person reads of a case that ends in a death or a signal: step by step, with every forbidden access and what
 //! became of the guest.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Operations that change what is mapped, or who executes the next ones.
 
 use super::{Chooser, MAPS};

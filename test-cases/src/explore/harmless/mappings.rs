@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which changes of mappings may be chosen: those that leave nothing in the kernel's tables, at addresses that are known.
 
 use protocol::map_address;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is no evidence, or evidence of several things, does not pass.
 
 use super::super::*;

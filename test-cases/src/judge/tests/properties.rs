@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What holds whatever comes back from whichever case.
 
 use std::sync::LazyLock;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guest physical memory laid out on paper: parts that are each to scale, with breaks between them.
 
 use crate::matrix::operations;

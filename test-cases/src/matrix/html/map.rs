@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One guest's physical memory as a drawing, and the same as a table.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A matrix as one page that needs no other file.
 
 #[expect(clippy::cast_precision_loss, reason = "a drawing is as precise as a pixel")]

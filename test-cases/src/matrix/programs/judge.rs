@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether a program does its work: what it told, against what it tells in an ordinary guest of an unpatched kernel.
 
 use super::DMIDECODE_VIA_MEM;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Programs that know of /dev/mem: what of them a matrix runs, and what came of it.
 
 use std::fmt::Write as _;

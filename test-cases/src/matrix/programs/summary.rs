@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What programs said where they do not work, each answer once.
 
 use super::operations;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What lockdown governs beside /dev/mem.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What one case leaves behind is not there for the next: pairs of cases whose order must not matter.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guests that go wrong, all of them on one KVM host.
 
 mod checks;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's own tables for following stacks: `arch/x86/include/asm/orc_types.h`, `arch/x86/kernel/unwind_orc.c`.
 
 use crate::boot::image::Vmlinux;

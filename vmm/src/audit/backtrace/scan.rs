@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Return addresses on a stack, recognised by the call before them. What functions left there that have returned
 //! long ago is found, too (`arch/x86/kernel/unwind_guess.c`).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Stacks as kernels leave them, and as they never would.
 
 use proptest::prelude::*;

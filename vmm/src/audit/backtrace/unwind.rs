@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From a function to its caller, as the kernel does it itself (`arch/x86/kernel/unwind_orc.c:unwind_next_frame`).
 
 use std::mem::offset_of;

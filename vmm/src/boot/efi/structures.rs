@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EFI's tables as a 64-bit kernel reads them (UEFI Specification 2.10; `include/linux/efi.h`), under the
 //! specification's names.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The x86 boot image: Documentation/arch/x86/boot.rst.
 
 use std::mem::{offset_of, size_of};

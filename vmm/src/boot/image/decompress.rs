@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Unpacks the payload of a bzImage: the compressed vmlinux, followed by its unpacked size in 4 bytes
 //! (scripts/Makefile.lib: `size_append`; gzip has that number at its end anyway).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ELF vmlinux: gABI (System V Application Binary Interface, "Object Files") and its x86-64 supplement.
 
 use std::mem::{offset_of, size_of};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Names for files that are no x86-64 kernel, so that a refusal can say what was given instead.
 
 /// What to do if there is nothing better to say.

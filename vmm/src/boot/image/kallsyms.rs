@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The symbols that a kernel carries for itself, and keeps when it is stripped (kernel/kallsyms.c).
 //!
 //! No header leads to the tables, but they stand one after the other in `.rodata`, each aligned to 8 bytes or,

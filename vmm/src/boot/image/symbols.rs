@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A kernel's symbols: from its ELF file, or from `System.map` or `/proc/kallsyms`, which have one format.
 
 /// gABI `STT_FUNC`: the highest kind that names code or data; sections, files and the rest lie above.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Small kernel files for tests, made without the code that reads them.
 
 use std::io::{Read, Write};

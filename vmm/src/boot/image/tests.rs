@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernel files good, bad and random.
 
 use proptest::prelude::*;

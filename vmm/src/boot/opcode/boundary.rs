@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tells instructions from bytes that only look like one.
 //!
 //! Where x86 instructions begin is a matter of where one starts to read. But reading resynchronises: two readings of

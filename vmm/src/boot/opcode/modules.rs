@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which modules contain the four instructions. Where a module lands is decided in the guest, so copra rewrites none of
 //! them; but a report can name the modules that would not work.
 

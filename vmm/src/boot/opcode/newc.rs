@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Walks a cpio archive of the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 /// Magic numbers: without and with a checksum, which Linux does not check either (`init/initramfs.c:do_header`).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Code made of pieces whose meaning is known.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Unpacks modules and initramfs archives, whose unpacked size nobody tells.
 
 use std::io::{self, Read};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The structures about memory, and the last two.
 
 use std::mem::{offset_of, size_of};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The formatted parts of SMBIOS structures, those about memory apart; fields have the specification's names and
 //! order. A field that holds a string holds its number among the structure's strings.
 #![expect(clippy::struct_field_names, reason = "the specification's names")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tables as a kernel and dmidecode read them.
 
 use std::process::Command;

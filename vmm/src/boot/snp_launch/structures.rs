@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The layouts of `arch/x86/include/asm/sev.h` and `arch/x86/coco/sev/shared.c`, under Linux' names.
 
 use std::mem::{offset_of, size_of};

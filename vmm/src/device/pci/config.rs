@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Configuration space of one function: PCI Local Bus Specification 3.0 §6.1.
 
 use std::mem::{offset_of, size_of};

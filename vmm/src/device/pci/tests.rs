@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The bus as a kernel probes it.
 
 use proptest::prelude::*;

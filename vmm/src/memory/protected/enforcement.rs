@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Makes the host's mappings agree with the page states.
 
 use std::ops::Range;

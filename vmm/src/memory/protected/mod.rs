@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Two separate contents behind two views, as SEV-SNP, TDX and VBS have them.
 //!
 //! A view may touch a page only in the state that admits it. Memory is registered with userfaultfd *only where a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The page-state machine of platforms with two separate contents: SEV-SNP, TDX and VBS.
 //!
 //! One table per architecture, one row per state and cause, each with its source. What is not in the table cannot

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of every page and the size of every entry: the RMP or SEPT of one guest, without its memory.
 
 use super::super::View;

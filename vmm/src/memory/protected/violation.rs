@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A touch through the view a page's state forbids: held back at its instruction, then settled by the mode.
 
 use super::super::cipher::PAGE;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine that is not there: memory nobody enforces, and devices that remember what they were told.
 
 use super::Services;

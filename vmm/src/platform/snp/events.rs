@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Exits through the GHCB page: what the guest asks of the hypervisor, and how it is told.
 //!
 //! GHCB specification 2.03 §4.1, "Invoking VMGEXIT" and the list of supported non-automatic exits;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Drives the platform with arbitrary requests, on memory that nobody enforces and a machine that is not there.
 
 use kvm_bindings::kvm_regs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The GHCB page: one page the guest shares, where an exit's registers go out and the answer's come in.
 //!
 //! GHCB specification 2.03, GHCB layout; `arch/x86/include/asm/svm.h:struct ghcb`. A field counts only if its bit in

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Instructions a #VC handler asks the hypervisor to carry out, and its accesses to devices.
 //!
 //! `arch/x86/coco/sev/shared.c:vc_handle_ioio`, `vc_handle_cpuid`, `vc_handle_rdtsc`; `arch/x86/coco/sev/core.c:vc_do_mmio`,

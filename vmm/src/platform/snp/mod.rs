@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! SEV-SNP at VMPL0: the RMP's instructions and the hypervisor's side of the GHCB protocol.
 //!
 //! What makes Linux an SNP guest stands in `arch/x86/mm/mem_encrypt_identity.c:sme_enable` and

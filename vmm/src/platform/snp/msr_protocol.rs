@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The GHCB MSR protocol: requests small enough for one register, for a guest that has no GHCB page yet.
 //!
 //! GHCB specification 2.03 §2.3.1; `arch/x86/include/asm/sev-common.h:GHCB_MSR_*`. Bits [11:0] say what the rest

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The page state change list of a GHCB page (`SW_EXITCODE` 0x80000010).
 //!
 //! GHCB specification 2.03 §4.1.6; `arch/x86/include/asm/sev-common.h:struct psc_hdr`, `struct psc_entry`.

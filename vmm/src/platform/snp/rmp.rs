@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! PVALIDATE and RMPADJUST: the guest's side of the reverse map table (RMP).
 //!
 //! AMD APM volume 3, PVALIDATE and RMPADJUST; `arch/x86/include/asm/sev.h:pvalidate`, `rmpadjust`. Both work on the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use proptest::prelude::*;
 

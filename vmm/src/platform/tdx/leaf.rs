@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Numbers of the TDX Module ABI and the Guest-Host-Communication Interface.
 
 /// TDCALL leaves (TDX Module ABI, "Guest-side interface functions"); RAX bits 15:0.

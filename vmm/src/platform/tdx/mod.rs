@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Intel TDX: the calls of the TDX module and of the hypervisor behind it, answered for one TD with one vCPU.
 
 mod leaf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The TDX module's side of TDCALL.
 
 use kvm_bindings::kvm_regs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `TDG.MR.REPORT`'s report: laid out as TDX has it, and obviously a fake.
 
 /// Bytes of a `TDREPORT_STRUCT` (TDX Module ABI).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The hypervisor's side of `TDG.VP.VMCALL`.
 
 use kvm_bindings::kvm_regs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
 use kvm_bindings::{kvm_dtable, kvm_segment};
 use proptest::prelude::*;
 

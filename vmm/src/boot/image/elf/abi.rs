@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! ELF structures as the gABI lays them out, under its names.
 #![expect(clippy::struct_field_names, reason = "the standard's names")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is linked where: sections by name, code, data. A stripped kernel keeps its section headers.
 
 use std::ops::Range;

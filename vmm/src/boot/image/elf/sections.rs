@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Sections that hold code. Nothing needs them to boot; whoever looks at a kernel's instructions does.
 
 use std::mem::size_of;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The symbols' addresses: `kallsyms_offsets` and, until 6.19, `kallsyms_relative_base`.
 
 use std::ops::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The compressed names: `kallsyms_num_syms`, `kallsyms_names` and `kallsyms_markers`, which stand in this order.
 
 use super::{LEAST_ALIGN, MAX_SYMBOLS, bytes_at};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tables as scripts/kallsyms.c writes them, in all orders that kernels have had.
 
 use std::borrow::Cow;

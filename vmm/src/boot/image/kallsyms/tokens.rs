@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The 256 texts that the bytes of a compressed name stand for: `kallsyms_token_table` and `kallsyms_token_index`.
 
 use super::bytes_at;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
 use proptest::prelude::*;
 
 use super::super::fuzz::Bench;
