@@ -19,6 +19,7 @@ use vmm::machine::MachineConfig;
 use vmm::platform::PlatformKind;
 
 pub(crate) use self::command_line::command_line;
+pub use self::facts::UnknownRegion;
 pub(crate) use self::facts::{placed, rom_state};
 pub(crate) use self::guest_type::{GuestLog, check as check_guest_type};
 pub use self::refusal::{EngineError, check, check_file};
@@ -344,6 +345,7 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
             bad_calls: Vec::new(),
             guest_type: None,
             names_lacking: None,
+            log_unread: None,
             unaccepted: None,
             changes: Vec::new(),
             setup: target.setup.into(),

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use vmm::boot::marker;
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 use vmm::machine::Machine;
-use vmm::memory::View;
+use vmm::memory::{MemoryError, View};
 
 use self::batch::{Access, Path, Place, Sweeper};
 use super::probe::{self, Spot};
@@ -51,6 +51,23 @@ pub enum SweepError {
     /// No guest.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// No case could name a part of what was swept.
+    #[error(transparent)]
+    Region(#[from] engine::UnknownRegion),
+    /// What a batch changed could not be put back, so that nothing after it would mean anything.
+    #[error(
+        "memory could not be {what} at {path} of the pages from {first:#x} on: {source}; run the audit again"
+    )]
+    Memory {
+        /// What was attempted.
+        what: &'static str,
+        /// The path, by its step.
+        path: &'static str,
+        /// The first page of the batch.
+        first: u64,
+        /// Why.
+        source: MemoryError,
+    },
     /// The guest ended under it.
     #[error("the guest ended during {path} of the pages from {first:#x} on: {ended}")]
     Ended {
@@ -103,7 +120,7 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
     let mut booted = kernel.session(target, interrupt)?;
     let world = kernel.world(target, &booted).ok();
     let machine = booted.session.machine();
-    let regions = engine::placed(machine);
+    let regions = engine::placed(machine)?;
     let looked_at: Vec<u64> = places(machine, &booted.iomem, &regions).into_iter().collect();
     let written_to: Vec<u64> = last_bytes().filter(|gpa| machine.is_ram(*gpa)).collect();
     let mut swept = Swept { world, ..Swept::default() };
@@ -188,18 +205,18 @@ fn ends(ranges: impl Iterator<Item = (u64, u64)>) -> impl Iterator<Item = u64> {
 
 /// Low RAM that the boot loader or the kernel left zero shows nothing; it holds a marker until the page is put back. The kernel keeps
 /// all of the first MiB reserved and uses none of it (`arch/x86/realmode/init.c:reserve_real_mode`), but for what is not zero.
-fn fill(machine: &Machine, gpa: u64) {
+fn fill(machine: &Machine, gpa: u64) -> Result<(), MemoryError> {
     let mut bytes = [0; LEN as usize];
     let owner = machine.memory().declared(gpa).unwrap_or(View::Private);
     if gpa >= HIGH_MEMORY || !machine.is_ram(gpa) || owner != View::Private {
-        return;
+        return Ok(());
     }
     machine.truth(owner, gpa, &mut bytes);
     if bytes.iter().all(|byte| *byte == 0) {
         marker::fill(marker::Tag::Private, gpa, &mut bytes);
-        // It is RAM, so writing cannot fail.
-        let _ = machine.memory().write(gpa, &bytes);
+        machine.memory().write(gpa, &bytes)?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn world(platform: Platform, policy: Policy) -> World {
         physical_bits: 40,
         protection_keys: false,
         encryption_bit: platform.is_confidential().then_some(BIT),
-        iomem: Iomem::parse(IOMEM),
+        iomem: Iomem::parse(IOMEM).unwrap(),
         memory: Memory {
             backed: vec![0..0xa_0000, 0xc_0000..0x1c00_0000, 1 << 32..0x1_0400_0000],
             standing: BTreeMap::new(),

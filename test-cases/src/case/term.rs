@@ -24,8 +24,6 @@ pub enum Term {
     Errno(Errno),
     /// The step's process was ended by this signal.
     Signal(Signal),
-    /// The step's process was ended by any signal.
-    Killed,
     /// The guest died in this manner.
     Death(DeathKind),
     /// Success with exactly this number.
@@ -44,6 +42,9 @@ pub enum Term {
     Matches(String),
 }
 
+/// Before a signal's name: `killed SIGBUS` is `SIGBUS`. Alone it would allow any signal, and is refused.
+const KILLED: &str = "killed";
+
 /// Why a text is no expectation.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TermError {
@@ -56,6 +57,9 @@ pub enum TermError {
     /// A quoted text is not quoted, or not closed.
     #[error("`{0}` needs one text in double quotes after it")]
     Quotes(String),
+    /// `killed` without the one signal that is expected.
+    #[error("`{0}` does not name a signal: write `killed SIGBUS`, or `SIGBUS` alone")]
+    Killed(String),
     /// A pattern is malformed.
     #[error("`{0}` is no pattern of `*`, `?` and `[…]`")]
     Pattern(String),
@@ -99,6 +103,11 @@ impl Term {
             text.split_once([' ', '"']).map_or((text, ""), |(word, _)| (word, text[word.len()..].trim()));
         match word {
             "" => return Err(TermError::Empty),
+            KILLED => {
+                let signal = Signal::NAMES.iter().find(|(name, _)| *name == rest);
+                let signal = signal.map(|(_, number)| Self::Signal(Signal(*number)));
+                return signal.ok_or_else(|| TermError::Killed(text.to_owned()));
+            }
             "contains" => return quoted(word, rest).map(Self::Contains),
             "lacks" => return quoted(word, rest).map(Self::Lacks),
             "matches" => {
@@ -124,7 +133,7 @@ impl Term {
 
     /// Every expectation that is one fixed word.
     fn words() -> Vec<(&'static str, Self)> {
-        let mut words = vec![("ok", Self::Ok), ("killed", Self::Killed), ("short", Self::Short)];
+        let mut words = vec![("ok", Self::Ok), ("short", Self::Short)];
         words.extend(DeathKind::ALL.iter().map(|death| (death.name(), Self::Death(*death))));
         words.extend(Class::ALL.iter().map(|class| (class.name(), Self::Class(*class))));
         words.extend(MemoryState::ALL.iter().map(|state| (state.name(), Self::State(*state))));
@@ -135,9 +144,7 @@ impl Term {
 
     const fn fits(&self, yields: Yield) -> bool {
         match self {
-            Self::Ok | Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Death(_) => {
-                !matches!(yields, Yield::State)
-            }
+            Self::Ok | Self::Errno(_) | Self::Signal(_) | Self::Death(_) => !matches!(yields, Yield::State),
             Self::Number(_) => matches!(yields, Yield::Number | Yield::Count | Yield::Memory | Yield::Text),
             Self::Short => matches!(yields, Yield::Count | Yield::Memory),
             Self::Class(_) => matches!(yields, Yield::Memory),
@@ -152,7 +159,7 @@ impl Term {
     pub const fn is_denial(&self) -> bool {
         match self {
             Self::Errno(errno) => errno.is_denial(),
-            Self::Signal(_) | Self::Killed => true,
+            Self::Signal(_) => true,
             Self::Class(class) => matches!(class, Class::Zeros),
             Self::State(state) => matches!(state, MemoryState::Unchanged),
             _ => false,
@@ -161,7 +168,7 @@ impl Term {
 
     /// Whether the term says that the step succeeds.
     pub const fn is_success(&self) -> bool {
-        !matches!(self, Self::Errno(_) | Self::Signal(_) | Self::Killed | Self::Death(_))
+        !matches!(self, Self::Errno(_) | Self::Signal(_) | Self::Death(_))
     }
 }
 
@@ -171,7 +178,6 @@ impl fmt::Display for Term {
             Self::Ok => f.write_str("ok"),
             Self::Errno(errno) => errno.fmt(f),
             Self::Signal(signal) => signal.fmt(f),
-            Self::Killed => f.write_str("killed"),
             Self::Death(death) => death.fmt(f),
             Self::Number(number) => write!(f, "= {number:#x}"),
             Self::Short => f.write_str("short"),
@@ -198,7 +204,7 @@ fn allowed(yields: Yield) -> String {
     if Term::Contains(String::new()).fits(yields) {
         fitting.push("contains/lacks/matches \"…\"");
     }
-    if Term::Killed.fits(yields) {
+    if Term::Signal(Signal(libc::SIGBUS)).fits(yields) {
         fitting.push("an errno or a signal");
     }
     fitting.join(", ")
@@ -247,7 +253,7 @@ mod tests {
         let message = Term::parse_all("zeros", Yield::Nothing).unwrap_err().to_string();
         assert_eq!(
             message,
-            "a step of this kind never gives `zeros`; it can give ok, killed, terminated, panic, triple-fault, reset, power-off, hang, an errno or a signal"
+            "a step of this kind never gives `zeros`; it can give ok, terminated, panic, triple-fault, reset, power-off, hang, an errno or a signal"
         );
         let message = Term::parse_all("ok", Yield::State).unwrap_err().to_string();
         assert!(message.ends_with("unchanged, written, zeroed, corrupted"), "{message}");
@@ -259,6 +265,17 @@ mod tests {
         assert!(message.contains("did you mean `EPERM`"), "{message}");
         let message = Term::parse_all("zeroes", Yield::Memory).unwrap_err().to_string();
         assert!(message.contains("did you mean `zeros`"), "{message}");
+    }
+
+    #[test]
+    fn killed_names_its_signal() {
+        let bus = Ok(vec![Term::Signal(Signal(libc::SIGBUS))]);
+        assert_eq!(Term::parse_all("killed SIGBUS", Yield::Memory), bus);
+        assert_eq!(Term::parse_all("SIGBUS", Yield::Memory), bus);
+        for bad in ["killed", "killed SIGNAL", "killed EPERM", "ok | killed", "killed SIGBUS SIGSEGV"] {
+            let message = Term::parse_all(bad, Yield::Memory).unwrap_err().to_string();
+            assert!(message.contains("does not name a signal"), "{bad:?}: {message}");
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::cli::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, ExploreArgs};
 use crate::engine::Target;
 use crate::exit::Exit;
 use crate::explore::coverage::Operation;
-use crate::explore::{self, Disagreement, Explored, Listener, Plan, Replay};
-use crate::model::{Op, World};
+use crate::explore::{self, Disagreement, Explored, Guest, Listener, Plan, Replay};
+use crate::model::Op;
 use crate::policy::Policy;
 
 /// Outcomes told of each operation.
@@ -73,6 +73,12 @@ fn tell(args: &ExploreArgs, explored: &Explored) {
         outln!("  {name:<15} {count:>7}  {regions:>2} kinds of memory: {}{more}", shown.join(", "));
     }
     outln!("{}", explored.rigour);
+    if let Some(why) = &explored.not_restored_first {
+        outln!(
+            "guests ended because they could not be restored: {}, the first: {why}",
+            explored.not_restored
+        );
+    }
     if explored.unrepeated > 0 {
         outln!(
             "not repeatable: {} sequences had other forbidden accesses than predicted, and not again",
@@ -177,9 +183,13 @@ impl Screen {
 }
 
 impl Listener for Screen {
-    fn up(&mut self, world: &World, release: &str) {
+    fn up(&mut self, guest: &Guest) {
+        let Guest { world, release, .. } = guest;
         if !self.quiet {
             outln!("{} ({release}) as {} guest, model of policy {}", self.spec, world.platform, world.policy);
+        }
+        if let Some(why) = &guest.log_unread {
+            outln!("guest log: {why}");
         }
     }
 

@@ -8,7 +8,7 @@ use protocol::{Outcome, Step};
 use vmm::machine::MachineConfig;
 
 use super::guest_type::{self, GuestLog};
-use super::{Engine, Watcher, facts, rom_state};
+use super::{Engine, UnknownRegion, Watcher, facts, rom_state};
 use crate::boot::{Context, judge};
 use crate::observation::{Aborted, BootObservation, Death};
 use crate::release::Release;
@@ -50,7 +50,7 @@ impl Engine<'_> {
             Err(error) => return Err(Ended::Failed(error.to_string())),
         };
         if first {
-            self.read_machine_facts(&session);
+            self.read_machine_facts(&session).map_err(|error| Ended::Failed(error.to_string()))?;
         }
         let log = match self.ask(&mut session, first) {
             Ok(log) => log,
@@ -82,12 +82,14 @@ impl Engine<'_> {
         setup: Setup,
         watcher: &mut dyn Watcher,
     ) -> Ended {
+        let mut reason = format!("the guest did not come up: {end}");
         if first {
-            self.read_machine_facts(guest);
+            if let Err(error) = self.read_machine_facts(guest) {
+                reason = format!("{reason}; {error}");
+            }
             self.report.kernel.release = self.kernel.release().unwrap_or_default();
             watcher.up(&self.report);
         }
-        let reason = format!("the guest did not come up: {end}");
         let end = end.into_report(None);
         match end.clone() {
             Ok(death) => self.report.deaths.push(death),
@@ -138,7 +140,10 @@ impl Engine<'_> {
         }
         let log = GuestLog::read(session, limit)?;
         if first {
-            self.report.kernel.log.clone_from(&log.telling);
+            self.report.kernel.log = log.telling().to_vec();
+        }
+        if let Some(why) = log.unread() {
+            self.report.platform.log_unread.get_or_insert(why);
         }
         if first && self.target.platform.accepts_memory() {
             self.report.platform.unaccepted = facts::unaccepted(session, limit)?;
@@ -147,9 +152,10 @@ impl Engine<'_> {
     }
 
     /// What the VMM knows of a guest, whether it came up or not.
-    fn read_machine_facts(&mut self, session: &Session) {
+    fn read_machine_facts(&mut self, session: &Session) -> Result<(), UnknownRegion> {
         let facts = &mut self.report.platform;
-        facts.regions = facts::placed(session.machine());
+        let regions = facts::placed(session.machine());
+        facts.regions = regions.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
         facts.view_bit = session.machine().platform().encryption_bit();
         facts.boot_events = runner::all_events(session, &facts.regions).events;
         facts.changes = runner::changes_since(session, None);
@@ -163,5 +169,6 @@ impl Engine<'_> {
             .collect();
         facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
         facts.boot_seconds = session.boot_time().as_secs_f64();
+        regions.map(|_| ())
     }
 }

@@ -79,8 +79,26 @@ pub(super) fn without_level(line: &str) -> String {
     bare.map_or(line, |(_, text)| text).trim_end().to_owned()
 }
 
+/// The VMM has a region that no case can name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "listing the guest's regions: the VMM reports `{name}` ({len:#x} bytes at {gpa:#x}), which the case language lacks; add it to the \
+     regions of test-cases/src/region.rs"
+)]
+pub struct UnknownRegion {
+    name: &'static str,
+    gpa: u64,
+    len: u64,
+}
+
+fn named(region: &vmm::region::Region) -> Result<PlacedRegion, UnknownRegion> {
+    let vmm::region::Region { name, gpa, len, .. } = *region;
+    let known = name.parse().map_err(|_| UnknownRegion { name, gpa, len })?;
+    Ok(PlacedRegion { region: known, gpa, len, kind: region.what.into() })
+}
+
 /// The regions of a guest.
-pub(crate) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
+pub(crate) fn placed(machine: &Machine) -> Result<Vec<PlacedRegion>, UnknownRegion> {
     let bits = machine.guest_physical_bits();
     let unaccepted = unaccepted_ram(machine).map(|gpa| PlacedRegion {
         region: Region::Unaccepted,
@@ -89,12 +107,9 @@ pub(crate) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
         kind: "System RAM that was not accepted when the agent came up".to_owned(),
     });
     vmm::region::regions(machine.ram(), machine.platform(), bits)
-        .into_iter()
-        .filter_map(|region| {
-            let name = region.name.parse().ok()?;
-            Some(PlacedRegion { region: name, gpa: region.gpa, len: region.len, kind: region.what.into() })
-        })
-        .chain(unaccepted)
+        .iter()
+        .map(named)
+        .chain(unaccepted.map(Ok))
         .collect()
 }
 
@@ -119,4 +134,25 @@ fn unaccepted_ram(machine: &Machine) -> Option<u64> {
     };
     let found: Vec<u64> = machine.ram().backed().into_iter().flat_map(units).filter(is_unaccepted).collect();
     found.get(found.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use vmm::region::RegionKind;
+
+    use super::*;
+
+    #[test]
+    fn a_region_that_cases_cannot_name_is_an_error() {
+        let region = |name| vmm::region::Region {
+            name,
+            gpa: 0xf_0000,
+            len: 0x1000,
+            kind: RegionKind::Firmware,
+            what: "firmware",
+        };
+        assert_eq!(named(&region("rom")).unwrap().region, Region::Rom);
+        let message = named(&region("romm")).unwrap_err().to_string();
+        assert!(message.contains("`romm` (0x1000 bytes at 0xf0000)"), "{message}");
+    }
 }

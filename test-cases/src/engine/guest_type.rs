@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
+use protocol::{Errno, Outcome};
+
 use super::facts;
+use crate::observation::Answer;
 use crate::platform::Platform;
+use crate::runner;
 use crate::session::{Ended, Session, Worker};
 
 /// How the line begins that names the features (`arch/x86/mm/mem_encrypt.c:print_mem_encrypt_feature_info`).
@@ -12,25 +16,57 @@ const FEATURES: &str = "Memory Encryption Features active:";
 /// How the line begins that tells SEV from vTOM (`arch/x86/coco/sev/core.c:sev_show_status`, since 6.6).
 const STATUS: &str = "SEV: Status:";
 
-/// What a guest's log says of its type.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct GuestLog {
-    /// The lines that do.
-    pub(crate) telling: Vec<String>,
-    /// There is no line of any kind: the kernel has no printk.
-    is_empty: bool,
+/// A guest's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GuestLog {
+    /// The lines of it that name the guest's type.
+    Read(Vec<String>),
+    /// The kernel has no printk, or it logged nothing.
+    Empty,
+    /// It could not be read: what came instead.
+    Unread(String),
 }
 
 impl GuestLog {
     /// Reads it.
     pub(crate) fn read(session: &mut Session, limit: Duration) -> Result<Self, Ended> {
-        // A kernel without printk has no syslog(2) either: it answers ENOSYS.
-        Ok(Self::of(&session.kernel_log(Worker::Same, limit)?.unwrap_or_default()))
+        Ok(Self::of(session.kernel_log(Worker::Same, limit)?))
     }
 
-    fn of(log: &str) -> Self {
-        let telling = log.lines().filter(|line| facts::is_telling(line)).map(facts::without_level).collect();
-        Self { telling, is_empty: log.trim().is_empty() }
+    fn of(log: Result<String, Outcome>) -> Self {
+        // A kernel without printk has no syslog(2) either (`kernel/sys_ni.c`).
+        const NO_SYSLOG: Errno = Errno(libc::ENOSYS.cast_unsigned() as u16);
+        match log {
+            Ok(log) if log.trim().is_empty() => Self::Empty,
+            Ok(log) => {
+                let lines = log.lines().filter(|line| facts::is_telling(line));
+                Self::Read(lines.map(facts::without_level).collect())
+            }
+            Err(Outcome::Failed { errno: NO_SYSLOG, .. }) => Self::Empty,
+            Err(other) => Self::Unread(match runner::answer(other).0 {
+                Answer::Failed { errno } => errno.to_string(),
+                Answer::NotRun { reason } => reason,
+                answer => format!("{answer:?}"),
+            }),
+        }
+    }
+
+    /// The lines that name the guest's type.
+    pub(crate) fn telling(&self) -> &[String] {
+        match self {
+            Self::Read(lines) => lines,
+            Self::Empty | Self::Unread(_) => &[],
+        }
+    }
+
+    /// Why it is unknown, if it is.
+    pub(crate) fn unread(&self) -> Option<String> {
+        match self {
+            Self::Unread(why) => {
+                Some(format!("reading the guest's log gave {why}: its type rests on what the VMM saw alone"))
+            }
+            Self::Read(_) | Self::Empty => None,
+        }
     }
 }
 
@@ -52,14 +88,15 @@ pub(crate) fn check(
     evidence.and_then(|evidence| contradiction(platform, log).map_or(Ok(evidence), Err)).map_err(refused)
 }
 
-/// Why the guest's log contradicts its platform, if it does. A kernel without printk has no log, and the signs that the
-/// VMM saw must do.
+/// Why the guest's log contradicts its platform, if it does. Where there is no log, or it is unknown, the
+/// signs that the VMM saw must do.
 fn contradiction(platform: Platform, log: &GuestLog) -> Option<String> {
-    if !platform.is_confidential() || log.is_empty {
+    let GuestLog::Read(telling) = log else { return None };
+    if !platform.is_confidential() {
         return None;
     }
     let named = |start: &str| {
-        log.telling.iter().find_map(|line| line.split_once(start)).map(|(_, rest)| rest.trim().to_owned())
+        telling.iter().find_map(|line| line.split_once(start)).map(|(_, rest)| rest.trim().to_owned())
     };
     let Some(features) = named(FEATURES) else {
         return Some(format!("its log has no \"{FEATURES}\""));
@@ -87,9 +124,7 @@ mod tests {
     use super::*;
 
     fn log(lines: &[&str]) -> GuestLog {
-        GuestLog::of(
-            &lines.iter().map(|line| format!("<6>[    0.743879] {line}\n")).collect::<Vec<_>>().concat(),
-        )
+        GuestLog::of(Ok(lines.iter().map(|line| format!("<6>[    0.743879] {line}\n")).collect()))
     }
 
     const SEV: &[&str] = &["Memory Encryption Features active: AMD SEV", "SEV: Status: SEV"];
@@ -109,6 +144,27 @@ mod tests {
                 let found = contradiction(platform, &log(lines));
                 assert_eq!(found.is_none(), platform == of, "{of} on {platform}: {found:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_no_empty_log() {
+        let failed = |errno: i32| Outcome::Failed {
+            errno: Errno(u16::try_from(errno).unwrap()),
+            call: protocol::Call::Own,
+        };
+        assert_eq!(GuestLog::of(Err(failed(libc::ENOSYS))), GuestLog::Empty);
+        assert_eq!(GuestLog::of(Ok(String::new())).unread(), None);
+        for (outcome, why) in [
+            (failed(libc::EPERM), "EPERM"),
+            (Outcome::NoRoom, "no room for its result"),
+            (Outcome::NotRun, "the agent stopped before it"),
+        ] {
+            let log = GuestLog::of(Err(outcome));
+            assert!(log.unread().is_some_and(|text| text.contains(why)), "{log:?}");
+            assert!(log.telling().is_empty());
+            // What is unknown contradicts nothing.
+            assert_eq!(contradiction(Platform::Tdx, &log), None);
         }
     }
 

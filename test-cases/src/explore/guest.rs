@@ -15,8 +15,9 @@ use vmm::memory::protected::{Mode, PageState};
 use vmm::memory::{Standing, View};
 use vmm::platform::PlatformKind;
 
+use super::restore::NotRestored;
 use crate::engine::{self, EngineError, Target};
-use crate::model::iomem::Iomem;
+use crate::model::iomem::{BadIomem, Iomem};
 use crate::model::lockdown::Level;
 use crate::model::world::Memory;
 use crate::model::{KernelConfig, PAGE, World};
@@ -48,6 +49,14 @@ pub enum GuestError {
     /// It does not tell what it is.
     #[error("the guest does not show {0}, from which the model takes what it has to know")]
     Silent(&'static str),
+    /// There is more of /proc/iomem than is read.
+    #[error(
+        "the guest's /proc/iomem has {0} bytes or more, of which no more are read; give the guest fewer devices"
+    )]
+    Long(u32),
+    /// A line of /proc/iomem has no meaning.
+    #[error(transparent)]
+    Iomem(#[from] BadIomem),
     /// It is another guest than it was started as.
     #[error("{0}")]
     Type(String),
@@ -79,6 +88,8 @@ pub struct Booted {
     pub release: String,
     /// `ospke` in /proc/cpuinfo.
     pub protection_keys: bool,
+    /// Why its log could not be read, if it could not.
+    pub log_unread: Option<String>,
 }
 
 /// A running guest with its model.
@@ -90,8 +101,12 @@ pub struct Guest {
     pub world: World,
     /// `uname -r`.
     pub release: String,
+    /// Why its log could not be read, if it could not.
+    pub log_unread: Option<String>,
     /// How long one batch may take.
     pub limit: std::time::Duration,
+    /// Why memory or devices could not be restored after a sequence: no other sequence may run in this guest then.
+    pub not_restored: Option<NotRestored>,
 }
 
 impl Kernel {
@@ -122,7 +137,8 @@ impl Kernel {
         }
         let booted = self.session(target, interrupt)?;
         let world = self.world(target, &booted)?;
-        Ok(Guest { session: booted.session, world, release: booted.release, limit: target.limit })
+        let Booted { session, release, log_unread, .. } = booted;
+        Ok(Guest { session, world, release, log_unread, limit: target.limit, not_restored: None })
     }
 
     /// The same without a model.
@@ -153,14 +169,18 @@ impl Kernel {
         let uname = text(&mut session, &Step::Uname, target)?.ok_or(GuestError::Silent("uname"))?;
         let release = uname.lines().nth(2).unwrap_or_default().to_owned();
         let log = engine::GuestLog::read(&mut session, target.limit)?;
+        let log_unread = log.unread();
         engine::check_guest_type(&session, &log, target.platform, &target.kernel.spec, &release)
             .map_err(GuestError::Type)?;
         let step = Step::ReadFile { path: b"/proc/iomem", offset: 0, len: IOMEM };
         let iomem = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/iomem"))?;
+        if iomem.len() >= IOMEM as usize {
+            return Err(GuestError::Long(IOMEM));
+        }
         let step = Step::ReadFile { path: b"/proc/cpuinfo", offset: 0, len: CPUINFO };
         let cpuinfo = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/cpuinfo"))?;
         let protection_keys = cpuinfo.split_whitespace().any(|flag| flag == "ospke");
-        Ok(Booted { session, iomem: Iomem::parse(&iomem), release, protection_keys })
+        Ok(Booted { session, iomem: Iomem::parse(&iomem)?, release, protection_keys, log_unread })
     }
 
     /// The model of a guest.

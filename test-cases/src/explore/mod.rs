@@ -16,6 +16,7 @@ mod guest;
 mod harmless;
 mod random;
 mod replay;
+mod restore;
 mod sequence;
 mod shrink;
 mod translate;
@@ -28,10 +29,11 @@ use self::coverage::Coverage;
 pub use self::guest::{Booted, Guest, GuestError, Kernel};
 use self::random::Random;
 pub use self::replay::Replay;
+use self::restore::NotRestored;
 use self::sequence::{Difference, Runner};
 use crate::engine::Target;
 use crate::judge::{Rigour, Weakening};
-use crate::model::{Op, World};
+use crate::model::Op;
 use crate::session::Ended;
 
 /// Operations of one sequence.
@@ -53,7 +55,7 @@ pub struct Plan {
 /// Hears how it goes.
 pub trait Listener {
     /// The guest is up.
-    fn up(&mut self, world: &World, release: &str);
+    fn up(&mut self, guest: &Guest);
     /// So many operations so far.
     fn progress(&mut self, steps: u64, elapsed: Duration);
 }
@@ -78,6 +80,10 @@ pub struct Explored {
     pub rigour: Rigour,
     /// Guests booted.
     pub boots: u32,
+    /// Guests ended because memory or devices could not be restored after a sequence.
+    pub not_restored: u32,
+    /// The first reason.
+    pub not_restored_first: Option<String>,
     /// The first disagreement.
     pub disagreement: Option<Disagreement>,
     /// It was interrupted.
@@ -94,6 +100,20 @@ pub struct Unrepeated {
 }
 
 impl Explored {
+    /// Whether another sequence may run in the guest; counts one that was not restored.
+    fn keeps(&mut self, guest: &mut Guest) -> bool {
+        if let Some(why) = guest.not_restored.take() {
+            self.count_not_restored(&why);
+            return false;
+        }
+        guest.session.machine().events().len() <= MOST_EVENTS
+    }
+
+    fn count_not_restored(&mut self, why: &NotRestored) {
+        self.not_restored += 1;
+        self.not_restored_first.get_or_insert_with(|| why.to_string());
+    }
+
     fn could_not_repeat(&mut self, found: Unrepeated) {
         self.unrepeated += 1;
         self.rigour.weakened(Weakening::NotRepeatable, 1);
@@ -157,7 +177,7 @@ pub fn explore(
 ) -> Result<Explored, ExploreError> {
     let kernel = Kernel::load(target)?;
     let mut guest = kernel.boot(target, interrupt)?;
-    listener.up(&guest.world, &guest.release);
+    listener.up(&guest);
     let mut done = Explored {
         steps: 0,
         elapsed: Duration::ZERO,
@@ -167,6 +187,8 @@ pub fn explore(
         unrepeated_first: Vec::new(),
         rigour: Rigour::default(),
         boots: 1,
+        not_restored: 0,
+        not_restored_first: None,
         disagreement: None,
         interrupted: false,
     };
@@ -177,7 +199,7 @@ pub fn explore(
             done.interrupted = true;
             break;
         }
-        if guest.session.machine().events().len() > MOST_EVENTS {
+        if !done.keeps(&mut guest) {
             done.elapsed += begun.elapsed();
             drop(guest);
             guest = kernel.boot(target, interrupt)?;
@@ -196,6 +218,11 @@ pub fn explore(
         done.coverage.add(run.coverage);
         done.rigour.add(&run.rigour);
         if let Some(difference) = run.difference {
+            if guest.not_restored.is_some() && !done.keeps(&mut guest) {
+                drop(guest);
+                guest = kernel.boot(target, interrupt)?;
+                done.boots += 1;
+            }
             let mut found = match shrink::shrink(&mut guest, ops, difference, target) {
                 Ok(found) => found,
                 Err(lost) if interrupt.load(Ordering::Relaxed) => {
@@ -210,6 +237,9 @@ pub fn explore(
             };
             // The processor's interrupts decide how often the VMM hears of one access; all else must come again.
             if found.repeats || !found.difference.in_events {
+                if let Some(why) = guest.not_restored.take() {
+                    done.count_not_restored(&why);
+                }
                 done.elapsed += begun.elapsed();
                 // A guest of its own, as `copra run` boots it.
                 drop(guest);

@@ -4,16 +4,17 @@
 use std::ops::Range;
 
 use protocol::{Batch, Outcome};
-use vmm::memory::{Standing, View};
+use vmm::memory::Standing;
 
 use super::compare;
 use super::contents::Memory;
 use super::coverage::{self, Coverage, Met};
 use super::guest::{self, Guest};
+use super::restore;
 use super::translate;
 use crate::judge::{Rigour, Weakening};
 use crate::model::events::{Contents, Event};
-use crate::model::{self, Op, PAGE, Prediction, Source, Task};
+use crate::model::{self, Op, Prediction, Source, Task};
 use crate::platform::Platform;
 use crate::session::Ended;
 
@@ -88,7 +89,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Executes up to the first difference, then puts memory back.
+    /// Executes up to the first difference, then puts memory back; where that fails, the guest has the reason.
     pub fn run(mut self, ops: &[Op]) -> Result<Run, Ended> {
         let mut run = Run::default();
         let mut at = 0;
@@ -190,29 +191,16 @@ impl<'a> Runner<'a> {
     /// relied on, or one difference would bring about the next.
     fn restore(&mut self, astray: bool) {
         let written = self.memory.written();
+        let residue = written.iter().copied().filter(|page| is_residue(*page));
         let machine = self.guest.session.machine_mut();
-        // Firmware's pages and device memory; a failure shows as a difference in what comes next.
-        if !written.is_empty() {
-            let _ = machine.restore_firmware();
-        }
-        for page in written.iter().copied().filter(|page| is_residue(*page)) {
-            let mut bytes = [0; PAGE as usize];
-            vmm::boot::marker::fill(vmm::boot::marker::Tag::Private, page, &mut bytes);
-            let _ = machine.memory().write(page, &bytes);
-        }
         let world = &self.guest.world;
         let foreign: Vec<u64> = if astray && world.platform == Platform::Sev {
             guest::looked_at(machine).filter(|page| world.standing(*page) == Standing::Private).collect()
         } else {
             self.contents.foreign().collect()
         };
-        for page in foreign {
-            let mut bytes = [0; PAGE as usize];
-            // A private write of what the private view shows brings the page back.
-            if machine.memory().read(View::Private, page, &mut bytes).is_ok() {
-                let _ = machine.memory().write(page, &bytes);
-            }
-        }
+        let restored = restore::restore(machine, !written.is_empty(), residue, foreign.into_iter());
+        self.guest.not_restored = restored.err();
     }
 }
 

@@ -86,7 +86,8 @@ fn alike(one: &Difference, other: &Difference) -> bool {
 fn attempt(guest: &mut Guest, ops: &[Op], tries: &mut usize) -> Result<Option<Difference>, Ended> {
     let Some(left) = tries.checked_sub(1) else { return Ok(None) };
     *tries = left;
-    if ops.is_empty() || !is_possible(guest, ops) {
+    // Nothing more can be tried in a guest that is not as it was at its start.
+    if guest.not_restored.is_some() || ops.is_empty() || !is_possible(guest, ops) {
         return Ok(None);
     }
     Ok(Runner::new(guest).run(ops)?.difference)

@@ -70,18 +70,26 @@ fn worlds(step: &Step, observed: &StepObservation) -> Vec<World> {
     worlds
 }
 
-/// The program may have said more than was kept.
+/// The text may go on beyond what was kept: it is as long as the most that is kept of it.
 fn is_cut(step: &Step, observed: &StepObservation) -> bool {
-    matches!(step.action, Action::Run { .. }) && observed.bytes.len() >= OUTPUT as usize
+    most_kept(&step.action).is_some_and(|most| observed.bytes.len() as u64 >= most)
+}
+
+/// How many bytes are kept of a text whose length only its end tells. The length of all other answers is known.
+fn most_kept(action: &Action) -> Option<u64> {
+    match action {
+        Action::Run { .. } => Some(OUTPUT.into()),
+        Action::ReadFile { len, .. } => Some(*len),
+        _ => None,
+    }
 }
 
 fn why_ambiguous(step: &Step, observed: &StepObservation) -> String {
     if observed.answer == Answer::GuestDied {
         format!("copra could not tell which death it was: {}", observed.end)
     } else if is_cut(step, observed) {
-        format!(
-            "the program said {OUTPUT} bytes or more, of which no more are kept: what may follow is unknown"
-        )
+        let len = observed.bytes.len();
+        format!("the text has {len} bytes or more, of which no more are kept: what may follow is unknown")
     } else if observed.state.is_ambiguous() {
         format!("memory is {}: what was there, or what was written, does not tell them apart", observed.state)
     } else {
@@ -103,7 +111,6 @@ fn matches(term: &Term, world: World, step: &Step, observed: &StepObservation) -
         (Term::Signal(wanted), Answer::Signalled { signal }) => {
             wanted == signal && gave_nothing(step, observed)
         }
-        (Term::Killed, Answer::Signalled { .. }) => gave_nothing(step, observed),
         (Term::Death(wanted), Answer::GuestDied) => world.death == Some(*wanted),
         (term, Answer::Returned { value }) => match term {
             // A program says by its exit status whether it did its work.
@@ -170,7 +177,7 @@ pub(super) fn rigour(
 ) -> Rigour {
     let mut rigour = Rigour::default();
     let term = &expected.alternatives;
-    if term.len() > 1 || term.contains(&Term::Killed) {
+    if term.len() > 1 {
         rigour.weakened(Weakening::Alternatives, 1);
     } else {
         rigour.exact(1);

@@ -50,6 +50,13 @@ pub enum Intersection {
     Mixed,
 }
 
+/// A line of /proc/iomem that is no resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "reading the guest's /proc/iomem: `{0}` is no line of the form `START-END : NAME`, so a range of memory would be missing"
+)]
+pub struct BadIomem(String);
+
 /// The whole tree, in the order of /proc/iomem: parents before children.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Iomem {
@@ -58,9 +65,12 @@ pub struct Iomem {
 
 impl Iomem {
     /// Reads /proc/iomem as root sees it. Flags are not shown there, so they follow from name and place.
-    pub fn parse(text: &str) -> Self {
-        let resources = text.lines().filter_map(resource).collect();
-        Self { resources }
+    ///
+    /// # Errors
+    /// For a line that is no resource: without it the tree would lack one.
+    pub fn parse(text: &str) -> Result<Self, BadIomem> {
+        let resources = text.lines().map(|line| resource(line).ok_or_else(|| BadIomem(line.to_owned())));
+        Ok(Self { resources: resources.collect::<Result<_, _>>()? })
     }
 
     /// Every resource.

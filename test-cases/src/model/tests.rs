@@ -65,7 +65,7 @@ fn world(platform: Platform, policy: Policy) -> World {
         physical_bits: 40,
         protection_keys: false,
         encryption_bit: platform.is_confidential().then_some(BIT),
-        iomem: Iomem::parse(IOMEM),
+        iomem: Iomem::parse(IOMEM).unwrap(),
         memory: Memory {
             backed: vec![0..0xa_0000, 0xc_0000..0x1c00_0000, 1 << 32..0x1_0400_0000],
             standing: std::collections::BTreeMap::new(),
@@ -105,6 +105,17 @@ fn class(world: &World, prediction: &Prediction) -> Result<Class, Errno> {
         Outcome::Bytes { pieces, .. } => Ok(world.class_of(pieces[0].source).unwrap()),
         Outcome::Failed { errno, .. } => Err(*errno),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_line_of_iomem_that_is_no_resource_is_an_error() {
+    let lines = Iomem::parse(IOMEM).unwrap().resources().len();
+    assert_eq!(lines, IOMEM.lines().count());
+    for bad in ["00100000-0fffffff", "x-1 : System RAM", "00100000 : System RAM", ""] {
+        let text = format!("{IOMEM}{bad}\n");
+        let message = Iomem::parse(&text).map(|_| ()).map_err(|error| error.to_string());
+        assert!(message.is_err_and(|message| message.contains(&format!("`{bad}`"))), "{bad:?}");
     }
 }
 

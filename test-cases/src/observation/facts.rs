@@ -66,6 +66,9 @@ pub struct PlatformFacts {
     /// Why functions or tasks have no names in this report, where they have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names_lacking: Option<String>,
+    /// Why a guest's log could not be read, where it could not: its type then rests on what the VMM saw alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_unread: Option<String>,
     /// Where the guest's regions are.
     pub regions: Vec<PlacedRegion>,
     /// Forbidden accesses during the first boot, before any case.

@@ -238,6 +238,8 @@ pub fn died_in_boot() -> Report {
     report.cases.clear();
     report.platform.platform = Platform::Tdx;
     report.platform.names_lacking = Some("the image has no symbols".to_owned());
+    report.platform.log_unread =
+        Some("reading the guest's log gave EPERM: its type rests on what the VMM saw alone".to_owned());
     let events = vec![boot_event("eisa_bus_probe", 0xfffd9)];
     let boot = boot(Mode::Faithful, events, Some(DeathKind::Terminated));
     report.deaths.extend(boot.observed.death.clone());
@@ -311,6 +313,7 @@ fn platform() -> PlatformFacts {
         rewritten: Vec::new(),
         unserved_modules: Vec::new(),
         names_lacking: None,
+        log_unread: None,
         regions: vec![PlacedRegion {
             region: Region::LowRam,
             gpa: 0x20000,

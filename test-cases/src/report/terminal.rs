@@ -211,6 +211,7 @@ impl<W: Write> Terminal<W> {
         );
         facts.push(("rewritten", rewritten(platform)));
         facts.extend(platform.unserved_modules.iter().map(|module| ("not rewritten", module.clone())));
+        facts.extend(platform.log_unread.clone().map(|why| ("guest log", why)));
         facts.extend(platform.names_lacking.clone().map(|why| ("names", why)));
         facts.extend(platform.unaccepted.map(|it| {
             let text = format!(

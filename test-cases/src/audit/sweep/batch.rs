@@ -9,7 +9,7 @@ use std::time::Duration;
 use protocol::{Batch, Buffer, Outcome, Step, Via, Width};
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 use vmm::machine::Machine;
-use vmm::memory::View;
+use vmm::memory::{MemoryError, View};
 
 use super::{LEN, SweepError, fill};
 use crate::case::View as Seen;
@@ -67,27 +67,38 @@ pub(super) struct Sweeper<'a> {
     pub(super) interrupt: &'a Arc<AtomicBool>,
 }
 
+/// Why a batch is not done; its guest is of no more use.
+enum Stopped {
+    /// The guest ended.
+    Ended(Ended),
+    /// Memory could not be prepared or put back: what was attempted, and why it failed.
+    Memory(&'static str, MemoryError),
+}
+
 impl Sweeper<'_> {
     /// Goes a path to every place; false if it was interrupted.
     pub(super) fn go(&mut self, path: Path, places: &mut [Place]) -> Result<bool, SweepError> {
         for some in places.chunks_mut(PLACES) {
             match self.batch(path, some) {
                 Ok(()) => {}
-                Err(_) if self.interrupt.load(Ordering::Relaxed) => return Ok(false),
-                Err(ended) => {
-                    let first = some.first().map_or(0, |place| place.gpa);
-                    return Err(SweepError::Ended { path: path.id, first, ended: Box::new(ended) });
+                Err(Stopped::Ended(_)) if self.interrupt.load(Ordering::Relaxed) => return Ok(false),
+                Err(stopped) => {
+                    let (path, first) = (path.id, some.first().map_or(0, |place| place.gpa));
+                    return Err(match stopped {
+                        Stopped::Ended(ended) => SweepError::Ended { path, first, ended: Box::new(ended) },
+                        Stopped::Memory(what, source) => SweepError::Memory { what, path, first, source },
+                    });
                 }
             }
         }
         Ok(true)
     }
 
-    fn batch(&mut self, path: Path, places: &mut [Place]) -> Result<(), Ended> {
+    fn batch(&mut self, path: Path, places: &mut [Place]) -> Result<(), Stopped> {
         let saved: Vec<Option<Saved>> =
             places.iter().map(|place| Saved::take(self.session.machine(), place.gpa)).collect();
         for place in places.iter() {
-            fill(self.session.machine(), place.gpa);
+            fill(self.session.machine(), place.gpa).map_err(|error| Stopped::Memory("filled", error))?;
         }
         let machine = self.session.machine();
         let priors: Vec<Prior> =
@@ -102,7 +113,7 @@ impl Sweeper<'_> {
             }
         }
         let cursor = machine.events().cursor();
-        let outcomes = self.session.execute(&batch, self.limit)?.outcomes;
+        let outcomes = self.session.execute(&batch, self.limit).map_err(Stopped::Ended)?.outcomes;
         let mut outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::NotRun));
         let Recorded { mut events, mut dropped } = runner::events_since(self.session, cursor, self.regions);
         let opened = outcomes.next().unwrap_or(Outcome::NotRun);
@@ -119,11 +130,10 @@ impl Sweeper<'_> {
             place.add(path.id, events, 0);
         }
         // Pages that the batch converted come back first, or nothing could be written to them.
-        let _ = self.session.machine().memory().undo_damage();
-        for saved in saved.into_iter().flatten() {
-            saved.restore(self.session.machine());
-        }
-        Ok(())
+        let machine = self.session.machine();
+        let undone = machine.memory().undo_damage().map(|_| ());
+        let restored = saved.iter().flatten().try_fold((), |(), saved| saved.restore(machine));
+        undone.and(restored).map_err(|error| Stopped::Memory("restored", error))
     }
 }
 
@@ -243,8 +253,7 @@ impl Saved {
     }
 
     /// Writing through the owner's view also brings the page back to it.
-    fn restore(&self, machine: &Machine) {
-        // It is RAM, so writing cannot fail.
-        let _ = machine.memory().store(self.owner, self.page, &self.bytes);
+    fn restore(&self, machine: &Machine) -> Result<(), MemoryError> {
+        machine.memory().store(self.owner, self.page, &self.bytes)
     }
 }

@@ -94,7 +94,7 @@ fn a_problem_has_line_and_column_and_says_what_is_allowed() {
         [
             "test:15:1: unknown key `lenn` in step `read` (did you mean `len`?); \
              allowed: id, do, fd, at, len, buffer, note, expect",
-            "test:16:10: unknown expectation `zeroes` (did you mean `zeros`?); known: ok, killed, short, \
+            "test:16:10: unknown expectation `zeroes` (did you mean `zeros`?); known: ok, short, \
              terminated, panic, triple-fault, reset, power-off, hang, plain, ciphertext, shared, device, zeros, other, unchanged, written, zeroed, corrupted, \
              dead, = N, contains, lacks, matches, an errno, a signal",
         ]

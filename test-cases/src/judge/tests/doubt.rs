@@ -121,7 +121,7 @@ fn a_signal_after_bytes_is_no_denial() {
     let read = "do = 'kcore-read'\nat = 'low-ram'\nlen = 4";
     let signal = || StepObservation::new("a", Answer::Signalled { signal: Signal(libc::SIGBUS) });
     let truth = || Truth { plain: Some(vec![7; 2]), ..Truth::default() };
-    for expect in ["'SIGBUS'", "'killed'"] {
+    for expect in ["'SIGBUS'", "'killed SIGBUS'"] {
         assert_eq!(label_of(read, expect, signal()), "as specified");
         assert_eq!(label_of(read, expect, signal().with_bytes(vec![7; 2], truth())), "denial missing");
         assert_eq!(label_of(read, expect, signal().with_bytes(vec![0; 2], truth())), "unexpected");
@@ -166,4 +166,20 @@ fn what_a_program_said_beyond_what_is_kept_is_unknown() {
     assert_eq!(label("'matches \"a*\"'", whole), "as specified");
     assert_eq!(label("'matches \"a*.\"'", cut), "inconclusive");
     assert_eq!(label("'= 1'", cut), "as specified");
+}
+
+#[test]
+fn what_a_file_holds_beyond_the_length_that_was_read_is_unknown() {
+    let read = "do = 'read-file'\npath = '/x'\nlen = 4";
+    let label = |expect: &str, text: &str| {
+        label_of(read, expect, StepObservation { bytes: text.into(), ..ok("a", text.len() as u64) })
+    };
+    assert_eq!(label("'lacks \"x\"'", "abc"), "as specified");
+    assert_eq!(label("'lacks \"x\"'", "abcd"), "inconclusive");
+    assert_eq!(label("'lacks \"a\"'", "abcd"), "unexpected");
+    assert_eq!(label("'contains \"a\"'", "abcd"), "as specified");
+    assert_eq!(label("'contains \"x\"'", "abcd"), "inconclusive");
+    assert_eq!(label("'contains \"x\"'", "abc"), "unexpected");
+    assert_eq!(label("'matches \"abcd\"'", "abcd"), "inconclusive");
+    assert_eq!(label("'= 4'", "abcd"), "as specified");
 }
