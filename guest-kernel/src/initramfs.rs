@@ -9,6 +9,9 @@ const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CHARACTER_DEVICE: u32 = 0o020_600;
+/// `S_IFMT` and `S_IFREG`.
+const KIND: u32 = 0o170_000;
+const REGULAR: u32 = 0o100_000;
 
 /// Says which extra files the guest gets.
 ///
@@ -66,6 +69,30 @@ impl Initramfs {
     }
 }
 
+/// The paths and contents of the regular files of an uncompressed archive, up to where it ends or is damaged.
+pub fn files(archive: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
+    let mut rest = archive;
+    std::iter::from_fn(move || {
+        loop {
+            let reader = cpio::newc::Reader::new(rest).ok()?;
+            let entry = reader.entry();
+            if entry.is_trailer() {
+                return None;
+            }
+            let (path, mode) = (entry.name().to_owned(), entry.mode());
+            let len = usize::try_from(entry.file_size()).ok()?;
+            let after = reader.finish().ok()?;
+            // The content is padded to a multiple of four bytes.
+            let start = (rest.len() - after.len()).checked_sub(len.next_multiple_of(4))?;
+            let content = rest.get(start..start + len)?;
+            rest = after;
+            if mode & KIND == REGULAR {
+                return Some((path, content));
+            }
+        }
+    })
+}
+
 struct Archive {
     bytes: Vec<u8>,
     entries: u32,
@@ -114,5 +141,9 @@ mod tests {
         );
         assert_eq!(found[6].1, CHARACTER_DEVICE);
         assert_eq!(found[7], ("init".to_owned(), PROGRAM, agent::ELF.len() as u32));
+        let files: Vec<_> = files(&archive).collect();
+        let expected =
+            [("init".to_owned(), agent::ELF), ("lib/modules/x.ko".to_owned(), b"module".as_slice())];
+        assert_eq!(files, expected);
     }
 }

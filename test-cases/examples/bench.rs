@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use guest_kernel::initramfs::Initramfs;
 use protocol::{Batch, Buffer, Step};
-use test_cases::session::{Plan, Session};
+use test_cases::session::{GuestFiles, Plan, Session};
 use vmm::boot::image;
 use vmm::boot::linux::base_command_line;
 use vmm::machine::MachineConfig;
@@ -68,7 +68,7 @@ fn session(platform: &str, vmlinux: &str) -> Outcome<Session> {
         machine: MachineConfig { ram: MEMORY << 20, ..MachineConfig::new(platform.parse()?) },
         kernel: &kernel,
         names: None,
-        initramfs: &Initramfs::new().build()?,
+        files: Arc::new(GuestFiles::new(Initramfs::new().build()?)),
         command_line: &command_line,
         boot_limit: Duration::from_secs(120),
         interrupt: Arc::new(AtomicBool::new(false)),

@@ -33,7 +33,7 @@ use crate::region::{Base, Place, Region};
 use crate::release::Release;
 use crate::report::{CaseResult, Ended, Report};
 use crate::runner;
-use crate::session::Session;
+use crate::session::{GuestFiles, Session};
 use crate::setup::Setup;
 
 /// Hears of a run's progress.
@@ -71,12 +71,12 @@ pub fn run(
     let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
     let kernel = Arc::new(image::extract_vmlinux(&file).map_err(in_image)?.into_owned());
     drop(file);
-    let initramfs = target.initramfs(cases).map_err(EngineError::Initramfs)?;
+    let archive = target.initramfs(cases).map_err(EngineError::Initramfs)?;
     let mut engine = Engine {
         target,
         kernel: &kernel,
         names: Arc::new(KernelNames::new(Arc::clone(&kernel))),
-        initramfs: &initramfs,
+        files: Arc::new(GuestFiles::new(archive)),
         machine: MachineConfig {
             ram: target.memory_mib << 20,
             echo_console: target.console,
@@ -99,7 +99,7 @@ struct Engine<'a> {
     target: &'a Target,
     kernel: &'a Vmlinux<'a>,
     names: Arc<KernelNames>,
-    initramfs: &'a [u8],
+    files: Arc<GuestFiles>,
     machine: MachineConfig,
     kind: PlatformKind,
     report: Report,

@@ -91,7 +91,7 @@ pub struct AccessEvent {
     /// The instruction.
     #[serde(serialize_with = "address")]
     pub rip: u64,
-    /// The kernel function it is in, with offset.
+    /// The kernel function it is in, or of a program the file, with offset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symbol: Option<String>,
     /// The privilege level: 0 kernel, 3 user.

@@ -4,6 +4,7 @@
 
 mod common;
 
+use vmm::audit::code_page::CodePage;
 use vmm::audit::{AccessEvent, PageView};
 use vmm::guest_code;
 use vmm::layout;
@@ -153,6 +154,9 @@ fn an_access_from_ring_3_is_recorded_with_its_level() {
     open_to_user(&machine);
     let at = one_event(&mut machine, ROM_PAGE, Read).at.unwrap();
     assert_eq!((at.cpl, at.rsp), (3, 0x2_f000));
+    let mut code = [0; layout::PAGE_SIZE as usize];
+    machine.memory().read(Private, layout::FLAT_CODE, &mut code).unwrap();
+    assert_eq!(at.user_code, Some(CodePage::of(&code)));
 }
 
 guest_code!(

@@ -32,7 +32,7 @@ impl Engine<'_> {
             },
             kernel: self.kernel,
             names: Some(Arc::clone(&self.names)),
-            initramfs: self.initramfs,
+            files: Arc::clone(&self.files),
             command_line: &command_line,
             boot_limit: self.target.limit,
             interrupt: Arc::clone(self.interrupt),

@@ -23,7 +23,7 @@ use crate::model::world::Memory;
 use crate::model::{KernelConfig, PAGE, World};
 use crate::platform::{Platform, accepts_lazily, missing_option};
 use crate::release::{BadRelease, Release};
-use crate::session::{Ended, Plan, Session, SessionError};
+use crate::session::{Ended, GuestFiles, Plan, Session, SessionError};
 
 /// Most of /proc/iomem that is read.
 const IOMEM: u32 = 32 << 10;
@@ -72,7 +72,7 @@ pub enum GuestError {
 pub struct Kernel {
     vmlinux: Arc<Vmlinux<'static>>,
     names: Option<Arc<KernelNames>>,
-    initramfs: Vec<u8>,
+    files: Arc<GuestFiles>,
     kind: PlatformKind,
     config: Option<BTreeMap<String, String>>,
 }
@@ -120,8 +120,9 @@ impl Kernel {
         }
         let file = image::read(&target.image)?;
         let vmlinux = image::extract_vmlinux(&file)?.into_owned();
-        let initramfs = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-        Ok(Self { vmlinux: Arc::new(vmlinux), names: None, initramfs, kind, config })
+        let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
+        let files = Arc::new(GuestFiles::new(archive));
+        Ok(Self { vmlinux: Arc::new(vmlinux), names: None, files, kind, config })
     }
 
     /// Has forbidden accesses recorded with backtraces, which cost time.
@@ -160,7 +161,7 @@ impl Kernel {
             kernel: &self.vmlinux,
             // Without names no event costs a backtrace; the case that is written tells them when it is run.
             names: self.names.clone(),
-            initramfs: &self.initramfs,
+            files: Arc::clone(&self.files),
             command_line: &line,
             boot_limit: target.limit,
             interrupt: Arc::clone(interrupt),

@@ -3,7 +3,6 @@
 
 use vmm::audit::backtrace::Method;
 use vmm::audit::event_log::{EventCursor, Since};
-use vmm::audit::kernel::KernelNames;
 use vmm::audit::log::Cursor;
 use vmm::memory::{AccessKind, View};
 
@@ -24,13 +23,13 @@ pub struct Recorded {
 /// What was recorded after `cursor`.
 pub fn since(session: &Session, cursor: EventCursor, regions: &[PlacedRegion]) -> Recorded {
     let Since { events, dropped, .. } = session.machine().events().since(cursor);
-    Recorded { events: events.iter().map(|event| of(event, session.names(), regions)).collect(), dropped }
+    Recorded { events: events.iter().map(|event| of(event, session, regions)).collect(), dropped }
 }
 
 /// Everything that was recorded of a guest.
 pub fn all(session: &Session, regions: &[PlacedRegion]) -> Recorded {
     let log = session.machine().events();
-    let events = log.all().iter().map(|event| of(event, session.names(), regions)).collect();
+    let events = log.all().iter().map(|event| of(event, session, regions)).collect();
     Recorded { events, dropped: log.dropped() }
 }
 
@@ -42,10 +41,8 @@ pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChang
         let trace = at.and_then(|at| at.backtrace.as_ref());
         PageChange {
             what: change.change.to_string(),
-            symbol: at.map(|at| {
-                let name = names.filter(|_| at.cpl == 0).and_then(|names| names.name(at.rip));
-                name.unwrap_or_else(|| format!("{:#x}, CPL {}", at.rip, at.cpl))
-            }),
+            symbol: at
+                .map(|at| session.place(at).unwrap_or_else(|| format!("{:#x}, CPL {}", at.rip, at.cpl))),
             task: at.and_then(|at| at.task.clone()),
             backtrace: trace.zip(names).map(|(trace, names)| names.frames(trace)).unwrap_or_default(),
         }
@@ -64,11 +61,7 @@ pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChang
 }
 
 /// One event.
-pub fn of(
-    event: &vmm::audit::AccessEvent,
-    names: Option<&KernelNames>,
-    regions: &[PlacedRegion],
-) -> AccessEvent {
+fn of(event: &vmm::audit::AccessEvent, session: &Session, regions: &[PlacedRegion]) -> AccessEvent {
     let kind = match (event.view, event.kind) {
         (View::Shared, AccessKind::Read) => EventKind::SharedRead,
         (View::Shared, AccessKind::Write) => EventKind::SharedWrite,
@@ -79,7 +72,6 @@ pub fn of(
     };
     let gpa = event.gpa + event.operand.map_or(0, |operand| operand.offset);
     let trace = event.at.as_ref().and_then(|at| at.backtrace.as_ref());
-    let in_kernel = event.at.as_ref().filter(|at| at.cpl == 0);
     AccessEvent {
         kind,
         gpa,
@@ -87,10 +79,10 @@ pub fn of(
         region: region(gpa, regions),
         state: event.state.to_string(),
         rip: event.at.as_ref().map_or(0, |at| at.rip),
-        symbol: in_kernel.zip(names).and_then(|(at, names)| names.name(at.rip)),
+        symbol: event.at.as_ref().and_then(|at| session.place(at)),
         cpl: event.at.as_ref().map_or(0, |at| at.cpl),
         task: event.at.as_ref().and_then(|at| at.task.clone()),
-        backtrace: trace.zip(names).map(|(trace, names)| names.frames(trace)).unwrap_or_default(),
+        backtrace: trace.zip(session.names()).map(|(trace, names)| names.frames(trace)).unwrap_or_default(),
         unwound_by: trace.map(|trace| match trace.method {
             Method::Orc => "orc",
             Method::StackScan => "stack-scan",

@@ -2,6 +2,7 @@
 //! One booted guest with an agent that answers: batches in, results out, death as a value.
 
 mod death;
+mod files;
 mod memory;
 mod overdue;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::{Batch, Event, Link, Outcome, Results, Step};
+use vmm::audit::Instruction;
 use vmm::audit::event_log::EventCursor;
 use vmm::audit::kernel::KernelNames;
 use vmm::audit::log::Cursor;
@@ -18,6 +20,7 @@ use vmm::boot::linux::LinuxBoot;
 use vmm::machine::{Machine, MachineConfig, MachineError, RunError, Stop};
 
 pub use self::death::{End, Ended};
+pub use self::files::GuestFiles;
 use self::memory::AgentMemory;
 pub use self::overdue::overdue;
 
@@ -35,8 +38,8 @@ pub struct Plan<'a> {
     pub kernel: &'a Vmlinux<'a>,
     /// Its names, for events.
     pub names: Option<Arc<KernelNames>>,
-    /// Initramfs with the agent as /init.
-    pub initramfs: &'a [u8],
+    /// Its initramfs, with the agent as /init.
+    pub files: Arc<GuestFiles>,
     /// Whole command line.
     pub command_line: &'a str,
     /// How long the guest may take until its agent answers.
@@ -77,6 +80,7 @@ pub struct Session {
     link: Link,
     boot_time: Duration,
     names: Option<Arc<KernelNames>>,
+    files: Arc<GuestFiles>,
     interrupt: Arc<AtomicBool>,
     told: Told,
 }
@@ -103,7 +107,7 @@ impl Session {
         let mut machine = Machine::new(&plan.machine)?;
         let boot = LinuxBoot {
             kernel: plan.kernel,
-            initramfs: plan.initramfs,
+            initramfs: plan.files.archive(),
             command_line: plan.command_line,
             names: plan.names.clone(),
         };
@@ -115,6 +119,7 @@ impl Session {
             link: Link::new(),
             boot_time: Duration::ZERO,
             names: plan.names.clone(),
+            files: Arc::clone(&plan.files),
             interrupt,
         };
         let until = started + plan.boot_limit;
@@ -139,6 +144,14 @@ impl Session {
     /// Names of its kernel's code.
     pub fn names(&self) -> Option<&KernelNames> {
         self.names.as_deref()
+    }
+
+    /// The function or file that an instruction is in, with its offset, where copra knows it for certain.
+    pub fn place(&self, at: &Instruction) -> Option<String> {
+        match at.cpl {
+            0 => self.names()?.name(at.rip),
+            _ => self.files.name(at),
+        }
     }
 
     /// The machine, standing still.

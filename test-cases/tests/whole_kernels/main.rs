@@ -68,6 +68,8 @@ fn main() -> ExitCode {
                 let it = Arc::clone(combination);
                 trials.push(Trial::test(format!("{}::evidence", it.name()), move || evidence(&it)));
                 let it = Arc::clone(combination);
+                trials.push(Trial::test(format!("{}::user_code", it.name()), move || user_code(&it)));
+                let it = Arc::clone(combination);
                 trials.push(Trial::test(format!("{}::rigour", it.name()), move || rigour(&it)));
             }
             let it = Arc::clone(combination);
@@ -169,6 +171,27 @@ fn evidence(combination: &Combination) -> Result<(), Failed> {
             && event["task"] == "init"
     });
     if told { Ok(()) } else { Err(format!("read(2) of page 0 is not told: {events:#?}").into()) }
+}
+
+/// A forbidden access of a program is reported with the program's file. In these cases all are made by the agent; loads
+/// from a shared ROM area through /dev/mem are among them.
+fn user_code(combination: &Combination) -> Result<(), Failed> {
+    let report = combination.report()?;
+    let mut count = 0;
+    for case in report["cases"].as_array().ok_or("the report has no cases")? {
+        let steps = case["steps"].as_array().into_iter().flatten();
+        let events = steps.filter_map(|step| step["observed"]["events"].as_array()).flatten();
+        for event in events.filter(|event| event["cpl"] == 3) {
+            count += 1;
+            if !event["symbol"].as_str().is_some_and(|symbol| symbol.starts_with("agent+0x")) {
+                return Err(format!("{}: an access by no file: {event:#}", case["name"]).into());
+            }
+        }
+    }
+    if count == 0 && combination.is_debian() && ["snp", "tdx", "vbs"].contains(&combination.platform()) {
+        return Err("no case reports an access of a program".into());
+    }
+    Ok(())
 }
 
 /// Comparisons by class, and comparisons that were not made, of all: no more than today.

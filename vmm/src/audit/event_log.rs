@@ -198,7 +198,16 @@ mod tests {
             state: PageView::Memory(View::Private),
             kind: if write { AccessKind::Write } else { AccessKind::Read },
             operand: None,
-            at: Some(Instruction { rip, cpl: 0, cr3: 0, rsp: 0, exact: true, task: None, backtrace: None }),
+            at: Some(Instruction {
+                rip,
+                cpl: 0,
+                cr3: 0,
+                rsp: 0,
+                exact: true,
+                task: None,
+                backtrace: None,
+                user_code: None,
+            }),
         }
     }
 

@@ -2,6 +2,7 @@
 //! Accesses that met memory through a view the page's state forbids, with what the vCPU was doing.
 
 pub mod backtrace;
+pub mod code_page;
 pub mod event_log;
 pub mod kernel;
 pub mod log;
@@ -11,6 +12,7 @@ pub mod task;
 use std::fmt;
 
 use self::backtrace::Backtrace;
+use self::code_page::CodePage;
 use self::operand::Operand;
 use crate::memory::history::PageChange;
 use crate::memory::{AccessKind, Standing, View};
@@ -110,6 +112,8 @@ pub struct Instruction {
     pub task: Option<String>,
     /// The kernel functions on the stack, where the vCPU was in the kernel and its image is known.
     pub backtrace: Option<Backtrace>,
+    /// The page of code RIP is in, where the vCPU was in user mode and the page is in RAM.
+    pub user_code: Option<CodePage>,
 }
 
 impl fmt::Display for AccessEvent {

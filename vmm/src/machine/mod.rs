@@ -12,6 +12,7 @@ mod stop;
 mod variable;
 mod witness;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use kvm_ioctls::VcpuFd;
 pub use self::error::{MachineError, RunError};
 pub use self::stats::Stats;
 pub use self::stop::Stop;
+use crate::audit::code_page::LastCodePage;
 use crate::audit::event_log::EventLog;
 use crate::audit::kernel::KernelNames;
 use crate::audit::log::Log;
@@ -108,6 +110,7 @@ pub struct Machine {
     events: EventLog,
     bad_calls: Log<BadCall>,
     history: Log<Change>,
+    last_code_page: RefCell<LastCodePage>,
     stats: Stats,
     seen: Seen,
     idle_halts: u32,

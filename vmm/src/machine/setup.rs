@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Makes the VM: the order of ioctls that works on every KVM.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use kvm_bindings::{
@@ -125,6 +126,7 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         events: EventLog::default(),
         bad_calls: Log::new(MAX_BAD_CALLS),
         history: Log::new(MAX_CHANGES),
+        last_code_page: RefCell::default(),
         stats: Stats::default(),
         seen: Seen::default(),
         idle_halts: 0,

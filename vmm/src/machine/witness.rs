@@ -7,6 +7,7 @@ use super::services::read_msr;
 use super::{Machine, RunError};
 use crate::audit::Instruction;
 use crate::audit::backtrace::{KernelMemory, Registers};
+use crate::audit::code_page::CodePage;
 use crate::audit::operand::{self, LONGEST_INSTRUCTION, Operand};
 use crate::layout::PAGE_SIZE;
 use crate::memory::{GuestMemory, Mismatch};
@@ -15,6 +16,8 @@ use crate::vcpu::walk::{self, PageTables};
 
 /// What SWAPGS loads: the kernel's GS base while the vCPU is in user mode (Intel SDM volume 4).
 const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+/// The privilege level of programs.
+const USER_MODE: u8 = 3;
 
 /// The vCPU's registers at one moment.
 pub(super) struct Moment {
@@ -73,7 +76,15 @@ impl Machine {
             let registers = Registers { rip: regs.rip, rsp: regs.rsp, rbp: regs.rbp };
             backtrace = (cpl == 0).then(|| names.backtrace(&memory, registers));
         }
-        Instruction { rip: regs.rip, cpl, cr3: sregs.cr3, rsp: regs.rsp, exact, task, backtrace }
+        let user_code = if cpl == USER_MODE { self.code_page(tables, regs.rip) } else { None };
+        Instruction { rip: regs.rip, cpl, cr3: sregs.cr3, rsp: regs.rsp, exact, task, backtrace, user_code }
+    }
+
+    /// The page of code that an address is in.
+    fn code_page(&self, tables: &PageTables, rip: u64) -> Option<CodePage> {
+        let mut bytes = [0; PAGE_SIZE as usize];
+        walk::read(&self.memory, tables, rip & !(PAGE_SIZE - 1), &mut bytes)
+            .then(|| self.last_code_page.borrow_mut().digest(&bytes))
     }
 
     /// The tables that map the kernel. With page table isolation user mode runs on others, which map little of it: the

@@ -82,10 +82,10 @@ mod tests {
 
     #[test]
     fn addresses_of_programs_are_left_out() {
-        let text = "private-read of 0xf0000 (4 bytes) in rom, by user 0x4fbc9a, task busybox";
-        assert_eq!(
-            without_addresses(text),
-            "private-read of 0xf0000 (4 bytes) in rom, by user code, task busybox"
-        );
+        let access = "private-read of 0xf0000 (4 bytes) in rom, by user";
+        for rest in [", task busybox", " busybox+0xfbc9a, task busybox"] {
+            let text = format!("{access} 0x4fbc9a{rest}");
+            assert_eq!(without_addresses(&text), format!("{access} code{rest}"));
+        }
     }
 }
