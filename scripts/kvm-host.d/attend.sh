@@ -22,6 +22,7 @@ attended() {
 remove_at_end() {
 	leftovers+=("$1")
 	local end
+	# shellcheck disable=SC2016,SC2034 # for perl; the descriptor only stays open
 	exec {end}> >(exec setsid perl -e '1 while sysread STDIN, $_, 1; exec qw(rm -rf --), @ARGV' "$1" >/dev/null 2>&1)
 }
 

@@ -12,7 +12,7 @@ config_hash() {
 require_build_tools() {
 	local program missing=()
 	for program in gcc ld make flex bison bc xz; do
-		type -P $program >/dev/null || missing+=($program)
+		type -P $program >/dev/null || missing+=("$program")
 	done
 	[[ -e /usr/include/libelf.h ]] || missing+=(libelf.h)
 	[[ ${#missing[@]} == 0 ]] ||

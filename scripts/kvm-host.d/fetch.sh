@@ -48,7 +48,7 @@ fetch_qemu() {
 		qemu-system-x86 >"$workshop/plan" 2>>"$apt_log" || return 1
 	mapfile -t packages < <(sed -nE "s/^'[^']*' ([^_]+)_([^_]+)_.*/\1=\2/p" "$workshop/plan" | sed 's/%3a/:/g' | tac)
 	unpack "$w" "${packages[@]}" || return 1
-	rm -rf "$w"/usr/share/{doc,man,locale,bash-completion} "$w"/{etc,var}
+	rm -rf "${w:?}"/usr/share/{doc,man,locale,bash-completion} "${w:?}"/{etc,var}
 	# Links out of this tree are of no use in it.
 	find "$w" -xtype l -delete
 	install_part "$w" "qemu-$(sed -nE "s/.* qemu-system-x86_(.*)_[^_]*\.deb .*/\1/p" "$workshop/plan" | sed 's/%3a/-/')"
