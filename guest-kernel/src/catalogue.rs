@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From the name of a kernel to a kernel on disk.
 
+mod error;
+
+pub use self::error::Error;
 use crate::builder::{self, Builder};
 use crate::cache::{self, Cache, Key, hash_file};
-use crate::checkout::{self, Checkout};
+use crate::checkout::Checkout;
 use crate::debian;
-use crate::image::{self, Image};
+use crate::image::Image;
 use crate::kernel::Kernel;
 use crate::mutants::{self, Choice};
 use crate::programs::{self, Programs};
 use crate::progress::Progress;
-use crate::recipe::{self, Base, CROSSINGS, POLICIES, Recipe};
-use crate::source::{self, Tree};
+use crate::recipe::{Base, CROSSINGS, POLICIES, Recipe};
+use crate::source::Tree;
 use crate::spec::{KernelSpec, Name, Series};
 use crate::store;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -335,81 +337,6 @@ fn config_of(image: &Path, release: &str) -> Option<PathBuf> {
         places.extend(dir.ancestors().nth(3).map(|tree| tree.join(".config")));
     }
     places.into_iter().find(|place| place.is_file())
-}
-
-/// Why there is no kernel.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Nothing may be fetched or built now, and the cache does not have it.
-    #[error("the kernel {spec} is not in the cache; run `copra kernel fetch {spec}` first")]
-    NotCached {
-        /// The kernel.
-        spec: KernelSpec,
-    },
-    /// No such recipe.
-    #[error(
-        "there is no recipe for build:{name}; known: {known}. Define one with `copra kernel build --base 6.12 --name {name}` and --policy, --patch or --config"
-    )]
-    NoRecipe {
-        /// The name.
-        name: Name,
-        /// Those there are.
-        known: String,
-    },
-    /// No such mutant.
-    #[error("there is no mutant:{name}; known: {known}")]
-    NoMutant {
-        /// The name.
-        name: Name,
-        /// Those there are.
-        known: String,
-    },
-    /// A recipe that another version wrote, or that was edited.
-    #[error("cannot read the recipe for build:{name} in {}: {source}; define it again", file.display())]
-    BadRecipe {
-        /// The name.
-        name: Name,
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// The user's own file.
-    #[error("cannot read {}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The user's own file is no kernel.
-    #[error(transparent)]
-    Image(#[from] image::Error),
-    /// Fetching failed.
-    #[error(transparent)]
-    Debian(#[from] debian::Error),
-    /// Building failed.
-    #[error(transparent)]
-    Build(#[from] builder::Error),
-    /// Building the user's own source tree failed.
-    #[error(transparent)]
-    Checkout(#[from] checkout::Error),
-    /// The recipe cannot be followed.
-    #[error(transparent)]
-    Recipe(#[from] recipe::Error),
-    /// There is no source, or it cannot be copied.
-    #[error(transparent)]
-    Source(#[from] source::Error),
-    /// The cache failed.
-    #[error(transparent)]
-    Cache(#[from] cache::Error),
-}
-
-impl Error {
-    /// A source tree of the user's gives no kernel as it stands; at another commit it may.
-    pub fn is_of_this_version(&self) -> bool {
-        matches!(self, Self::Checkout(error) if error.is_of_this_version())
-    }
 }
 
 #[cfg(test)]

@@ -115,27 +115,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    #[test]
-    fn a_whole_run() {
-        insta::assert_snapshot!(text(&fixture::whole()));
-    }
-
-    #[test]
-    fn a_guest_that_died_in_boot() {
-        insta::assert_snapshot!(text(&fixture::died_in_boot()));
-    }
-
-    #[test]
-    fn events_in_boot() {
-        insta::assert_snapshot!(text(&fixture::events_in_boot()));
-    }
-
-    #[test]
-    fn nothing_that_a_guest_chose_controls_the_reader() {
-        let text = text(&fixture::hostile());
-        assert!(text.contains("FAIL"));
-        assert!(!text.chars().any(|c| c != '\n' && c != '\t' && c.is_control()), "{text:?}");
-    }
+    fixture::snapshots!(text);
 
     #[test]
     fn a_run_cut_short() {

@@ -42,15 +42,7 @@ impl State {
     ) -> Result<u64, Failure> {
         let file = self.file(file)?;
         let address = self.address(over, 0)?;
-        if map >= MAP_SLOTS {
-            return Err(Refusal::Map.into());
-        }
-        if len > MAP_STRIDE {
-            return Err(Refusal::Length.into());
-        }
-        if map != over && self.maps[usize::from(map)].is_some() {
-            self.unmap(map)?;
-        }
+        self.vacate(map, over, len)?;
         let address = syscall::mmap(address, len, prot, flags | syscall::MAP_FIXED, file, offset)?;
         self.maps[usize::from(map)] = Some((address, len));
         Ok(address)
@@ -68,21 +60,27 @@ impl State {
     pub(super) fn remap(&mut self, map: u8, to: u8, len: u64) -> Result<u64, Failure> {
         const MAY_MOVE_FIXED: u32 = 3;
         let (address, old) = self.maps.get(usize::from(map)).copied().flatten().ok_or(Refusal::Map)?;
-        if to >= MAP_SLOTS {
-            return Err(Refusal::Map.into());
-        }
-        if len > MAP_STRIDE {
-            return Err(Refusal::Length.into());
-        }
-        if to != map && self.maps[usize::from(to)].is_some() {
-            self.unmap(to)?;
-        }
+        self.vacate(to, map, len)?;
         let (flags, target) = if to == map { (0, 0) } else { (MAY_MOVE_FIXED, map_address(to)) };
         // SAFETY: addresses of map slots, which only steps look at.
         let address = unsafe { syscall::mremap(address, old, len, flags, target) }?;
         self.maps[usize::from(map)] = None;
         self.maps[usize::from(to)] = Some((address, len));
         Ok(address)
+    }
+
+    /// Unmaps what is in the slot `map`, which is to take `len` bytes that come from the slot `from`.
+    fn vacate(&mut self, map: u8, from: u8, len: u64) -> Result<(), Failure> {
+        if map >= MAP_SLOTS {
+            return Err(Refusal::Map.into());
+        }
+        if len > MAP_STRIDE {
+            return Err(Refusal::Length.into());
+        }
+        if map != from && self.maps[usize::from(map)].is_some() {
+            self.unmap(map)?;
+        }
+        Ok(())
     }
 
     pub(super) fn unmap(&mut self, map: u8) -> Result<u64, Failure> {

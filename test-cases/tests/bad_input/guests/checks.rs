@@ -54,6 +54,7 @@ pub fn trials() -> Vec<Trial> {
             died("silent-panic", &["panic"], &["the kernel panicked, without a line of it on the console"])
         }),
         trial("guests::no_evidence_is_no_verdict", no_evidence_is_no_verdict),
+        trial("guests::a_frozen_agent_shows_nothing", a_frozen_agent_shows_nothing),
         trial("guests::other_cases_still_run", other_cases_still_run),
         trial("guests::ctrl_c_while_booting", || interrupted("interrupted-boot").map(drop)),
         trial("guests::ctrl_c_between_cases", ctrl_c_between_cases),
@@ -117,6 +118,20 @@ fn no_evidence_is_no_verdict() -> Checked {
         && judged("fake-panic")["got"] == "reset"
         && judged("unaligned")["verdict"] == "as-specified";
     if right { Ok(()) } else { Err(outcome.complain(&format!("verdicts: {}", report["cases"]))) }
+}
+
+/// A case whose program stops the agent is not run, whichever death it expects.
+fn a_frozen_agent_shows_nothing() -> Checked {
+    let outcome = outcome("frozen")?;
+    outcome.ended(2)?;
+    outcome.shows(&["1 not run", "did not answer in time"])?;
+    let report = report("frozen")?;
+    let verdict = &report["cases"][0]["judged"]["verdict"];
+    let aborted = report["aborted"].as_array().map(Vec::len);
+    if verdict == "not-run" && report["deaths"] == json!([]) && aborted == Some(1) {
+        return Ok(());
+    }
+    Err(outcome.complain(&format!("{verdict}, deaths: {}", report["deaths"])))
 }
 
 /// Memory stays bounded, and so does the report. How much of the 100 MB comes through before the deadline depends on

@@ -37,13 +37,13 @@ const JOBS: &[Isolation] = &[
         ],
     ),
     ("isolated-snp", "snp", &[("shared-rom", "as-specified"), ("shared-rom-look", "as-specified")]),
+    ("converted-snp", "snp", &[("converted", "as-specified")]),
+    ("converted-tdx", "tdx", &[("converted", "as-specified")]),
     ("isolated-tdx", "tdx", &[("eats-memory", "as-specified"), ("unaccepted/kcore", "as-specified")]),
 ];
 
-/// Opens /dev/mem and maps a part of it.
-fn map(at: &str, len: &str, prot: &str) -> String {
-    format!(
-        r#"
+/// The step that opens /dev/mem.
+const OPEN: &str = r#"
 [[step]]
 id = "open"
 do = "open"
@@ -51,7 +51,12 @@ path = "/dev/mem"
 flags = "O_RDWR"
 as = "mem"
 expect = "ok"
+"#;
 
+/// Opens /dev/mem and maps a part of it.
+fn map(at: &str, len: &str, prot: &str) -> String {
+    format!(
+        r#"{OPEN}
 [[step]]
 id = "map"
 do = "mmap"
@@ -98,15 +103,7 @@ expect = "ok"
             r#"
 platforms = ["snp", "tdx", "vbs"]
 guest = {{ rom = "shared" }}
-
-[[step]]
-id = "open"
-do = "open"
-path = "/dev/mem"
-flags = "O_RDWR"
-as = "mem"
-expect = "ok"
-
+{OPEN}
 [[step]]
 id = "access"
 {step}
@@ -127,7 +124,31 @@ program = "/bin/busybox"
 args = ["sh", "-c", "dd if=/dev/zero of=/tmp/x bs=1M count=230; true"]
 expect = "ok"
 "#;
+    // 0x413 holds the size of base memory, 639 KiB. Before 6.15 read(2) looks at it through the shared view, and the
+    // conversion that follows destroys it: a program that acts on it gets zeros, as a host gives it, and no marker.
+    let converted = format!(
+        r#"
+platforms = ["snp", "tdx"]
+guest = {{ mode = "faithful" }}
+{OPEN}
+[[step]]
+id = "base-memory"
+do = "pread"
+fd = "mem"
+at = "0x413"
+len = 2
+expect = {{ is = "shared | zeros", events = ["shared-read at 0x413"] }}
+
+[[step]]
+id = "program"
+do = "run"
+program = "/bin/busybox"
+args = ["sh", "-c", "dd if=/dev/mem bs=1 skip=1043 count=2 2>/dev/null | hexdump -e '2/1 \"%02x\" \"\\n\"'"]
+expect = 'matches "0000"'
+"#
+    );
     vec![
+        ("converted", converted),
         ("store-far", far),
         ("look-far", look),
         ("setting", setting.into()),

@@ -139,6 +139,23 @@ expect = "plain"
     ),
 ];
 
+/// A case that stops PID 1, which is the agent: what it expects is never to be had.
+const FROZEN: &str = r#"
+title = "A program freezes the control group of PID 1"
+why = "The guest lives, and its agent answers no more: a deadline shows nothing about the guest, and is no death."
+[[step]]
+id = "freeze"
+do = "run"
+program = "/bin/busybox"
+args = ["sh", "-c", "mkdir -p /groups; busybox mount -t cgroup2 none /groups && mkdir /groups/frozen && echo 1 > /groups/frozen/cgroup.procs && echo 1 > /groups/frozen/cgroup.freeze; sleep 1"]
+expect = "terminated | panic | triple-fault | reset | power-off | hang"
+[[step]]
+id = "after"
+do = "stat"
+path = "/"
+expect = "ok"
+"#;
+
 /// All jobs; those that need a real kernel only if there is one.
 pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
     let tight = Ram::new(TIGHT_MIB << 20).map_err(io::Error::other)?;
@@ -181,7 +198,7 @@ pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
         Job { interrupt_after: Some(4.0), ..tiny("interrupted-boot", elf::HANG, &["--timeout", "60"])? },
     ];
     let Some(kernel) = kernel else { return Ok(jobs) };
-    let written = [("reboot.toml", REBOOT), ("lacking.toml", LACKING)];
+    let written = [("reboot.toml", REBOOT), ("lacking.toml", LACKING), ("frozen.toml", FROZEN)];
     for (name, text) in written.into_iter().chain(NO_EVIDENCE) {
         fs::write(folder.join(name), text)?;
     }
@@ -209,6 +226,7 @@ pub fn all(folder: &Path, kernel: Option<&str>) -> io::Result<Vec<Job>> {
             &NO_EVIDENCE.map(|(name, _)| name),
             &[ordinary[0], ordinary[1], "--timeout", "20"],
         ),
+        job(folder, "frozen", kernel, &["frozen.toml"], &[ordinary[0], ordinary[1], "--timeout", "20"]),
         job(folder, "survivors", kernel, &["lacking.toml", "reboot.toml", "dmi/sysfs"], ordinary),
         Job {
             interrupt_at: Some("dmi/".into()),
