@@ -124,7 +124,8 @@ mod tests {
     use super::*;
 
     fn log(lines: &[&str]) -> GuestLog {
-        GuestLog::of(Ok(lines.iter().map(|line| format!("<6>[    0.743879] {line}\n")).collect()))
+        let lines: Vec<String> = lines.iter().map(|line| format!("<6>[    0.743879] {line}\n")).collect();
+        GuestLog::of(Ok(lines.concat()))
     }
 
     const SEV: &[&str] = &["Memory Encryption Features active: AMD SEV", "SEV: Status: SEV"];

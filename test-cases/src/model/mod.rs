@@ -27,7 +27,7 @@ mod allowed;
 mod credentials;
 pub mod events;
 #[cfg(test)]
-pub mod fixture;
+pub(crate) mod fixture;
 pub mod iomem;
 pub(crate) mod kcore;
 pub mod lockdown;
@@ -64,7 +64,7 @@ pub use self::task::{OpenFile, Slot, Task};
 pub use self::world::{KernelConfig, World};
 
 #[cfg(test)]
-pub use self::fixture::plain_world as tests_world;
+pub(crate) use self::fixture::plain_world as tests_world;
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
