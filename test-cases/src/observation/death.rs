@@ -48,7 +48,7 @@ pub struct Death {
     /// The case and step it happened in, `case#step`, if it happened in one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub during: Option<String>,
-    /// The last lines of its console.
+    /// The last lines of its console; where that is empty, of the kernel's log buffer, after a line that says so.
     pub console: Vec<String>,
 }
 
@@ -60,6 +60,6 @@ pub struct Aborted {
     /// The case and step it happened in, `case#step`, if it happened in one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub during: Option<String>,
-    /// The last lines of the guest's console.
+    /// The last lines of the guest's console, or of the kernel's log buffer as for a death.
     pub console: Vec<String>,
 }

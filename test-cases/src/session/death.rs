@@ -15,6 +15,8 @@ use crate::observation::{Aborted, Death, DeathKind, Deaths};
 const LAST_LINES: usize = 30;
 /// Characters kept of each.
 const LONGEST_LINE: usize = 500;
+/// The line before those that are not the console's.
+const FROM_LOG_BUFFER: &str = "(the console is empty; from the kernel's log buffer:)";
 /// Functions named of a guest that does not answer.
 const MOST_FRAMES: usize = 6;
 /// `kernel/panic.c:PANIC_CPU_INVALID`, what `panic_cpu` holds until a processor panics.
@@ -47,7 +49,7 @@ pub struct Ended {
     pub end: End,
     /// What the VMM saw.
     pub text: String,
-    /// Last lines of its console.
+    /// Last lines of its console; where that is empty, of the kernel's log buffer, after a line that says so.
     pub console: Vec<String>,
 }
 
@@ -159,9 +161,7 @@ impl Ended {
             }
             End::Aborted => {}
         }
-        let lines: Vec<String> =
-            console.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
-        Self { end, text, console: lines[lines.len().saturating_sub(LAST_LINES)..].to_vec() }
+        Self { end, text, console: evidence(&console, || machine.log_buffer()) }
     }
 
     /// In what manner it died; nothing for a guest that was aborted.
@@ -190,7 +190,9 @@ impl fmt::Display for Ended {
         }
         match (self.end, self.console.iter().rev().find(|line| !line.trim().is_empty())) {
             (End::Aborted, Some(last)) => {
-                write!(f, "; its console's last line is \"{}\"", last.trim())?;
+                let log = self.console.first().is_some_and(|first| first == FROM_LOG_BUFFER);
+                let whose = if log { "kernel log's" } else { "console's" };
+                write!(f, "; its {whose} last line is \"{}\"", last.trim())?;
             }
             (_, None) => {
                 f.write_str("; its console is empty (--cmdline-append earlyprintk=serial shows more)")?;
@@ -205,6 +207,21 @@ impl fmt::Display for Ended {
 }
 
 impl std::error::Error for Ended {}
+
+/// The last lines of the console. A guest that ends before it has one may have written to its log.
+fn evidence(console: &str, log_buffer: impl FnOnce() -> Option<Vec<String>>) -> Vec<String> {
+    let last = |text: &str| {
+        let lines: Vec<String> = text.lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].to_vec()
+    };
+    if !console.trim().is_empty() {
+        return last(console);
+    }
+    let Some(log) = log_buffer().filter(|log| !log.is_empty()) else { return Vec::new() };
+    let mut lines = last(&log.join("\n"));
+    lines.insert(0, FROM_LOG_BUFFER.to_owned());
+    lines
+}
 
 /// Where a guest that does not answer is, innermost function first.
 fn standing(machine: &Machine) -> String {
@@ -234,6 +251,17 @@ mod tests {
 
     fn facts(panicked: Option<bool>) -> Facts {
         Facts { panicked, shut_down: Some(true), interrupts_off: Duration::ZERO }
+    }
+
+    #[test]
+    fn the_log_buffer_is_shown_only_where_the_console_is_empty() {
+        let log = || Some(vec!["[    0.000000] one".to_owned(), "[    0.000000] two\nthree".to_owned()]);
+        assert_eq!(evidence("a\nb\n", log), ["a", "b"]);
+        let shown = [FROM_LOG_BUFFER, "[    0.000000] one", "[    0.000000] two", "three"];
+        assert_eq!(evidence("\r\n", log), shown);
+        assert_eq!(evidence("", || None), [""; 0]);
+        let many = evidence("", || Some(vec!["line".to_owned(); 64]));
+        assert_eq!((many.len(), many[0].as_str()), (LAST_LINES + 1, FROM_LOG_BUFFER));
     }
 
     #[test]

@@ -35,6 +35,12 @@ fn a_forbidden_access_in_boot_is_a_finding_with_all_its_evidence_whether_the_gue
     let boot = &faithful["boot"]["guests"][0];
     assert_eq!(boot["judged"]["verdict"], "unexpected", "{boot:#}");
     assert_eq!(boot["observed"]["death"]["kind"], json!(["terminated"]), "{boot:#}");
+    // Its serial port is set up later, so the lines are from the log buffer in its memory.
+    let console = boot["observed"]["death"]["console"].as_array().unwrap();
+    let lines: Vec<&str> = console.iter().filter_map(Value::as_str).collect();
+    assert!(lines[0].contains("from the kernel's log buffer"), "{lines:#?}");
+    assert!(lines.iter().skip(1).all(|line| line.starts_with('[')), "{lines:#?}");
+    assert!(lines.len() > 5, "{lines:#?}");
     let events = boot["observed"]["events"].as_array().unwrap();
     is_explained(&events[0]);
     let last = events.last().unwrap();

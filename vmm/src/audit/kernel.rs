@@ -67,6 +67,11 @@ impl KernelNames {
         self.image.facts.physical_of(self.symbols()?.address_of(symbol)?)
     }
 
+    /// The guest physical address of a virtual one in the image, where its loader put it.
+    pub fn physical_of_address(&self, address: u64) -> Option<u64> {
+        self.image.facts.physical_of(address)
+    }
+
     /// The kernel functions on the stack.
     pub fn backtrace(&self, memory: &dyn KernelMemory, registers: Registers) -> Backtrace {
         self.known().unwinder.backtrace(memory, registers)

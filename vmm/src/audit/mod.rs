@@ -7,6 +7,7 @@ pub mod event_log;
 pub mod kernel;
 pub mod log;
 pub mod operand;
+pub mod printk;
 pub mod task;
 
 use std::fmt;

@@ -25,6 +25,7 @@ use crate::audit::code_page::LastCodePage;
 use crate::audit::event_log::EventLog;
 use crate::audit::kernel::KernelNames;
 use crate::audit::log::Log;
+use crate::audit::printk;
 use crate::audit::{BadCall, Change};
 use crate::boot::firmware;
 use crate::boot::launch::Launch;
@@ -269,6 +270,12 @@ impl Machine {
     pub fn kernel_variable<const N: usize>(&self, symbol: &str) -> Option<[u8; N]> {
         let gpa = self.kernel.as_ref()?.physical_of(symbol)?;
         variable::read(&self.memory, gpa)
+    }
+
+    /// The last lines of the kernel's log, from the buffer it keeps them in; `None` where copra cannot find them there.
+    pub fn log_buffer(&self) -> Option<Vec<String>> {
+        let names = self.kernel.as_deref()?;
+        printk::last_lines(names.symbols()?, &variable::ImageMemory { memory: &self.memory, names })
     }
 
     /// For how long the vCPU has had interrupts off at every heartbeat, up to now: positive evidence of a hang, where

@@ -1,15 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A variable of a guest's kernel, read without its page tables: at a guest's end these may be anything.
 
+use crate::audit::backtrace::KernelMemory;
+use crate::audit::kernel::KernelNames;
 use crate::layout::PAGE_SIZE;
 use crate::memory::protected::PageState;
 use crate::memory::{GuestMemory, View};
 
+/// The memory of the kernel's image, by its virtual addresses.
+pub(super) struct ImageMemory<'a> {
+    pub memory: &'a GuestMemory,
+    pub names: &'a KernelNames,
+}
+
+impl KernelMemory for ImageMemory<'_> {
+    fn read(&self, virtual_address: u64, buffer: &mut [u8]) -> bool {
+        let mut at = virtual_address;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let Some(gpa) = self.names.physical_of_address(at).filter(|gpa| is_kernels(self.memory, *gpa))
+            else {
+                return false;
+            };
+            let room = (PAGE_SIZE - gpa % PAGE_SIZE) as usize;
+            let (part, after) = rest.split_at_mut(room.min(rest.len()));
+            if self.memory.read(View::Private, gpa, part).is_err() {
+                return false;
+            }
+            at = at.wrapping_add(part.len() as u64);
+            rest = after;
+        }
+        true
+    }
+}
+
+/// The page is private RAM of the guest's: the kernel uses no other for its image.
+fn is_kernels(memory: &GuestMemory, gpa: u64) -> bool {
+    matches!(memory.state(gpa), None | Some(PageState::Private))
+        && memory.declared(gpa) == Some(View::Private)
+}
+
 /// The `N` bytes at `gpa`, which lies in the image of the kernel; `None` where the page is not private RAM of the
 /// guest's any more, or holds nothing but zeros: a conversion destroyed what the kernel kept there.
 pub(super) fn read<const N: usize>(memory: &GuestMemory, gpa: u64) -> Option<[u8; N]> {
-    let lost = !matches!(memory.state(gpa), None | Some(PageState::Private))
-        || memory.declared(gpa) != Some(View::Private);
+    let lost = !is_kernels(memory, gpa);
     let mut page = [0; PAGE_SIZE as usize];
     memory.read(View::Private, gpa & !(PAGE_SIZE - 1), &mut page).ok()?;
     if lost || page.iter().all(|byte| *byte == 0) {
