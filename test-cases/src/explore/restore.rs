@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a sequence changed is put back, or the guest is of no more use.
 
 use vmm::machine::{Machine, MachineError};
