@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The files a guest starts with, and which of them a page of code that user mode executes is from.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The page of code that user mode executes, known by its bytes. Where a program was mapped from is in the guest's
 //! `struct vm_area_struct`, whose layout differs from kernel to kernel; that a page of code has the bytes of a page of a
 //! file is certain on every kernel.

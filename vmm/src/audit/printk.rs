@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The last lines of the kernel's log, read from the ring buffer it keeps them in (`kernel/printk/printk_ringbuffer.h`):
 //! for a guest that dies before its console is there. The guest controls every byte of it, so every number is checked.
 //!

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the repository promises in its own files: SPECIFICATION.md names tests that exist, and dependencies have licences
+//! and sources that deny.toml allows.
+
+#![allow(clippy::unwrap_used)]
+
+mod licences;
+mod specification;
+
+use std::path::{Path, PathBuf};
+
+/// The top directory of the repository.
+fn top() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().find(|dir| dir.join("SPECIFICATION.md").is_file()).unwrap().to_owned()
+}
