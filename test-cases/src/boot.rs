@@ -6,9 +6,10 @@ mod known;
 mod tests;
 
 pub use self::known::{BadList, Known, all};
+use types::Platform;
+
 use crate::judge::Verdict;
 use crate::observation::{AccessEvent, BootObservation};
-use crate::platform::Platform;
 use crate::release::Release;
 
 /// One boot with its verdict.

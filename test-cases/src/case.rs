@@ -15,15 +15,15 @@ mod step_display;
 mod term;
 
 pub use error::{CaseErrors, Problem, ProblemKind};
-pub use expectation::{EventKind, Expectations, Expected, ExpectedEvent, Key, Scope};
-pub use flags::{Direction, OpenFlags, Protection, Share, UserBuffer, View};
+pub use expectation::{Expectations, Expected, ExpectedEvent, Key, Scope};
+pub use flags::{Direction, OpenFlags, Protection, Share, UserBuffer, ViewChoice};
 pub use needs::{ConfigNeed, Guest, Needs, ReleaseBound};
 pub use parse::parse;
 pub use step::{Action, Handle, OUTPUT, Step, Yield};
 pub use term::Term;
 
-use crate::platform::Platform;
-use crate::region::Region;
+use types::{Platform, Region};
+
 use crate::setup::Wishes;
 
 /// One case, as read from one file.

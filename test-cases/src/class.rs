@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::candidates::Candidates;
-use crate::names::named;
+use types::candidates::Candidates;
+use types::names::named;
 
 named! {
     /// What the bytes a step returned turned out to be.

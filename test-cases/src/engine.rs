@@ -13,13 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vmm::audit::kernel::KernelNames;
+use types::{Platform, Region};
 use vmm::boot::image::{self, Vmlinux};
 use vmm::machine::MachineConfig;
-use vmm::platform::PlatformKind;
+use vmm::trace::kernel::KernelNames;
 
 pub(crate) use self::command_line::command_line;
-pub use self::facts::UnknownRegion;
 pub(crate) use self::facts::{placed, rom_state};
 pub(crate) use self::guest_type::{GuestLog, check as check_guest_type};
 pub use self::refusal::{EngineError, check, check_file};
@@ -28,10 +27,10 @@ use crate::boot::BootResult;
 use crate::case::{Case, Expected, Guest};
 use crate::judge;
 use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
-use crate::platform::{accepts_lazily, missing_option};
-use crate::region::{Base, Place, Region};
+use crate::place::{Base, Place};
 use crate::release::Release;
 use crate::report::{CaseResult, Ended, Report};
+use crate::requirements::{accepts_lazily, missing_option};
 use crate::runner;
 use crate::session::{GuestFiles, Session};
 use crate::setup::Setup;
@@ -101,7 +100,7 @@ struct Engine<'a> {
     names: Arc<KernelNames>,
     files: Arc<GuestFiles>,
     machine: MachineConfig,
-    kind: PlatformKind,
+    kind: Platform,
     report: Report,
     interrupt: &'a Arc<AtomicBool>,
     started: Instant,
@@ -152,7 +151,7 @@ impl Engine<'_> {
                 session = Some(current);
                 continue;
             }
-            current.machine().memory().set_mode(facts::memory_mode(wanted.mode));
+            current.machine().memory().set_mode(wanted.mode);
             match wanted.mutant.map(|mutant| mutant::choose(&mut current, mutant, self.target.limit)) {
                 None => {}
                 Some(Ok(())) => chosen = wanted.mutant,
@@ -231,7 +230,8 @@ impl Engine<'_> {
         }
         let mut wanted = self.target.setup.with(case.guest);
         // What the platform has anyway needs no guest of its own.
-        wanted.rom = wanted.rom.filter(|rom| self.machine.platform.usual_rom() != Some(rom_state(*rom)));
+        wanted.rom =
+            wanted.rom.filter(|rom| self.machine.platform.default_rom_state() != Some(rom_state(*rom)));
         wanted
     }
 
@@ -326,7 +326,7 @@ impl Engine<'_> {
     }
 }
 
-fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
+fn empty_report(target: &Target, kind: Platform, cases: &[Case]) -> Report {
     Report {
         policy: target.policy,
         policy_in_force: target.policy_in_force(),
@@ -335,8 +335,8 @@ fn empty_report(target: &Target, kind: PlatformKind, cases: &[Case]) -> Report {
             platform: target.platform,
             view_bit: None,
             memory_mib: target.memory_mib,
-            simulated: kind.simulated().iter().map(|&text| text.to_owned()).collect(),
-            not_simulated: kind.not_simulated().iter().map(|&text| text.to_owned()).collect(),
+            simulated: vmm::platform::simulated(kind).iter().map(|&text| text.to_owned()).collect(),
+            not_simulated: vmm::platform::not_simulated(kind).iter().map(|&text| text.to_owned()).collect(),
             kvm: target.host.clone(),
             rewritten: Vec::new(),
             unserved_modules: Vec::new(),

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::observation::DeathKind;
     use crate::report::fixture;
-    use crate::setup::Mode;
+    use types::Mode;
 
     #[test]
     fn a_boot_that_ended_by_a_forbidden_access_is_a_finding_and_any_other_is_not() {

@@ -5,11 +5,12 @@ mod fit;
 mod rigour;
 mod verdict;
 
+use types::Platform;
+
 use self::fit::Fit;
 use crate::case::{Case, Expected, Step};
 use crate::class::{Class, Classes, MemoryState};
 use crate::observation::{Answer, CaseObservation, NotRun, StepObservation};
-use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::release::Release;
 

@@ -8,7 +8,7 @@ use guest_kernel::bounded;
 use thiserror::Error;
 
 use crate::case::{self, Case, CaseErrors};
-use crate::names::{UnknownName, nearest};
+use types::names::{UnknownName, nearest};
 
 /// Name and text of every case that comes with copra, in the order of their names.
 static EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/cases.rs"));
@@ -45,7 +45,7 @@ pub enum LibraryError {
         source: glob::PatternError,
     },
     /// A pattern or tag that fits no case.
-    #[error("no case fits `{given}`; `copra list --cases` shows them all{}", crate::names::suggestion(nearest.as_deref()))]
+    #[error("no case fits `{given}`; `copra list --cases` shows them all{}", types::names::suggestion(nearest.as_deref()))]
     NoMatch {
         /// The pattern or tag.
         given: String,

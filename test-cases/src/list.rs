@@ -4,12 +4,11 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
+use types::{Platform, Region};
 
 use crate::case::Case;
 use crate::cli::ListArgs;
-use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::region::Region;
 
 /// One line: a name, what it is, and the same for programs.
 struct Line {

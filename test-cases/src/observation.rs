@@ -9,6 +9,7 @@ mod facts;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use types::{Errno, EventKind, Region, Signal};
 
 pub use boot::BootObservation;
 pub use death::{Aborted, Death, DeathKind, Deaths};
@@ -17,10 +18,7 @@ pub use facts::{
     BadCall, Counters, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts, Unaccepted,
 };
 
-use crate::case::EventKind;
 use crate::class::{Classes, States, Truth, hex};
-use crate::codes::{Errno, Signal};
-use crate::region::Region;
 
 /// How many bytes of an answer reports show.
 pub const SHOWN: usize = 64;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The rule sets for /dev/mem in confidential guests that were proposed, and what stands today.
 
-use crate::names::named;
+use types::names::named;
 
 macro_rules! policy {
     ($($policies:tt)+) => {

@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use types::Mode;
 
 use crate::boot::BootResult;
 use crate::case::Case;
 use crate::judge::{CaseVerdict, Rigour, Verdict};
 use crate::observation::{Aborted, CaseObservation, Counters, Death, KernelFacts, PlatformFacts};
 use crate::policy::Policy;
-use crate::setup::Mode;
 
 /// A run: what it ran on, what was planned, and what came of it so far.
 #[derive(Debug, Clone, PartialEq)]

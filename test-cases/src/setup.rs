@@ -4,15 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::names::{UnknownName, named};
-
-named! {
-    /// What follows an access that a page's state forbids.
-    pub enum Mode ("mode") {
-        Record = "record", "it is recorded and goes through, and nothing changes: one run shows all of them";
-        Faithful = "faithful", "what hardware and the usual hypervisor do: pages are converted, exceptions raised, guests end";
-    }
-}
+use types::Mode;
+use types::names::{UnknownName, named};
 
 named! {
     /// What the option ROM and system ROM area (0xC0000-0xFFFFF) is when the guest starts.
@@ -49,7 +42,7 @@ impl FromStr for Mutant {
     fn from_str(given: &str) -> Result<Self, Self::Err> {
         let names = || guest_kernel::mutants().iter().map(|mutant| mutant.name.as_str());
         guest_kernel::mutant_number(given).map(Self).ok_or_else(|| {
-            let nearest = crate::names::nearest(given, names()).map(str::to_owned);
+            let nearest = types::names::nearest(given, names()).map(str::to_owned);
             let known = vec!["`copra list --kernels --json` lists them as mutant:NAME".to_owned()];
             UnknownName { what: "mutant", given: given.to_owned(), nearest, known }
         })

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use vmm::audit::kernel::KernelNames;
 use vmm::boot::image;
 use vmm::boot::linux::LinuxBoot;
 use vmm::machine::{Machine, MachineConfig, Stop};
+use vmm::trace::kernel::KernelNames;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,12 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut machine = Machine::new(&config)?;
     let command_line = rest.join(" ");
     let names = Some(names);
-    machine.boot_linux(&LinuxBoot {
-        kernel: &kernel,
-        initramfs: &initramfs,
-        command_line: &command_line,
-        names: names.clone(),
-    })?;
+    machine.boot_linux(
+        &LinuxBoot { kernel: &kernel, initramfs: &initramfs, command_line: &command_line },
+        names.clone(),
+    )?;
     println!("loaded after {:?}", start.elapsed());
     let deadline = Instant::now() + Duration::from_secs(seconds.parse()?);
     loop {
@@ -46,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!("{}", machine.console().text());
-    if let (Some(names), Some(at)) = (&names, machine.standing()) {
+    if let (Some(names), Some(at)) = (&names, machine.current_instruction(types::VcpuId::BOOT)) {
         let trace = at.backtrace.as_ref().map(|trace| names.frames(trace).join(" < "));
         println!("task {:?} at {:#x}: {}", at.task, at.rip, trace.unwrap_or_default());
     }

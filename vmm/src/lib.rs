@@ -5,13 +5,14 @@
 //! of policies: it runs a kernel, carries bytes to and from an agent inside, tells what each memory view shows,
 //! and records every access that reached a page through a view the page's state forbids.
 
-pub mod audit;
 pub mod boot;
 pub mod device;
 pub mod layout;
 pub mod machine;
+pub mod marker;
 pub mod memory;
 pub mod platform;
 pub mod probe;
 pub mod region;
-pub mod vcpu;
+pub mod trace;
+pub mod x86;

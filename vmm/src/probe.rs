@@ -8,8 +8,9 @@
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use types::Platform;
+
 use crate::machine::{Machine, MachineConfig, MachineError, RunError, Stop};
-use crate::platform::PlatformKind;
 
 /// How long the probe's guest may take; a working KVM needs milliseconds.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -103,12 +104,12 @@ crate::guest_code!(
 );
 
 /// Runs the probe's guest: as an ordinary one, or with an encryption bit and a filtered MSR where the platform has those.
-pub fn probe(platform: PlatformKind) -> Result<(), ProbeError> {
-    let kind = if platform == PlatformKind::None { platform } else { PlatformKind::Sev };
+pub fn probe(platform: Platform) -> Result<(), ProbeError> {
+    let kind = if platform == Platform::None { platform } else { Platform::Sev };
     let config = MachineConfig { ram: crate::layout::MIN_RAM, ..MachineConfig::new(kind) };
     let mut machine = Machine::new(&config)?;
-    machine.memory().write(READS_MSR, &[u8::from(kind == PlatformKind::Sev)]).map_err(MachineError::from)?;
-    let alias = machine.platform().alias(crate::memory::View::Private, crate::layout::FLAT_CODE);
+    machine.memory().write(READS_MSR, &[u8::from(kind == Platform::Sev)]).map_err(MachineError::from)?;
+    let alias = machine.platform().alias(types::View::Private, crate::layout::FLAT_CODE);
     machine.boot_flat(code(), &[alias])?;
     match machine.run(Instant::now() + DEADLINE, &AtomicBool::new(false))? {
         Stop::DebugExit(PASS) => Ok(()),

@@ -6,12 +6,12 @@ mod common;
 
 use std::time::Duration;
 
+use types::AccessKind::{self, Read, Write};
+use types::Platform::Sev;
+use types::View::{self, Private, Shared};
 use vmm::guest_code;
 use vmm::layout;
 use vmm::machine::{Machine, Stop};
-use vmm::memory::AccessKind::{self, Read, Write};
-use vmm::memory::View::{self, Private, Shared};
-use vmm::platform::PlatformKind::Sev;
 
 use self::common::*;
 

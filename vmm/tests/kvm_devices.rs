@@ -6,13 +6,13 @@ mod common;
 
 use std::time::Duration;
 
+use types::Platform::{None as Plain, Sev};
+use types::View::{Private, Shared};
 use vmm::device::serial::Capture;
 use vmm::guest_code;
 use vmm::layout;
 use vmm::machine::{Machine, Stop};
-use vmm::memory::View::{Private, Shared};
-use vmm::platform::PlatformKind::{None as Plain, Sev};
-use vmm::vcpu::cpuid::host_is_tcg;
+use vmm::x86::cpuid::host_is_tcg;
 
 use self::common::*;
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use types::Platform::{None as Plain, Sev};
+use types::View::Shared;
 use vmm::guest_code;
 use vmm::layout;
 use vmm::machine::Stop;
-use vmm::memory::View::Shared;
-use vmm::platform::PlatformKind::{None as Plain, Sev};
 
 use self::common::*;
 

@@ -4,20 +4,21 @@
 
 mod common;
 
-use vmm::audit::code_page::CodePage;
-use vmm::audit::{AccessEvent, PageView};
+use types::AccessKind::{self, Fetch, Read, Write};
+use types::AccessTarget;
+use types::Platform::Sev;
+use types::View::{self, Private, Shared};
 use vmm::guest_code;
 use vmm::layout;
 use vmm::machine::{Machine, Stop};
-use vmm::memory::AccessKind::{self, Fetch, Read, Write};
-use vmm::memory::View::{self, Private, Shared};
-use vmm::platform::PlatformKind::Sev;
-use vmm::vcpu::cpuid::host_is_tcg;
+use vmm::trace::AccessEvent;
+use vmm::trace::code_page::CodePage;
+use vmm::x86::cpuid::host_is_tcg;
 
 use self::common::*;
 
 /// What an event says beyond where the vCPU was.
-fn what(event: &AccessEvent) -> (u64, View, AccessKind, PageView) {
+fn what(event: &AccessEvent) -> (u64, View, AccessKind, AccessTarget) {
     (event.gpa, event.view, event.kind, event.state)
 }
 
@@ -27,7 +28,7 @@ fn what(event: &AccessEvent) -> (u64, View, AccessKind, PageView) {
 fn one_event(machine: &mut Machine, gpa: u64, kind: AccessKind) -> AccessEvent {
     pass(machine);
     let [event] = recorded(machine) else { panic!("{:#?}", recorded(machine)) };
-    assert_eq!(what(event), (gpa, Shared, kind, PageView::Memory(Private)));
+    assert_eq!(what(event), (gpa, Shared, kind, AccessTarget::Page(types::PageState::Private)));
     let at = event.at.as_ref().unwrap();
     assert_eq!((at.rip, at.exact), (result(machine, 0), true));
     assert_eq!(machine.memory().counters().mismatches, 1);
@@ -202,7 +203,7 @@ fn going_back_and_forth_is_counted_each_time_it_goes_wrong() {
     let mut machine = two_views(look_three_times_each_way(), ROM_PAGE);
     pass(&mut machine);
     let [event] = recorded(&machine) else { panic!("{:#?}", recorded(&machine)) };
-    assert_eq!(what(event), (ROM_PAGE, Shared, Read, PageView::Memory(Private)));
+    assert_eq!(what(event), (ROM_PAGE, Shared, Read, AccessTarget::Page(types::PageState::Private)));
     assert_eq!((event.number, event.count), (0, 3));
     let counters = machine.memory().counters();
     assert_eq!((counters.mismatches, counters.declared_moves, counters.implicit_moves), (3, 3, 0));
@@ -228,7 +229,7 @@ fn what_kvm_itself_reads_through_the_wrong_view_is_the_ciphertext_and_recorded()
     pass(&mut machine);
     assert_eq!(machine.console().text(), "c".repeat(64));
     let [event] = recorded(&machine) else { panic!("{:#?}", recorded(&machine)) };
-    assert_eq!(what(event), (ROM_PAGE, Shared, Read, PageView::Memory(Private)));
+    assert_eq!(what(event), (ROM_PAGE, Shared, Read, AccessTarget::Page(types::PageState::Private)));
     assert_eq!(event.at.as_ref().unwrap().rip, result(&machine, 0));
 }
 
@@ -252,7 +253,7 @@ fn what_kvm_itself_writes_through_the_wrong_view_arrives_there_and_is_recorded()
     expected[..64].fill(0xff);
     assert!(seen::<4096>(&machine, Shared, ROM_PAGE) == expected);
     let [event] = recorded(&machine) else { panic!("{:#?}", recorded(&machine)) };
-    assert_eq!(what(event), (ROM_PAGE, Shared, Write, PageView::Memory(Private)));
+    assert_eq!(what(event), (ROM_PAGE, Shared, Write, AccessTarget::Page(types::PageState::Private)));
 }
 
 guest_code!(illegal_with_the_table_at_the_alias, "lgdt [0x38fe0]", "lidt [0x38ff0]", "ud2");
@@ -287,8 +288,8 @@ fn a_device_reached_through_the_private_view_is_recorded_and_answers() {
         let mut machine = guest(Sev, device_through_the_private_view(), &[(Private, gpa)]);
         pass(&mut machine);
         let [load, store] = recorded(&machine) else { panic!("{:#?}", recorded(&machine)) };
-        assert_eq!(what(load), (gpa, Private, Read, PageView::Device));
-        assert_eq!(what(store), (gpa, Private, Write, PageView::Device));
+        assert_eq!(what(load), (gpa, Private, Read, AccessTarget::Device));
+        assert_eq!(what(store), (gpa, Private, Write, AccessTarget::Device));
         let exact = |event: &AccessEvent| event.at.as_ref().filter(|at| at.exact).map(|at| at.rip);
         assert_eq!(exact(load), Some(result(&machine, 0)));
         // KVM has finished a store by the time it tells of it: no address, or the right one.

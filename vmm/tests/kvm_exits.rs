@@ -4,10 +4,10 @@
 
 mod common;
 
+use types::Platform::{None as Plain, Sev};
+use types::View::{Private, Shared};
 use vmm::guest_code;
 use vmm::machine::Stop;
-use vmm::memory::View::{Private, Shared};
-use vmm::platform::PlatformKind::{None as Plain, Sev};
 
 use self::common::*;
 
@@ -123,7 +123,7 @@ guest_code!(
 );
 
 /// Runs one of the two above on one register: how it ended, and what it read.
-fn msr(platform: vmm::platform::PlatformKind, code: &[u8], index: u32) -> (Stop, u64) {
+fn msr(platform: types::Platform, code: &[u8], index: u32) -> (Stop, u64) {
     let mut machine = guest(platform, code, &[]);
     catch_exceptions(&machine);
     machine.memory().write(RESULT, &index.to_le_bytes()).unwrap();
@@ -174,7 +174,7 @@ const MAP_GPA_RANGE: u64 = 12;
 const ENCRYPTED: u64 = 1 << 4;
 
 /// Makes one hypercall; gives the machine after it, and RAX.
-fn call(platform: vmm::platform::PlatformKind, registers: [u64; 4]) -> (vmm::machine::Machine, u64) {
+fn call(platform: types::Platform, registers: [u64; 4]) -> (vmm::machine::Machine, u64) {
     let mut machine = guest(platform, hypercall(), &[]);
     machine.memory().write(RESULT, &registers.map(u64::to_le_bytes).concat()).unwrap();
     pass(&mut machine);

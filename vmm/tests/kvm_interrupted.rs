@@ -4,12 +4,12 @@
 
 mod common;
 
+use types::Mode;
+use types::Platform::{Sev, Tdx, Vbs};
+use types::View::Shared;
 use vmm::guest_code;
 use vmm::layout::PAGE_SIZE;
 use vmm::machine::{Machine, MachineConfig};
-use vmm::memory::View::Shared;
-use vmm::memory::protected::Mode;
-use vmm::platform::PlatformKind::{Sev, Tdx, Vbs};
 
 use self::common::*;
 

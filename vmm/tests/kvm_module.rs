@@ -6,14 +6,14 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use types::PageState;
+use types::Platform::{Tdx, Vbs};
+use types::View::{Private, Shared};
 use vmm::guest_code;
 use vmm::layout::{self, PAGE_SIZE};
 use vmm::machine::{Machine, Stop};
-use vmm::memory::View::{Private, Shared};
-use vmm::memory::protected::PageState;
-use vmm::platform::PlatformKind::{Tdx, Vbs};
 use vmm::platform::services::Termination;
-use vmm::vcpu::cpuid::host_is_tcg;
+use vmm::x86::cpuid::host_is_tcg;
 
 use self::common::script::{self, CALL_PAGE, LISTS, Registers, SCRIPT, Script, registers, value};
 use self::common::*;

@@ -4,9 +4,9 @@
 
 mod common;
 
+use types::View::{Private, Shared};
 use vmm::guest_code;
 use vmm::machine::Stop;
-use vmm::memory::View::{Private, Shared};
 
 use self::common::*;
 

@@ -4,13 +4,12 @@
 
 mod common;
 
-use vmm::audit::PageView;
+use types::AccessKind::Read;
+use types::Platform::Snp;
+use types::View::{Private, Shared};
+use types::{AccessTarget, PageState};
 use vmm::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::machine::Stop;
-use vmm::memory::AccessKind::Read;
-use vmm::memory::View::{Private, Shared};
-use vmm::memory::protected::PageState;
-use vmm::platform::PlatformKind::Snp;
 use vmm::platform::services::Termination;
 
 use self::common::script::{Script, account, error_code, fault, rip, validated, value};
@@ -45,7 +44,7 @@ fn a_private_touch_of_a_page_not_validated_is_a_vc_at_the_instruction_until_it_i
     assert_eq!((validated(&machine, validate), validated(&machine, again)), ((0, false), (0, true)));
     assert_eq!((fault(&machine, works), value(&machine, works)), (0, 0));
     let events: Vec<_> = recorded(&machine).iter().map(|e| (e.gpa, e.view, e.state)).collect();
-    assert_eq!(events, [(PLAYGROUND, Private, PageView::Unaccepted); 2]);
+    assert_eq!(events, [(PLAYGROUND, Private, AccessTarget::Page(PageState::Unaccepted)); 2]);
     assert_eq!(machine.stats().exceptions, 2);
 }
 
@@ -89,8 +88,11 @@ fn a_shared_touch_of_a_private_page_converts_it_and_the_next_private_touch_is_a_
     );
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Unaccepted));
     let [first, second] = recorded(&machine) else { panic!("{}", account(&machine)) };
-    assert_eq!((first.view, first.state, first.kind), (Shared, PageView::Memory(Private), Read));
-    assert_eq!((second.view, second.state, second.kind), (Private, PageView::Memory(Shared), Read));
+    assert_eq!((first.view, first.state, first.kind), (Shared, AccessTarget::Page(PageState::Private), Read));
+    assert_eq!(
+        (second.view, second.state, second.kind),
+        (Private, AccessTarget::Page(PageState::Shared), Read)
+    );
     assert_eq!(machine.memory().undo_damage().unwrap(), 1);
     assert!(seen::<4096>(&machine, Private, PLAYGROUND) == pattern());
 }
@@ -120,7 +122,16 @@ fn a_vc_that_cannot_be_delivered_a_device_and_a_request_all_end_the_guest() {
     let mut machine = script.machine(&config(Snp), &[]);
     machine.memory().launch_as(PLAYGROUND, PAGE_SIZE, PageState::Unaccepted).unwrap();
     let stop = run(&mut machine);
-    assert!(matches!(stop, Stop::Terminated(Termination::Undeliverable { vector: 29, .. })), "{stop}");
+    assert!(
+        matches!(
+            stop,
+            Stop::Terminated(Termination::Undeliverable(vmm::x86::exception::Undeliverable {
+                vector: 29,
+                ..
+            }))
+        ),
+        "{stop}"
+    );
     let mut script = Script::new();
     script.load(ALIAS);
     let mut machine = script.machine(&config(Snp), &[(Private, layout::BAR32)]);

@@ -4,13 +4,13 @@
 
 mod common;
 
-use vmm::audit::AccessEvent;
-use vmm::boot::marker::{self, Tag};
+use types::PageState;
+use types::Platform::{self, Tdx, Vbs};
+use types::View::{self, Private, Shared};
 use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig};
-use vmm::memory::View::{self, Private, Shared};
-use vmm::memory::protected::PageState;
-use vmm::platform::PlatformKind::{self, Tdx, Vbs};
+use vmm::marker::{self, Tag};
+use vmm::trace::AccessEvent;
 
 use self::common::script::{self, Script, fault, registers, value};
 use self::common::*;
@@ -204,7 +204,7 @@ fn neighbours_are_untouched(machine: &Machine) {
     }
 }
 
-fn bit(platform: PlatformKind) -> u64 {
+fn bit(platform: Platform) -> u64 {
     1 << machine(platform).platform().encryption_bit().unwrap()
 }
 

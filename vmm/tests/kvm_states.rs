@@ -4,15 +4,15 @@
 
 mod common;
 
-use vmm::audit::{AccessEvent, PageView};
-use vmm::boot::marker::{self, Tag};
+use types::AccessKind::{self, Fetch, Read, Write};
+use types::Platform::{Tdx, Vbs};
+use types::View::{self, Private, Shared};
+use types::{AccessTarget, Mode, PageState};
 use vmm::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig, Stop};
-use vmm::memory::AccessKind::{self, Fetch, Read, Write};
-use vmm::memory::View::{self, Private, Shared};
-use vmm::memory::protected::{Mode, PageState};
-use vmm::platform::PlatformKind::{Tdx, Vbs};
+use vmm::marker::{self, Tag};
 use vmm::platform::services::Termination;
+use vmm::trace::AccessEvent;
 
 use self::common::script::{self, CALL_PAGE, Script, registers, rip, value};
 use self::common::*;
@@ -35,12 +35,12 @@ fn shared(machine: &Machine, gpa: u64) -> u64 {
     machine.platform().alias(Shared, gpa)
 }
 
-fn what(event: &AccessEvent) -> (u64, View, AccessKind, PageView) {
+fn what(event: &AccessEvent) -> (u64, View, AccessKind, AccessTarget) {
     (event.gpa, event.view, event.kind, event.state)
 }
 
 #[track_caller]
-fn one_event(machine: &Machine, gpa: u64, view: View, kind: AccessKind, state: PageView, rip: u64) {
+fn one_event(machine: &Machine, gpa: u64, view: View, kind: AccessKind, state: AccessTarget, rip: u64) {
     let [event] = recorded(machine) else { panic!("{}", script::account(machine)) };
     assert_eq!(what(event), (gpa, view, kind, state));
     let at = event.at.as_ref().unwrap();
@@ -63,7 +63,14 @@ fn a_touch_through_the_shared_view_makes_a_tds_private_page_shared_and_its_conte
             let mut machine = script.machine(&config(Tdx), &[(Shared, gpa)]);
             machine.memory().write(gpa, &pattern()).unwrap();
             pass(&mut machine);
-            one_event(&machine, gpa, Shared, kind, PageView::Memory(Private), rip(&machine, touch));
+            one_event(
+                &machine,
+                gpa,
+                Shared,
+                kind,
+                AccessTarget::Page(PageState::Private),
+                rip(&machine, touch),
+            );
             assert_eq!(machine.memory().state(gpa), Some(PageState::Shared));
             let mut expected: Page = [0; 4096];
             if kind == Write {
@@ -86,7 +93,14 @@ fn what_hyper_v_does_is_not_documented_so_the_touch_goes_on_and_nothing_changes(
     let mut machine = script.machine(&config(Vbs), &[(Shared, PLAYGROUND), (Private, PLAYGROUND)]);
     machine.memory().write(PLAYGROUND, &pattern()).unwrap();
     assert_eq!(run(&mut machine), Stop::DebugExit(1));
-    one_event(&machine, PLAYGROUND, Shared, Write, PageView::Memory(Private), rip(&machine, touch));
+    one_event(
+        &machine,
+        PLAYGROUND,
+        Shared,
+        Write,
+        AccessTarget::Page(PageState::Private),
+        rip(&machine, touch),
+    );
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Private));
     assert_eq!(value(&machine, seen_there).to_le_bytes(), marked(PLAYGROUND)[16..24]);
     assert_eq!(value(&machine, private).to_le_bytes(), pattern()[..8]);
@@ -109,7 +123,7 @@ fn a_td_without_ve_is_dead_at_its_first_touch_of_memory_it_has_not_accepted() {
         machine.memory().launch_as(gpa, PAGE_SIZE, PageState::Unaccepted).unwrap();
         assert_eq!(run(&mut machine), Stop::Terminated(Termination::SeptViolation { gpa }));
         let at = if kind == Fetch { ALIAS } else { rip(&machine, touch) };
-        one_event(&machine, gpa, Private, kind, PageView::Unaccepted, at);
+        one_event(&machine, gpa, Private, kind, AccessTarget::Page(PageState::Unaccepted), at);
         assert_eq!(machine.memory().state(gpa), Some(PageState::Unaccepted));
         // Dead stays dead.
         assert_eq!(run(&mut machine), Stop::Terminated(Termination::SeptViolation { gpa }));
@@ -124,7 +138,7 @@ fn a_shared_page_touched_through_the_private_view_is_taken_back_and_the_td_is_de
     machine.memory().launch_as(PLAYGROUND, PAGE_SIZE, PageState::Shared).unwrap();
     machine.memory().store(Shared, PLAYGROUND, &pattern()).unwrap();
     assert_eq!(run(&mut machine), Stop::Terminated(Termination::SeptViolation { gpa: PLAYGROUND }));
-    one_event(&machine, PLAYGROUND, Private, Read, PageView::Memory(Shared), rip(&machine, 0));
+    one_event(&machine, PLAYGROUND, Private, Read, AccessTarget::Page(PageState::Shared), rip(&machine, 0));
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Unaccepted));
     assert_eq!(machine.memory().undo_damage().unwrap(), 1);
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Shared));
@@ -155,7 +169,7 @@ fn a_td_that_asked_for_ve_gets_one_at_the_instruction_and_learns_the_page_once()
     assert_eq!((registers(&machine, accepted).rax, script::fault(&machine, works)), (0, 0));
     assert_eq!(value(&machine, works), 0);
     let events: Vec<_> = recorded(&machine).iter().map(what).collect();
-    let unaccepted = |gpa, kind| (gpa, Private, kind, PageView::Unaccepted);
+    let unaccepted = |gpa, kind| (gpa, Private, kind, AccessTarget::Page(PageState::Unaccepted));
     assert_eq!(events, [unaccepted(PLAYGROUND, Read), unaccepted(PLAYGROUND + 0x1000, Write)]);
     assert_eq!(machine.stats().exceptions, 2);
 }
@@ -181,7 +195,13 @@ fn a_ve_without_a_table_to_deliver_it_by_ends_the_td() {
     machine.memory().launch_as(PLAYGROUND, 0x1000, PageState::Unaccepted).unwrap();
     let stop = run(&mut machine);
     assert!(
-        matches!(stop, Stop::Terminated(Termination::Undeliverable { vector: 20, .. })),
+        matches!(
+            stop,
+            Stop::Terminated(Termination::Undeliverable(vmm::x86::exception::Undeliverable {
+                vector: 20,
+                ..
+            }))
+        ),
         "{stop}, {}",
         script::account(&machine)
     );
@@ -197,7 +217,16 @@ fn a_ve_whose_frame_would_stand_in_memory_not_accepted_ends_the_td() {
     machine.memory().launch_as(PLAYGROUND, PAGE_SIZE, PageState::Unaccepted).unwrap();
     machine.memory().launch_as(STACK, PAGE_SIZE, PageState::Unaccepted).unwrap();
     let stop = run(&mut machine);
-    assert!(matches!(stop, Stop::Terminated(Termination::Undeliverable { vector: 20, .. })), "{stop}");
+    assert!(
+        matches!(
+            stop,
+            Stop::Terminated(Termination::Undeliverable(vmm::x86::exception::Undeliverable {
+                vector: 20,
+                ..
+            }))
+        ),
+        "{stop}"
+    );
 }
 
 #[test]

@@ -4,13 +4,13 @@
 
 mod common;
 
-use vmm::boot::marker::{self, Tag};
+use types::Platform::{None as Plain, Sev};
+use types::View::{Private, Shared};
 use vmm::guest_code;
 use vmm::layout;
 use vmm::machine::{Machine, MachineError, Stop};
+use vmm::marker::{self, Tag};
 use vmm::memory::MemoryCounters;
-use vmm::memory::View::{Private, Shared};
-use vmm::platform::PlatformKind::{None as Plain, Sev};
 
 use self::common::*;
 

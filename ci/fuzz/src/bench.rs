@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine that is not there, and programs of calls made of fuzzed bytes.
 
+use types::{Mode, PageState, View, VcpuId};
 use vmm::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
-use vmm::memory::protected::{Architecture, Mode, PageState};
+use vmm::memory::protected::Architecture;
 use vmm::memory::ram::Ram;
-use vmm::memory::{Content, GuestMemory, View};
+use vmm::memory::{Content, GuestMemory};
 use vmm::platform::services::Services;
-use vmm::vcpu::cpuid::Leaf;
+use vmm::x86::cpuid::Leaf;
 
 /// Position of the bit that tells the views apart.
 pub const BIT: u8 = 46;
@@ -41,7 +42,7 @@ pub struct Bench {
 impl Bench {
     /// The smallest RAM, private but for 4 MiB in its middle. `None` only where the host has no memory left.
     pub fn new(architecture: Architecture) -> Option<Self> {
-        let content = Content::TwoContents { architecture, mode: Mode::Faithful };
+        let content = Content::SeparateBacking { architecture, mode: Mode::Faithful };
         let memory = GuestMemory::unenforced(Ram::new(layout::MIN_RAM).ok()?, content).ok()?;
         if architecture != Architecture::Vbs {
             memory.launch_as(0x80_0000, 2 * LARGE_PAGE_SIZE, PageState::Unaccepted).ok()?;
@@ -69,6 +70,10 @@ impl Bench {
 }
 
 impl Services for Bench {
+    fn vcpu(&self) -> VcpuId {
+        VcpuId::BOOT
+    }
+
     fn memory(&self) -> &GuestMemory {
         &self.memory
     }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use vmm::boot::marker::{self, Tag};
+use types::PageState;
+use vmm::marker::{self, Tag};
 use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
-use vmm::memory::View::{self, Private, Shared};
+use types::View::{self, Private, Shared};
 use vmm::memory::protected::state::transition;
-use vmm::memory::protected::{Architecture, Cause, PageState};
+use vmm::memory::protected::{Architecture, Cause};
 
 use crate::bench::{Bench, Program, encode};
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whatever a TD puts into its registers before TDCALL, the module answers or ends it, and every page stays something.
 
+use types::{AccessKind, Mode, PageState, View};
 use kvm_bindings::kvm_regs;
-use vmm::boot::opcode::Opcode;
-use vmm::memory::protected::{Architecture, Mode};
-use vmm::memory::{AccessKind, Mismatch, Standing, View};
-use vmm::platform::Platform;
+use vmm::platform::PlatformModel;
+use vmm::x86::opcode::Opcode;
+use vmm::memory::protected::Architecture;
+use vmm::memory::Mismatch;
 use vmm::platform::services::Next;
 use vmm::platform::tdx::Tdx;
 
@@ -43,7 +44,7 @@ pub fn run(bytes: &[u8]) {
         if regs.r9 & 1 == 1 {
             let gpa = regs.r12 & !0xfff;
             let access =
-                Mismatch { gpa, view: View::Private, state: Standing::Unaccepted, kind: AccessKind::Read };
+                Mismatch { gpa, view: View::Private, state: PageState::Unaccepted, kind: AccessKind::Read };
             let _ = td.denied(&access, regs.r13, regs.r13 & 1 == 0);
         }
         let before = bench.complaints;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whatever stands in the registers and in the input page, the hypercall page answers, and every page is private or shared.
 
+use types::{Mode, VcpuId};
 use kvm_bindings::kvm_regs;
+use vmm::platform::PlatformModel;
 use vmm::layout::PAGE_SIZE;
-use vmm::memory::protected::{Architecture, Mode};
-use vmm::platform::Platform;
+use vmm::memory::protected::Architecture;
 use vmm::platform::services::Next;
 use vmm::platform::vbs::Vbs;
 
@@ -30,8 +31,8 @@ pub fn run(bytes: &[u8]) {
         let list = &program.0[..program.0.len().min(2 * PAGE_SIZE as usize)];
         bench.memory.write(LIST, list).expect("it is RAM");
         let index = 0x4000_0000 | msr as u32 & 0x1ff;
-        let _ = vbs.write_msr(index, value, &bench.memory);
-        assert!(vbs.read_msr(index).is_some());
+        let _ = vbs.write_msr(VcpuId::BOOT, index, value, &bench.memory);
+        assert!(vbs.read_msr(VcpuId::BOOT, index).is_some());
         let mut regs = kvm_regs { rcx, rdx, ..Default::default() };
         let before = bench.complaints;
         assert_eq!(vbs.page_call(&mut regs, &mut bench), Next::Resume);

@@ -85,8 +85,6 @@
 pub mod batch;
 pub mod blob;
 pub mod check;
-#[cfg(any(feature = "std", test))]
-mod errno;
 pub mod frame;
 mod hello;
 #[cfg(any(feature = "std", test))]
@@ -102,10 +100,11 @@ pub use frame::{Decoder, Frame, Kind, Payload};
 pub use hello::{Announced, Hello};
 #[cfg(any(feature = "std", test))]
 pub use link::{Event, GuestMemory, Link, LinkError, Position, Stats};
-pub use outcome::{Call, Errno, FileStatus, Refusal};
+pub use outcome::{Call, FileStatus, Refusal};
 #[cfg(any(feature = "std", test))]
 pub use outcome::{Data, Outcome, Results, Run, Sweep};
 pub use step::{Buffer, MAX_ARGUMENTS, Reset, Step, Via, Width, map_address};
+pub use types::Errno;
 
 /// Version of the protocol, in every frame's second byte.
 pub const VERSION: u8 = 1;

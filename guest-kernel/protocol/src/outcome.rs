@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What came of a step.
 
+use types::Errno;
+
 use crate::blob;
 use crate::wire::Sink;
 
@@ -36,10 +38,6 @@ pub(crate) const SWEEP: u8 = 13;
 pub const FRESH: u8 = 1;
 /// Bytes of the up half that only the supervisor may use, for the outcome of a step that ended its worker.
 pub const RESERVE: usize = 16;
-
-/// An error number of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Errno(pub u16);
 
 /// Which call of a step failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

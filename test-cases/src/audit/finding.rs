@@ -2,11 +2,11 @@
 //! What an audit found.
 
 use serde::Serialize;
+use types::PlacedRegion;
 
 use super::place::Pages;
-use crate::names::named;
 use crate::policy::Policy;
-use crate::region::PlacedRegion;
+use types::names::named;
 
 named! {
     /// What no sane kernel does, whatever its policy.

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The invariants, checked on what one probe saw.
 
+use types::{EventKind, Platform, Region};
+
 use super::finding::{Finding, Invariant, TELLING, Weight};
 use super::place::Pages;
 use super::probe::{self, PATHS, Path, Spot};
 use super::{Facts, Probed};
-use crate::case::EventKind;
 use crate::class::Class;
 use crate::observation::{AccessEvent, Answer, StepObservation};
-use crate::platform::Platform;
-use crate::region::Region;
 
 /// What a path did with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,12 +20,12 @@ pub use self::sweep::{SweepError, Swept, sweep};
 
 use std::collections::BTreeMap;
 
+use types::{PlacedRegion, Platform, Region};
+
 use self::probe::Spot;
 use crate::case::Case;
 use crate::model::World;
 use crate::observation::CaseObservation;
-use crate::platform::Platform;
-use crate::region::{PlacedRegion, Region};
 use crate::report::Report;
 
 /// A case with what it gave, in a guest or by the model.
@@ -139,7 +139,7 @@ fn groups(probed: impl Iterator<Item = Probed>, facts: Facts<'_>) -> Vec<(Vec<Pr
 fn spot(label: &str) -> Option<Spot> {
     match label.parse::<Region>() {
         Ok(region) => Some(Spot::of(region)),
-        Err(_) => Some(Spot::at(crate::region::parse_number(label)?, sweep::LEN)),
+        Err(_) => Some(Spot::at(crate::place::parse_number(label)?, sweep::LEN)),
     }
 }
 

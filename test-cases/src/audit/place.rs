@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 
 use serde::{Serialize, Serializer};
+use types::PlacedRegion;
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
-
-use crate::region::PlacedRegion;
 
 /// Guest physical pages, each by its first address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +87,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::region::Region;
+    use types::Region;
 
     #[test]
     fn consecutive_pages_are_one_range_and_high_ones_have_names() {
@@ -96,9 +95,7 @@ mod tests {
         for gpa in (0xc_0000..0x10_0000).step_by(4096).chain([0x10, 0x1bfe_0000, 0x1bfe_ff80, 0xe100_0000]) {
             pages.add(&Pages::of(gpa));
         }
-        let kind = String::new();
-        let regions =
-            [PlacedRegion { region: Region::Reserved, gpa: 0x1bfe_0000, len: 0x1_0000, kind: kind.clone() }];
+        let regions = [PlacedRegion { region: Region::Reserved, gpa: 0x1bfe_0000, len: 0x1_0000, kind: "" }];
         let names = pages.names(&regions);
         assert_eq!(names, ["0x0-0xfff", "0xc0000-0xfffff", "0xe1000000-0xe1000fff", "reserved"]);
     }

@@ -4,17 +4,15 @@
 use std::collections::HashMap;
 
 use protocol::{Via, Width};
-use vmm::memory::{Standing, View};
+use types::{EventKind, PageState, PlacedRegion, Platform, Signal, View};
 
 use super::Probed;
-use crate::case::{Action, Case, Direction, EventKind, Share};
+use crate::case::{Action, Case, Direction, Share};
 use crate::class::{Class, Classes, MemoryState, Truth};
-use crate::codes::Signal;
 use crate::model::events::{Contents, Event};
 use crate::model::{self, Effect, Node, Op, Outcome, PAGE, Piece, Source, Task, Through, World};
 use crate::observation::{AccessEvent, Answer, CaseObservation, GpaRange, StepObservation};
-use crate::platform::Platform;
-use crate::region::{Place, PlacedRegion};
+use crate::place::Place;
 
 /// Stands for bytes of memory, which the model does not know; only that they are not all zeros.
 const SOME_BYTE: u8 = 0x5a;
@@ -208,9 +206,9 @@ impl Predicted<'_> {
         };
         let state = match self.world.standing(event.gpa) {
             _ if !self.world.is_memory(event.gpa) => "device",
-            Standing::Private => "private",
-            Standing::Shared => "shared",
-            Standing::Unaccepted => "unaccepted",
+            PageState::Private => "private",
+            PageState::Shared => "shared",
+            PageState::Unaccepted => "unaccepted",
         };
         AccessEvent {
             kind,
@@ -242,9 +240,9 @@ impl Predicted<'_> {
                 continue;
             }
             let admits = match self.world.standing(gpa & !(PAGE - 1)) {
-                Standing::Private => *view == View::Private,
-                Standing::Shared => *view == View::Shared,
-                Standing::Unaccepted => false,
+                PageState::Private => *view == View::Private,
+                PageState::Shared => *view == View::Shared,
+                PageState::Unaccepted => false,
             };
             state = match self.world.platform {
                 Platform::None => MemoryState::Written,

@@ -3,10 +3,10 @@
 
 use std::fmt::Write as _;
 
+use types::Region;
 use vmm::layout::PAGE_SIZE;
 
 use crate::case::{Case, parse};
-use crate::region::Region;
 
 /// Bytes looked at in a region.
 const LEN: u64 = 64;

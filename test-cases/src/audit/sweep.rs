@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use vmm::boot::marker;
+use types::{PlacedRegion, View};
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 use vmm::machine::Machine;
-use vmm::memory::{MemoryError, View};
+use vmm::memory::MemoryError;
 
 use self::batch::{Access, Path, Place, Sweeper};
 use super::probe::{self, Spot};
@@ -22,7 +22,6 @@ use crate::explore::{GuestError, Kernel};
 use crate::model::World;
 use crate::model::iomem::Iomem;
 use crate::observation::{Answer, CaseObservation};
-use crate::region::PlacedRegion;
 use crate::session::Ended;
 
 /// Bytes looked at and written: a block of the memory cipher.
@@ -51,9 +50,6 @@ pub enum SweepError {
     /// No guest.
     #[error(transparent)]
     Guest(#[from] GuestError),
-    /// No case could name a part of what was swept.
-    #[error(transparent)]
-    Region(#[from] engine::UnknownRegion),
     /// What a batch changed could not be put back, so that nothing after it would mean anything.
     #[error(
         "memory could not be {what} at {path} of the pages from {first:#x} on: {source}; run the audit again"
@@ -120,7 +116,7 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
     let mut booted = kernel.session(target, interrupt)?;
     let world = kernel.world(target, &booted).ok();
     let machine = booted.session.machine();
-    let regions = engine::placed(machine)?;
+    let regions = engine::placed(machine);
     let looked_at: Vec<u64> = places(machine, &booted.iomem, &regions).into_iter().collect();
     let written_to: Vec<u64> = last_bytes().filter(|gpa| machine.is_ram(*gpa)).collect();
     let mut swept = Swept { world, ..Swept::default() };
@@ -213,7 +209,7 @@ fn fill(machine: &Machine, gpa: u64) -> Result<(), MemoryError> {
     }
     machine.truth(owner, gpa, &mut bytes);
     if bytes.iter().all(|byte| *byte == 0) {
-        marker::fill(marker::Tag::Private, gpa, &mut bytes);
+        vmm::marker::fill(vmm::marker::Tag::Private, gpa, &mut bytes);
         machine.memory().write(gpa, &bytes)?;
     }
     Ok(())

@@ -2,10 +2,10 @@
 //! The whole chain without a guest: cases of the audit, given to the model, and what the invariants make of it.
 
 use super::*;
-use crate::case::EventKind;
 use crate::model::fixture::{BIT, world};
 use crate::observation::AccessEvent;
 use crate::policy::Policy;
+use types::EventKind;
 
 fn regions(platform: Platform) -> Vec<PlacedRegion> {
     let mut placed: Vec<(Region, u64, u64)> = vec![
@@ -29,7 +29,7 @@ fn regions(platform: Platform) -> Vec<PlacedRegion> {
     if platform.is_confidential() {
         placed.push((Region::CbitAliasRam, 0x100_0000 | 1 << BIT, 0x1000));
     }
-    let place = |(region, gpa, len)| PlacedRegion { region, gpa, len, kind: String::new() };
+    let place = |(region, gpa, len)| PlacedRegion { region, gpa, len, kind: "" };
     placed.into_iter().map(place).collect()
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ways to change a page: one case per region and way, made here, and what they show together.
 
+use types::Region;
+
 use super::Probed;
 use super::finding::{Finding, Invariant, Weight};
 use super::invariant::{gpa, innermost, is_write, line, met};
@@ -9,7 +11,6 @@ use super::probe::{self, Spot, head};
 use crate::case::{Case, parse};
 use crate::class::MemoryState;
 use crate::observation::{AccessEvent, Answer};
-use crate::region::Region;
 
 /// Memory that can be put back, whatever became of it.
 const REGIONS: [Region; 8] = [

@@ -4,11 +4,10 @@
 use std::sync::OnceLock;
 
 use serde::Deserialize;
+use types::{EventKind, Platform};
 
 use super::Context;
-use crate::case::EventKind;
 use crate::observation::{AccessEvent, SetupFacts};
-use crate::platform::Platform;
 use crate::release::Release;
 use crate::setup::RomArea;
 
@@ -78,8 +77,8 @@ impl Known {
         let rom: Result<Vec<_>, _> = entry.rom.iter().map(|name| name.parse()).collect();
         let platforms: Result<Vec<_>, _> = entry.platforms.iter().map(|name| name.parse()).collect();
         let known = Self {
-            platforms: platforms.map_err(|error: crate::names::UnknownName| error.to_string())?,
-            rom: rom.map_err(|error: crate::names::UnknownName| error.to_string())?,
+            platforms: platforms.map_err(|error: types::names::UnknownName| error.to_string())?,
+            rom: rom.map_err(|error: types::names::UnknownName| error.to_string())?,
             since: parsed(entry.since).map_err(|error| error.to_string())?,
             before: parsed(entry.before).map_err(|error| error.to_string())?,
             function: entry.function,

@@ -2,11 +2,11 @@
 //! Which boots are findings, and that no failure of the host makes one, or makes one pass.
 
 use proptest::prelude::*;
+use types::Mode;
 
 use super::*;
 use crate::observation::DeathKind;
 use crate::report::fixture::{aborted_boot, boot, boot_event};
-use crate::setup::Mode;
 
 #[test]
 fn known_accesses_are_holes_and_others_findings() {
@@ -27,7 +27,7 @@ fn known_accesses_are_holes_and_others_findings() {
     let others: [fn(&mut AccessEvent); 6] = [
         |event| event.gpa = 0x9f000,
         |event| event.gpa = 0xffffd,
-        |event| event.kind = crate::case::EventKind::PrivateWrite,
+        |event| event.kind = types::EventKind::PrivateWrite,
         |event| event.symbol = Some("probe_roms_2+0x1".to_owned()),
         |event| event.symbol = None,
         |event| event.cpl = 3,

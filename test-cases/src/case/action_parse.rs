@@ -6,10 +6,10 @@ use protocol::MAX_ARGUMENTS;
 
 use super::error::ProblemKind;
 use super::fields::Fields;
-use super::flags::{Direction, OpenFlags, Protection, Share, UserBuffer, View};
+use super::flags::{Direction, OpenFlags, Protection, Share, UserBuffer, ViewChoice};
 use super::step::{Action, Handle};
 use crate::capability;
-use crate::names::UnknownName;
+use types::names::UnknownName;
 
 /// The most bytes one step moves: what fits into one answer from the guest.
 const MOST_BYTES: u64 = 60 << 10;
@@ -105,7 +105,7 @@ pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
             let wrote = f.optional_text("wrote").map(|(step, _)| step.to_owned());
             let view = match f.optional_text("view") {
                 Some((view, span)) => f.sink().take(&span, view.parse()),
-                None => Some(View::Owner),
+                None => Some(ViewChoice::Owner),
             };
             Some(Action::Memory { at: at?, len: len?, wrote, view: view? })
         }

@@ -9,8 +9,8 @@ use thiserror::Error;
 use super::expectation::{EventError, KeyError};
 use super::needs::NeedError;
 use super::term::TermError;
-use crate::names::{UnknownName, suggestion};
-use crate::region::PlaceError;
+use crate::place::PlaceError;
+use types::names::{UnknownName, suggestion};
 
 /// Everything that was found wrong with one case file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,25 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+use types::{EventKind, Platform};
 
 use super::term::Term;
-use crate::names::{UnknownName, named};
-use crate::platform::Platform;
+use crate::place::{Base, Place, PlaceError};
 use crate::policy::Policy;
-use crate::region::{Base, Place, PlaceError};
 use crate::release::{BadRelease, Release};
-
-named! {
-    /// An access that met memory through a view, or in a state, that does not allow it.
-    pub enum EventKind ("event") {
-        SharedRead = "shared-read", "a read through the shared view of a page that is private";
-        SharedWrite = "shared-write", "a write through the shared view to a page that is private";
-        SharedFetch = "shared-fetch", "an instruction fetch through the shared view of a page that is private";
-        PrivateRead = "private-read", "a read through the private view of a page that is shared or not accepted";
-        PrivateWrite = "private-write", "a write through the private view to a page that is shared or not accepted";
-        PrivateFetch = "private-fetch", "a fetch through the private view of a page that is shared or not accepted";
-    }
-}
+use types::names::UnknownName;
 
 /// A forbidden access an expectation names: its kind, and where it must be if that is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{ProblemKind, Sink};
 use super::step::Handle;
-use crate::names::nearest;
-use crate::region::{Base, Place};
+use crate::place::{Base, Place};
+use types::names::nearest;
 
 /// A value with the place in the file where it stands.
 pub(super) type Value<'t, 'i> = &'t Spanned<DeValue<'i>>;

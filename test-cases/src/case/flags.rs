@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::names::{UnknownName, named};
+use types::names::{UnknownName, named};
 
 /// Flags of open(2), in Linux's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,7 @@ named! {
 
 named! {
     /// The view through which the VMM looks at memory.
-    pub enum View ("view") {
+    pub enum ViewChoice ("view") {
         Owner = "owner", "the view of whoever owns the page at that moment";
         Private = "private", "the private view";
         Shared = "shared", "the shared view";

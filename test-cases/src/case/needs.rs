@@ -6,9 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+use types::{PlacedRegion, Platform, Region};
 
-use crate::platform::Platform;
-use crate::region::{PlacedRegion, Region};
 use crate::release::{BadRelease, Release};
 
 /// What a case needs.

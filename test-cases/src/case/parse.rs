@@ -4,12 +4,12 @@
 use std::ops::Range;
 
 use toml::de::DeTable;
+use types::Platform;
 
 use super::error::{CaseErrors, ProblemKind, Sink};
 use super::fields::{Fields, Value, is_name};
 use super::step::Step;
 use super::{Case, Needs, action_parse, expect_parse, references};
-use crate::platform::Platform;
 use crate::setup::Wishes;
 
 /// The most bytes a case file has: 256 steps, each with the longest data there is, have fewer.

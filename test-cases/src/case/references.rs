@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use types::Platform;
+
 use super::error::{ProblemKind, Sink};
 use super::step::{Action, Step};
 use super::term::Term;
-use crate::platform::Platform;
 
 /// What the steps so far have: by name, so that a long case is read in one pass.
 #[derive(Default)]

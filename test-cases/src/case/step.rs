@@ -2,8 +2,8 @@
 //! One step of a case: a system call or an access inside the guest, or a look at memory from outside.
 
 use super::expectation::Expectations;
-use super::flags::{Direction, OpenFlags, Protection, Share, UserBuffer, View};
-use crate::region::Place;
+use super::flags::{Direction, OpenFlags, Protection, Share, UserBuffer, ViewChoice};
+use crate::place::Place;
 
 /// The name a case gives to an open file or a mapping.
 pub type Handle = String;
@@ -136,7 +136,7 @@ pub enum Action {
     /// reboot(2) with `LINUX_REBOOT_CMD_RESTART`; comes back only when it fails
     Reboot,
     /// No step in the guest: the VMM looks at memory and compares it with what was there before the case
-    Memory { at: Place, len: u64, wrote: Option<String>, view: View },
+    Memory { at: Place, len: u64, wrote: Option<String>, view: ViewChoice },
 }
 
 impl Action {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::flags::{UserBuffer, View};
+use super::flags::{UserBuffer, ViewChoice};
 use super::step::Action;
 
 impl fmt::Display for Action {
@@ -88,7 +88,7 @@ impl fmt::Display for Action {
             Self::KcoreRead { at, len } => write!(f, "pread(/proc/kcore, {len} bytes at {at})"),
             Self::KernelLog => f.write_str("read the kernel log"),
             Self::Reboot => f.write_str("reboot()"),
-            Self::Memory { at, len, view: View::Owner, .. } => write!(f, "look at {len} bytes at {at}"),
+            Self::Memory { at, len, view: ViewChoice::Owner, .. } => write!(f, "look at {len} bytes at {at}"),
             Self::Memory { at, len, view, .. } => {
                 write!(f, "look at {len} bytes at {at} through the {view} view")
             }

@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use super::step::Yield;
 use crate::class::{Class, MemoryState};
-use crate::codes::{Errno, Signal};
-use crate::names::UnknownName;
 use crate::observation::DeathKind;
-use crate::region::parse_number;
+use crate::place::parse_number;
+use types::names::UnknownName;
+use types::{Errno, Signal};
 
 /// Shorthand in cases for the deaths that a guest does not bring about by itself: `terminated | panic | triple-fault`.
 const DEAD: &str = "dead";
@@ -104,8 +104,8 @@ impl Term {
         match word {
             "" => return Err(TermError::Empty),
             KILLED => {
-                let signal = Signal::NAMES.iter().find(|(name, _)| *name == rest);
-                let signal = signal.map(|(_, number)| Self::Signal(Signal(*number)));
+                let signal = Signal::from_name(rest);
+                let signal = signal.map(Self::Signal);
                 return signal.ok_or_else(|| TermError::Killed(text.to_owned()));
             }
             "contains" => return quoted(word, rest).map(Self::Contains),
@@ -125,7 +125,7 @@ impl Term {
             let plain = plain.filter(|name| !name.starts_with(|c: char| c.is_ascii_uppercase()));
             let mut error = UnknownName::new("expectation", text, plain.chain(more));
             let names = Self::words();
-            let near = crate::names::nearest(text, names.iter().map(|(name, _)| *name));
+            let near = types::names::nearest(text, names.iter().map(|(name, _)| *name));
             error.nearest = near.map(str::to_owned);
             error.into()
         })
@@ -137,8 +137,8 @@ impl Term {
         words.extend(DeathKind::ALL.iter().map(|death| (death.name(), Self::Death(*death))));
         words.extend(Class::ALL.iter().map(|class| (class.name(), Self::Class(*class))));
         words.extend(MemoryState::ALL.iter().map(|state| (state.name(), Self::State(*state))));
-        words.extend(Errno::NAMES.iter().map(|(name, number)| (*name, Self::Errno(Errno(*number)))));
-        words.extend(Signal::NAMES.iter().map(|(name, number)| (*name, Self::Signal(Signal(*number)))));
+        words.extend(Errno::NAMES.iter().map(|(errno, name)| (*name, Self::Errno(*errno))));
+        words.extend(Signal::NAMES.iter().map(|(signal, name)| (*name, Self::Signal(*signal))));
         words
     }
 
@@ -204,7 +204,7 @@ fn allowed(yields: Yield) -> String {
     if Term::Contains(String::new()).fits(yields) {
         fitting.push("contains/lacks/matches \"…\"");
     }
-    if Term::Signal(Signal(libc::SIGBUS)).fits(yields) {
+    if Term::Signal(Signal::SIGBUS).fits(yields) {
         fitting.push("an errno or a signal");
     }
     fitting.join(", ")
@@ -241,7 +241,7 @@ mod tests {
             Term::parse_all("zeros | EPERM|= 0x10 | contains \"a|b\"", Yield::Memory),
             Ok(vec![
                 Term::Class(Class::Zeros),
-                Term::Errno(Errno(libc::EPERM)),
+                Term::Errno(Errno::EPERM),
                 Term::Number(16),
                 Term::Contains("a|b".into())
             ])
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn killed_names_its_signal() {
-        let bus = Ok(vec![Term::Signal(Signal(libc::SIGBUS))]);
+        let bus = Ok(vec![Term::Signal(Signal::SIGBUS)]);
         assert_eq!(Term::parse_all("killed SIGBUS", Yield::Memory), bus);
         assert_eq!(Term::parse_all("SIGBUS", Yield::Memory), bus);
         for bad in ["killed", "killed SIGNAL", "killed EPERM", "ok | killed", "killed SIGBUS SIGSEGV"] {

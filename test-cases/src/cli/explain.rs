@@ -3,10 +3,10 @@
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use types::Mode;
 
 use super::guest::{GuestArgs, one_of};
-use crate::region::parse_number;
-use crate::setup::Mode;
+use crate::place::parse_number;
 
 /// Which page, in which guest, and what is done there meanwhile.
 #[derive(Debug, Args)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use types::Platform;
 
-use crate::platform::Platform;
 use crate::setup::RomArea;
 
 /// A parser for one of our lists of names, with their explanations in the help.

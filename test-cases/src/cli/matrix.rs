@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use types::Platform;
 
 use super::guest::one_of;
-use crate::platform::Platform;
 
 /// Which kernels on which platforms, and where the tables go.
 #[derive(Debug, Args)]

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use types::{Mode, Platform};
 
 use super::guest::{GuestArgs, one_of};
-use crate::names::named;
-use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::setup::Mode;
+use types::names::named;
 
 named! {
     /// What can be reproduced.

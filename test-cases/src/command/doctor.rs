@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use vmm::platform::PlatformKind;
+use types::Platform;
 
 use crate::exit::Exit;
 
@@ -66,7 +66,7 @@ pub fn doctor() -> Exit {
 }
 
 fn kvm() -> Finding {
-    let result = vmm::probe::probe(PlatformKind::Sev).map(|()| "a 64-bit guest ran on /dev/kvm".to_owned()).map_err(|error| {
+    let result = vmm::probe::probe(Platform::Sev).map(|()| "a 64-bit guest ran on /dev/kvm".to_owned()).map_err(|error| {
         let remedy = if Path::new("/dev/kvm").exists() {
             "use a machine with VMX or SVM (nested virtualisation on, if it is virtual), or install QEMU as below"
         } else {

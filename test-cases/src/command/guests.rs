@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use types::Platform;
+
 use super::Failed;
 use super::kernels::{self, Found};
 use crate::cli::GuestArgs;
 use crate::engine::{self, Target, Watcher};
 use crate::observation::KvmHost;
-use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::report::{CaseResult, Report};
 use crate::setup::Setup;

@@ -7,11 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
-use vmm::platform::PlatformKind;
+use types::Platform;
 use vmm::probe::ProbeError;
 
 use crate::observation::KvmHost;
-use crate::platform::Platform;
 
 /// Set inside a KVM host that `scripts/kvm-host` made.
 const INSIDE: &str = "COPRA_IN_KVM_HOST";
@@ -50,12 +49,12 @@ pub fn is_inside() -> bool {
 
 /// Decides where guests of all platforms run; really runs a small guest to find out.
 pub fn choose() -> Place {
-    choose_by(|| vmm::probe::probe(PlatformKind::Sev))
+    choose_by(|| vmm::probe::probe(Platform::Sev))
 }
 
 /// Decides where guests of one platform run: an ordinary guest needs no address bit for encryption.
 pub fn choose_for(platform: Platform) -> Place {
-    choose_by(|| vmm::probe::probe(platform.name().parse().unwrap_or(PlatformKind::Sev)))
+    choose_by(|| vmm::probe::probe(platform.name().parse().unwrap_or(Platform::Sev)))
 }
 
 fn choose_by(probe: impl FnOnce() -> Result<(), ProbeError>) -> Place {

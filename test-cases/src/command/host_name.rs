@@ -9,7 +9,7 @@ pub fn host_name() -> String {
     let dmi = ["sys_vendor", "product_name"].map(|name| read(&format!("/sys/class/dmi/id/{name}")));
     let dmi =
         dmi.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
-    describe(vmm::vcpu::cpuid::hypervisor_signature(), &read("/proc/cpuinfo"), &dmi)
+    describe(vmm::x86::cpuid::hypervisor_signature(), &read("/proc/cpuinfo"), &dmi)
 }
 
 /// Puts the name together from CPUID 0x40000000, /proc/cpuinfo and DMI.

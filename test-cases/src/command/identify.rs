@@ -2,6 +2,7 @@
 //! `copra identify`: which policy a kernel follows.
 
 use serde_json::json;
+use types::Platform;
 
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, kernels, run};
@@ -9,7 +10,6 @@ use crate::cli::IdentifyArgs;
 use crate::engine;
 use crate::exit::Exit;
 use crate::identify;
-use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::report::Ended;
 

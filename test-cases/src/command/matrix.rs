@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use guest_kernel::{KernelSpec, Programs};
+use types::Platform;
 
 use super::host::{self, Place};
 use super::kernels::Found;
@@ -18,7 +19,6 @@ use crate::matrix::programs::judge::judge;
 use crate::matrix::programs::{runnable, skip};
 use crate::matrix::{Combination, Matrix, html, json, operations, table};
 use crate::observation::KvmHost;
-use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::report::plain::{in_json, plain};
 use crate::report::{CaseResult, Ended, Report};

@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::Child;
 
 use serde_json::Value;
+use types::Platform;
 
 use self::observed::Observed;
 use super::{Failed, host, kernels};
 use crate::cli::{ReproArgs, ReproSubject};
 use crate::exit::Exit;
-use crate::platform::Platform;
 
 /// The kernel whose patch closes the hole.
 const PATCHED: &str = "build:open-eperm";

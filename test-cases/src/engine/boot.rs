@@ -8,7 +8,7 @@ use protocol::{Outcome, Step};
 use vmm::machine::MachineConfig;
 
 use super::guest_type::{self, GuestLog};
-use super::{Engine, UnknownRegion, Watcher, facts, rom_state};
+use super::{Engine, Watcher, facts, rom_state};
 use crate::boot::{Context, judge};
 use crate::observation::{Aborted, BootObservation, Death};
 use crate::release::Release;
@@ -24,7 +24,7 @@ impl Engine<'_> {
         let plan = Plan {
             machine: MachineConfig {
                 // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
-                mode: facts::memory_mode(self.target.setup.mode),
+                mode: self.target.setup.mode,
                 rom: setup.rom.map(rom_state),
                 sept_ve_disable: !setup.sept_ve,
                 unaccepted_percent: setup.unaccepted,
@@ -50,7 +50,7 @@ impl Engine<'_> {
             Err(error) => return Err(Ended::Failed(error.to_string())),
         };
         if first {
-            self.read_machine_facts(&session).map_err(|error| Ended::Failed(error.to_string()))?;
+            self.read_machine_facts(&session);
         }
         let log = match self.ask(&mut session, first) {
             Ok(log) => log,
@@ -82,11 +82,9 @@ impl Engine<'_> {
         setup: Setup,
         watcher: &mut dyn Watcher,
     ) -> Ended {
-        let mut reason = format!("the guest did not come up: {end}");
+        let reason = format!("the guest did not come up: {end}");
         if first {
-            if let Err(error) = self.read_machine_facts(guest) {
-                reason = format!("{reason}; {error}");
-            }
+            self.read_machine_facts(guest);
             self.report.kernel.release = self.kernel.release().unwrap_or_default();
             watcher.up(&self.report);
         }
@@ -152,10 +150,9 @@ impl Engine<'_> {
     }
 
     /// What the VMM knows of a guest, whether it came up or not.
-    fn read_machine_facts(&mut self, session: &Session) -> Result<(), UnknownRegion> {
+    fn read_machine_facts(&mut self, session: &Session) {
         let facts = &mut self.report.platform;
-        let regions = facts::placed(session.machine());
-        facts.regions = regions.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+        facts.regions = facts::placed(session.machine());
         facts.view_bit = session.machine().platform().encryption_bit();
         facts.boot_events = runner::all_events(session, &facts.regions).events;
         facts.changes = runner::changes_since(session, None);
@@ -169,6 +166,5 @@ impl Engine<'_> {
             .collect();
         facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
         facts.boot_seconds = session.boot_time().as_secs_f64();
-        regions.map(|_| ())
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a kernel is told.
 
+use types::Platform;
 use vmm::boot::linux::base_command_line;
-use vmm::platform::PlatformKind;
 
 /// The command line a guest gets: quiet unless the console is to be shown, since each line of it costs; a kernel that
 /// dies is loud all the same.
 pub(crate) fn command_line(
-    platform: PlatformKind,
+    platform: Platform,
     loud: bool,
     added: impl IntoIterator<Item = String>,
 ) -> String {

@@ -4,30 +4,22 @@
 use std::time::Duration;
 
 use protocol::{Outcome, Step};
-use vmm::audit::kernel::KernelNames;
+use types::{PlacedRegion, Region};
 use vmm::boot::linux::UnservedModule;
 use vmm::boot::opcode::Site;
 use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::machine::Machine;
-use vmm::memory::protected;
+use vmm::trace::kernel::KernelNames;
 
 use crate::observation::{BadCall, RewrittenOpcode, Unaccepted};
-use crate::region::{PlacedRegion, Region};
 use crate::session::{Ended, Session};
-use crate::setup::{Mode, RomArea};
+use crate::setup::RomArea;
 
-pub(super) fn memory_mode(mode: Mode) -> protected::Mode {
-    match mode {
-        Mode::Record => protected::Mode::Record,
-        Mode::Faithful => protected::Mode::Faithful,
-    }
-}
-
-pub(crate) fn rom_state(area: RomArea) -> protected::PageState {
+pub(crate) fn rom_state(area: RomArea) -> types::PageState {
     match area {
-        RomArea::Validated => protected::PageState::Private,
-        RomArea::Unaccepted => protected::PageState::Unaccepted,
-        RomArea::Shared => protected::PageState::Shared,
+        RomArea::Validated => types::PageState::Private,
+        RomArea::Unaccepted => types::PageState::Unaccepted,
+        RomArea::Shared => types::PageState::Shared,
     }
 }
 
@@ -44,7 +36,7 @@ pub(super) fn unserved(module: &UnservedModule) -> String {
     format!("{} ({})", module.path, names.join(", "))
 }
 
-pub(super) fn bad_call(call: &vmm::audit::BadCall, names: &KernelNames) -> BadCall {
+pub(super) fn bad_call(call: &vmm::trace::BadCall, names: &KernelNames) -> BadCall {
     BadCall { call: call.call.to_owned(), why: call.why.clone(), rip: call.rip, symbol: names.name(call.rip) }
 }
 
@@ -79,38 +71,16 @@ pub(super) fn without_level(line: &str) -> String {
     bare.map_or(line, |(_, text)| text).trim_end().to_owned()
 }
 
-/// The VMM has a region that no case can name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "listing the guest's regions: the VMM reports `{name}` ({len:#x} bytes at {gpa:#x}), which the case language lacks; add it to the \
-     regions of test-cases/src/region.rs"
-)]
-pub struct UnknownRegion {
-    name: &'static str,
-    gpa: u64,
-    len: u64,
-}
-
-fn named(region: &vmm::region::Region) -> Result<PlacedRegion, UnknownRegion> {
-    let vmm::region::Region { name, gpa, len, .. } = *region;
-    let known = name.parse().map_err(|_| UnknownRegion { name, gpa, len })?;
-    Ok(PlacedRegion { region: known, gpa, len, kind: region.what.into() })
-}
-
 /// The regions of a guest.
-pub(crate) fn placed(machine: &Machine) -> Result<Vec<PlacedRegion>, UnknownRegion> {
+pub(crate) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
     let bits = machine.guest_physical_bits();
     let unaccepted = unaccepted_ram(machine).map(|gpa| PlacedRegion {
         region: Region::Unaccepted,
         gpa,
         len: LARGE_PAGE_SIZE,
-        kind: "System RAM that was not accepted when the agent came up".to_owned(),
+        kind: "System RAM that was not accepted when the agent came up",
     });
-    vmm::region::regions(machine.ram(), machine.platform(), bits)
-        .iter()
-        .map(named)
-        .chain(unaccepted.map(Ok))
-        .collect()
+    vmm::region::regions(machine.ram(), machine.platform(), bits).into_iter().chain(unaccepted).collect()
 }
 
 /// The guest has not accepted any page of `unaccepted` until now; true where it has no such region.
@@ -119,7 +89,7 @@ pub(super) fn is_still_unaccepted(machine: &Machine, regions: &[PlacedRegion]) -
         .iter()
         .filter(|placed| placed.region == Region::Unaccepted)
         .flat_map(|placed| (placed.gpa..placed.gpa + placed.len).step_by(PAGE_SIZE as usize));
-    let unaccepted = Some(protected::PageState::Unaccepted);
+    let unaccepted = Some(types::PageState::Unaccepted);
     pages.into_iter().all(|gpa| machine.memory().state(gpa) == unaccepted)
 }
 
@@ -130,29 +100,8 @@ fn unaccepted_ram(machine: &Machine) -> Option<u64> {
     };
     let is_unaccepted = |gpa: &u64| {
         let ends = [*gpa, gpa + LARGE_PAGE_SIZE - PAGE_SIZE];
-        ends.iter().all(|gpa| machine.memory().state(*gpa) == Some(protected::PageState::Unaccepted))
+        ends.iter().all(|gpa| machine.memory().state(*gpa) == Some(types::PageState::Unaccepted))
     };
     let found: Vec<u64> = machine.ram().backed().into_iter().flat_map(units).filter(is_unaccepted).collect();
     found.get(found.len() / 2).copied()
-}
-
-#[cfg(test)]
-mod tests {
-    use vmm::region::RegionKind;
-
-    use super::*;
-
-    #[test]
-    fn a_region_that_cases_cannot_name_is_an_error() {
-        let region = |name| vmm::region::Region {
-            name,
-            gpa: 0xf_0000,
-            len: 0x1000,
-            kind: RegionKind::Firmware,
-            what: "firmware",
-        };
-        assert_eq!(named(&region("rom")).unwrap().region, Region::Rom);
-        let message = named(&region("romm")).unwrap_err().to_string();
-        assert!(message.contains("`romm` (0x1000 bytes at 0xf0000)"), "{message}");
-    }
 }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use protocol::{Errno, Outcome};
+use protocol::Outcome;
+use types::{Errno, Platform};
 
 use super::facts;
 use crate::observation::Answer;
-use crate::platform::Platform;
 use crate::runner;
 use crate::session::{Ended, Session, Worker};
 

@@ -3,11 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use types::Platform;
 use vmm::boot::image::{self, ImageError};
 use vmm::memory::ram::{Ram, RamError};
-use vmm::platform::PlatformKind;
-
-use crate::platform::Platform;
 
 /// Why a run could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +52,7 @@ impl EngineError {
 }
 
 /// Tells what no host could run, so that nothing is fetched or started for it.
-pub fn check(platform: Platform, memory_mib: u64) -> Result<PlatformKind, EngineError> {
+pub fn check(platform: Platform, memory_mib: u64) -> Result<Platform, EngineError> {
     Ram::new(memory_mib << 20)?;
     platform.name().parse().map_err(|_| EngineError::NotSimulated(platform))
 }

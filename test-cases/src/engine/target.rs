@@ -8,10 +8,10 @@ use std::{fs, io};
 
 use guest_kernel::Programs;
 use guest_kernel::initramfs::Initramfs;
+use types::Platform;
 
 use crate::case::Case;
 use crate::observation::{KernelFacts, KvmHost};
-use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::setup::Setup;
 

@@ -3,10 +3,9 @@
 
 use std::fmt::Write as _;
 
-use vmm::audit::{AccessEvent, PageView};
-use vmm::memory::AccessKind;
+use types::{AccessKind, AccessTarget, Signal};
+use vmm::trace::AccessEvent;
 
-use crate::codes::{Errno, Signal};
 use crate::judge::{Rigour, Weakening};
 use crate::model::Outcome;
 use crate::model::events::Event;
@@ -25,19 +24,19 @@ pub fn answer(predicted: &Outcome, bytes: &[Option<u8>], got: &protocol::Outcome
             false
         }
         (Outcome::Failed { errno, call }, protocol::Outcome::Failed { errno: got, call: by }) => {
-            errno.0 == i32::from(got.0) && call == by
+            errno.0 == got.0 && call == by
         }
         (
             Outcome::Signal { signal, code, address, .. },
             protocol::Outcome::Signal { signal: got, code: why, address: at, data },
         ) => {
-            if signal.0 == i32::from(*got) && code == why && address == at && data.len() == bytes.len() {
+            if signal.0 == *got && code == why && address == at && data.len() == bytes.len() {
                 return contents(bytes, &data.bytes);
             }
             // Stores tell nothing of what they did before.
-            signal.0 == i32::from(*got) && code == why && address == at && bytes.is_empty()
+            signal.0 == *got && code == why && address == at && bytes.is_empty()
         }
-        (Outcome::Oops { signal }, protocol::Outcome::Killed { signal: got }) => signal.0 == i32::from(*got),
+        (Outcome::Oops { signal }, protocol::Outcome::Killed { signal: got }) => signal.0 == *got,
         (Outcome::Refused(refusal), protocol::Outcome::Refused(got)) => refusal == got,
         _ => false,
     };
@@ -70,8 +69,8 @@ pub fn events(predicted: &[Event], got: &[AccessEvent], lends: bool, rigour: &mu
     // An event stands for accesses in a row. The model predicts each, but for those of devices: it tells accesses to one
     // page that follow each other once, as `EventLog::repeat_device()` does, since KVM decides into how many it cuts them.
     let each = |event: &AccessEvent| match event.state {
-        PageView::Device => 1,
-        PageView::Memory(_) | PageView::Unaccepted => usize::try_from(event.count).unwrap_or(usize::MAX),
+        AccessTarget::Device => 1,
+        AccessTarget::Page(_) => usize::try_from(event.count).unwrap_or(usize::MAX),
     };
     let mut rest = got.iter().flat_map(|event| std::iter::repeat_n(event, each(event))).peekable();
     let mut seen: Vec<&AccessEvent> = Vec::new();
@@ -147,9 +146,9 @@ pub fn of_guest(outcome: &protocol::Outcome) -> String {
     match outcome {
         protocol::Outcome::Value(value) => format!("{value:#x}"),
         protocol::Outcome::Data { value, data } => format!("{value} bytes ({} seen)", data.len()),
-        protocol::Outcome::Failed { errno, call } => format!("{} of {call:?}", Errno(i32::from(errno.0))),
+        protocol::Outcome::Failed { errno, call } => format!("{} of {call:?}", *errno),
         protocol::Outcome::Signal { signal, code, address, data } => {
-            let signal = Signal(i32::from(*signal));
+            let signal = Signal(*signal);
             format!("{signal} code {code} at {address:#x} after {} bytes", data.len())
         }
         protocol::Outcome::Refused(why) => format!("refused ({why:?})"),
@@ -162,7 +161,7 @@ mod tests {
     use super::*;
 
     fn event(gpa: u64, optional: bool) -> Event {
-        Event { gpa, view: vmm::memory::View::Shared, write: false, optional }
+        Event { gpa, view: types::View::Shared, write: false, optional }
     }
 
     #[test]
@@ -179,15 +178,15 @@ mod tests {
             number: 0,
             count: 7,
             gpa: 0x1000,
-            view: vmm::memory::View::Shared,
+            view: types::View::Shared,
             state,
             kind: AccessKind::Read,
             operand: None,
             at: None,
         };
         let compared = |state| events(&[event(0x1000, false)], &[seen(state)], false, &mut Rigour::default());
-        assert_eq!(compared(PageView::Device), None);
-        assert!(compared(PageView::Unaccepted).is_some());
+        assert_eq!(compared(AccessTarget::Device), None);
+        assert!(compared(AccessTarget::Page(types::PageState::Unaccepted)).is_some());
     }
 
     #[test]
@@ -196,8 +195,8 @@ mod tests {
             number: 0,
             count: 1,
             gpa: 0x1000,
-            view: vmm::memory::View::Shared,
-            state: PageView::Unaccepted,
+            view: types::View::Shared,
+            state: AccessTarget::Page(types::PageState::Unaccepted),
             kind: AccessKind::Read,
             operand: None,
             at: None,

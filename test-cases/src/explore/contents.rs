@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use types::{PageState, Platform, View};
 use vmm::device::pci::TestDevice;
 use vmm::machine::Machine;
-use vmm::memory::{Standing, View};
 
 use crate::model::{Effect, PAGE, Piece, Source, World};
-use crate::platform::Platform;
 
 /// A block of the memory cipher: one wrong write garbles all of it.
 const BLOCK: usize = 16;
@@ -127,9 +126,9 @@ impl Memory {
         let at = (gpa % PAGE) as usize;
         let one_content = !world.is_memory(gpa) || world.platform == Platform::None;
         let admitted = match world.standing(gpa) {
-            Standing::Private => view == View::Private,
-            Standing::Shared => view == View::Shared,
-            Standing::Unaccepted => false,
+            PageState::Private => view == View::Private,
+            PageState::Shared => view == View::Shared,
+            PageState::Unaccepted => false,
         };
         // Where nothing answers, nothing is kept.
         let kept = world.is_memory(gpa) || keeps(machine, gpa);

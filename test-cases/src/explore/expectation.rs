@@ -39,10 +39,10 @@ impl Predictor {
 
 const fn name(event: &Event) -> &'static str {
     match (event.view, event.write) {
-        (vmm::memory::View::Shared, false) => "shared-read",
-        (vmm::memory::View::Shared, true) => "shared-write",
-        (vmm::memory::View::Private, false) => "private-read",
-        (vmm::memory::View::Private, true) => "private-write",
+        (types::View::Shared, false) => "shared-read",
+        (types::View::Shared, true) => "shared-write",
+        (types::View::Private, false) => "private-read",
+        (types::View::Private, true) => "private-write",
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn zeros_are_named_only_where_nothing_else_could_be() {
-        let physical = Source::Physical { gpa: 0x2_0000, view: vmm::memory::View::Private };
+        let physical = Source::Physical { gpa: 0x2_0000, view: types::View::Private };
         assert_eq!(of(physical, &[Some(1), Some(0)]), Some(Class::Plain));
         assert_eq!(of(physical, &[Some(0), Some(0)]), None);
         // Memory that mmap-zeros makes for a mapping, and copies of a private one.

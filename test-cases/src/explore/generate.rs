@@ -6,8 +6,8 @@ mod changes;
 use std::ops::Range;
 
 use protocol::{Buffer, Via, Width};
+use types::View;
 use vmm::layout;
-use vmm::memory::View;
 
 use super::guest::Guest;
 use super::harmless::{self, Judge};

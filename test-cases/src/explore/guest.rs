@@ -6,14 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use protocol::{Outcome, Step};
-use vmm::audit::kernel::KernelNames;
+use types::{Mode, PageState, Platform, View};
 use vmm::boot::firmware;
 use vmm::boot::image::{self, ImageError, Vmlinux};
 use vmm::layout;
 use vmm::machine::{Machine, MachineConfig};
-use vmm::memory::protected::{Mode, PageState};
-use vmm::memory::{Standing, View};
-use vmm::platform::PlatformKind;
+use vmm::trace::kernel::KernelNames;
 
 use super::restore::NotRestored;
 use crate::engine::{self, EngineError, Target};
@@ -21,8 +19,8 @@ use crate::model::iomem::{BadIomem, Iomem};
 use crate::model::lockdown::Level;
 use crate::model::world::Memory;
 use crate::model::{KernelConfig, PAGE, World};
-use crate::platform::{Platform, accepts_lazily, missing_option};
 use crate::release::{BadRelease, Release};
+use crate::requirements::{accepts_lazily, missing_option};
 use crate::session::{Ended, GuestFiles, Plan, Session, SessionError};
 
 /// Most of /proc/iomem that is read.
@@ -73,7 +71,7 @@ pub struct Kernel {
     vmlinux: Arc<Vmlinux<'static>>,
     names: Option<Arc<KernelNames>>,
     files: Arc<GuestFiles>,
-    kind: PlatformKind,
+    kind: Platform,
     config: Option<BTreeMap<String, String>>,
 }
 
@@ -267,9 +265,9 @@ fn memory(machine: &Machine) -> Memory {
     let ram = machine.ram();
     let standing = looked_at(machine).filter_map(|gpa| {
         let standing = match machine.memory().state(gpa) {
-            Some(PageState::Shared) => Standing::Shared,
-            Some(PageState::Unaccepted) => Standing::Unaccepted,
-            None if machine.memory().declared(gpa)? == View::Shared => Standing::Shared,
+            Some(PageState::Shared) => PageState::Shared,
+            Some(PageState::Unaccepted) => PageState::Unaccepted,
+            None if machine.memory().declared(gpa)? == View::Shared => PageState::Shared,
             Some(PageState::Private) | None => return None,
         };
         Some((gpa, standing))

@@ -5,14 +5,13 @@ mod mappings;
 
 use std::ops::Range;
 
+use types::{Platform, View};
 use vmm::layout;
-use vmm::memory::View;
 use vmm::memory::ram::Ram;
 
 use super::generate::{MOST_PAGES, TEXT};
 use super::sequence::RESIDUE;
 use crate::model::{Effect, Node, Op, Outcome, PAGE, Prediction, Task, World, kcore};
-use crate::platform::Platform;
 
 /// Most bytes of a device in one operation: every eight of them cost an exit.
 const MOST_DEVICE: u64 = 96;

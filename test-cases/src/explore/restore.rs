@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a sequence changed is put back, or the guest is of no more use.
 
+use types::View;
 use vmm::machine::{Machine, MachineError};
-use vmm::memory::{MemoryError, View};
+use vmm::memory::MemoryError;
 
 use crate::model::PAGE;
 
@@ -66,7 +67,7 @@ pub fn restore(
     let failed = |gpa| move |source| NotRestored::Page { gpa, source };
     let mut page = [0; PAGE as usize];
     for gpa in residue {
-        vmm::boot::marker::fill(vmm::boot::marker::Tag::Private, gpa, &mut page);
+        vmm::marker::fill(vmm::marker::Tag::Private, gpa, &mut page);
         machine.write(gpa, &page).map_err(failed(gpa))?;
     }
     for gpa in foreign {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use protocol::{Batch, Outcome};
-use vmm::memory::Standing;
+use types::{PageState, Platform};
 
 use super::compare;
 use super::contents::Memory;
@@ -15,7 +15,6 @@ use super::translate;
 use crate::judge::{Rigour, Weakening};
 use crate::model::events::{Contents, Event};
 use crate::model::{self, Op, Prediction, Source, Task};
-use crate::platform::Platform;
 use crate::session::Ended;
 
 /// Most bytes a batch or its answers may take; there is room for a little more.
@@ -195,7 +194,7 @@ impl<'a> Runner<'a> {
         let machine = self.guest.session.machine_mut();
         let world = &self.guest.world;
         let foreign: Vec<u64> = if astray && world.platform == Platform::Sev {
-            guest::looked_at(machine).filter(|page| world.standing(*page) == Standing::Private).collect()
+            guest::looked_at(machine).filter(|page| world.standing(*page) == PageState::Private).collect()
         } else {
             self.contents.foreign().collect()
         };

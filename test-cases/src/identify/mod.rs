@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use types::Errno;
+
 use crate::case::{Case, parse};
 use crate::class::Class;
 use crate::observation::{Answer, StepObservation};
@@ -161,7 +163,7 @@ impl<'a> Guest<'a> {
         let Some(step) = self.steps.iter().find(|step| step.step == id) else { return Told::Nothing };
         match &step.answer {
             Answer::Failed { errno } if errno.is_refusal() => Told::Denied,
-            Answer::Failed { errno } if [libc::ENOENT, libc::ENXIO, libc::ENODEV].contains(&errno.0) => {
+            Answer::Failed { errno } if [Errno::ENOENT, Errno::ENXIO, Errno::ENODEV].contains(errno) => {
                 Told::Absent
             }
             Answer::Returned { .. } if step.class.contains(Class::Zeros) => Told::Zeros,

@@ -2,20 +2,19 @@
 
 use super::*;
 use crate::class::Classes;
-use crate::codes::Errno;
-use crate::platform::Platform;
 use crate::report::{CaseResult, fixture};
+use types::{Errno, Platform};
 
 /// A report of one guest in which the steps answered so; all others went through with plain bytes.
 fn report(platform: Platform, answers: &[(&str, Told)]) -> Report {
     let case = case().unwrap();
     let steps = case.steps.iter().map(|step| {
         let told = answers.iter().find(|(id, _)| *id == step.id).map_or(Told::Ok, |(_, told)| *told);
-        let failed = |number| Answer::Failed { errno: Errno(number) };
+        let failed = |number| Answer::Failed { errno: number };
         let answer = match told {
             Told::Ok | Told::Zeros => Answer::Returned { value: 64 },
-            Told::Denied => failed(libc::EPERM),
-            Told::Absent => failed(libc::ENOENT),
+            Told::Denied => failed(Errno::EPERM),
+            Told::Absent => failed(Errno::ENOENT),
             Told::Nothing => Answer::NotReached { needs: "mem".into() },
         };
         let mut observed = StepObservation::new(&step.id, answer);

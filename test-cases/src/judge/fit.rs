@@ -3,11 +3,11 @@
 //! two classes, memory in two states, a death of two manners. An expectation fits if it fits each of them.
 
 use super::rigour::{Rigour, Weakening};
-use crate::candidates::{Candidates, Listed};
 use crate::case::{Action, Expected, ExpectedEvent, OUTPUT, Step, Term, Yield};
 use crate::class::{Class, MemoryState};
 use crate::observation::{AccessEvent, Answer, DeathKind, Deaths, StepObservation};
-use crate::region::Base;
+use crate::place::Base;
+use types::candidates::{Candidates, Listed};
 
 /// How an observation compares with an expectation.
 #[derive(Debug, Clone, PartialEq, Eq)]

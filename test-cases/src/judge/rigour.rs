@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::names::named;
+use types::names::named;
 
 named! {
     /// Why a comparison was weaker than an exact one.

@@ -5,11 +5,10 @@ mod doubt;
 mod properties;
 
 use super::*;
-use crate::case::{self, EventKind};
+use crate::case::{self};
 use crate::class::{States, Truth};
-use crate::codes::{Errno, Signal};
 use crate::observation::{AccessEvent, DeathKind, Deaths};
-use crate::region::Region;
+use types::{Errno, EventKind, Region, Signal};
 
 const CASE: &str = r#"
 title = "t"
@@ -74,8 +73,8 @@ fn bytes(step: &str, bytes: [u8; 4]) -> StepObservation {
     ok(step, 4).with_bytes(bytes.to_vec(), Truth { plain: Some(SECRET.to_vec()), ..Truth::default() })
 }
 
-fn failed(step: &str, errno: i32) -> StepObservation {
-    StepObservation::new(step, Answer::Failed { errno: Errno(errno) })
+fn failed(step: &str, errno: Errno) -> StepObservation {
+    StepObservation::new(step, Answer::Failed { errno })
 }
 
 fn not_reached(step: &str) -> StepObservation {
@@ -101,7 +100,7 @@ fn stock() -> Vec<StepObservation> {
 /// What a kernel gives that refuses open(2).
 fn refused() -> Vec<StepObservation> {
     let rest = ["read", "map", "peek", "poke", "memory"].map(not_reached);
-    std::iter::once(failed("open", libc::EPERM)).chain(rest).collect()
+    std::iter::once(failed("open", Errno::EPERM)).chain(rest).collect()
 }
 
 fn died(step: &str, kinds: &[DeathKind]) -> StepObservation {
@@ -186,7 +185,7 @@ fn a_store_that_was_to_be_without_effect_is_a_missing_denial() {
 #[test]
 fn another_error_than_the_expected_one_is_unexpected() {
     let mut steps = refused();
-    steps[0] = failed("open", libc::EACCES);
+    steps[0] = failed("open", Errno::EACCES);
     assert_eq!(verdicts(context(Policy::OpenEperm, Platform::Sev), steps).0, "unexpected");
 }
 
@@ -297,6 +296,6 @@ fn a_program_is_ok_if_it_exits_with_zero_whatever_it_says() {
     assert_eq!(verdict("'= 1'", exit(1), b""), Verdict::AsSpecified);
     assert_eq!(verdict("'contains \"ai\"'", exit(1), b"said"), Verdict::AsSpecified);
     assert!(matches!(verdict("'ok'", Answer::TimedOut, b""), Verdict::NotRun { .. }));
-    let signal = Answer::Signalled { signal: Signal(libc::SIGSEGV) };
+    let signal = Answer::Signalled { signal: Signal::SIGSEGV };
     assert_eq!(verdict("'SIGSEGV'", signal, b""), Verdict::AsSpecified);
 }

@@ -2,13 +2,14 @@
 //! What one operation came to, in a word.
 
 use serde::Serialize;
+use types::Errno;
 
 use crate::case::Step;
 use crate::class::{Class, hex};
 use crate::judge::describe;
-use crate::names::named;
 use crate::observation::{Answer, StepObservation};
 use crate::report::{CaseResult, evidence};
+use types::names::named;
 
 use super::operations::Operation;
 
@@ -130,9 +131,9 @@ fn accesses(observed: &StepObservation) -> Vec<String> {
 fn sign(observed: &StepObservation) -> (Sign, Option<String>) {
     match &observed.answer {
         Answer::Failed { errno } => {
-            let sign = match errno.0 {
-                libc::EPERM | libc::EACCES => Sign::Denied,
-                libc::ENOENT | libc::ENXIO | libc::ENODEV => Sign::Absent,
+            let sign = match *errno {
+                Errno::EPERM | Errno::EACCES => Sign::Denied,
+                Errno::ENOENT | Errno::ENXIO | Errno::ENODEV => Sign::Absent,
                 _ => Sign::Failed,
             };
             (sign, Some(errno.to_string()))
@@ -175,7 +176,6 @@ fn address<S: serde::Serializer>(gpa: &Option<u64>, serializer: S) -> Result<S::
 mod tests {
     use super::*;
     use crate::class::Classes;
-    use crate::codes::Errno;
 
     fn sign_of(answer: Answer, classes: &[Class]) -> (Sign, Option<String>) {
         let mut observed = StepObservation::new("step", answer);
@@ -185,11 +185,11 @@ mod tests {
 
     #[test]
     fn answers_become_words() {
-        let failed = |number| Answer::Failed { errno: Errno(number) };
-        let denied = sign_of(failed(libc::EPERM), &[]);
+        let failed = |errno| Answer::Failed { errno };
+        let denied = sign_of(failed(Errno::EPERM), &[]);
         assert_eq!((denied.0, denied.1.as_deref()), (Sign::Denied, Some("EPERM")));
-        assert_eq!(sign_of(failed(libc::ENOENT), &[]).0, Sign::Absent);
-        assert_eq!(sign_of(failed(libc::EFAULT), &[]).0, Sign::Failed);
+        assert_eq!(sign_of(failed(Errno::ENOENT), &[]).0, Sign::Absent);
+        assert_eq!(sign_of(failed(Errno::EFAULT), &[]).0, Sign::Failed);
         let closed = sign_of(Answer::NotReached { needs: "mem".into() }, &[]);
         assert_eq!(closed, (Sign::Closed, None));
         let bytes = || Answer::Returned { value: 64 };

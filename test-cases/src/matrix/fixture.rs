@@ -2,14 +2,11 @@
 //! A matrix with fixed content, for the golden tests.
 
 use super::{Combination, Matrix, operations};
-use crate::case::EventKind;
 use crate::class::{Class, Classes};
-use crate::codes::Errno;
 use crate::observation::{AccessEvent, Answer, CaseObservation, GpaRange, KernelFacts, StepObservation};
-use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::region::{PlacedRegion, Region};
 use crate::report::{CaseResult, Report, fixture};
+use types::{Errno, EventKind, PlacedRegion, Platform, Region};
 
 const PLACES: [(Region, u64, u64); 14] = [
     (Region::Page0, 0, 0x1000),
@@ -62,7 +59,7 @@ fn report(kernel: &KernelFacts, platform: Platform) -> Report {
             region: *region,
             gpa: *gpa,
             len: *len,
-            kind: region.about().to_owned(),
+            kind: region.about(),
         })
         .collect();
     let shut = platform.is_confidential() && kernel.policy == Some(Policy::OpenEperm);
@@ -80,7 +77,7 @@ fn report(kernel: &KernelFacts, platform: Platform) -> Report {
 }
 
 fn observed(case: &str, step: &str, platform: Platform, shut: bool) -> StepObservation {
-    let failed = |number| Answer::Failed { errno: Errno(number) };
+    let failed = |errno| Answer::Failed { errno };
     let closed = |needs: &str| Answer::NotReached { needs: needs.to_owned() };
     let region = case.strip_prefix("matrix/").and_then(|name| name.parse::<Region>().ok());
     let Some(region) = region else {
@@ -88,18 +85,18 @@ fn observed(case: &str, step: &str, platform: Platform, shut: bool) -> StepObser
             return program(step, platform, shut);
         }
         let answer = match step {
-            "open-mem" | "open-port" | "open" if shut => failed(libc::EPERM),
-            "open-port" | "open-msr" => failed(libc::ENOENT),
+            "open-mem" | "open-port" | "open" if shut => failed(Errno::EPERM),
+            "open-port" | "open-msr" => failed(Errno::ENOENT),
             _ => Answer::Returned { value: 3 },
         };
         return StepObservation::new(step, answer);
     };
     let beyond = [Region::Ram, Region::HighRam, Region::AcpiData].contains(&region);
     let answer = match step {
-        "open" if shut => failed(libc::EPERM),
+        "open" if shut => failed(Errno::EPERM),
         "open" => Answer::Returned { value: 3 },
         _ if shut => closed("mem"),
-        "pread" | "map-shared" if beyond => failed(libc::EPERM),
+        "pread" | "map-shared" if beyond => failed(Errno::EPERM),
         "load-shared" | "self-mem" if beyond => closed("shared"),
         _ => Answer::Returned { value: 64 },
     };

@@ -17,8 +17,9 @@ use std::collections::BTreeMap;
 pub use cell::{Cell, Sign};
 pub use operations::Operation;
 
+use types::Platform;
+
 use crate::observation::{Death, KernelFacts, PlatformFacts};
-use crate::platform::Platform;
 use crate::report::{Ended, Report};
 
 /// What was tried, and what came of it so far.

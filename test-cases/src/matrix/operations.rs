@@ -3,10 +3,11 @@
 
 use std::fmt::Write as _;
 
+use types::Region;
+
 use super::programs;
 use crate::audit::probe;
 use crate::case::{Case, parse};
-use crate::region::Region;
 
 /// A way to the bytes of a region: name, and the steps of the region's case, of which the last one gives them.
 const WAYS: [(&str, &str, &[&str]); 3] = [

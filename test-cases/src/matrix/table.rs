@@ -3,11 +3,12 @@
 
 use std::fmt::Write as _;
 
+use types::Platform;
+
 use super::programs::summary::summary;
 use super::text::{fold, wrap};
 use super::{Combination, Matrix, Operation, Sign, operations};
 use crate::observation::KernelFacts;
-use crate::platform::Platform;
 
 /// Columns of a mail.
 pub const WIDTH: usize = 100;

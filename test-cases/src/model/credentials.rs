@@ -5,6 +5,7 @@ use super::prediction::Prediction;
 use super::task::Task;
 use super::world::World;
 use crate::capability;
+use types::Errno;
 
 /// What the kernel checks a task by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,13 +71,13 @@ pub fn set_user(task: &mut Task, uid: u32, gid: u32, keep: bool) -> Prediction {
     let credentials = &mut task.process.credentials;
     // `kernel/groups.c:may_setgroups()`: never where the namespace maps no groups.
     if credentials.in_namespace || !credentials.has(capability::SETGID) {
-        return Prediction::failed(libc::EPERM);
+        return Prediction::failed(Errno::EPERM);
     }
     credentials.dumpable &= credentials.gid == gid;
     credentials.gid = gid;
     // `kernel/sys.c:__sys_setresuid()`.
     if uid != credentials.uid && !credentials.has(capability::SETUID) {
-        return Prediction::failed(libc::EPERM);
+        return Prediction::failed(Errno::EPERM);
     }
     // `kernel/cred.c:commit_creds()`.
     credentials.dumpable &= credentials.uid == uid;
@@ -93,11 +94,11 @@ pub fn user_namespace(world: &World, task: &mut Task) -> Prediction {
     if !world.config.user_ns {
         // Debian's `unprivileged_userns_clone` (kernel/fork.c:ksys_unshare) is 0 there, and comes first.
         let refused = !task.process.credentials.capable(capability::SYS_ADMIN);
-        return Prediction::failed(if refused { libc::EPERM } else { libc::EINVAL });
+        return Prediction::failed(if refused { Errno::EPERM } else { Errno::EINVAL });
     }
     // The creator has no name in the namespace it is in.
     if task.process.credentials.in_namespace {
-        return Prediction::failed(libc::EPERM);
+        return Prediction::failed(Errno::EPERM);
     }
     task.process.credentials.in_namespace = true;
     task.process.credentials.permitted = capability::ALL;

@@ -6,12 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use vmm::memory::{Standing, View};
+use types::{PageState, Platform, View};
 
 use super::PAGE;
 use super::prediction::Effect;
 use super::world::World;
-use crate::platform::Platform;
 
 /// A touch that the page's state forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +78,9 @@ impl Contents {
             self.follow(world, page, view)
         } else {
             match world.standing(page) {
-                Standing::Private => view == View::Shared,
-                Standing::Shared => view == View::Private,
-                Standing::Unaccepted => true,
+                PageState::Private => view == View::Shared,
+                PageState::Shared => view == View::Private,
+                PageState::Unaccepted => true,
             }
         };
         if forbidden && !event.optional {
@@ -93,8 +92,8 @@ impl Contents {
     /// SEV: the contents move to the view that is used; only a move away from the page's own view is forbidden.
     fn follow(&mut self, world: &World, page: u64, view: View) -> bool {
         let own = match world.standing(page) {
-            Standing::Shared => View::Shared,
-            Standing::Private | Standing::Unaccepted => View::Private,
+            PageState::Shared => View::Shared,
+            PageState::Private | PageState::Unaccepted => View::Private,
         };
         if view != own {
             return self.foreign.insert(page);

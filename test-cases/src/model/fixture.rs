@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use types::Platform;
+
 use super::iomem::Iomem;
 use super::lockdown::Level;
 use super::world::Memory;
 use super::{KernelConfig, World};
-use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::release::Release;
 

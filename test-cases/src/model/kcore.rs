@@ -3,6 +3,7 @@
 
 use super::prediction::{Piece, Source};
 use super::transfer::Done;
+use types::Errno;
 
 /// `sizeof(struct elfhdr)`.
 pub const HEADER: u64 = 64;
@@ -10,11 +11,11 @@ pub const HEADER: u64 = 64;
 /// `read_kcore_iter()` inside the ELF header; a buffer that does not take all of it fails.
 pub fn read_kcore(count: u64, room: u64) -> Done {
     let pieces = if count > 0 { vec![Piece { source: Source::Unknown, len: count }] } else { Vec::new() };
-    let result = if count > room { Err(libc::EFAULT) } else { Ok(count) };
+    let result = if count > room { Err(Errno::EFAULT) } else { Ok(count) };
     Done { result, pieces, effects: Vec::new() }
 }
 
 /// `fs/proc/inode.c:proc_reg_write()`: there is nothing that would take it.
 pub fn write_kcore() -> Done {
-    Done { result: Err(libc::EIO), pieces: Vec::new(), effects: Vec::new() }
+    Done { result: Err(Errno::EIO), pieces: Vec::new(), effects: Vec::new() }
 }

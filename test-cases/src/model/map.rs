@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use protocol::{MAP_SLOTS, MAP_STRIDE, Refusal, map_address};
-use vmm::memory::View;
+use types::{Errno, View};
 
 use super::PAGE;
 use super::allowed::{all_pages, any_as_zeros, range_is_allowed};
@@ -79,7 +79,7 @@ pub fn mmap_over(world: &World, task: &mut Task, slot: u8, over: u8, file: u8, a
 fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked, address: u64) -> Prediction {
     // `arch/x86/kernel/sys_x86_64.c`, before the descriptor is looked at.
     if !asked.offset.is_multiple_of(PAGE) {
-        return Prediction::failed(libc::EINVAL);
+        return Prediction::failed(Errno::EINVAL);
     }
     let file = match task.open_file(file) {
         Ok(file) => file.clone(),
@@ -96,10 +96,10 @@ fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked, addr
         Node::Bar => pci::mmap(world, &mut task.types, asked),
         // Nothing there maps anything, which each file system says in its words: `fs/proc/inode.c:pde_mmap()`,
         // `fs/kernfs/file.c:kernfs_fop_mmap()`.
-        Node::Kcore => Err(libc::EIO),
-        Node::Config => Err(libc::ENODEV),
+        Node::Kcore => Err(Errno::EIO),
+        Node::Config => Err(Errno::ENODEV),
         // Refused before.
-        Node::Port | Node::Msr => return Prediction::failed(libc::ENODEV),
+        Node::Port | Node::Msr => return Prediction::failed(Errno::ENODEV),
     };
     let mapped = match mapped {
         Ok(mapped) => mapped,
@@ -140,14 +140,14 @@ const fn is_noexec(node: Node) -> bool {
 }
 
 /// `mm/mmap.c:do_mmap()` up to the driver, in its order. Whether it is shared.
-fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, i32> {
+fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, Errno> {
     if asked.len == 0 {
-        return Err(libc::EINVAL);
+        return Err(Errno::EINVAL);
     }
     // PAGE_ALIGN() wrapped around to 0, or `__get_unmapped_area()` has no such room.
-    let len = asked.len.checked_next_multiple_of(PAGE).ok_or(libc::ENOMEM)?;
+    let len = asked.len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
     if len > TASK_SIZE {
-        return Err(libc::ENOMEM);
+        return Err(Errno::ENOMEM);
     }
     // `file_mmap_ok()`: offset and length together must fit 64 bits, even with unsigned offsets.
     let biggest = match file.node {
@@ -157,37 +157,37 @@ fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, i32> {
         Node::Bar | Node::Config | Node::Kcore => i64::MAX.cast_unsigned() - len,
     };
     if asked.offset / PAGE > biggest / PAGE {
-        return Err(libc::EOVERFLOW);
+        return Err(Errno::EOVERFLOW);
     }
     let shared = match asked.flags & 0xf {
         // MAP_SHARED, MAP_SHARED_VALIDATE without any flag to validate, MAP_PRIVATE.
         1 | 3 => true,
         2 => false,
-        _ => return Err(libc::EINVAL),
+        _ => return Err(Errno::EINVAL),
     };
     if shared && asked.prot & WRITE != 0 && !file.writable || !file.readable {
-        return Err(libc::EACCES);
+        return Err(Errno::EACCES);
     }
     if asked.prot & EXEC != 0 && is_noexec(file.node) {
-        return Err(libc::EPERM);
+        return Err(Errno::EPERM);
     }
     // A file without `f_op->mmap`: nothing was unmapped for it yet.
     if matches!(file.node, Node::Port | Node::Msr) {
-        return Err(libc::ENODEV);
+        return Err(Errno::ENODEV);
     }
     Ok(shared)
 }
 
 /// `drivers/char/mem.c:mmap_mem()`, in its order. The protection plays no part in it.
-fn mmap_mem(world: &World, types: &mut MemoryTypes, file: &OpenFile, asked: &Asked) -> Result<Mapped, i32> {
+fn mmap_mem(world: &World, types: &mut MemoryTypes, file: &OpenFile, asked: &Asked) -> Result<Mapped, Errno> {
     let len = asked.len.next_multiple_of(PAGE);
     // `valid_mmap_phys_addr_range()`: the last byte must have an address.
-    let last = asked.offset.checked_add(len - 1).ok_or(libc::EINVAL)?;
+    let last = asked.offset.checked_add(len - 1).ok_or(Errno::EINVAL)?;
     if !world.is_valid(last) {
-        return Err(libc::EINVAL);
+        return Err(Errno::EINVAL);
     }
     if !range_is_allowed(world, asked.offset, len) {
-        return Err(libc::EPERM);
+        return Err(Errno::EPERM);
     }
     // `pfn_pte()` keeps the encryption bit out of the page table entries. `phys_mem_access_encrypted()`
     // (`arch/x86/mm/ioremap.c`) has all of it encrypted but persistent memory.
@@ -196,12 +196,12 @@ fn mmap_mem(world: &World, types: &mut MemoryTypes, file: &OpenFile, asked: &Ask
         return Ok(Mapped { gpa, mode: CacheMode::WriteBack, view, own: true });
     }
     if world.checks_aliasing() && !all_pages(world, asked.offset, len) {
-        return Err(libc::EINVAL);
+        return Err(Errno::EINVAL);
     }
     // `phys_mem_access_prot_allowed()` takes the caching from O_DSYNC, `remap_pfn_range()` asks whether it can be had.
     let wanted = if file.uncached { CacheMode::Uncached } else { CacheMode::WriteBack };
     let got = types.reserve_mapping(world, asked.offset, asked.offset + len, wanted, false);
-    Ok(Mapped { gpa, mode: got.map_err(|_| libc::EAGAIN)?, view, own: false })
+    Ok(Mapped { gpa, mode: got.map_err(|_| Errno::EAGAIN)?, view, own: false })
 }
 
 /// munmap(2) of the range a slot has, whatever is there.
@@ -223,15 +223,15 @@ pub fn mprotect(task: &mut Task, slot: u8, offset: u64, len: u64, prot: u32) -> 
     }
     let start = place.address + offset;
     if !start.is_multiple_of(PAGE) {
-        return Prediction::failed(libc::EINVAL);
+        return Prediction::failed(Errno::EINVAL);
     }
     let end = start + len.next_multiple_of(PAGE);
     let mut at = start;
     while at < end {
-        let Some(area) = task.process.space.at(at) else { return Prediction::failed(libc::ENOMEM) };
+        let Some(area) = task.process.space.at(at) else { return Prediction::failed(Errno::ENOMEM) };
         // `newflags & ~(newflags >> 4)`.
         if prot & WRITE != 0 && !area.may_write || prot & EXEC != 0 && !area.may_exec {
-            return Prediction::failed(libc::EACCES);
+            return Prediction::failed(Errno::EACCES);
         }
         let until = end.min(area.end());
         for mut part in task.process.space.take(at, until) {
@@ -259,16 +259,16 @@ pub fn mremap(world: &World, task: &mut Task, slot: u8, to: u8, len: u64) -> Pre
     }
     let (old, new) = (old.next_multiple_of(PAGE), len.next_multiple_of(PAGE));
     if new == 0 {
-        return Prediction::failed(libc::EINVAL);
+        return Prediction::failed(Errno::EINVAL);
     }
     if task.process.space.at(address).is_none() {
-        return Prediction::failed(libc::EFAULT);
+        return Prediction::failed(Errno::EFAULT);
     }
     let target = map_address(to);
     if to != slot {
         // `mremap_to()`.
         if address + old > target && target + new > address {
-            return Prediction::failed(libc::EINVAL);
+            return Prediction::failed(Errno::EINVAL);
         }
         task.unmap(world, target, target + new);
     }
@@ -276,10 +276,12 @@ pub fn mremap(world: &World, task: &mut Task, slot: u8, to: u8, len: u64) -> Pre
         task.unmap(world, address + new, address + old);
     }
     let kept = old.min(new);
-    let Some(area) = task.process.space.at(address).cloned() else { return Prediction::failed(libc::EFAULT) };
+    let Some(area) = task.process.space.at(address).cloned() else {
+        return Prediction::failed(Errno::EFAULT);
+    };
     // `vma_to_resize()`: one area, and neither `VM_DONTEXPAND` nor `VM_PFNMAP` grows.
     if (to != slot || new > old) && address + kept > area.end() || new > old && !area.own {
-        return Prediction::failed(libc::EFAULT);
+        return Prediction::failed(Errno::EFAULT);
     }
     if new > old {
         task.process.space.insert(Area { len: area.len + new - old, ..area.clone() });

@@ -5,6 +5,7 @@ use super::lockdown::{Reason, is_locked_down};
 use super::prediction::{Piece, Source};
 use super::transfer::Done;
 use super::world::World;
+use types::Errno;
 
 /// Bytes of a register.
 const REGISTER: u64 = 8;
@@ -21,15 +22,15 @@ pub fn msr_read(count: u64, room: u64) -> Done {
 /// `msr_write()`: lockdown comes before the length. Nothing is said of what the register then holds.
 pub fn msr_write(world: &World, count: u64, room: u64) -> Done {
     let locked = is_locked_down(world, Reason::Msr);
-    let result = if locked { Err(libc::EPERM) } else { registers(count, room) };
+    let result = if locked { Err(Errno::EPERM) } else { registers(count, room) };
     Done { result, pieces: Vec::new(), effects: Vec::new() }
 }
 
 /// How many bytes go one register at a time; what the buffer has no room for fails only if nothing went before.
-fn registers(count: u64, room: u64) -> Result<u64, i32> {
+fn registers(count: u64, room: u64) -> Result<u64, Errno> {
     if !count.is_multiple_of(REGISTER) {
-        return Err(libc::EINVAL);
+        return Err(Errno::EINVAL);
     }
     let moved = count.min(room / REGISTER * REGISTER);
-    if count > 0 && moved == 0 { Err(libc::EFAULT) } else { Ok(moved) }
+    if count > 0 && moved == 0 { Err(Errno::EFAULT) } else { Ok(moved) }
 }

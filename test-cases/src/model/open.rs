@@ -8,6 +8,7 @@ use super::task::{OpenFile, Task};
 use super::world::World;
 use crate::capability;
 use crate::policy::Policy;
+use types::Errno;
 
 /// `fs/open.c:do_dentry_open()`. The slot is emptied first, whatever comes.
 pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) -> Prediction {
@@ -21,16 +22,16 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
     };
     // devtmpfs has nodes only for devices that are there (`drivers/char/mem.c:chr_dev_init()`).
     if !is_there {
-        return Prediction::failed(libc::ENOENT);
+        return Prediction::failed(Errno::ENOENT);
     }
     // `fs/namei.c:do_open()`, before the driver is asked.
     if flags & libc::O_DIRECTORY != 0 {
-        return Prediction::failed(libc::ENOTDIR);
+        return Prediction::failed(Errno::ENOTDIR);
     }
     // `may_open()`: the node's owner and mode.
     let (owner, others) = mode(node);
     if !task.process.credentials.may_open(owner, others, wanted(flags)) {
-        return Prediction::failed(libc::EACCES);
+        return Prediction::failed(Errno::EACCES);
     }
     let allowed = match node {
         Node::Mem | Node::Port => open_port(world, task),
@@ -40,11 +41,11 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
         Node::Bar | Node::Config => true,
     };
     if !allowed {
-        return Prediction::failed(libc::EPERM);
+        return Prediction::failed(Errno::EPERM);
     }
     // After the driver was asked: none has `FMODE_CAN_ODIRECT`.
     if flags & libc::O_DIRECT != 0 {
-        return Prediction::failed(libc::EINVAL);
+        return Prediction::failed(Errno::EINVAL);
     }
     // `OPEN_FMODE()`: (mode + 1) & 3, so that mode 3 may neither read nor write.
     let mode = ((flags & libc::O_ACCMODE) + 1) & 3;

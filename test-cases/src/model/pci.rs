@@ -11,6 +11,7 @@ use super::prediction::{Piece, Source};
 use super::task::Task;
 use super::transfer::Done;
 use super::world::World;
+use types::Errno;
 
 /// `PCI_CFG_SPACE_SIZE`.
 pub const CONFIG_SPACE: u64 = 256;
@@ -40,9 +41,9 @@ pub fn read(world: &World, node: Node, admin: bool, position: u64, count: u64, r
     let len = asked.min(shown.saturating_sub(position));
     let result = match node {
         _ if len == 0 => Ok(0),
-        Node::Bar => Err(libc::EIO),
+        Node::Bar => Err(Errno::EIO),
         // `copy_to_iter()`: all of it or nothing.
-        _ if len > room => Err(libc::EFAULT),
+        _ if len > room => Err(Errno::EFAULT),
         _ => Ok(len),
     };
     let pieces = match result {
@@ -57,15 +58,15 @@ pub fn read(world: &World, node: Node, admin: bool, position: u64, count: u64, r
 pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) -> Done {
     let (len, size) = (count.min(PAGE), size(world, node));
     let result = if len > room {
-        Err(libc::EFAULT)
+        Err(Errno::EFAULT)
     } else if position >= size {
-        Err(libc::EFBIG)
+        Err(Errno::EFBIG)
     } else if len == 0 {
         Ok(0)
     } else if node == Node::Bar {
-        Err(libc::EIO)
+        Err(Errno::EIO)
     } else if is_locked_down(world, Reason::PciAccess) {
-        Err(libc::EPERM)
+        Err(Errno::EPERM)
     } else {
         Ok(len.min(size - position))
     };
@@ -74,22 +75,23 @@ pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) ->
 
 /// `pci_mmap_resource()`, in its order: lockdown, a driver that claimed the device, the BAR's size. Unlike a mapping of
 /// /dev/mem this one is decrypted (`include/asm-generic/io.h:io_remap_pfn_range`), as device memory must be.
-pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &Asked) -> Result<Mapped, i32> {
+pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &Asked) -> Result<Mapped, Errno> {
     if is_locked_down(world, Reason::PciAccess) {
-        return Err(libc::EPERM);
+        return Err(Errno::EPERM);
     }
-    let bar = world.bar().ok_or(libc::EINVAL)?;
+    let bar = world.bar().ok_or(Errno::EINVAL)?;
     if world.iomem.is_exclusive(bar.start, world.checks_iomem(), world.config.io_strict) {
-        return Err(libc::EINVAL);
+        return Err(Errno::EINVAL);
     }
     let len = asked.len.next_multiple_of(PAGE);
-    let end = asked.offset.checked_add(len).ok_or(libc::EINVAL)?;
+    let end = asked.offset.checked_add(len).ok_or(Errno::EINVAL)?;
     if end > bar.end - bar.start {
-        return Err(libc::EINVAL);
+        return Err(Errno::EINVAL);
     }
     let gpa = bar.start + asked.offset;
     // `pgprot_device()`; a refusal of `track_pfn_remap()` is EINVAL to `remap_pfn_range()`.
-    let mode =
-        types.reserve_mapping(world, gpa, gpa + len, CacheMode::Uncached, false).map_err(|_| libc::EINVAL)?;
+    let mode = types
+        .reserve_mapping(world, gpa, gpa + len, CacheMode::Uncached, false)
+        .map_err(|_| Errno::EINVAL)?;
     Ok(Mapped { gpa, mode, view: world.decrypted(), own: false })
 }

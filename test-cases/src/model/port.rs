@@ -3,6 +3,7 @@
 
 use super::prediction::{Piece, Source};
 use super::transfer::Done;
+use types::Errno;
 
 /// One past the last port.
 const PORTS: u64 = 1 << 16;
@@ -13,7 +14,7 @@ pub fn read_port(position: u64, count: u64, room: u64) -> Done {
     let there = PORTS.saturating_sub(position).min(count);
     let failed = there > room;
     Done {
-        result: if failed { Err(libc::EFAULT) } else { Ok(there) },
+        result: if failed { Err(Errno::EFAULT) } else { Ok(there) },
         pieces: if there > 0 { vec![Piece { source: Source::Floating, len: there }] } else { Vec::new() },
         effects: Vec::new(),
     }
@@ -23,6 +24,6 @@ pub fn read_port(position: u64, count: u64, room: u64) -> Done {
 pub fn write_port(position: u64, count: u64, room: u64) -> Done {
     let there = PORTS.saturating_sub(position).min(count);
     let written = there.min(room);
-    let result = if there > 0 && written == 0 { Err(libc::EFAULT) } else { Ok(written) };
+    let result = if there > 0 && written == 0 { Err(Errno::EFAULT) } else { Ok(written) };
     Done { result, pieces: Vec::new(), effects: Vec::new() }
 }

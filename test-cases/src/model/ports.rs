@@ -8,7 +8,7 @@ use super::prediction::{Outcome, Prediction};
 use super::task::Task;
 use super::world::World;
 use crate::capability;
-use crate::codes::Signal;
+use types::{Errno, Signal};
 
 /// `IO_BITMAP_BITS`.
 const PORTS: u64 = 1 << 16;
@@ -37,14 +37,14 @@ impl Ports {
 /// `ksys_ioperm()`. Only opening needs permission.
 pub fn ioperm(world: &World, task: &mut Task, from: u64, count: u64, on: bool) -> Prediction {
     if !world.config.iopl {
-        return Prediction::failed(libc::ENOSYS);
+        return Prediction::failed(Errno::ENOSYS);
     }
     let end = from.wrapping_add(count);
     if end <= from || end > PORTS {
-        return Prediction::failed(libc::EINVAL);
+        return Prediction::failed(Errno::EINVAL);
     }
     if on && !may_open(world, task) {
-        return Prediction::failed(libc::EPERM);
+        return Prediction::failed(Errno::EPERM);
     }
     task.process.ports.told.push((from, count, on));
     Prediction::value(0)
@@ -53,13 +53,13 @@ pub fn ioperm(world: &World, task: &mut Task, from: u64, count: u64, on: bool) -
 /// `arch/x86/kernel/ioport.c:SYSCALL_DEFINE1(iopl)`: only more than before needs permission.
 pub fn iopl(world: &World, task: &mut Task, level: u8) -> Prediction {
     if !world.config.iopl {
-        return Prediction::failed(libc::ENOSYS);
+        return Prediction::failed(Errno::ENOSYS);
     }
     if level > EVERY_PORT {
-        return Prediction::failed(libc::EINVAL);
+        return Prediction::failed(Errno::EINVAL);
     }
     if level > task.process.ports.level && !may_open(world, task) {
-        return Prediction::failed(libc::EPERM);
+        return Prediction::failed(Errno::EPERM);
     }
     task.process.ports.level = level;
     Prediction::value(0)
@@ -78,7 +78,7 @@ pub fn port_in(task: &Task, port: u16, width: Width) -> Prediction {
         return Prediction::value(u64::MAX >> (64 - 8 * width as u32));
     }
     Prediction::plain(Outcome::Signal {
-        signal: Signal(libc::SIGSEGV),
+        signal: Signal::SIGSEGV,
         code: GENERAL_PROTECTION,
         address: 0,
         pieces: Vec::new(),

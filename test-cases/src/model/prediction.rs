@@ -2,9 +2,7 @@
 //! What an operation gives, where its bytes come from, and what it does to physical memory.
 
 use protocol::{Call, Refusal};
-use vmm::memory::View;
-
-use crate::codes::{Errno, Signal};
+use types::{Errno, Signal, View};
 
 /// Where bytes come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +157,7 @@ impl Prediction {
     }
 
     /// An error of the call itself, with no memory touched.
-    pub const fn failed(errno: i32) -> Self {
+    pub const fn failed(errno: Errno) -> Self {
         Self::plain(Outcome::failed(errno))
     }
 
@@ -171,8 +169,8 @@ impl Prediction {
 
 impl Outcome {
     /// An error of the call itself.
-    pub const fn failed(errno: i32) -> Self {
-        Self::Failed { errno: Errno(errno), call: Call::Own }
+    pub const fn failed(errno: Errno) -> Self {
+        Self::Failed { errno, call: Call::Own }
     }
 
     /// The bytes that can be seen.

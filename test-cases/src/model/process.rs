@@ -7,7 +7,7 @@ use super::prediction::{Effect, Outcome, Prediction};
 use super::task::Task;
 use super::world::World;
 use crate::capability;
-use crate::codes::Errno;
+use types::Errno;
 
 /// `arch/x86/mm/pat/memtype.c:track_pfn_copy()`: an area whose first page has become a copy no longer tells its caching, and
 /// fork(2) of the whole task fails: EINVAL there, ENOMEM to the caller (`kernel/fork.c:copy_mm`). Since 6.16 the copies share
@@ -20,7 +20,7 @@ pub fn can_fork(world: &World, task: &Task) -> bool {
 /// fork(2); the child executes what follows.
 pub fn fork(world: &World, task: &mut Task) -> Prediction {
     if !can_fork(world, task) {
-        return Prediction::plain(Outcome::Failed { errno: Errno(libc::ENOMEM), call: Call::Own });
+        return Prediction::plain(Outcome::Failed { errno: Errno::ENOMEM, call: Call::Own });
     }
     task.parents.push(task.process.clone());
     let mut numbers = Vec::new();
@@ -87,7 +87,7 @@ pub fn send_file(world: &World, task: &mut Task, slot: u8) -> Prediction {
         return Prediction::plain(outcome);
     }
     if !world.config.unix {
-        return Prediction::failed(libc::EAFNOSUPPORT);
+        return Prediction::failed(Errno::EAFNOSUPPORT);
     }
     task.send(slot);
     Prediction::value(0)
@@ -99,5 +99,5 @@ pub fn receive_file(task: &mut Task, slot: u8) -> Prediction {
         return Prediction::plain(Outcome::Refused(Refusal::File));
     }
     task.process.files.remove(&slot);
-    if task.receive(slot) { Prediction::value(0) } else { Prediction::failed(libc::EAGAIN) }
+    if task.receive(slot) { Prediction::value(0) } else { Prediction::failed(Errno::EAGAIN) }
 }

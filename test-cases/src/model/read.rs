@@ -8,6 +8,7 @@ use super::prediction::{Effect, Piece, Source};
 use super::remap::xlate;
 use super::transfer::Done;
 use super::world::World;
+use types::Errno;
 
 /// `arch/x86/mm/mmap.c:valid_phys_addr_range()`: up to the top of RAM. A request for nothing at address 0 wraps around
 /// and is refused.
@@ -18,7 +19,7 @@ pub fn is_valid_range(world: &World, address: u64, count: u64) -> bool {
 /// Page by page; the first page that fails gives its error for the whole call, whatever was copied before it. `room`: how
 /// much of the user's buffer there is.
 pub fn read_mem(world: &World, types: &MemoryTypes, position: u64, count: u64, room: u64) -> Done {
-    let mut done = Done { result: Err(libc::EFAULT), pieces: Vec::new(), effects: Vec::new() };
+    let mut done = Done { result: Err(Errno::EFAULT), pieces: Vec::new(), effects: Vec::new() };
     if !is_valid_range(world, position, count) {
         return done;
     }
@@ -28,7 +29,7 @@ pub fn read_mem(world: &World, types: &MemoryTypes, position: u64, count: u64, r
         let len = (PAGE - gpa % PAGE).min(count - read);
         let source = match page_is_allowed(world, gpa) {
             Allowed::No => {
-                done.result = Err(libc::EPERM);
+                done.result = Err(Errno::EPERM);
                 return done;
             }
             Allowed::AsZeros => Source::Zeros,

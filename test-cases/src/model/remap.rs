@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's own mappings of physical memory, and the encryption view they show.
 
-use vmm::memory::{Standing, View};
+use types::{PageState, Platform, View};
 
 use super::PAGE;
 use super::iomem::{Description, Intersection, Resource};
 use super::memtype::{CacheMode, MemoryTypes, pages};
 use super::world::World;
-use crate::platform::Platform;
 
 /// Single pages a Hyper-V paravisor answers for, which are mapped private
 /// (`arch/x86/hyperv/ivm.c:hv_is_private_mmio`): the IOAPIC and the TPM.
@@ -22,8 +21,8 @@ pub fn xlate(world: &World, types: &MemoryTypes, gpa: u64) -> Option<View> {
         Intersection::Mixed => None,
         // `try_ram_remap()`: the direct map, which follows the page's owner.
         Intersection::Intersects => Some(match world.standing(page) {
-            Standing::Shared => View::Shared,
-            Standing::Private | Standing::Unaccepted => View::Private,
+            PageState::Shared => View::Shared,
+            PageState::Private | PageState::Unaccepted => View::Private,
         }),
         // `arch_memremap_wb()`: ioremap_cache() before 6.15, ioremap_encrypted() since.
         Intersection::Disjoint => {

@@ -2,7 +2,7 @@
 //! Mappings of /dev/mem reached through the kernel: /proc/PID/mem, `process_vm_readv(2)`, ptrace(2).
 
 use protocol::{Call, Refusal, Via};
-use vmm::memory::View;
+use types::{Errno, Signal, View};
 
 use super::PAGE;
 use super::op::Through;
@@ -13,7 +13,6 @@ use super::remap::ioremap;
 use super::space::Area;
 use super::task::Task;
 use super::world::World;
-use crate::codes::{Errno, Signal};
 
 /// Bytes of a word of ptrace(2).
 const WORD: u64 = 8;
@@ -72,7 +71,7 @@ pub fn put(world: &World, task: &Task, through: Through, slot: u8, offset: u64, 
 /// How an access ends that does not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    Errno(i32),
+    Errno(Errno),
     Oops,
 }
 
@@ -81,7 +80,7 @@ impl End {
         match self {
             Self::Errno(errno) => Outcome::failed(errno),
             // `arch/x86/kernel/dumpstack.c:oops_end()`, `make_task_dead(SIGKILL)`.
-            Self::Oops => Outcome::Oops { signal: Signal(libc::SIGKILL) },
+            Self::Oops => Outcome::Oops { signal: Signal::SIGKILL },
         }
     }
 }
@@ -95,10 +94,10 @@ fn prepare(world: &World, task: &Task, through: Through, slot: u8, write: bool) 
         && !credentials.dumpable
         && !credentials.may_open(6, 0, if write { 6 } else { 4 })
     {
-        return Err(Outcome::Failed { errno: Errno(libc::EACCES), call: Call::Open });
+        return Err(Outcome::Failed { errno: Errno::EACCES, call: Call::Open });
     }
     if through.forks() && !can_fork(world, task) {
-        return Err(Outcome::Failed { errno: Errno(libc::ENOMEM), call: Call::Child });
+        return Err(Outcome::Failed { errno: Errno::ENOMEM, call: Call::Child });
     }
     Ok(slot.address)
 }
@@ -143,7 +142,7 @@ impl Target<'_> {
         while copied < len {
             let moved = self.access_vm(address + copied, PAGE.min(len - copied), move_bytes)?;
             if moved == 0 {
-                return if copied == 0 { Err(End::Errno(libc::EIO)) } else { Ok(copied) };
+                return if copied == 0 { Err(End::Errno(Errno::EIO)) } else { Ok(copied) };
             }
             copied += moved;
         }
@@ -165,14 +164,14 @@ impl Target<'_> {
             move_bytes(Part::Own { area, address: at }, part);
             moved += part;
         }
-        if moved == 0 && len > 0 { Err(End::Errno(libc::EFAULT)) } else { Ok(moved) }
+        if moved == 0 && len > 0 { Err(End::Errno(Errno::EFAULT)) } else { Ok(moved) }
     }
 
     /// `kernel/ptrace.c:generic_ptrace_peekdata()` and its like: word by word, and the agent stops at the first error.
     fn words(self, address: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Result<u64, End> {
         for at in (0..len).step_by(WORD as usize) {
             if self.access_vm(address + at, WORD, move_bytes)? < WORD {
-                return Err(End::Errno(libc::EIO));
+                return Err(End::Errno(Errno::EIO));
             }
         }
         Ok(len)

@@ -3,6 +3,7 @@
 
 use super::prediction::Prediction;
 use super::task::Task;
+use types::Errno;
 
 /// Offsets from here on look like errors (`MAX_ERRNO`).
 const ERRORS: u64 = u64::MAX - 4094;
@@ -18,10 +19,10 @@ pub fn lseek(task: &mut Task, slot: u8, offset: i64, whence: u8) -> Prediction {
         0 => offset.cast_unsigned(),
         1 => file.position.wrapping_add_signed(offset),
         // Counted from an end, a hole or data there is none of; or (`SEEK_MAX`) no way to count at all.
-        _ => return Prediction::failed(libc::EINVAL),
+        _ => return Prediction::failed(Errno::EINVAL),
     };
     if position >= ERRORS {
-        return Prediction::failed(libc::EOVERFLOW);
+        return Prediction::failed(Errno::EOVERFLOW);
     }
     if let Some(file) = task.file_mut(slot) {
         file.position = position;

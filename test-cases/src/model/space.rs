@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmm::memory::View;
+use types::View;
 
 use super::PAGE;
 use super::memtype::CacheMode;

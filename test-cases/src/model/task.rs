@@ -2,6 +2,7 @@
 //! What a task holds: open files with positions, mappings, and what the kernel remembers of them.
 
 use std::collections::{BTreeMap, VecDeque};
+use types::Errno;
 
 use protocol::Refusal;
 
@@ -116,7 +117,7 @@ impl Task {
         if !self.process.files.contains_key(&slot) {
             return Err(Outcome::Refused(Refusal::File));
         }
-        self.file(slot).ok_or(Outcome::failed(libc::EBADF))
+        self.file(slot).ok_or(Outcome::failed(Errno::EBADF))
     }
 
     /// Unmaps `[start, end)` of the process.

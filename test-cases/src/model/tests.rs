@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use protocol::{Buffer, Via, Width};
-use vmm::memory::View;
+use types::{Errno, Platform, Signal, View};
 
 use super::events::Contents;
 use super::fixture::{BIT, IOMEM, world};
@@ -11,8 +11,6 @@ use super::iomem::Iomem;
 use super::lockdown::Level;
 use super::*;
 use crate::class::Class;
-use crate::codes::{Errno, Signal};
-use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::release::Release;
 
@@ -65,7 +63,7 @@ fn read_gives_what_was_measured() {
     let none = world(Platform::None, Policy::Upstream);
     let sev = world(Platform::Sev, Policy::Upstream);
     let later = World { release: Release { major: 7, minor: 3 }, ..sev.clone() };
-    let (eperm, efault) = (Err(Errno(libc::EPERM)), Err(Errno(libc::EFAULT)));
+    let (eperm, efault) = (Err(Errno::EPERM), Err(Errno::EFAULT));
     for (at, expected) in [
         (0x400, [Ok(Class::Plain), Ok(Class::Ciphertext), Ok(Class::Plain)]),
         (0x2_0000, [Ok(Class::Zeros); 3]),
@@ -103,7 +101,7 @@ fn mmap_shows_what_read_hides_and_the_kernels_own_way_another_view() {
 fn the_kernels_own_way_does_not_stop_at_the_end_of_a_mapping() {
     let world = world(Platform::None, Policy::Upstream);
     let mut task = opened(&world);
-    assert_eq!(step(&world, &mut task, &read(0xe100_0000, 8)).outcome, Outcome::failed(libc::EPERM));
+    assert_eq!(step(&world, &mut task, &read(0xe100_0000, 8)).outcome, Outcome::failed(Errno::EPERM));
     step(&world, &mut task, &map(0xe0ff_f000, PAGE, 1));
     let fetch = Op::Fetch { through: Through::ProcMem(Via::Itself), map: 0, offset: PAGE - 8, len: 16 };
     let prediction = step(&world, &mut task, &fetch);
@@ -124,7 +122,7 @@ fn a_write_from_a_buffer_that_is_not_there_clears_memory_and_fails() {
     let world = world(Platform::None, Policy::Upstream);
     let op = Op::Write { file: 0, at: Some(0xf_0000), data: vec![7; 4], buffer: Buffer::Null };
     let prediction = step(&world, &mut opened(&world), &op);
-    assert_eq!(prediction.outcome, Outcome::failed(libc::EFAULT));
+    assert_eq!(prediction.outcome, Outcome::failed(Errno::EFAULT));
     assert_eq!(prediction.effects, [Effect::Write { gpa: 0xf_0000, data: vec![0; 4], view: View::Private }]);
 }
 
@@ -135,7 +133,7 @@ fn cachings_of_one_page_do_not_mix() {
     step(&world, &mut task, &Op::Open { file: 1, node: Node::Mem, flags: libc::O_RDWR | libc::O_SYNC });
     step(&world, &mut task, &map(0x3_0000, PAGE, 1));
     let uncached = |at| Op::Mmap { map: 1, file: 1, offset: at, len: PAGE, prot: 1, flags: 1 };
-    assert_eq!(step(&world, &mut task, &uncached(0x3_0000)).outcome, Outcome::failed(libc::EAGAIN));
+    assert_eq!(step(&world, &mut task, &uncached(0x3_0000)).outcome, Outcome::failed(Errno::EAGAIN));
     // Legacy video memory and what the MTRRs leave uncached mix.
     step(&world, &mut task, &map(0xa_0000, PAGE, 1));
     assert!(matches!(step(&world, &mut task, &uncached(0xa_0000)).outcome, Outcome::Value(_)));
@@ -154,8 +152,8 @@ fn policies_close_what_they_say() {
     }
     assert!(!opens(Platform::None, Policy::LockdownAll) && !opens(Platform::None, Policy::NoDevmem));
     assert!(opens(Platform::Sev, Policy::RangeDeny));
-    assert_eq!(peek(&world(Platform::Sev, Policy::RangeDeny), 0xf_0000), Err(Errno(libc::EPERM)));
-    assert_eq!(peek(&world(Platform::None, Policy::NoLow1m), 0x2_0000), Err(Errno(libc::EPERM)));
+    assert_eq!(peek(&world(Platform::Sev, Policy::RangeDeny), 0xf_0000), Err(Errno::EPERM));
+    assert_eq!(peek(&world(Platform::None, Policy::NoLow1m), 0x2_0000), Err(Errno::EPERM));
 }
 
 /// The position of a file, if it is open.

@@ -9,7 +9,7 @@ use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
 use super::space::{Area, EXEC, WRITE};
 use super::task::Task;
 use super::world::World;
-use crate::codes::Signal;
+use types::Signal;
 
 /// `SEGV_MAPERR`.
 const NOT_MAPPED: i32 = 1;
@@ -28,7 +28,7 @@ pub fn load(world: &World, task: &Task, slot: u8, offset: u64, len: u32, width: 
     for at in (start..start + u64::from(len)).step_by(width as usize) {
         if let Some((code, address)) = parts(at, width as u64).find_map(|(at, _)| load_fault(world, task, at))
         {
-            let signal = Signal(libc::SIGSEGV);
+            let signal = Signal::SIGSEGV;
             return Prediction { outcome: Outcome::Signal { signal, code, address, pieces }, effects };
         }
         for (at, len) in parts(at, width as u64) {
@@ -56,7 +56,7 @@ pub fn store(task: &mut Task, slot: u8, offset: u64, data: &[u8], width: Width) 
         // A store that runs over the end of what can be written copies its first page first.
         for (at, _) in parts(at, width as u64) {
             if let Some((code, address)) = store_fault(task, at) {
-                let signal = Signal(libc::SIGSEGV);
+                let signal = Signal::SIGSEGV;
                 let outcome = Outcome::Signal { signal, code, address, pieces: Vec::new() };
                 return Prediction { outcome, effects };
             }

@@ -2,6 +2,7 @@
 //! read(2), pread(2), write(2) and pwrite(2) as far as `fs/read_write.c` goes; one answer for both of a kind.
 
 use protocol::{Buffer, Refusal};
+use types::Errno;
 
 use super::op::Node;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source, behind, first};
@@ -17,7 +18,7 @@ const USER_END: u64 = (1 << 47) - PAGE;
 /// What a driver made of a request.
 pub struct Done {
     /// Bytes it says it transferred, or the errno.
-    pub result: Result<u64, i32>,
+    pub result: Result<u64, Errno>,
     /// Where they come from (reads).
     pub pieces: Vec<Piece>,
     /// What it did to memory.
@@ -94,7 +95,7 @@ pub fn write(
 ) -> Prediction {
     let len = data.len() as u64;
     if at.is_some_and(|at| at.cast_signed() >= 0) && !pci::has_pwrite(task, slot) {
-        return Prediction::failed(libc::ESPIPE);
+        return Prediction::failed(Errno::ESPIPE);
     }
     let start = match prepare(task, slot, at, len, buffer, |file| file.writable) {
         Ok(start) => start,
@@ -129,14 +130,14 @@ fn prepare(
     may: impl FnOnce(&super::OpenFile) -> bool,
 ) -> Result<Start, Outcome> {
     if task.process.files.contains_key(&slot) && at.is_some_and(|at| at.cast_signed() < 0) {
-        return Err(Outcome::failed(libc::EINVAL));
+        return Err(Outcome::failed(Errno::EINVAL));
     }
     let file = task.open_file(slot)?;
     if !may(file) {
-        return Err(Outcome::failed(libc::EBADF));
+        return Err(Outcome::failed(Errno::EBADF));
     }
     if !access_ok(buffer, len) {
-        return Err(Outcome::failed(libc::EFAULT));
+        return Err(Outcome::failed(Errno::EFAULT));
     }
     let position = at.unwrap_or(file.position);
     verify(file.node == Node::Mem, position, len).map_err(Outcome::failed)?;
@@ -155,19 +156,19 @@ fn access_ok(buffer: Buffer, len: u64) -> bool {
 }
 
 /// `rw_verify_area()`. `unsigned`: `FOP_UNSIGNED_OFFSET`, which /dev/mem has and nothing else here.
-fn verify(unsigned: bool, position: u64, count: u64) -> Result<(), i32> {
+fn verify(unsigned: bool, position: u64, count: u64) -> Result<(), Errno> {
     if count.cast_signed() < 0 {
-        return Err(libc::EINVAL);
+        return Err(Errno::EINVAL);
     }
     if position.cast_signed() < 0 {
         if !unsigned {
-            return Err(libc::EINVAL);
+            return Err(Errno::EINVAL);
         }
         if count >= position.wrapping_neg() {
-            return Err(libc::EOVERFLOW);
+            return Err(Errno::EOVERFLOW);
         }
     } else if position.wrapping_add(count).cast_signed() < 0 && !unsigned {
-        return Err(libc::EINVAL);
+        return Err(Errno::EINVAL);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use vmm::memory::{Standing, View};
+use types::{PageState, Platform, View};
 
 use super::PAGE;
 use super::iomem::{Intersection, Iomem};
@@ -12,7 +12,6 @@ use super::lockdown::Level;
 use super::memtype::CacheMode;
 use super::prediction::Source;
 use crate::class::Class;
-use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::release::Release;
 
@@ -70,7 +69,7 @@ pub struct Memory {
     /// Addresses that memory backs.
     pub backed: Vec<Range<u64>>,
     /// Pages that are something else than private.
-    pub standing: BTreeMap<u64, Standing>,
+    pub standing: BTreeMap<u64, PageState>,
     /// One past the last byte of RAM: `__pa(high_memory)`.
     pub top: u64,
 }
@@ -187,8 +186,8 @@ impl World {
     }
 
     /// What the page at `gpa` is.
-    pub fn standing(&self, gpa: u64) -> Standing {
-        self.memory.standing.get(&(gpa & !(PAGE - 1))).copied().unwrap_or(Standing::Private)
+    pub fn standing(&self, gpa: u64) -> PageState {
+        self.memory.standing.get(&(gpa & !(PAGE - 1))).copied().unwrap_or(PageState::Private)
     }
 
     /// What bytes at `gpa` are when they are read through `view`.
@@ -197,9 +196,9 @@ impl World {
             return Class::Device;
         }
         let owner = match self.standing(gpa) {
-            Standing::Private => View::Private,
-            Standing::Shared => View::Shared,
-            Standing::Unaccepted => return if view == View::Shared { Class::Shared } else { Class::Zeros },
+            PageState::Private => View::Private,
+            PageState::Shared => View::Shared,
+            PageState::Unaccepted => return if view == View::Shared { Class::Shared } else { Class::Zeros },
         };
         match (self.platform, view == owner) {
             (Platform::None, _) | (_, true) => Class::Plain,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `drivers/char/mem.c:write_mem()`.
 
-use vmm::memory::View;
+use types::{Errno, View};
 
 use super::PAGE;
 use super::allowed::{Allowed, page_is_allowed};
@@ -19,7 +19,7 @@ use super::world::World;
 /// So a write(2) that fails with EFAULT has cleared memory up to the end of the page or the request.
 pub fn write_mem(world: &World, types: &MemoryTypes, position: u64, data: &[u8], room: u64) -> Done {
     let count = data.len() as u64;
-    let mut done = Done { result: Err(libc::EFAULT), pieces: Vec::new(), effects: Vec::new() };
+    let mut done = Done { result: Err(Errno::EFAULT), pieces: Vec::new(), effects: Vec::new() };
     if !is_valid_range(world, position, count) {
         return done;
     }
@@ -29,7 +29,7 @@ pub fn write_mem(world: &World, types: &MemoryTypes, position: u64, data: &[u8],
         let len = (PAGE - gpa % PAGE).min(count - written);
         match page_is_allowed(world, gpa) {
             Allowed::No => {
-                done.result = Err(libc::EPERM);
+                done.result = Err(Errno::EPERM);
                 return done;
             }
             // Dropped, without a look at the buffer.
@@ -54,8 +54,8 @@ pub fn write_mem(world: &World, types: &MemoryTypes, position: u64, data: &[u8],
     done
 }
 
-fn partial(written: u64) -> Result<u64, i32> {
-    if written > 0 { Ok(written) } else { Err(libc::EFAULT) }
+fn partial(written: u64) -> Result<u64, Errno> {
+    if written > 0 { Ok(written) } else { Err(Errno::EFAULT) }
 }
 
 /// `copy_from_user()` to physical memory: the bytes that are there, then zeros.

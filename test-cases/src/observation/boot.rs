@@ -2,9 +2,9 @@
 //! One guest from its first instruction until its agent answered, or until it ended before.
 
 use serde::Serialize;
+use types::Mode;
 
 use super::{Aborted, AccessEvent, Death, SetupFacts};
-use crate::setup::Mode;
 
 /// What happened while one guest booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

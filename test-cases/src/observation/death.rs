@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use crate::candidates::Candidates;
-use crate::names::named;
+use types::candidates::Candidates;
+use types::names::named;
 
 named! {
     /// The manner of a guest's death.

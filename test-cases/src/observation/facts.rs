@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use types::{Mode, PlacedRegion, Platform};
 
-use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::region::PlacedRegion;
-use crate::setup::{Mode, RomArea, Setup};
+use crate::setup::{RomArea, Setup};
 
 /// The kernel under test.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

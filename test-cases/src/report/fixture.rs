@@ -5,20 +5,18 @@ use std::time::Duration;
 
 use super::{CaseResult, Ended, Report};
 use crate::boot::{self, BootResult};
-use crate::case::{self, Case, EventKind};
+use crate::case::{self, Case};
 use crate::class::Truth;
-use crate::codes::Errno;
 use crate::judge::{Context, judge};
 use crate::library;
 use crate::observation::{
     Aborted, AccessEvent, Answer, BootObservation, CaseObservation, Counters, Death, DeathKind, Deaths,
     GpaRange, KernelFacts, KvmHost, NotRun, PlatformFacts, StepObservation,
 };
-use crate::platform::Platform;
 use crate::policy::Policy;
-use crate::region::{PlacedRegion, Region};
 use crate::release::Release;
-use crate::setup::{Mode, RomArea, Setup};
+use crate::setup::{RomArea, Setup};
+use types::{Errno, EventKind, Mode, PlacedRegion, Platform, Region};
 
 const OPEN: &str = r#"
 title = "open(2) is refused"
@@ -139,7 +137,7 @@ pub fn whole() -> Report {
         bytes("peek", PLAIN),
         self_mem,
     ];
-    let refused = StepObservation::new("open", Answer::Failed { errno: Errno(libc::EPERM) });
+    let refused = StepObservation::new("open", Answer::Failed { errno: Errno::EPERM });
     let closed = StepObservation::new("read", Answer::NotReached { needs: "mem".to_owned() });
     let skipped = NotRun::Skipped("needs DEVPORT=y, this kernel has DEVPORT=n".to_owned());
     let cases = vec![
@@ -314,12 +312,7 @@ fn platform() -> PlatformFacts {
         unserved_modules: Vec::new(),
         names_lacking: None,
         log_unread: None,
-        regions: vec![PlacedRegion {
-            region: Region::LowRam,
-            gpa: 0x20000,
-            len: 0x1000,
-            kind: "System RAM".to_owned(),
-        }],
+        regions: vec![PlacedRegion { region: Region::LowRam, gpa: 0x20000, len: 0x1000, kind: "System RAM" }],
     }
 }
 

@@ -81,8 +81,8 @@ pub fn case_line(case: &Case) -> Value {
         name: &'a str,
         title: &'a str,
         tags: &'a [String],
-        platforms: &'a [crate::platform::Platform],
-        regions: Vec<crate::region::Region>,
+        platforms: &'a [types::Platform],
+        regions: Vec<types::Region>,
         steps: usize,
     }
     let line = Line {

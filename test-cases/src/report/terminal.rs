@@ -3,12 +3,13 @@
 
 use std::io::{self, Write};
 
+use types::Mode;
+
 use super::style::{Style, Tone};
 use super::{CaseResult, Report, evidence, plain, rewritten};
 use crate::boot::BootResult;
 use crate::judge::Verdict;
 use crate::observation::KvmHost;
-use crate::setup::Mode;
 
 /// Prints a run as it goes.
 #[derive(Debug)]

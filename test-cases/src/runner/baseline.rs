@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use types::{PlacedRegion, View};
 use vmm::machine::{Machine, MachineError};
-use vmm::memory::{MemoryError, View as MemoryView};
+use vmm::memory::MemoryError;
 
 use crate::case::{Action, Case};
 use crate::class::{States, memory_state};
-use crate::region::PlacedRegion;
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
@@ -17,7 +17,7 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 struct Saved {
     /// The view the guest uses for it, through which it is put back.
-    view: MemoryView,
+    view: View,
     bytes: Vec<u8>,
     /// The case wrote to it. What it only looked at the kernel may have taken into use meanwhile.
     written: bool,
@@ -155,8 +155,8 @@ impl Baseline {
 }
 
 /// The view the guest uses for a page.
-fn view_of(machine: &Machine, gpa: u64) -> MemoryView {
-    machine.memory().declared(gpa).unwrap_or(MemoryView::Private)
+fn view_of(machine: &Machine, gpa: u64) -> View {
+    machine.memory().declared(gpa).unwrap_or(View::Private)
 }
 
 #[cfg(test)]
@@ -165,7 +165,7 @@ mod tests {
     use crate::class::MemoryState;
 
     fn baseline() -> Baseline {
-        let saved = Saved { view: MemoryView::Private, bytes: vec![7; 4096], written: true };
+        let saved = Saved { view: View::Private, bytes: vec![7; 4096], written: true };
         Baseline { pages: BTreeMap::from([(0x1000, saved)]), data: HashMap::new() }
     }
 

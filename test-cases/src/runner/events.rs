@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The VMM's events, in the words of observations: with names of code and places.
 
-use vmm::audit::backtrace::Method;
-use vmm::audit::event_log::{EventCursor, Since};
-use vmm::audit::log::Cursor;
-use vmm::memory::{AccessKind, View};
+use types::{EventKind, PlacedRegion};
+use vmm::trace::backtrace::Method;
+use vmm::trace::event_log::{EventCursor, Since};
+use vmm::trace::log::Cursor;
 
-use crate::case::EventKind;
 use crate::observation::{AccessEvent, PageChange};
-use crate::region::PlacedRegion;
 use crate::session::Session;
 
 /// What was recorded after a moment.
@@ -36,7 +34,7 @@ pub fn all(session: &Session, regions: &[PlacedRegion]) -> Recorded {
 /// What became of the watched page after `cursor`, or in all.
 pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChange> {
     let names = session.names();
-    let of = |change: &vmm::audit::Change| {
+    let of = |change: &vmm::trace::Change| {
         let at = change.at.as_ref();
         let trace = at.and_then(|at| at.backtrace.as_ref());
         PageChange {
@@ -61,15 +59,8 @@ pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChang
 }
 
 /// One event.
-fn of(event: &vmm::audit::AccessEvent, session: &Session, regions: &[PlacedRegion]) -> AccessEvent {
-    let kind = match (event.view, event.kind) {
-        (View::Shared, AccessKind::Read) => EventKind::SharedRead,
-        (View::Shared, AccessKind::Write) => EventKind::SharedWrite,
-        (View::Shared, AccessKind::Fetch) => EventKind::SharedFetch,
-        (View::Private, AccessKind::Read) => EventKind::PrivateRead,
-        (View::Private, AccessKind::Write) => EventKind::PrivateWrite,
-        (View::Private, AccessKind::Fetch) => EventKind::PrivateFetch,
-    };
+fn of(event: &vmm::trace::AccessEvent, session: &Session, regions: &[PlacedRegion]) -> AccessEvent {
+    let kind = EventKind::of(event.view, event.kind);
     let gpa = event.gpa + event.operand.map_or(0, |operand| operand.offset);
     let trace = event.at.as_ref().and_then(|at| at.backtrace.as_ref());
     AccessEvent {
@@ -92,7 +83,7 @@ fn of(event: &vmm::audit::AccessEvent, session: &Session, regions: &[PlacedRegio
 }
 
 /// The smallest region around an address.
-fn region(gpa: u64, regions: &[PlacedRegion]) -> Option<crate::region::Region> {
+fn region(gpa: u64, regions: &[PlacedRegion]) -> Option<types::Region> {
     regions
         .iter()
         .filter(|placed| gpa.checked_sub(placed.gpa).is_some_and(|offset| offset < placed.len))

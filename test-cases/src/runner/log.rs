@@ -53,7 +53,7 @@ fn bare(line: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codes::Errno;
+    use types::Errno;
 
     fn mark(log: &str) -> Mark {
         Mark::of(Ok(log.to_owned())).unwrap()
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_read_is_no_empty_log() {
-        let refused = Answer::Failed { errno: Errno(libc::EPERM) };
+        let refused = Answer::Failed { errno: Errno::EPERM };
         let step = mark("a\n").step("log", Err(refused.clone()));
         assert_eq!((step.answer, step.bytes.len()), (refused.clone(), 0));
         let NotRun::Failed(reason) = Mark::of(Err(refused)).unwrap_err() else { panic!("no skip") };

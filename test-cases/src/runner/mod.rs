@@ -14,15 +14,15 @@ mod truth;
 use std::time::{Duration, Instant};
 
 use protocol::{Batch, Buffer, FILE_SLOTS, Outcome};
+use types::{Errno, PlacedRegion, Signal};
 
 use self::baseline::Baseline;
 use self::log::Mark;
 use self::slots::Slots;
 use self::translate::Translated;
 use crate::case::{Action, Case, Step};
-use crate::codes::{Errno, Signal};
 use crate::observation::{Answer, CaseObservation, GpaRange, NotRun, StepObservation};
-use crate::region::{Place, PlacedRegion};
+use crate::place::Place;
 use crate::session::{End, Ended, Session, Worker};
 
 pub use self::events::{Recorded, all as all_events, changes_since, since as events_since};
@@ -284,7 +284,7 @@ impl State<'_> {
         at: Place,
         len: u64,
         wrote: Option<&str>,
-        view: crate::case::View,
+        view: crate::case::ViewChoice,
         before: &[StepObservation],
     ) -> StepObservation {
         let reached = wrote.and_then(|id| before.iter().find(|o| o.step == id));
@@ -309,18 +309,18 @@ impl State<'_> {
 fn of_program(answer: Answer) -> Answer {
     match answer {
         Answer::Returned { value } if value & 0x7f != 0 => {
-            Answer::Signalled { signal: Signal((value & 0x7f) as i32) }
+            Answer::Signalled { signal: Signal((value & 0x7f) as u8) }
         }
         Answer::Returned { value } => Answer::Returned { value: value >> 8 & 0xff },
-        Answer::Failed { errno: Errno(libc::ETIMEDOUT) } => Answer::TimedOut,
+        Answer::Failed { errno: Errno::ETIMEDOUT } => Answer::TimedOut,
         other => other,
     }
 }
 
 /// What the agent says, in the words of observations.
 pub(crate) fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
-    let failed = |number: u16| Answer::Failed { errno: Errno(i32::from(number)) };
-    let signalled = |signal: u8| Answer::Signalled { signal: Signal(i32::from(signal)) };
+    let failed = |number: u16| Answer::Failed { errno: Errno(number) };
+    let signalled = |signal: u8| Answer::Signalled { signal: Signal(signal) };
     let not_run = |reason: String| Answer::NotRun { reason };
     match outcome {
         Outcome::Value(value) => (Answer::Returned { value: value.cast_unsigned() }, Vec::new()),
@@ -358,8 +358,8 @@ mod tests {
         assert_eq!(of(9), Answer::Signalled { signal: Signal(9) });
         // With the bit of a core dump.
         assert_eq!(of(0x80 + 11), Answer::Signalled { signal: Signal(11) });
-        let failed = |errno| Answer::Failed { errno: Errno(errno) };
-        assert_eq!(of_program(failed(libc::ETIMEDOUT)), Answer::TimedOut);
-        assert_eq!(of_program(failed(libc::ENOENT)), failed(libc::ENOENT));
+        let failed = |errno| Answer::Failed { errno };
+        assert_eq!(of_program(failed(Errno::ETIMEDOUT)), Answer::TimedOut);
+        assert_eq!(of_program(failed(Errno::ENOENT)), failed(Errno::ENOENT));
     }
 }

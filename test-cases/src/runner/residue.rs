@@ -6,8 +6,8 @@ use std::ops::Range;
 use vmm::machine::Machine;
 
 use crate::case::{Action, Case};
-use crate::codes::Signal;
 use crate::observation::Answer;
+use types::Signal;
 
 /// The interrupt controllers inside KVM, whose registers are not put back: IOAPIC and local APIC.
 const INTERRUPT_CONTROLLERS: Range<u64> = 0xfec0_0000..0xfef0_0000;
@@ -98,7 +98,7 @@ pub fn remains(machine: &Machine, action: &Action, answer: &Answer, place: Optio
             return Some("a step did not come back, so a process of the guest may still be at it".into());
         }
         // `kernel/exit.c:make_task_dead()` after an oops, with whatever locks were held.
-        Answer::Signalled { signal: Signal(libc::SIGKILL) } => {
+        Answer::Signalled { signal: Signal::SIGKILL } => {
             return Some("the process of a step was killed, as it is after an oops of the kernel".into());
         }
         _ => {}

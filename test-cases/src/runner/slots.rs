@@ -195,8 +195,8 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codes::Errno;
     use crate::runner::translate;
+    use types::Errno;
 
     // Steps that give something up may fail here, or the parser would not take a later use.
     const OPEN: &str = "id = 'open'\ndo = 'open'\npath = '/dev/mem'\nflags = 'O_RDWR'\nas = 'mem'";
@@ -218,7 +218,7 @@ mod tests {
             if last.is_none() {
                 let translated = translate::step(&step.action, &mut slots, &[]).unwrap();
                 let answer = if failing.contains(&step.id.as_str()) {
-                    Answer::Failed { errno: Errno(libc::EPERM) }
+                    Answer::Failed { errno: Errno::EPERM }
                 } else {
                     Answer::Returned { value: 0 }
                 };

@@ -2,12 +2,13 @@
 //! A case's step in the agent's words.
 
 use protocol::{Buffer, Reset, Step, Via, Width};
+use types::PlacedRegion;
 
 use super::slots::Slots;
 use crate::calls;
 use crate::capability;
 use crate::case::{Action, Direction, OUTPUT, Share};
-use crate::region::{Place, PlacedRegion};
+use crate::place::Place;
 
 /// How long a program may take: less than what makes a silent guest count as hung.
 const PROGRAM_MS: u32 = 30_000;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What memory holds at this moment, through each view: the ground truth observations are compared with.
 
+use types::{PageState, Platform, View};
+
 use vmm::layout::PAGE_SIZE;
 use vmm::machine::Machine;
-use vmm::memory::View as MemoryView;
-use vmm::memory::protected::PageState;
-use vmm::platform::PlatformKind;
 
-use crate::case::View;
+use crate::case::ViewChoice;
 use crate::class::{Class, Classes, Truth};
 use crate::observation::{StepObservation, TruthTaken};
 
@@ -84,39 +83,39 @@ fn of_page(machine: &Machine, gpa: u64, len: usize) -> Truth {
         bytes
     };
     if !machine.is_ram(gpa) {
-        return Truth { device: Some(read(MemoryView::Private)), ..Truth::default() };
+        return Truth { device: Some(read(View::Private)), ..Truth::default() };
     }
-    let owner = machine.memory().declared(gpa).unwrap_or(MemoryView::Private);
+    let owner = machine.memory().declared(gpa).unwrap_or(View::Private);
     let plain = Some(read(owner));
     match machine.platform().kind() {
-        PlatformKind::None => Truth { plain, ..Truth::default() },
-        PlatformKind::Sev => Truth { plain, ciphertext: Some(read(owner.other())), ..Truth::default() },
-        PlatformKind::Snp | PlatformKind::Tdx | PlatformKind::Vbs => separate(machine, gpa, read),
+        Platform::None => Truth { plain, ..Truth::default() },
+        Platform::Sev => Truth { plain, ciphertext: Some(read(owner.other())), ..Truth::default() },
+        Platform::Snp | Platform::Tdx | Platform::Vbs => separate(machine, gpa, read),
     }
 }
 
 /// Two contents: the owner's, and what the shared view has of its own. A page nobody has accepted has no owner.
-fn separate(machine: &Machine, gpa: u64, read: impl Fn(MemoryView) -> Vec<u8>) -> Truth {
-    let shared = read(MemoryView::Shared);
+fn separate(machine: &Machine, gpa: u64, read: impl Fn(View) -> Vec<u8>) -> Truth {
+    let shared = read(View::Shared);
     match machine.memory().state(gpa) {
         Some(PageState::Shared) => Truth { plain: Some(shared), ..Truth::default() },
         Some(PageState::Unaccepted) => Truth { shared: Some(shared), ..Truth::default() },
         Some(PageState::Private) | None => {
-            Truth { plain: Some(read(MemoryView::Private)), shared: Some(shared), ..Truth::default() }
+            Truth { plain: Some(read(View::Private)), shared: Some(shared), ..Truth::default() }
         }
     }
 }
 
 /// What `view` shows of `len` bytes from `gpa`.
-pub fn seen(machine: &Machine, gpa: u64, len: usize, view: View) -> Vec<u8> {
+pub fn seen(machine: &Machine, gpa: u64, len: usize, view: ViewChoice) -> Vec<u8> {
     let (_, gpa) = machine.platform().split(gpa);
     let mut bytes = vec![0; len];
     let mut rest = bytes.as_mut_slice();
     for (at, len) in parts(gpa, len) {
         let view = match view {
-            View::Owner => machine.memory().declared(at).unwrap_or(MemoryView::Private),
-            View::Private => MemoryView::Private,
-            View::Shared => MemoryView::Shared,
+            ViewChoice::Owner => machine.memory().declared(at).unwrap_or(View::Private),
+            ViewChoice::Private => View::Private,
+            ViewChoice::Shared => View::Shared,
         };
         let (part, after) = rest.split_at_mut(len);
         machine.truth(view, at, part);

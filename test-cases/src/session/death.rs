@@ -5,9 +5,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use vmm::audit::backtrace::Method;
-use vmm::audit::kernel::KernelNames;
+use types::VcpuId;
 use vmm::machine::{Machine, Stop};
+use vmm::trace::backtrace::Method;
+use vmm::trace::kernel::KernelNames;
 
 use crate::observation::{Aborted, Death, DeathKind, Deaths};
 
@@ -94,7 +95,7 @@ fn shut_down(system_state: Option<u32>) -> Option<bool> {
 fn panics_on_stack(machine: &Machine) -> Option<bool> {
     let names = machine.kernel_names()?;
     names.symbols()?.address_of(PANIC[0])?;
-    let trace = machine.standing()?.backtrace?;
+    let trace = machine.current_instruction(VcpuId::BOOT)?.backtrace?;
     (trace.method == Method::Orc).then(|| trace.addresses().any(|address| is_of_panic(names, address)))
 }
 
@@ -226,7 +227,7 @@ fn evidence(console: &str, log_buffer: impl FnOnce() -> Option<Vec<String>>) -> 
 /// Where a guest that does not answer is, innermost function first.
 fn standing(machine: &Machine) -> String {
     let place = || {
-        let (at, names) = (machine.standing()?, machine.kernel_names()?);
+        let (at, names) = (machine.current_instruction(VcpuId::BOOT)?, machine.kernel_names()?);
         let frames = names.frames(at.backtrace.as_ref()?);
         let task = at.task.map(|task| format!(" in task {task}")).unwrap_or_default();
         Some(format!("; RIP is at {}{task}", frames[..frames.len().min(MOST_FRAMES)].join(" < ")))

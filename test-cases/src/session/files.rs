@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use guest_kernel::initramfs;
-use vmm::audit::Instruction;
-use vmm::audit::code_page::{CodePage, PageBytes};
 use vmm::layout::PAGE_SIZE;
+use vmm::trace::Instruction;
+use vmm::trace::code_page::{CodePage, PageBytes};
 
 /// What every ELF file begins with.
 const ELF: &[u8] = b"\x7fELF";
@@ -99,7 +99,17 @@ mod tests {
 
     fn at(rip: u64, user_code: Option<CodePage>) -> Instruction {
         let (cpl, task, backtrace) = (if user_code.is_some() { 3 } else { 0 }, None, None);
-        Instruction { rip, cpl, cr3: 0, rsp: 0, exact: true, task, backtrace, user_code }
+        Instruction {
+            vcpu: types::VcpuId::BOOT,
+            rip,
+            cpl,
+            cr3: 0,
+            rsp: 0,
+            exact: true,
+            task,
+            backtrace,
+            user_code,
+        }
     }
 
     fn guest(files: &[(&str, &[u8])]) -> GuestFiles {

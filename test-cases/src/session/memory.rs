@@ -2,7 +2,7 @@
 //! The agent's window, seen through the view its kernel uses for it.
 
 use protocol::GuestMemory;
-use vmm::memory::View;
+use types::View;
 
 /// Guest RAM for the agent's line.
 pub struct AgentMemory<'a>(pub &'a vmm::memory::GuestMemory);

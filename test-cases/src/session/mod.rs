@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::{Batch, Event, Link, Outcome, Results, Step};
-use vmm::audit::Instruction;
-use vmm::audit::event_log::EventCursor;
-use vmm::audit::kernel::KernelNames;
-use vmm::audit::log::Cursor;
 use vmm::boot::image::Vmlinux;
 use vmm::boot::linux::LinuxBoot;
 use vmm::machine::{Machine, MachineConfig, MachineError, RunError, Stop};
+use vmm::trace::Instruction;
+use vmm::trace::event_log::EventCursor;
+use vmm::trace::kernel::KernelNames;
+use vmm::trace::log::Cursor;
 
 pub use self::death::{End, Ended};
 pub use self::files::GuestFiles;
@@ -109,9 +109,8 @@ impl Session {
             kernel: plan.kernel,
             initramfs: plan.files.archive(),
             command_line: plan.command_line,
-            names: plan.names.clone(),
         };
-        machine.boot_linux(&boot)?;
+        machine.boot_linux(&boot, plan.names.clone())?;
         let interrupt = Arc::clone(&plan.interrupt);
         let mut session = Self {
             told: Told::all_of(&machine),

@@ -34,6 +34,6 @@ fn works_here() -> bool {
         _ if std::env::var_os("COPRA_IN_KVM_HOST").is_some() => true,
         Ok("qemu") => false,
         Ok("here") => true,
-        _ => vmm::probe::probe(vmm::platform::PlatformKind::Sev).is_ok(),
+        _ => vmm::probe::probe(types::Platform::Sev).is_ok(),
     }
 }

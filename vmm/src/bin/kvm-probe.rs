@@ -2,7 +2,7 @@
 //! Exits 0 if KVM on this machine runs a 64-bit paged guest; else 3, with the reason on standard error.
 
 fn main() -> std::process::ExitCode {
-    match vmm::probe::probe(vmm::platform::PlatformKind::Sev) {
+    match vmm::probe::probe(types::Platform::Sev) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");

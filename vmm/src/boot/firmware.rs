@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What firmware leaves in memory: the BIOS data areas, SMBIOS tables, and markers everywhere else it owns.
 
-use super::marker::{self, Tag};
+use types::{Platform, View};
+
 use super::smbios;
 use crate::layout::{self, PAGE_SIZE};
+use crate::marker::{self, Tag};
 use crate::memory::ram::Ram;
-use crate::memory::{GuestMemory, MemoryError, View};
-use crate::platform::PlatformKind;
+use crate::memory::{GuestMemory, MemoryError};
 
 /// Fills every firmware-owned page. Markers name view and GPA, so any byte of them that turns up elsewhere tells
 /// where it was read and through what.
-pub fn write(memory: &GuestMemory, platform: PlatformKind) -> Result<(), MemoryError> {
+pub fn write(memory: &GuestMemory, platform: Platform) -> Result<(), MemoryError> {
     let ram = *memory.ram();
     let owned = [
         (0, PAGE_SIZE),
@@ -54,9 +55,9 @@ pub fn write_shared(memory: &GuestMemory, start: u64, end: u64) -> Result<(), Me
 /// private. The price is that /dev/mem does not show them to anyone: ACPI data are busy
 /// (`arch/x86/kernel/e820.c:do_mark_busy`), which `IO_STRICT_DEVMEM` refuses. OVMF's table lies in runtime services data
 /// (edk2's `SmbiosDxe.c`), which Linux knows to be private and does not mark busy; there are none here (`efi.rs` says why).
-pub fn smbios_table(platform: PlatformKind, ram: &Ram) -> u64 {
+pub fn smbios_table(platform: Platform, ram: &Ram) -> u64 {
     match platform {
-        PlatformKind::None => layout::SYSTEM_ROM + layout::SMBIOS_TABLE_OFFSET,
+        Platform::None => layout::SYSTEM_ROM + layout::SMBIOS_TABLE_OFFSET,
         _ => ram.acpi(),
     }
 }

@@ -4,15 +4,15 @@
 
 use std::ops::Range;
 
+use types::{PageState, Platform};
+
 use super::efi::{self, EfiInfo};
 use super::firmware;
 use super::linux::LoadError;
 use super::snp_launch::{self, CpuidEntry};
 use crate::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
 use crate::memory::GuestMemory;
-use crate::memory::protected::PageState;
-use crate::platform::PlatformKind;
-use crate::vcpu::cpuid::{CpuidTable, Leaf};
+use crate::x86::cpuid::{CpuidTable, Leaf};
 
 /// What may be chosen about a launch.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ const UNIT: u64 = LARGE_PAGE_SIZE;
 /// Places the EFI tables of a platform with unaccepted memory. `used` is what the loader has put into RAM above 1 MiB.
 pub fn efi(
     memory: &GuestMemory,
-    platform: PlatformKind,
+    platform: Platform,
     launch: Launch,
     used: &[Range<u64>],
 ) -> Result<Option<EfiInfo>, LoadError> {
@@ -76,12 +76,12 @@ pub fn snp_pages(memory: &GuestMemory, cpuid: &CpuidTable) -> Result<u32, LoadEr
 /// Gives every page the state it has when the guest starts. Nothing may be loaded afterwards.
 pub fn states(
     memory: &GuestMemory,
-    platform: PlatformKind,
+    platform: Platform,
     launch: Launch,
     used: &[Range<u64>],
 ) -> Result<(), LoadError> {
-    let rom = launch.rom.or(platform.usual_rom()).unwrap_or(PageState::Private);
-    if platform == PlatformKind::Vbs && rom == PageState::Unaccepted {
+    let rom = launch.rom.or(platform.default_rom_state()).unwrap_or(PageState::Private);
+    if platform == Platform::Vbs && rom == PageState::Unaccepted {
         return Err(LoadError::RomState(platform));
     }
     if rom != PageState::Private {

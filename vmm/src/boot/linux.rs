@@ -5,24 +5,24 @@
 //! firmware and no decompressor run in the guest.
 
 use std::io::Cursor;
-use std::sync::Arc;
 
 use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::Elf;
+use types::Platform;
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{ByteValued, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 use super::image::{ElfFacts, Vmlinux};
 use super::launch::{self, Launch};
-use super::opcode::{self, Opcode, OpcodeError, Sites};
+use super::opcode::{self, OpcodeError, Sites};
 use super::{firmware, page_tables};
-use crate::audit::kernel::KernelNames;
 use crate::layout::{self, PAGE_SIZE};
 use crate::memory::ram::Ram;
 use crate::memory::{GuestMemory, MemoryError};
-use crate::platform::{Platform, PlatformKind};
-use crate::vcpu::cpuid::CpuidTable;
+use crate::platform::PlatformModel;
+use crate::x86::cpuid::CpuidTable;
+use crate::x86::opcode::Opcode;
 
 /// Bytes of memory the kernel finds free beyond image and initramfs, at least.
 const HEADROOM: u64 = 32 << 20;
@@ -38,7 +38,7 @@ const KERNEL_ALIGNMENT: u32 = 2 << 20;
 /// What every guest's command line starts with: the console on the first serial port, one device range marked busy, a
 /// reset through port 0xcf9, a panic that ends at once; and nothing for what is not there: a bounce buffer of 2 MiB as no
 /// device does DMA, no machine-check banks, two serial ports, no EFI runtime services where there are EFI tables.
-pub fn base_command_line(platform: PlatformKind) -> String {
+pub fn base_command_line(platform: Platform) -> String {
     let efi = if platform.accepts_memory() { " efi=noruntime" } else { "" };
     format!(
         "console=ttyS0 reboot=p panic=-1 swiotlb=1024 mce=off 8250.nr_uarts=2 reserve={:#x},{:#x}{efi}",
@@ -88,7 +88,7 @@ pub enum LoadError {
     #[error(
         "the ROM area cannot be launched unaccepted on {0}, which knows no acceptance: choose validated or shared (--rom)"
     )]
-    RomState(PlatformKind),
+    RomState(Platform),
     /// EFI tables do not fit.
     #[error("building the guest's EFI tables: {0}")]
     Efi(String),
@@ -115,8 +115,6 @@ pub struct LinuxBoot<'a> {
     pub initramfs: &'a [u8],
     /// Whole command line.
     pub command_line: &'a str,
-    /// The kernel's names, for events that tell of its code; `None` does without.
-    pub names: Option<Arc<KernelNames>>,
 }
 
 /// Where the vCPU starts.
@@ -147,7 +145,7 @@ pub struct UnservedModule {
 /// Writes everything and gives the entry state.
 pub fn load(
     memory: &GuestMemory,
-    platform: &dyn Platform,
+    platform: &dyn PlatformModel,
     boot: &LinuxBoot<'_>,
     launch: Launch,
     cpuid: &CpuidTable,
@@ -183,7 +181,7 @@ pub fn load(
     if let Some(info) = launch::efi(memory, kind, launch, &used)? {
         params.efi_info = info.boot_params();
     }
-    if kind == PlatformKind::Snp {
+    if kind == Platform::Snp {
         params.cc_blob_address = launch::snp_pages(memory, cpuid)?;
     }
     memory.write(layout::BOOT_PARAMS, params.as_slice())?;
@@ -194,7 +192,11 @@ pub fn load(
 }
 
 /// Rewrites the platform's instructions in the loaded kernel.
-fn rewrite(memory: &GuestMemory, platform: &dyn Platform, kernel: &Vmlinux<'_>) -> Result<Sites, LoadError> {
+fn rewrite(
+    memory: &GuestMemory,
+    platform: &dyn PlatformModel,
+    kernel: &Vmlinux<'_>,
+) -> Result<Sites, LoadError> {
     if platform.opcodes().is_empty() {
         return Ok(Sites::default());
     }
@@ -205,7 +207,7 @@ fn rewrite(memory: &GuestMemory, platform: &dyn Platform, kernel: &Vmlinux<'_>) 
     Ok(sites)
 }
 
-fn unserved_modules(platform: &dyn Platform, initramfs: &[u8]) -> Vec<UnservedModule> {
+fn unserved_modules(platform: &dyn PlatformModel, initramfs: &[u8]) -> Vec<UnservedModule> {
     let wanted = platform.opcodes();
     if wanted.is_empty() {
         return Vec::new();

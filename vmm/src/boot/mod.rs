@@ -7,7 +7,6 @@ pub mod flat;
 pub mod image;
 pub mod launch;
 pub mod linux;
-pub mod marker;
 pub mod opcode;
 pub mod page_tables;
 pub mod smbios;

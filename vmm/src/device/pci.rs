@@ -2,7 +2,7 @@
 //! A PCI bus with a host bridge and two test devices that no driver claims: one with a 32-bit memory BAR, one with
 //! a 64-bit one. Configuration mechanism #1 (PCI Local Bus Specification 3.0 §3.2.2.3.2).
 
-use crate::boot::marker::{self, Tag};
+use crate::marker::{self, Tag};
 
 mod config;
 /// What the devices' memory holds before a guest stores anything.

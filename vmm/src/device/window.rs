@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::boot::marker::{self, Tag};
 use crate::layout;
+use crate::marker::{self, Tag};
 
 /// Bytes a guest may store into windows before further stores are dropped.
 const MAX_STORED: usize = 1 << 16;

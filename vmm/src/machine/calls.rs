@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls to the platform's module, firmware or hypervisor, which reach the VMM as writes to a port.
 
+use types::VcpuId;
+
 use super::services::MachineServices;
-use super::witness::Moment;
+use super::vcpu_state::VcpuState;
 use super::{Machine, RunError, Stop};
-use crate::audit::BadCall;
-use crate::boot::opcode::Opcode;
 use crate::layout::{self, PAGE_SIZE};
 use crate::platform::services::Next;
-use crate::vcpu::walk;
+use crate::trace::BadCall;
+use crate::x86::opcode::Opcode;
+use crate::x86::walk;
 
 /// What an OUT turned out to be.
-pub(super) enum Called {
+pub(super) enum TrappedInstruction {
     /// A call, answered; perhaps it ended the run.
     Answered(Option<Stop>),
     /// No call.
@@ -41,29 +43,33 @@ impl Call {
 
 impl Machine {
     /// An OUT that may stand in for a call to the platform.
-    pub(super) fn on_call(&mut self, port: u16) -> Result<Called, RunError> {
+    pub(super) fn handle_trapped_instruction(
+        &mut self,
+        id: VcpuId,
+        port: u16,
+    ) -> Result<TrappedInstruction, RunError> {
         let call = match Opcode::of_port(port) {
             Some(opcode) if self.platform.opcodes().contains(&opcode) => Call::Rewritten(opcode),
             None if port == layout::HYPERCALL_PORT && self.platform.hypercall_page().is_some() => Call::Page,
-            _ => return Ok(Called::OrdinaryOut),
+            _ => return Ok(TrappedInstruction::OrdinaryOut),
         };
         let failed = |source| RunError::Kvm { attempt: "answering a call", rip: 0, source };
-        let moment = self.moment()?;
-        let Moment { mut regs, ref sregs, tables } = moment;
+        let state = self.vcpu_state(id)?;
+        let VcpuState { mut regs, ref sregs, tables, .. } = state;
         let (rip, cpl) = (regs.rip, sregs.ss.dpl);
         // Guest root may own the ports; an OUT of its own is no call.
         let genuine = cpl == 0
             && match call {
                 Call::Rewritten(opcode) => self.sites.at(rip).is_some_and(|site| site.opcode == opcode),
-                Call::Page => walk::translate(&self.memory, &tables, rip)
+                Call::Page => walk::translate(&*self.memory, &tables, rip)
                     .is_some_and(|t| Some(t.gpa & !(PAGE_SIZE - 1)) == self.platform.hypercall_page()),
             };
         if !genuine {
             let why = format!(
                 "port {port:#x} stands in for this call, and the write (CPL {cpl}) came from where copra put none: nothing was done"
             );
-            self.bad_calls.push(BadCall { call: call.name(), why, rip });
-            return Ok(Called::OrdinaryOut);
+            self.bad_calls.push(BadCall { vcpu: id, call: call.name(), why, rip });
+            return Ok(TrappedInstruction::OrdinaryOut);
         }
         self.stats.calls += 1;
         match call {
@@ -72,7 +78,7 @@ impl Machine {
         }
         let platform = &mut self.platform;
         let mut services = MachineServices {
-            vcpu: &self.vcpu,
+            vcpu: &self.vcpus[id.index()],
             devices: &mut self.devices,
             memory: &self.memory,
             cpuid: &self.cpuid,
@@ -89,16 +95,16 @@ impl Machine {
         };
         let asked = services.asked;
         if self.memory.has_changes() {
-            let at = self.instruction(&moment, true);
+            let at = self.instruction(&state, true);
             self.note_changes(Some(&at));
         }
         if let Next::Fault(exception) = next {
-            return self.raise(exception).map(Called::Answered);
+            return self.raise(id, exception).map(TrappedInstruction::Answered);
         }
-        // KVM stands at the OUT; with RIP moved it does not complete it a second time.
+        // RIP is at the OUT; with RIP moved KVM does not complete it a second time.
         regs.rip = rip.wrapping_add(length);
-        self.vcpu.set_regs(&regs).map_err(failed)?;
-        Ok(Called::Answered(match next {
+        self.vcpu(id).set_regs(&regs).map_err(failed)?;
+        Ok(TrappedInstruction::Answered(match next {
             Next::Resume => asked.map(super::run::stop),
             Next::End(termination) => Some(Stop::Terminated(termination)),
             Next::Fault(_) => None,

@@ -5,7 +5,6 @@ use std::io;
 
 use crate::boot::linux::LoadError;
 use crate::memory::MemoryError;
-use crate::vcpu::exit::NotPending;
 
 /// Making a machine failed.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +71,9 @@ pub enum RunError {
     /// Page enforcement failed.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// An exit was given an answer that it does not take.
-    #[error(transparent)]
-    Answer(#[from] NotPending),
+    /// An earlier failure of the host came in the middle of an exit, which has no answer since.
+    #[error(
+        "running the guest: its vCPU {0} has an exit that was not handled to its end, after an earlier failure of this host; boot a new guest"
+    )]
+    Unanswered(u32),
 }

@@ -1,33 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Forbidden accesses become events: with registers, bounded in number, and taken back when they turn out to be legal.
 
-use super::witness::Moment;
+use types::{AccessKind, AccessTarget, Mode, VcpuId, View};
+
+use super::vcpu_state::VcpuState;
 use super::{Machine, RunError, Stop};
-use crate::audit::operand::LONGEST_INSTRUCTION;
-use crate::audit::{AccessEvent, Change, Instruction, PageView};
 use crate::layout::PAGE_SIZE;
-use crate::memory::protected::{Mode, Resolution};
-use crate::memory::{AccessKind, Mismatch, View};
-use crate::platform::services::{Consequence, Exception};
-use crate::vcpu::exception;
-use crate::vcpu::walk;
+use crate::memory::Mismatch;
+use crate::memory::protected::Resolution;
+use crate::platform::services::{Consequence, Termination};
+use crate::trace::operand::LONGEST_INSTRUCTION;
+use crate::trace::{AccessEvent, Change, Instruction};
+use crate::x86::exception::{self, Exception};
+use crate::x86::walk;
 
 impl Machine {
-    /// The access the fault handler holds back becomes an event; then its platform says how it goes on.
-    pub(super) fn on_mismatch(&mut self, exact: bool) -> Result<Option<Stop>, RunError> {
+    /// The pending access becomes an event; then the platform decides how it continues.
+    pub(super) fn on_mismatch(&mut self, id: VcpuId, exact: bool) -> Result<Option<Stop>, RunError> {
         let Some(mismatch) = self.memory.pending() else { return Ok(None) };
         self.stats.memory_faults += u64::from(exact);
-        let moment = self.moment()?;
-        let at = self.instruction(&moment, exact);
-        let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(&moment, &mismatch);
+        let state = self.vcpu_state(id)?;
+        let at = self.instruction(&state, exact);
+        let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(&state, &mismatch);
         let kind = if fetch { AccessKind::Fetch } else { mismatch.kind };
-        let operand = if exact && !fetch { self.operand(&moment, &mismatch) } else { None };
+        let operand = if exact && !fetch { self.operand(&state, &mismatch) } else { None };
         self.events.push(AccessEvent {
             number: 0,
             count: 1,
             gpa: mismatch.gpa,
             view: mismatch.view,
-            state: mismatch.state.into(),
+            state: AccessTarget::Page(mismatch.state),
             kind,
             operand,
             at: Some(at.clone()),
@@ -38,22 +40,22 @@ impl Machine {
             Resolution::Resumed => Ok(None),
             Resolution::Denied(mismatch) => {
                 let consequence = self.platform.denied(&mismatch, operand.map_or(0, |o| o.address), exact);
-                self.follow(consequence, exact)
+                self.apply_consequence(id, consequence, exact)
             }
         }
     }
 
     /// Records the accesses KVM could not stop at.
-    pub(super) fn record_passed(&mut self) -> Result<(), RunError> {
+    pub(super) fn record_passed(&mut self, id: VcpuId) -> Result<(), RunError> {
         for mismatch in self.memory.take_passed() {
-            let moment = self.moment()?;
-            let at = self.instruction(&moment, false);
+            let state = self.vcpu_state(id)?;
+            let at = self.instruction(&state, false);
             self.events.push(AccessEvent {
                 number: 0,
                 count: 1,
                 gpa: mismatch.gpa,
                 view: mismatch.view,
-                state: mismatch.state.into(),
+                state: AccessTarget::Page(mismatch.state),
                 kind: mismatch.kind,
                 operand: None,
                 at: Some(at),
@@ -63,28 +65,33 @@ impl Machine {
     }
 
     /// What an access gets that does not go through.
-    fn follow(&mut self, consequence: Consequence, exact: bool) -> Result<Option<Stop>, RunError> {
+    fn apply_consequence(
+        &mut self,
+        id: VcpuId,
+        consequence: Consequence,
+        exact: bool,
+    ) -> Result<Option<Stop>, RunError> {
         match consequence {
             Consequence::Resume => Ok(None),
             Consequence::End(termination) => Ok(Some(Stop::Terminated(termination))),
             // KVM is in the middle of the instruction, so there is none to raise an exception at.
             Consequence::Exception(_) if !exact => Ok(None),
-            Consequence::Exception(exception) => self.raise(exception),
+            Consequence::Exception(exception) => self.raise(id, exception),
         }
     }
 
-    /// Delivers an exception at the instruction the vCPU stands at.
-    pub(super) fn raise(&mut self, exception: Exception) -> Result<Option<Stop>, RunError> {
+    /// Delivers an exception at the instruction at RIP.
+    pub(super) fn raise(&mut self, id: VcpuId, exception: Exception) -> Result<Option<Stop>, RunError> {
         let failed = |source| RunError::Kvm { attempt: "delivering an exception", rip: 0, source };
-        let Moment { mut regs, mut sregs, tables } = self.moment()?;
+        let VcpuState { mut regs, mut sregs, tables, .. } = self.vcpu_state(id)?;
         self.stats.exceptions += 1;
-        match exception::deliver(&self.memory, &tables, &mut regs, &mut sregs, exception) {
+        match exception::deliver(&*self.memory, &tables, &mut regs, &mut sregs, exception) {
             Ok(()) => {
-                self.vcpu.set_sregs(&sregs).map_err(failed)?;
-                self.vcpu.set_regs(&regs).map_err(failed)?;
+                self.vcpu(id).set_sregs(&sregs).map_err(failed)?;
+                self.vcpu(id).set_regs(&regs).map_err(failed)?;
                 Ok(None)
             }
-            Err(termination) => Ok(Some(Stop::Terminated(termination))),
+            Err(failed) => Ok(Some(Stop::Terminated(Termination::Undeliverable(failed)))),
         }
     }
 
@@ -97,11 +104,11 @@ impl Machine {
         self.history.count_dropped(dropped);
     }
 
-    /// The instruction itself lies in the page held back: a userfault does not tell a fetch from a load.
-    fn is_fetched(&self, moment: &Moment, mismatch: &Mismatch) -> bool {
-        let rip = moment.regs.rip;
+    /// The instruction itself lies in the inaccessible page: a userfault does not distinguish a fetch from a load.
+    fn is_fetched(&self, state: &VcpuState, mismatch: &Mismatch) -> bool {
+        let rip = state.regs.rip;
         [rip, rip.wrapping_add(LONGEST_INSTRUCTION as u64 - 1)].into_iter().any(|address| {
-            walk::translate(&self.memory, &moment.tables, address)
+            walk::translate(&*self.memory, &state.tables, address)
                 .is_some_and(|t| (t.view, t.gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa))
         })
     }
@@ -117,6 +124,7 @@ impl Machine {
     /// A device access through the private view is an event, as devices are never private.
     pub(super) fn device_access(
         &mut self,
+        id: VcpuId,
         view: View,
         gpa: u64,
         kind: AccessKind,
@@ -124,15 +132,15 @@ impl Machine {
         if self.platform.encryption_bit().is_some() && view == View::Private {
             let page = gpa & !(PAGE_SIZE - 1);
             if !self.events.repeat_device(page, view, kind) {
-                // KVM has gone past a store by the time it tells of it.
-                let moment = self.moment()?;
-                let at = self.instruction(&moment, kind == AccessKind::Read);
+                // RIP is behind a store when KVM reports it.
+                let state = self.vcpu_state(id)?;
+                let at = self.instruction(&state, kind == AccessKind::Read);
                 self.events.push(AccessEvent {
                     number: 0,
                     count: 1,
                     gpa: page,
                     view,
-                    state: PageView::Device,
+                    state: AccessTarget::Device,
                     kind,
                     operand: None,
                     at: Some(at),
@@ -140,7 +148,7 @@ impl Machine {
             }
             if self.memory.mode() != Some(Mode::Record) {
                 let consequence = self.platform.private_device(page);
-                return self.follow(consequence, false);
+                return self.apply_consequence(id, consequence, false);
             }
         }
         Ok(None)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One guest: memory, devices, platform and one vCPU, driven from one thread.
+//! One guest: memory, devices, platform and vCPUs (one for now), driven from one thread.
 
 mod calls;
 mod error;
@@ -10,23 +10,20 @@ mod setup;
 pub mod stats;
 mod stop;
 mod variable;
-mod witness;
+pub mod vcpu;
+mod vcpu_state;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvm_ioctls::VcpuFd;
+use types::{Mode, PageState, Platform, VcpuId, View};
 
 pub use self::error::{MachineError, RunError};
 pub use self::stats::Stats;
 pub use self::stop::Stop;
-use crate::audit::code_page::LastCodePage;
-use crate::audit::event_log::EventLog;
-use crate::audit::kernel::KernelNames;
-use crate::audit::log::Log;
-use crate::audit::printk;
-use crate::audit::{BadCall, Change};
+use self::vcpu::heartbeat::INTERVAL;
+use self::vcpu::{Vcpu, VmEntry};
 use crate::boot::firmware;
 use crate::boot::launch::Launch;
 use crate::boot::linux::{self, LinuxBoot, UnservedModule};
@@ -36,15 +33,18 @@ use crate::device::Devices;
 use crate::device::pci::TestDevice;
 use crate::device::serial::Capture;
 use crate::layout;
-use crate::memory::protected::{Mode, PageState};
 use crate::memory::ram::Ram;
-use crate::memory::{FaultHandler, GuestMemory, View};
+use crate::memory::{FaultHandler, GuestMemory};
 use crate::platform::guest_type::Seen;
-use crate::platform::{HostFacts, Platform, PlatformKind};
-use crate::vcpu::cpuid::CpuidTable;
-use crate::vcpu::exit::RunPage;
-use crate::vcpu::heartbeat::INTERVAL;
-use crate::vcpu::long_mode;
+use crate::platform::{HostFacts, PlatformModel};
+use crate::trace::code_page::LastCodePage;
+use crate::trace::event_log::EventLog;
+use crate::trace::kernel::KernelNames;
+use crate::trace::log::Log;
+use crate::trace::printk;
+use crate::trace::{BadCall, Change};
+use crate::x86::cpuid::CpuidTable;
+use crate::x86::long_mode;
 
 /// What machine to make.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub struct MachineConfig {
     /// Bytes of RAM.
     pub ram: u64,
     /// What the guest believes.
-    pub platform: PlatformKind,
+    pub platform: Platform,
     /// Position of the encryption bit; `None` takes the highest one that works here.
     pub encryption_bit: Option<u8>,
     /// Memory key seed; the same seed gives the same ciphertext.
@@ -73,7 +73,7 @@ pub struct MachineConfig {
 
 impl MachineConfig {
     /// A machine of 512 MiB.
-    pub fn new(platform: PlatformKind) -> Self {
+    pub fn new(platform: Platform) -> Self {
         Self {
             ram: 512 << 20,
             platform,
@@ -94,12 +94,13 @@ impl MachineConfig {
 pub struct Machine {
     // Order matters on drop: vCPU and devices, which hold the VM, let go of memory before the fault handler stops
     // answering and the mappings go.
-    vcpu: VcpuFd,
-    run_page: RunPage,
+    vcpus: Vec<Vcpu>,
+    /// How each vCPU goes back into the guest; `None` after a failure of the host in the middle of an exit.
+    entries: Vec<Option<VmEntry>>,
     devices: Devices,
     _faults: Option<FaultHandler>,
     memory: Arc<GuestMemory>,
-    platform: Box<dyn Platform>,
+    platform: Box<dyn PlatformModel>,
     host: HostFacts,
     cpuid: CpuidTable,
     /// Names of the kernel loaded, where its caller knows it.
@@ -125,12 +126,16 @@ impl Machine {
         setup::machine(config)
     }
 
-    /// Loads a Linux kernel and points the vCPU at it.
-    pub fn boot_linux(&mut self, boot: &LinuxBoot<'_>) -> Result<(), MachineError> {
+    /// Loads a Linux kernel and points the vCPU at it. `names` are that kernel's, for events that name its code.
+    pub fn boot_linux(
+        &mut self,
+        boot: &LinuxBoot<'_>,
+        names: Option<Arc<KernelNames>>,
+    ) -> Result<(), MachineError> {
         let entry = linux::load(&self.memory, self.platform.as_ref(), boot, self.launch, &self.cpuid)?;
         self.sites = entry.sites;
         self.unserved_modules = entry.unserved_modules;
-        self.kernel.clone_from(&boot.names);
+        self.kernel = names;
         self.enter(entry.rip, entry.boot_params, entry.cr3)
     }
 
@@ -152,11 +157,16 @@ impl Machine {
 
     fn enter(&mut self, rip: u64, rsi: u64, cr3: u64) -> Result<(), MachineError> {
         let kvm = |attempt| move |source| MachineError::Kvm { attempt, source };
-        let mut sregs = self.vcpu.get_sregs().map_err(kvm("reading the vCPU's system registers"))?;
+        let vcpu = self.vcpu(VcpuId::BOOT);
+        let mut sregs = vcpu.sregs().map_err(kvm("reading the vCPU's system registers"))?;
         long_mode::enter(&mut sregs, cr3);
-        self.vcpu.set_sregs(&sregs).map_err(kvm("setting the vCPU's system registers"))?;
+        vcpu.set_sregs(&sregs).map_err(kvm("setting the vCPU's system registers"))?;
         let regs = long_mode::registers(rip, rsi, layout::FLAT_CODE);
-        self.vcpu.set_regs(&regs).map_err(kvm("setting the vCPU's registers"))
+        vcpu.set_regs(&regs).map_err(kvm("setting the vCPU's registers"))
+    }
+
+    fn vcpu(&self, id: VcpuId) -> &Vcpu {
+        &self.vcpus[id.index()]
     }
 
     /// Guest RAM; reading it while the guest stands still gives the ground truth.
@@ -165,7 +175,7 @@ impl Machine {
     }
 
     /// What the guest believes.
-    pub fn platform(&self) -> &dyn Platform {
+    pub fn platform(&self) -> &dyn PlatformModel {
         self.platform.as_ref()
     }
 

@@ -4,13 +4,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::calls::Called;
+use types::{AccessKind, VcpuId, View};
+
+use super::calls::TrappedInstruction;
+use super::vcpu::exit::MmioReadExit;
+use super::vcpu::heartbeat::Heartbeat;
+use super::vcpu::{VmEntry, VmExit};
 use super::{Machine, RunError, Stop};
 use crate::device::Request;
 use crate::layout::PAGE_SIZE;
-use crate::memory::{AccessKind, Mismatch, View};
-use crate::vcpu::exit::Exit;
-use crate::vcpu::heartbeat::Heartbeat;
+use crate::memory::Mismatch;
 
 /// RFLAGS.IF.
 const INTERRUPT_FLAG: u64 = 1 << 9;
@@ -20,12 +23,13 @@ const HLT: u8 = 0xf4;
 const HALT_BEATS: u32 = 3;
 
 impl Machine {
-    /// Runs the guest until it has something to tell, `deadline` passes or `interrupt` is set. Whatever a guest does
+    /// Runs the guest until it has something to report, `deadline` passes or `interrupt` is set. Whatever a guest does
     /// ends in a [`Stop`]; an error is the host's.
     pub fn run(&mut self, deadline: Instant, interrupt: &AtomicBool) -> Result<Stop, RunError> {
         let _heartbeat = Heartbeat::start().map_err(RunError::Timer)?;
+        let id = VcpuId::BOOT;
         let stop = loop {
-            if let Some(stop) = self.step()? {
+            if let Some(stop) = self.step(id)? {
                 break stop;
             }
             if !self.devices.agent.sink().is_empty() {
@@ -41,160 +45,205 @@ impl Machine {
         // An access that was interrupted and not tried again belongs to what ran until now, and so does one that KVM
         // made without a stop.
         let stop =
-            if self.memory.pending().is_some() { self.on_mismatch(false)?.unwrap_or(stop) } else { stop };
-        self.record_passed()?;
+            if self.memory.pending().is_some() { self.on_mismatch(id, false)?.unwrap_or(stop) } else { stop };
+        self.record_passed(id)?;
         Ok(stop)
     }
 
     /// KVM itself accesses the page for an instruction it emulates: it takes an inaccessible page for a device.
-    fn is_emulated(&self, exit: &Exit, mismatch: &Mismatch) -> bool {
-        let (Exit::MmioRead { gpa, .. } | Exit::MmioWrite { gpa, .. }) = exit else { return false };
+    fn is_emulated(&self, exit: &VmExit, mismatch: &Mismatch) -> bool {
+        let (VmExit::MmioRead(MmioReadExit { gpa, .. }) | VmExit::MmioWrite { gpa, .. }) = exit else {
+            return false;
+        };
         let (view, gpa) = self.platform.split(*gpa);
         (view, gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa)
     }
 
-    fn step(&mut self) -> Result<Option<Stop>, RunError> {
-        let exit = self.enter_guest()?;
+    /// One entry into the guest and the exit from it. The entry after it is kept unless the host failed.
+    fn step(&mut self, id: VcpuId) -> Result<Option<Stop>, RunError> {
+        let exit = self.enter_guest(id)?;
         self.stats.exits += 1;
-        if let Some(stop) = self.drain_coalesced() {
+        if let Some(stop) = self.drain_coalesced(id) {
+            // The port write that stops the machine came before this exit; nothing runs after it.
             return Ok(Some(stop));
         }
         if let Some(failure) = self.memory.take_failure() {
             return Err(failure.into());
         }
         if let Some(mismatch) = self.memory.pending() {
-            if exit == Exit::MemoryFault || self.is_emulated(&exit, &mismatch) {
-                let stop = self.on_mismatch(exit == Exit::MemoryFault)?;
-                if exit == Exit::MemoryFault || stop.is_some() {
-                    // The other page of an instruction that touches two may have been accessed without a stop.
-                    self.record_passed()?;
-                    return Ok(stop);
+            let at_instruction = matches!(exit, VmExit::MemoryFault(_));
+            if at_instruction || self.is_emulated(&exit, &mismatch) {
+                let stop = self.on_mismatch(id, at_instruction)?;
+                match exit {
+                    VmExit::MemoryFault(resume) => {
+                        self.entries[id.index()] = Some(resume.entry());
+                        // The other page of an instruction that accesses two may have been accessed without a stop.
+                        self.record_passed(id)?;
+                        return Ok(stop);
+                    }
+                    _ if stop.is_some() => {
+                        self.record_passed(id)?;
+                        return Ok(stop);
+                    }
+                    _ => {}
                 }
             } else {
                 // An interrupt or a signal came before the access was tried again. The guest comes back to it, and then
                 // RIP is at the very instruction.
                 self.memory.postpone();
-                self.memory.end_loans()?;
+                self.memory.revoke_temporary_mappings()?;
             }
         } else {
-            self.memory.end_loans()?;
+            self.memory.revoke_temporary_mappings()?;
         }
-        self.record_passed()?;
-        let handled = self.handle(exit);
+        self.record_passed(id)?;
+        let handled = self.handle(id, exit);
         self.note_changes(None);
-        handled
+        let (entry, stop) = handled?;
+        self.entries[id.index()] = entry;
+        Ok(stop)
     }
 
-    fn enter_guest(&mut self) -> Result<Exit, RunError> {
-        match self.vcpu.run() {
-            Ok(_) => Ok(self.run_page.decode()),
-            Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => Ok(Exit::Interrupted),
-            // A page held back has no access rights in this process; KVM says only that it cannot reach it.
-            Err(e) if e.errno() == libc::EFAULT && self.memory.pending().is_some() => Ok(Exit::MemoryFault),
-            Err(source) => {
-                if let Some(failure) = self.memory.take_failure() {
-                    return Err(failure.into());
-                }
-                let rip = self.vcpu.get_regs().map_or(0, |regs| regs.rip);
-                Err(RunError::Kvm { attempt: "running the guest", rip, source })
+    fn enter_guest(&mut self, id: VcpuId) -> Result<VmExit, RunError> {
+        let entry = self.entries[id.index()].take().ok_or(RunError::Unanswered(id.0))?;
+        match self.vcpus[id.index()].run(entry) {
+            // A page that a forbidden access waits at has no access rights in this process; KVM reports only that it
+            // could not access it. Without such a page it is a failure.
+            Ok(VmExit::MemoryFault(_)) if self.memory.pending().is_none() => {
+                Err(self.run_failure(id, kvm_ioctls::Error::new(libc::EFAULT)))
             }
+            Ok(exit) => Ok(exit),
+            Err(source) => Err(self.run_failure(id, source)),
         }
     }
 
-    fn handle(&mut self, exit: Exit) -> Result<Option<Stop>, RunError> {
-        if exit != Exit::Interrupted {
+    fn run_failure(&self, id: VcpuId, source: kvm_ioctls::Error) -> RunError {
+        self.memory.take_failure().map_or_else(
+            || {
+                let rip = self.vcpu(id).regs().map_or(0, |regs| regs.rip);
+                RunError::Kvm { attempt: "running the guest", rip, source }
+            },
+            RunError::from,
+        )
+    }
+
+    /// Does what the guest exited for. Gives its next entry (none where the guest cannot go on) and why to stop.
+    fn handle(&mut self, id: VcpuId, exit: VmExit) -> Result<(Option<VmEntry>, Option<Stop>), RunError> {
+        if !matches!(exit, VmExit::Interrupted(_)) {
             self.idle_halts = 0;
         }
-        match exit {
-            Exit::PortWrite { port, size, data } => {
-                if size == size_of::<u32>()
-                    && let Called::Answered(stop) = self.on_call(port)?
-                {
-                    return Ok(stop);
-                }
-                self.stats.port_io += 1;
-                let mut asked = None;
-                for item in data.chunks(size.max(1)) {
-                    asked = asked.or(self.devices.port_write(port, item));
-                }
-                return Ok(asked.map(stop));
+        let mut stop = None;
+        let entry = match exit {
+            VmExit::PortWrite { port, size, data, resume } => {
+                stop = self.port_write(id, port, size, &data)?;
+                resume.entry()
             }
-            Exit::PortRead { port, size, count } => {
+            VmExit::PortRead(read) => {
                 self.stats.port_io += 1;
-                let mut data = vec![0; size * count];
-                for item in data.chunks_mut(size.max(1)) {
-                    self.devices.port_read(port, item);
-                }
-                self.run_page.complete_port_read(&data)?;
+                let (port, size) = (read.port, read.size.max(1));
+                let devices = &mut self.devices;
+                read.answer(|data| data.chunks_mut(size).for_each(|item| devices.port_read(port, item)))
             }
-            Exit::MmioRead { gpa, len } => {
+            VmExit::MmioRead(read) => {
                 self.stats.mmio += 1;
-                let mut data = vec![0; len];
-                let (view, plain) = self.platform.split(gpa);
-                // Where KVM emulates an instruction, it takes a page that was held back for a device.
+                let (view, plain) = self.platform.split(read.gpa);
+                let mut data = vec![0; read.size()];
+                // Where KVM emulates an instruction, it takes an inaccessible page for a device.
                 if self.memory.read(view, plain, &mut data).is_err() {
-                    if let Some(stop) = self.device_access(view, plain, AccessKind::Read)? {
-                        return Ok(Some(stop));
+                    stop = self.device_access(id, view, plain, AccessKind::Read)?;
+                    if stop.is_none() {
+                        self.devices.mmio_read(plain, &mut data);
                     }
-                    self.devices.mmio_read(plain, &mut data);
                 }
-                self.run_page.complete_mmio_read(&data)?;
+                read.answer(|bytes| bytes.copy_from_slice(&data))
             }
-            Exit::MmioWrite { gpa, data } => {
+            VmExit::MmioWrite { gpa, data, resume } => {
                 self.stats.mmio += 1;
                 let (view, plain) = self.platform.split(gpa);
                 if self.memory.store(view, plain, &data).is_err() {
-                    if let Some(stop) = self.device_access(view, plain, AccessKind::Write)? {
-                        return Ok(Some(stop));
+                    stop = self.device_access(id, view, plain, AccessKind::Write)?;
+                    if stop.is_none() {
+                        self.devices.mmio_write(plain, &data);
                     }
-                    self.devices.mmio_write(plain, &data);
                 }
+                resume.entry()
             }
-            Exit::ReadMsr(index) => {
+            VmExit::Msr(msr) => {
                 self.stats.msr += 1;
-                let value = self.platform.read_msr(index);
-                self.run_page.complete_msr(value)?;
+                let value = match msr.written {
+                    None => self.platform.read_msr(id, msr.index),
+                    Some(value) => {
+                        self.platform.write_msr(id, msr.index, value, &self.memory).map(|()| value)
+                    }
+                };
+                msr.answer(value)
             }
-            Exit::WriteMsr(index, value) => {
-                self.stats.msr += 1;
-                let taken = self.platform.write_msr(index, value, &self.memory);
-                self.run_page.complete_msr(taken.map(|()| value))?;
-            }
-            Exit::Hypercall { number, arguments } => {
+            VmExit::Hypercall(call) => {
                 self.stats.hypercalls += 1;
-                let rax = self.platform.hypercall(number, &arguments, &self.memory);
-                self.run_page.complete_hypercall(rax)?;
+                let rax = self.platform.hypercall(id, call.number, &call.arguments, &self.memory);
                 self.withdraw_settled();
+                call.answer(rax)
             }
-            Exit::Interrupted => {
-                self.stats.interruptions += 1;
-                let Ok(regs) = self.vcpu.get_regs() else { return Ok(None) };
-                if regs.rflags & INTERRUPT_FLAG != 0 {
-                    (self.idle_halts, self.interrupts_off_beats) = (0, 0);
-                    return Ok(None);
-                }
-                self.interrupts_off_beats = self.interrupts_off_beats.saturating_add(1);
-                if self.is_at_halt(regs.rip) {
-                    self.idle_halts += 1;
-                    return Ok((self.idle_halts >= HALT_BEATS).then_some(Stop::Halted));
-                }
-                self.idle_halts = 0;
+            VmExit::Interrupted(resume) => {
+                stop = self.heartbeat(id);
+                resume.entry()
             }
-            Exit::Halt => return Ok(Some(Stop::Halted)),
-            Exit::Shutdown => return Ok(Some(Stop::TripleFault)),
-            Exit::Debug => {}
-            Exit::MemoryFault => {
-                return Ok(Some(Stop::Failed("KVM could not reach guest memory nobody holds back".into())));
+            VmExit::Halt(resume) => {
+                stop = Some(Stop::Halted);
+                resume.entry()
             }
-            Exit::Failed(why) => return Ok(Some(Stop::Failed(why))),
+            VmExit::Shutdown(resume) => {
+                stop = Some(Stop::TripleFault);
+                resume.entry()
+            }
+            // `enter_guest` lets no memory fault through that `step` does not handle.
+            VmExit::Debug(resume) | VmExit::MemoryFault(resume) => resume.entry(),
+            VmExit::Failed { why, .. } => return Ok((None, Some(Stop::Failed(why)))),
+        };
+        Ok((Some(entry), stop))
+    }
+
+    fn port_write(
+        &mut self,
+        id: VcpuId,
+        port: u16,
+        size: usize,
+        data: &[u8],
+    ) -> Result<Option<Stop>, RunError> {
+        if size == size_of::<u32>()
+            && let TrappedInstruction::Answered(stop) = self.handle_trapped_instruction(id, port)?
+        {
+            return Ok(stop);
         }
-        Ok(None)
+        self.stats.port_io += 1;
+        let mut asked = None;
+        for item in data.chunks(size.max(1)) {
+            asked = asked.or(self.devices.port_write(port, item));
+        }
+        Ok(asked.map(stop))
+    }
+
+    /// A signal ended `KVM_RUN`: how long interrupts have been off, and whether the guest has halted for good.
+    fn heartbeat(&mut self, id: VcpuId) -> Option<Stop> {
+        self.stats.interruptions += 1;
+        let regs = self.vcpu(id).regs().ok()?;
+        if regs.rflags & INTERRUPT_FLAG != 0 {
+            (self.idle_halts, self.interrupts_off_beats) = (0, 0);
+            return None;
+        }
+        self.interrupts_off_beats = self.interrupts_off_beats.saturating_add(1);
+        if self.is_at_halt(id, regs.rip) {
+            self.idle_halts += 1;
+            return (self.idle_halts >= HALT_BEATS).then_some(Stop::Halted);
+        }
+        self.idle_halts = 0;
+        None
     }
 
     /// Port writes KVM gathered since the last exit come before the exit itself.
-    fn drain_coalesced(&mut self) -> Option<Stop> {
+    fn drain_coalesced(&mut self, id: VcpuId) -> Option<Stop> {
         let mut asked = None;
-        while let Ok(Some(entry)) = self.vcpu.coalesced_mmio_read() {
+        while let Some(entry) = self.vcpus[id.index()].next_coalesced() {
             self.stats.coalesced += 1;
             let len = (entry.len as usize).min(entry.data.len());
             asked = asked.or(self.devices.port_write(entry.phys_addr as u16, &entry.data[..len]));
@@ -203,10 +252,9 @@ impl Machine {
     }
 
     /// `arch/x86/kernel/process.c:stop_this_cpu` ends every power-off and halt in HLT with interrupts off.
-    fn is_at_halt(&self, rip: u64) -> bool {
+    fn is_at_halt(&self, id: VcpuId, rip: u64) -> bool {
         let at = |address: u64| {
-            let translated = self.vcpu.translate_gva(address).ok().filter(|t| t.valid != 0)?;
-            let (_, gpa) = self.platform.split(translated.physical_address);
+            let (_, gpa) = self.platform.split(self.vcpu(id).translate(address)?);
             let mut byte = [0];
             self.memory.read(View::Private, gpa, &mut byte).ok()?;
             Some(byte[0])

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use kvm_bindings::{Msrs, kvm_msr_entry};
-use kvm_ioctls::VcpuFd;
+use types::VcpuId;
 
-use crate::audit::BadCall;
-use crate::audit::log::Log;
+use super::vcpu::Vcpu;
 use crate::device::{Devices, Request};
 use crate::memory::GuestMemory;
 use crate::platform::services::Services;
-use crate::vcpu::cpuid::{CpuidTable, Leaf};
-use crate::vcpu::walk::{self, PageTables};
+use crate::trace::BadCall;
+use crate::trace::log::Log;
+use crate::x86::cpuid::{CpuidTable, Leaf};
+use crate::x86::walk::{self, PageTables};
 
 /// Malformed calls kept of one guest.
 pub(super) const MAX_BAD_CALLS: usize = 4096;
@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_millis(1);
 
 /// Parts of a machine, borrowed for one call.
 pub(super) struct MachineServices<'a> {
-    pub vcpu: &'a VcpuFd,
+    pub vcpu: &'a Vcpu,
     pub devices: &'a mut Devices,
     pub memory: &'a GuestMemory,
     pub cpuid: &'a CpuidTable,
@@ -35,6 +35,10 @@ pub(super) struct MachineServices<'a> {
 }
 
 impl Services for MachineServices<'_> {
+    fn vcpu(&self) -> VcpuId {
+        self.vcpu.id()
+    }
+
     fn memory(&self) -> &GuestMemory {
         self.memory
     }
@@ -77,12 +81,11 @@ impl Services for MachineServices<'_> {
     }
 
     fn read_msr(&mut self, index: u32) -> Option<u64> {
-        read_msr(self.vcpu, index)
+        self.vcpu.read_msr(index)
     }
 
     fn write_msr(&mut self, index: u32, value: u64) -> bool {
-        let entry = kvm_msr_entry { index, data: value, ..Default::default() };
-        Msrs::from_entries(&[entry]).is_ok_and(|list| matches!(self.vcpu.set_msrs(&list), Ok(1)))
+        matches!(self.vcpu.set_msrs(&[(index, value)]), Ok(1))
     }
 
     fn idle(&mut self) {
@@ -90,16 +93,6 @@ impl Services for MachineServices<'_> {
     }
 
     fn complain(&mut self, call: &'static str, why: String) {
-        self.bad_calls.push(BadCall { call, why, rip: self.rip });
-    }
-}
-
-/// RDMSR as KVM itself answers it; `None` is #GP.
-pub(super) fn read_msr(vcpu: &VcpuFd, index: u32) -> Option<u64> {
-    let entry = kvm_msr_entry { index, ..Default::default() };
-    let mut list = Msrs::from_entries(&[entry]).ok()?;
-    match vcpu.get_msrs(&mut list) {
-        Ok(1) => list.as_slice().first().map(|entry| entry.data),
-        _ => None,
+        self.bad_calls.push(BadCall { vcpu: self.vcpu.id(), call, why, rip: self.rip });
     }
 }

@@ -13,10 +13,11 @@ use kvm_ioctls::{
     Cap, IoEventAddress, Kvm, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd,
 };
 
+use types::VcpuId;
+
 use super::services::{MAX_BAD_CALLS, MAX_CHANGES};
+use super::vcpu::Vcpu;
 use super::{Machine, MachineConfig, MachineError, Stats};
-use crate::audit::event_log::EventLog;
-use crate::audit::log::Log;
 use crate::boot::launch::Launch;
 use crate::boot::opcode::Sites;
 use crate::device::Devices;
@@ -24,10 +25,11 @@ use crate::layout;
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
 use crate::platform::guest_type::Seen;
-use crate::platform::{self, HostFacts, MsrRange, Options, Platform};
-use crate::vcpu::cpuid::{self, CpuidTable};
-use crate::vcpu::exit::RunPage;
-use crate::vcpu::mtrr;
+use crate::platform::{self, HostFacts, MsrRange, Options, PlatformModel};
+use crate::trace::event_log::EventLog;
+use crate::trace::log::Log;
+use crate::x86::cpuid::{self, CpuidTable};
+use crate::x86::mtrr;
 
 fn failed(attempt: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
     move |source| MachineError::Kvm { attempt, source }
@@ -83,27 +85,27 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         enable(&vm, KVM_CAP_EXIT_HYPERCALL, map_gpa_range, "receiving page conversion hypercalls")?;
     }
 
-    let mut vcpu = vm.create_vcpu(0).map_err(failed("creating a vCPU"))?;
-    let run_page = RunPage::map(&vcpu, vm.run_size()).map_err(|error| {
-        failed("mapping the vCPU's exits")(kvm_ioctls::Error::new(
-            error.raw_os_error().unwrap_or(libc::EINVAL),
-        ))
-    })?;
-    if let Ok(khz) = vcpu.get_tsc_khz() {
+    let mut fd = vm.create_vcpu(u64::from(VcpuId::BOOT.0)).map_err(failed("creating a vCPU"))?;
+    if let Ok(khz) = fd.get_tsc_khz() {
         table.set_tsc_hz(u64::from(khz) * 1000);
     }
     cpuid::common(&mut table, 0);
     platform.cpuid(&mut table);
     let too_many = || failed("putting the guest's CPUID table together")(kvm_ioctls::Error::new(libc::E2BIG));
-    vcpu.set_cpuid2(&table.to_kvm().ok_or_else(too_many)?).map_err(failed("setting the guest's CPUID"))?;
-    mtrr::set(&vcpu, host.physical_bits).map_err(failed("setting memory types"))?;
-    if vcpu.map_coalesced_mmio_ring().is_ok() {
+    fd.set_cpuid2(&table.to_kvm().ok_or_else(too_many)?).map_err(failed("setting the guest's CPUID"))?;
+    if fd.map_coalesced_mmio_ring().is_ok() {
         // Data bytes of both serial ports, and PCI configuration addresses, need no exit each: every burst ends with an
         // access that does exit. A reset through 0xcf9, in the middle of the latter, is seen at the next heartbeat.
         for (port, len) in [(layout::COM1, 1), (layout::COM2, 1), (layout::PCI_CONFIG_ADDRESS, 4)] {
             let _ = vm.register_coalesced_mmio(IoEventAddress::Pio(u64::from(port)), len);
         }
     }
+    let (vcpu, entry) = Vcpu::new(VcpuId::BOOT, fd, vm.run_size()).map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+        failed("mapping the vCPU's exits")(kvm_ioctls::Error::new(errno))
+    })?;
+    // A KVM that refuses some of them leaves a guest without.
+    vcpu.set_msrs(&mtrr::values(host.physical_bits)).map_err(failed("setting memory types"))?;
     if let Some(gpa) = config.watch {
         memory.watch(gpa);
     }
@@ -111,8 +113,8 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     let mut devices = Devices::new(&vm);
     devices.console.sink_mut().echo = config.echo_console;
     Ok(Machine {
-        vcpu,
-        run_page,
+        vcpus: vec![vcpu],
+        entries: vec![Some(entry)],
         _faults: faults,
         memory,
         platform,
@@ -134,7 +136,7 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     })
 }
 
-fn check_encryption_bit(platform: &dyn Platform, host: HostFacts) -> Result<(), MachineError> {
+fn check_encryption_bit(platform: &dyn PlatformModel, host: HostFacts) -> Result<(), MachineError> {
     let lowest = (u64::BITS - layout::BAR64.leading_zeros()) as u8;
     match platform.encryption_bit() {
         Some(bit) if bit < lowest || bit >= host.physical_bits => {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A variable of a guest's kernel, read without its page tables: at a guest's end these may be anything.
 
-use crate::audit::backtrace::KernelMemory;
-use crate::audit::kernel::KernelNames;
+use crate::trace::backtrace::KernelMemory;
+use crate::trace::kernel::KernelNames;
+use types::{PageState, View};
+
 use crate::layout::PAGE_SIZE;
-use crate::memory::protected::PageState;
-use crate::memory::{GuestMemory, View};
+use crate::memory::GuestMemory;
 
 /// The memory of the kernel's image, by its virtual addresses.
 pub(super) struct ImageMemory<'a> {

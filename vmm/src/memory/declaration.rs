@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the guest says about its pages.
 
+use types::{PageState, View};
+
 use super::history::PageChange;
-use super::protected::PageState;
-use super::{GuestMemory, Scheme, View};
+use super::{GuestMemory, Scheme};
 use crate::layout::PAGE_SIZE;
 
 impl GuestMemory {
     /// From now on this guest declares its conversions itself.
-    pub fn guest_announces(&self) {
+    pub fn map_gpa_range_enabled(&self) {
         if let Some(encryption) = self.encryption() {
             encryption.lock().announces = true;
         }
@@ -58,8 +59,8 @@ impl GuestMemory {
         let offset = self.ram.offset(gpa)?;
         Some(match &self.scheme {
             Scheme::OneView => View::Private,
-            Scheme::OneContent(e) => e.lock().states[(offset / PAGE_SIZE) as usize].declared(),
-            Scheme::TwoContents(p) => match p.lock().state(offset) {
+            Scheme::EncryptedAlias(e) => e.lock().states[(offset / PAGE_SIZE) as usize].declared(),
+            Scheme::SeparateBacking(p) => match p.lock().state(offset) {
                 Some(PageState::Shared) => View::Shared,
                 _ => View::Private,
             },

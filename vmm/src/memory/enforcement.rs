@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What happens when a page is touched through the view its contents do not stand in.
 
+use types::{AccessKind, View};
+
 use super::cipher::PAGE;
 use super::history::PageChange;
 use super::pending::{Arrival, Pending};
 use super::protected::Resolution;
 use super::saved::SavedPages;
-use super::state::{AccessKind, Owner, Touch};
+use super::state::{AliasAccess, Owner};
 use super::userfaultfd::PageFault;
 use super::view::Mapping;
-use super::{Displaced, Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme, View};
+use super::{Displaced, Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// Pages moved for one fault at most.
@@ -34,8 +36,8 @@ impl GuestMemory {
     fn with_pending<T>(&self, f: impl FnOnce(&mut Pending) -> T) -> Option<T> {
         match &self.scheme {
             Scheme::OneView => None,
-            Scheme::OneContent(encryption) => Some(f(&mut encryption.lock().pending)),
-            Scheme::TwoContents(protection) => Some(f(&mut protection.lock().pending)),
+            Scheme::EncryptedAlias(encryption) => Some(f(&mut encryption.lock().pending)),
+            Scheme::SeparateBacking(protection) => Some(f(&mut protection.lock().pending)),
         }
     }
 
@@ -43,8 +45,8 @@ impl GuestMemory {
     pub fn take_failure(&self) -> Option<MemoryError> {
         match &self.scheme {
             Scheme::OneView => None,
-            Scheme::OneContent(encryption) => encryption.lock().failed.take(),
-            Scheme::TwoContents(protection) => protection.lock().failed.take(),
+            Scheme::EncryptedAlias(encryption) => encryption.lock().failed.take(),
+            Scheme::SeparateBacking(protection) => protection.lock().failed.take(),
         }
     }
 
@@ -52,10 +54,10 @@ impl GuestMemory {
     pub fn release(&self) -> Result<Resolution, MemoryError> {
         match &self.scheme {
             Scheme::OneView => Ok(Resolution::Resumed),
-            Scheme::OneContent(encryption) => {
+            Scheme::EncryptedAlias(encryption) => {
                 self.release_encrypted(encryption).map(|()| Resolution::Resumed)
             }
-            Scheme::TwoContents(protection) => self.settle_protected(protection),
+            Scheme::SeparateBacking(protection) => self.settle_protected(protection),
         }
     }
 
@@ -74,15 +76,15 @@ impl GuestMemory {
     pub(super) fn make_accessible(&self, mapping: &Mapping, mismatch: Mismatch) -> Result<(), MemoryError> {
         let Mismatch { gpa, view, .. } = mismatch;
         let offset = self.ram.offset(gpa).ok_or(MemoryError::NotRam { gpa, len: PAGE })?;
-        mapping.forbid(offset, PAGE, false).map_err(|source| MemoryError::Move { gpa, view, source })
+        mapping.set_accessible(offset, PAGE, true).map_err(|source| MemoryError::Move { gpa, view, source })
     }
 
     /// Answers one userfault: moves the page, or holds the touch back for [`Self::release`].
     pub(super) fn on_fault(&self, fault: PageFault) {
         let encryption = match &self.scheme {
             Scheme::OneView => return,
-            Scheme::OneContent(encryption) => encryption,
-            Scheme::TwoContents(protection) => return self.on_protected_fault(protection, fault),
+            Scheme::EncryptedAlias(encryption) => encryption,
+            Scheme::SeparateBacking(protection) => return self.on_protected_fault(protection, fault),
         };
         let mut pages = encryption.lock();
         pages.counters.faults += 1;
@@ -94,11 +96,11 @@ impl GuestMemory {
         let failed = |source| MemoryError::Move { gpa, view, source };
         let stop = || {
             self.mapping(encryption, view)
-                .forbid(offset, PAGE, true)
+                .set_accessible(offset, PAGE, false)
                 .and_then(|()| encryption.uffd.wake(fault.address, PAGE_SIZE))
                 .map_err(failed)
         };
-        let arrival = (touch == Touch::Mismatch).then(|| {
+        let arrival = (touch == AliasAccess::Mismatch).then(|| {
             let mismatch = Mismatch { gpa, view, state: state.declared().into(), kind };
             pages.pending.arrive(mismatch)
         });
@@ -115,7 +117,7 @@ impl GuestMemory {
         if let Err(error) = outcome {
             pages.failed.get_or_insert(error);
             // Whoever waits must not wait for ever; without its page KVM_RUN fails and the error is told.
-            let _ = self.mapping(encryption, view).forbid(offset, PAGE, true);
+            let _ = self.mapping(encryption, view).set_accessible(offset, PAGE, false);
             let _ = encryption.uffd.wake(fault.address, PAGE_SIZE);
         }
     }
@@ -137,7 +139,7 @@ impl GuestMemory {
             return Ok(());
         }
         let before = pages.states[index];
-        if before.judge(view, kind, self.owner(gpa), announces) == Touch::Mismatch {
+        if before.judge(view, kind, self.owner(gpa), announces) == AliasAccess::Mismatch {
             let view = before.content();
             pages.displaced.save(offset, || {
                 let mut contents = Box::new([0; PAGE]);
@@ -147,23 +149,23 @@ impl GuestMemory {
         }
         self.move_page(encryption, pages, offset, view)?;
         let touch = pages.states[index].touch(view, kind, self.owner(gpa), announces);
-        let forbidden = touch == Touch::Mismatch;
+        let forbidden = touch == AliasAccess::Mismatch;
         pages.watch.note(offset, PageChange::Moved { to: view, forbidden });
         match touch {
-            Touch::Declared => {
+            AliasAccess::Declared => {
                 pages.counters.declared_moves += 1;
                 pages.provisional.remove(&gpa);
-                self.follow(encryption, pages, offset, view)?;
+                self.apply_consequence(encryption, pages, offset, view)?;
             }
-            Touch::Implicit => pages.counters.implicit_moves += 1,
-            Touch::Here | Touch::Mismatch => {}
+            AliasAccess::Implicit => pages.counters.implicit_moves += 1,
+            AliasAccess::Here | AliasAccess::Mismatch => {}
         }
         Ok(())
     }
 
     /// Moves the neighbours that are declared for `view` and stand in the other: their contents would follow on
     /// the first touch anyway, and a fault costs far more than a page.
-    fn follow(
+    fn apply_consequence(
         &self,
         encryption: &Encryption,
         pages: &mut Pages,
@@ -227,8 +229,8 @@ impl GuestMemory {
     pub fn undo_damage(&self) -> Result<usize, MemoryError> {
         match &self.scheme {
             Scheme::OneView => Ok(0),
-            Scheme::OneContent(encryption) => self.put_displaced_back(encryption),
-            Scheme::TwoContents(protection) => self.undo_conversions(protection),
+            Scheme::EncryptedAlias(encryption) => self.put_displaced_back(encryption),
+            Scheme::SeparateBacking(protection) => self.undo_conversions(protection),
         }
     }
 
@@ -237,7 +239,7 @@ impl GuestMemory {
     pub fn mark_start(&self) -> Result<(), MemoryError> {
         match &self.scheme {
             Scheme::OneView => {}
-            Scheme::OneContent(encryption) => {
+            Scheme::EncryptedAlias(encryption) => {
                 let mut pages = encryption.lock();
                 pages.displaced = SavedPages::default();
                 for index in 0..pages.states.len() {
@@ -249,7 +251,7 @@ impl GuestMemory {
                     }
                 }
             }
-            Scheme::TwoContents(protection) => protection.lock().lost = SavedPages::default(),
+            Scheme::SeparateBacking(protection) => protection.lock().lost = SavedPages::default(),
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 
 use std::io;
 
-use super::View;
+use types::View;
+
 use super::ram::RamError;
 
 /// Why guest memory could not be made or used.

@@ -3,8 +3,10 @@
 
 use std::fmt;
 
-use super::protected::{Cause, PageState};
-use super::{GuestMemory, Scheme, View};
+use types::{PageState, View};
+
+use super::protected::Cause;
+use super::{GuestMemory, Scheme};
 use crate::layout::PAGE_SIZE;
 
 /// One change.
@@ -128,8 +130,8 @@ impl GuestMemory {
     fn with_watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> Option<T> {
         match &self.scheme {
             Scheme::OneView => None,
-            Scheme::OneContent(encryption) => Some(f(&mut encryption.lock().watch)),
-            Scheme::TwoContents(protection) => Some(f(&mut protection.lock().watch)),
+            Scheme::EncryptedAlias(encryption) => Some(f(&mut encryption.lock().watch)),
+            Scheme::SeparateBacking(protection) => Some(f(&mut protection.lock().watch)),
         }
     }
 }

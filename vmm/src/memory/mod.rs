@@ -28,23 +28,24 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use types::{AccessKind, Mode, View};
+
 use self::cipher::{PAGE, PageCipher};
 pub use self::counters::MemoryCounters;
 pub use self::error::MemoryError;
 pub use self::handler::FaultHandler;
 use self::history::Watch;
-pub use self::mismatch::{Mismatch, Standing};
+pub use self::mismatch::Mismatch;
 use self::pending::Pending;
-use self::protected::{Architecture, Mode, Protection};
+use self::protected::{Architecture, Protection};
 use self::ram::Ram;
 use self::saved::SavedPages;
-pub use self::state::AccessKind;
-use self::state::{Owner, PageState};
+use self::state::{AliasState, Owner};
 use self::userfaultfd::Userfaultfd;
 use self::view::Mapping;
-pub use self::view::View;
-use crate::boot::marker::{self, Tag};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use crate::marker::{self, Tag};
+use crate::x86::walk::PhysicalMemory;
 
 /// How many views, and what connects them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +53,12 @@ pub enum Content {
     /// One view only (platform `none`).
     OneView,
     /// Two views of one content, connected by the memory key made of this seed (SEV).
-    OneContent {
+    EncryptedAlias {
         /// Key seed.
         seed: u64,
     },
     /// Two views with contents of their own, and a state per page (SEV-SNP, TDX, VBS).
-    TwoContents {
+    SeparateBacking {
         /// Whose rules hold.
         architecture: Architecture,
         /// What follows a mismatch.
@@ -90,8 +91,8 @@ pub struct GuestMemory {
 #[derive(Debug)]
 enum Scheme {
     OneView,
-    OneContent(Box<Encryption>),
-    TwoContents(Box<Protection>),
+    EncryptedAlias(Box<Encryption>),
+    SeparateBacking(Box<Protection>),
 }
 
 #[derive(Debug)]
@@ -104,7 +105,7 @@ struct Encryption {
 
 #[derive(Debug)]
 struct Pages {
-    states: Vec<PageState>,
+    states: Vec<AliasState>,
     /// 2 MiB chunks of the private view that are registered; the shared view always is.
     registered: Vec<bool>,
     announces: bool,
@@ -135,6 +136,16 @@ impl std::fmt::Debug for PageCipher {
     }
 }
 
+impl PhysicalMemory for GuestMemory {
+    fn load(&self, view: View, gpa: u64, buffer: &mut [u8]) -> bool {
+        self.read(view, gpa, buffer).is_ok()
+    }
+
+    fn store_admitted(&self, view: View, gpa: u64, bytes: &[u8]) -> bool {
+        self.state(gpa).is_none_or(|state| state.admits(view)) && self.store(view, gpa, bytes).is_ok()
+    }
+}
+
 impl GuestMemory {
     /// Reserves RAM and, with two views, begins to enforce them.
     pub fn new(ram: Ram, content: Content) -> Result<Self, MemoryError> {
@@ -154,12 +165,12 @@ impl GuestMemory {
         let private = reserve()?;
         let scheme = match content {
             Content::OneView => Scheme::OneView,
-            Content::OneContent { seed } => {
+            Content::EncryptedAlias { seed } => {
                 let shared = reserve()?;
                 let uffd = Userfaultfd::open().map_err(MemoryError::Userfaultfd)?;
                 uffd.register(shared.base(), shared.len() as u64).map_err(MemoryError::Userfaultfd)?;
                 let pages = Pages {
-                    states: vec![PageState::INITIAL; (ram.mapped_size() / PAGE_SIZE) as usize],
+                    states: vec![AliasState::INITIAL; (ram.mapped_size() / PAGE_SIZE) as usize],
                     registered: vec![false; (ram.mapped_size() / LARGE_PAGE_SIZE) as usize],
                     announces: false,
                     pending: Pending::default(),
@@ -171,12 +182,17 @@ impl GuestMemory {
                     failed: None,
                 };
                 let cipher = PageCipher::new(seed);
-                Scheme::OneContent(Box::new(Encryption { shared, cipher, uffd, pages: Mutex::new(pages) }))
+                Scheme::EncryptedAlias(Box::new(Encryption {
+                    shared,
+                    cipher,
+                    uffd,
+                    pages: Mutex::new(pages),
+                }))
             }
-            Content::TwoContents { architecture, mode } => {
+            Content::SeparateBacking { architecture, mode } => {
                 let open = || Userfaultfd::open().map_err(MemoryError::Userfaultfd);
                 let uffd = if enforced { Some(open()?) } else { None };
-                Scheme::TwoContents(Box::new(Protection::new(architecture, mode, reserve()?, uffd)?))
+                Scheme::SeparateBacking(Box::new(Protection::new(architecture, mode, reserve()?, uffd)?))
             }
         };
         Ok(Self { ram, private, scheme })
@@ -227,7 +243,7 @@ impl GuestMemory {
             let _held;
             match &self.scheme {
                 Scheme::OneView => {}
-                Scheme::OneContent(encryption) => {
+                Scheme::EncryptedAlias(encryption) => {
                     mapping = self.mapping(encryption, view);
                     let mut pages = encryption.lock();
                     let index = (offset / PAGE_SIZE) as usize;
@@ -236,10 +252,10 @@ impl GuestMemory {
                         pages.states[index].touch(view, AccessKind::Write, Owner::Kernel, true);
                     }
                 }
-                Scheme::TwoContents(protection) => {
+                Scheme::SeparateBacking(protection) => {
                     let state = protection.lock();
                     let admitted = state.state(offset).is_some_and(|s| s.admits(view));
-                    if !admitted && !state.is_lent(view, offset) {
+                    if !admitted && !state.is_mapped_temporarily(view, offset) {
                         // Nothing takes the bytes: the page is not there in this view.
                         return Ok(());
                     }
@@ -268,16 +284,16 @@ impl GuestMemory {
     pub fn counters(&self) -> MemoryCounters {
         match &self.scheme {
             Scheme::OneView => MemoryCounters::default(),
-            Scheme::OneContent(encryption) => encryption.lock().counters,
-            Scheme::TwoContents(protection) => protection.lock().counters,
+            Scheme::EncryptedAlias(encryption) => encryption.lock().counters,
+            Scheme::SeparateBacking(protection) => protection.lock().counters,
         }
     }
 
     fn uffd(&self) -> Option<&Userfaultfd> {
         match &self.scheme {
             Scheme::OneView => None,
-            Scheme::OneContent(encryption) => Some(&encryption.uffd),
-            Scheme::TwoContents(protection) => protection.uffd.as_ref(),
+            Scheme::EncryptedAlias(encryption) => Some(&encryption.uffd),
+            Scheme::SeparateBacking(protection) => protection.uffd.as_ref(),
         }
     }
 
@@ -285,29 +301,29 @@ impl GuestMemory {
     fn fail(&self, error: MemoryError) {
         match &self.scheme {
             Scheme::OneView => {}
-            Scheme::OneContent(encryption) => _ = encryption.lock().failed.get_or_insert(error),
-            Scheme::TwoContents(protection) => _ = protection.lock().failed.get_or_insert(error),
+            Scheme::EncryptedAlias(encryption) => _ = encryption.lock().failed.get_or_insert(error),
+            Scheme::SeparateBacking(protection) => _ = protection.lock().failed.get_or_insert(error),
         }
     }
 
     fn shared(&self) -> Option<&Mapping> {
         match &self.scheme {
             Scheme::OneView => None,
-            Scheme::OneContent(encryption) => Some(&encryption.shared),
-            Scheme::TwoContents(protection) => Some(&protection.shared),
+            Scheme::EncryptedAlias(encryption) => Some(&encryption.shared),
+            Scheme::SeparateBacking(protection) => Some(&protection.shared),
         }
     }
 
     fn encryption(&self) -> Option<&Encryption> {
         match &self.scheme {
-            Scheme::OneContent(encryption) => Some(encryption),
+            Scheme::EncryptedAlias(encryption) => Some(encryption),
             _ => None,
         }
     }
 
     fn protection(&self) -> Option<&Protection> {
         match &self.scheme {
-            Scheme::TwoContents(protection) => Some(protection),
+            Scheme::SeparateBacking(protection) => Some(protection),
             _ => None,
         }
     }
@@ -319,8 +335,8 @@ impl GuestMemory {
                 self.private.read(page_offset, page);
                 return;
             }
-            Scheme::OneContent(encryption) => encryption,
-            Scheme::TwoContents(protection) => {
+            Scheme::EncryptedAlias(encryption) => encryption,
+            Scheme::SeparateBacking(protection) => {
                 return self.protected_page(protection, view, page_offset, page);
             }
         };
@@ -339,7 +355,7 @@ impl GuestMemory {
     fn protected_page(&self, protection: &Protection, view: View, offset: u64, page: &mut [u8; PAGE]) {
         let state = protection.lock();
         let admitted = state.state(offset).is_some_and(|s| s.admits(view));
-        if admitted || state.is_lent(view, offset) {
+        if admitted || state.is_mapped_temporarily(view, offset) {
             self.view_mapping(protection, view).read(offset, page);
         } else if view == View::Shared && state.lets_through(offset, view) {
             marker::fill(Tag::Shared, self.ram.gpa(offset), page);

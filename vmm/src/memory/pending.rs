@@ -75,10 +75,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::memory::{AccessKind, Standing, View};
+    use types::{AccessKind, PageState, View};
 
     fn access(page: u64) -> Mismatch {
-        Mismatch { gpa: page << 12, view: View::Shared, state: Standing::Private, kind: AccessKind::Read }
+        Mismatch { gpa: page << 12, view: View::Shared, state: PageState::Private, kind: AccessKind::Read }
     }
 
     #[test]

@@ -8,28 +8,7 @@
 //! write of a RAM page through the other view is taken for a conversion, as `clear_bss` does with
 //! `.bss..decrypted`. Firmware's pages are private by contract and never converted by a mere write.
 
-use super::view::View;
-
-/// What a touch did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AccessKind {
-    /// Load.
-    Read,
-    /// Store, or a read-modify-write.
-    Write,
-    /// Instruction fetch.
-    Fetch,
-}
-
-impl std::fmt::Display for AccessKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Fetch => "fetch",
-        })
-    }
-}
+use types::{AccessKind, View};
 
 /// Who may decide what a page is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +21,7 @@ pub enum Owner {
 
 /// What a touch means for a page whose contents stand in the other view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Touch {
+pub enum AliasAccess {
     /// The contents are in this view already.
     Here,
     /// The guest declared this view: the contents follow.
@@ -55,12 +34,12 @@ pub enum Touch {
 
 /// One page: what the guest claims, and in which view its contents stand at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageState {
+pub struct AliasState {
     declared: View,
     content: View,
 }
 
-impl PageState {
+impl AliasState {
     /// Everything starts private: the loader wrote it so.
     pub const INITIAL: Self = Self { declared: View::Private, content: View::Private };
 
@@ -80,22 +59,22 @@ impl PageState {
     }
 
     /// What a touch through `view` would be. `announces`: this guest declares its conversions.
-    pub fn judge(self, view: View, kind: AccessKind, owner: Owner, announces: bool) -> Touch {
+    pub fn judge(self, view: View, kind: AccessKind, owner: Owner, announces: bool) -> AliasAccess {
         if self.content == view {
-            Touch::Here
+            AliasAccess::Here
         } else if self.declared == view {
-            Touch::Declared
+            AliasAccess::Declared
         } else if !announces && owner == Owner::Kernel && kind == AccessKind::Write {
-            Touch::Implicit
+            AliasAccess::Implicit
         } else {
-            Touch::Mismatch
+            AliasAccess::Mismatch
         }
     }
 
     /// Carries out a touch: the contents move to `view`; an implicit conversion also changes the claim.
-    pub fn touch(&mut self, view: View, kind: AccessKind, owner: Owner, announces: bool) -> Touch {
+    pub fn touch(&mut self, view: View, kind: AccessKind, owner: Owner, announces: bool) -> AliasAccess {
         let touch = self.judge(view, kind, owner, announces);
-        if touch == Touch::Implicit {
+        if touch == AliasAccess::Implicit {
             self.declared = view;
         }
         self.content = view;
@@ -112,21 +91,21 @@ mod tests {
 
     #[test]
     fn a_shared_read_of_firmwares_page_is_a_mismatch_each_time() {
-        let mut page = PageState::INITIAL;
+        let mut page = AliasState::INITIAL;
         for _ in 0..2 {
-            assert_eq!(page.touch(Shared, Read, Owner::Firmware, false), Touch::Mismatch);
-            assert_eq!(page.touch(Private, Read, Owner::Firmware, false), Touch::Declared);
+            assert_eq!(page.touch(Shared, Read, Owner::Firmware, false), AliasAccess::Mismatch);
+            assert_eq!(page.touch(Private, Read, Owner::Firmware, false), AliasAccess::Declared);
         }
-        assert_eq!(page.touch(Shared, Write, Owner::Firmware, false), Touch::Mismatch);
+        assert_eq!(page.touch(Shared, Write, Owner::Firmware, false), AliasAccess::Mismatch);
     }
 
     #[test]
     fn a_first_shared_write_of_ram_converts_until_the_guest_announces() {
-        let mut page = PageState::INITIAL;
-        assert_eq!(page.touch(Shared, Write, Owner::Kernel, false), Touch::Implicit);
+        let mut page = AliasState::INITIAL;
+        assert_eq!(page.touch(Shared, Write, Owner::Kernel, false), AliasAccess::Implicit);
         assert_eq!(page.declared(), Shared);
-        let mut page = PageState::INITIAL;
-        assert_eq!(page.touch(Shared, Write, Owner::Kernel, true), Touch::Mismatch);
+        let mut page = AliasState::INITIAL;
+        assert_eq!(page.touch(Shared, Write, Owner::Kernel, true), AliasAccess::Mismatch);
         assert_eq!(page.declared(), Private);
     }
 
@@ -137,7 +116,7 @@ mod tests {
     proptest! {
         #[test]
         fn contents_always_stand_where_last_touched(steps in prop::collection::vec((views(), any::<bool>(), any::<bool>()), 1..40), announces: bool) {
-            let mut page = PageState::INITIAL;
+            let mut page = AliasState::INITIAL;
             for (view, write, declare) in steps {
                 if declare {
                     let content = page.content();
@@ -148,9 +127,9 @@ mod tests {
                     let kind = if write { Write } else { Read };
                     let touch = page.touch(view, kind, Owner::Kernel, announces);
                     prop_assert_eq!(page.content(), view);
-                    prop_assert_eq!(touch == Touch::Here, before.content() == view);
-                    prop_assert_eq!(touch == Touch::Mismatch && before.declared() == view, false);
-                    prop_assert_eq!(page.declared() != before.declared(), touch == Touch::Implicit);
+                    prop_assert_eq!(touch == AliasAccess::Here, before.content() == view);
+                    prop_assert_eq!(touch == AliasAccess::Mismatch && before.declared() == view, false);
+                    prop_assert_eq!(page.declared() != before.declared(), touch == AliasAccess::Implicit);
                 }
             }
         }

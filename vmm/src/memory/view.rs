@@ -1,48 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One host mapping of all guest RAM: what one view of memory, private or shared, looks at.
 
-use std::fmt;
 use std::io;
 
 use super::racing;
 use crate::layout::LARGE_PAGE_SIZE;
-
-/// Through which encryption attribute an address is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum View {
-    /// C-bit set (SEV, SNP) or shared bit clear (TDX, VBS): the guest's own key.
-    Private,
-    /// The other alias: what the host and devices see.
-    Shared,
-}
-
-impl View {
-    /// Where a table of both views keeps this one.
-    pub(super) fn index(self) -> usize {
-        match self {
-            Self::Private => 0,
-            Self::Shared => 1,
-        }
-    }
-
-    /// The opposite view.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Private => Self::Shared,
-            Self::Shared => Self::Private,
-        }
-    }
-}
-
-impl fmt::Display for View {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Private => "private",
-            Self::Shared => "shared",
-        })
-    }
-}
 
 /// Anonymous memory, reserved whole and populated as touched, aligned for huge pages.
 #[derive(Debug)]
@@ -143,10 +105,10 @@ impl Mapping {
         Ok(pages.iter().filter(|page| **page & 1 != 0).count() as u64 * crate::layout::PAGE_SIZE)
     }
 
-    /// Forbids or allows every touch of the pages, leaving their contents alone.
-    pub fn forbid(&self, offset: u64, len: usize, forbidden: bool) -> io::Result<()> {
+    /// Makes the pages accessible or inaccessible to this process and to KVM; their contents stay.
+    pub fn set_accessible(&self, offset: u64, len: usize, accessible: bool) -> io::Result<()> {
         let at = self.pointer(offset, len).ok_or_else(out_of_range)?;
-        let protection = if forbidden { libc::PROT_NONE } else { libc::PROT_READ | libc::PROT_WRITE };
+        let protection = if accessible { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
         // SAFETY: the range lies inside this mapping.
         if unsafe { libc::mprotect(at.cast(), len, protection) } < 0 {
             return Err(io::Error::last_os_error());

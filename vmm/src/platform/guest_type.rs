@@ -2,7 +2,7 @@
 //! What a guest has done that only a guest of its platform does. A kernel that takes itself for an ordinary guest boots
 //! on every platform, and its results would mean nothing.
 
-use crate::boot::opcode::Opcode;
+use crate::x86::opcode::Opcode;
 
 /// What the machine saw of its guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,44 +47,41 @@ pub(super) fn c_bit_in_cr3(seen: &Seen, c_bit: u8) -> Result<(), NoSign> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::{HostFacts, Options, Platform, PlatformKind, make};
+    use crate::platform::{HostFacts, Options, PlatformModel, make};
+    use types::Platform;
 
-    fn platform(kind: PlatformKind) -> Box<dyn Platform> {
-        let options = Options {
-            encryption_bit: Some(38),
-            seed: 0,
-            mode: crate::memory::protected::Mode::Record,
-            sept_ve_disable: true,
-        };
+    fn platform(kind: Platform) -> Box<dyn PlatformModel> {
+        let options =
+            Options { encryption_bit: Some(38), seed: 0, mode: types::Mode::Record, sept_ve_disable: true };
         make(kind, &HostFacts { physical_bits: 40 }, &options)
     }
 
     /// What a guest of each platform does.
-    fn right(kind: PlatformKind) -> Seen {
+    fn right(kind: Platform) -> Seen {
         let mut seen = Seen::default();
         match kind {
-            PlatformKind::None => {}
-            PlatformKind::Sev => seen.cr3 = 1 << 38 | 0x1000,
-            PlatformKind::Snp => {
+            Platform::None => {}
+            Platform::Sev => seen.cr3 = 1 << 38 | 0x1000,
+            Platform::Snp => {
                 seen.cr3 = 1 << 38 | 0x1000;
                 seen.count(Opcode::Pvalidate);
                 seen.count(Opcode::Vmgexit);
             }
-            PlatformKind::Tdx => seen.count(Opcode::Tdcall),
-            PlatformKind::Vbs => (seen.page_calls, seen.conversions) = (1, 1),
+            Platform::Tdx => seen.count(Opcode::Tdcall),
+            Platform::Vbs => (seen.page_calls, seen.conversions) = (1, 1),
         }
         seen
     }
 
     #[test]
     fn a_guest_gives_the_signs_of_its_own_platform_and_no_other() {
-        for kind in PlatformKind::ALL {
-            for guest in PlatformKind::ALL {
+        for &kind in Platform::ALL {
+            for &guest in Platform::ALL {
                 let found = platform(kind).guest_type_evidence(&right(guest));
                 // SNP is SEV with more; and every guest will do as an ordinary one.
                 let expected = kind == guest
-                    || kind == PlatformKind::None
-                    || (kind, guest) == (PlatformKind::Sev, PlatformKind::Snp);
+                    || kind == Platform::None
+                    || (kind, guest) == (Platform::Sev, Platform::Snp);
                 assert_eq!(found.is_ok(), expected, "{guest} on {kind}: {found:?}");
             }
         }
@@ -92,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_guest_without_a_sign_is_refused_whatever_else_it_does() {
-        for kind in PlatformKind::ALL.into_iter().filter(|kind| *kind != PlatformKind::None) {
+        for kind in Platform::ALL.iter().copied().filter(|kind| *kind != Platform::None) {
             let busy = Seen { conversions: 1000, cr3: 0x1000, ..Seen::default() };
             assert!(platform(kind).guest_type_evidence(&busy).is_err(), "{kind}");
         }

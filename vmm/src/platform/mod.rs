@@ -2,7 +2,7 @@
 //! What a guest is made to believe about the machine it runs on: CPUID, MSRs, hypercalls, views.
 
 pub mod guest_type;
-mod none;
+mod plain;
 pub mod services;
 pub mod sev;
 pub mod snp;
@@ -10,139 +10,73 @@ pub mod tdx;
 pub mod vbs;
 
 use std::fmt;
-use std::str::FromStr;
 
-use kvm_bindings::kvm_regs;
+use kvm_bindings::{kvm_regs, kvm_sregs};
+use types::{Mode, Platform, VcpuId, View};
 
 use self::guest_type::{NoSign, Seen};
-pub use self::none::None as Plain;
+pub use self::plain::PlainPlatform;
 use self::services::{Consequence, Next, Services};
 pub use self::sev::{HYPERCALL_MAP_GPA_RANGE, Sev};
-use crate::boot::opcode::Opcode;
-use crate::memory::protected::{Mode, PageState};
-use crate::memory::{Content, GuestMemory, Mismatch, View};
-use crate::vcpu::cpuid::CpuidTable;
+use crate::memory::{Content, GuestMemory, Mismatch};
+use crate::x86::cpuid::CpuidTable;
+use crate::x86::opcode::Opcode;
+use crate::x86::walk::PageTables;
 
-/// A kind of confidential guest, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PlatformKind {
-    /// An ordinary KVM guest.
-    None,
-    /// AMD SEV: encrypted memory, no page states.
-    Sev,
-    /// AMD SEV-SNP at VMPL0.
-    Snp,
-    /// Intel TDX.
-    Tdx,
-    /// Hyper-V VBS isolation with a virtual top of memory.
-    Vbs,
+/// What the VMM stands in for, for reports.
+pub fn simulated(platform: Platform) -> &'static [&'static str] {
+    match platform {
+        Platform::None => &[],
+        Platform::Sev => &[
+            "CPUID 0x8000001f, MSR 0xC0010131 and the C-bit are supplied by the VMM",
+            "memory encryption is AES-XTS per 4 KiB page, tweaked by address, moved between two views as they are touched",
+        ],
+        Platform::Snp => &[
+            "CPUID 0x8000001f, MSRs 0xC0010130 and 0xC0010131, the C-bit, CPUID page and secrets page are supplied by the VMM",
+            "the RMP: a state per page and view, contents dropped on conversion",
+            "VMGEXIT, PVALIDATE and RMPADJUST are rewritten to port writes in the loaded kernel and answered by the VMM",
+            "#VC 0x404 is delivered by the VMM for a private access to memory not validated",
+        ],
+        Platform::Tdx => &[
+            "CPUID 0x21, the shared bit and the TDX module's and hypervisor's calls are supplied by the VMM",
+            "the secure EPT: a state per page and view, contents dropped on conversion",
+            "TDCALL is rewritten to a port write in the loaded kernel and answered by the VMM",
+        ],
+        Platform::Vbs => &[
+            "Hyper-V's CPUID leaves, MSRs, hypercall page and the shared GPA boundary are supplied by the VMM",
+            "host visibility: a state per page and view, contents dropped on conversion",
+        ],
+    }
 }
 
-impl PlatformKind {
-    /// Every platform this build can simulate.
-    pub const ALL: [Self; 5] = [Self::None, Self::Sev, Self::Snp, Self::Tdx, Self::Vbs];
-
-    /// Short name, as on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Sev => "sev",
-            Self::Snp => "snp",
-            Self::Tdx => "tdx",
-            Self::Vbs => "vbs",
-        }
-    }
-
-    /// RAM may be launched unaccepted, and the guest accepts it.
-    pub fn accepts_memory(self) -> bool {
-        matches!(self, Self::Snp | Self::Tdx)
-    }
-
-    /// State of the ROM area (0xC0000–0xFFFFF) at launch where nothing else is asked for. SEV-SNP firmware leaves it
-    /// unvalidated, which is why Linux scans no ROMs there (`arch/x86/mm/mem_encrypt_amd.c:sme_early_init`); a TD scans
-    /// them through the private view (`arch/x86/kernel/probe_roms.c:probe_roms`), so its firmware has accepted them.
-    pub fn usual_rom(self) -> Option<PageState> {
-        match self {
-            Self::None | Self::Sev => None,
-            Self::Snp => Some(PageState::Unaccepted),
-            Self::Tdx | Self::Vbs => Some(PageState::Private),
-        }
-    }
-
-    /// What the VMM stands in for, for reports.
-    pub fn simulated(self) -> &'static [&'static str] {
-        match self {
-            Self::None => &[],
-            Self::Sev => &[
-                "CPUID 0x8000001f, MSR 0xC0010131 and the C-bit are supplied by the VMM",
-                "memory encryption is AES-XTS per 4 KiB page, tweaked by address, moved between two views as they are touched",
-            ],
-            Self::Snp => &[
-                "CPUID 0x8000001f, MSRs 0xC0010130 and 0xC0010131, the C-bit, CPUID page and secrets page are supplied by the VMM",
-                "the RMP: a state per page and view, contents dropped on conversion",
-                "VMGEXIT, PVALIDATE and RMPADJUST are rewritten to port writes in the loaded kernel and answered by the VMM",
-                "#VC 0x404 is delivered by the VMM for a private access to memory not validated",
-            ],
-            Self::Tdx => &[
-                "CPUID 0x21, the shared bit and the TDX module's and hypervisor's calls are supplied by the VMM",
-                "the secure EPT: a state per page and view, contents dropped on conversion",
-                "TDCALL is rewritten to a port write in the loaded kernel and answered by the VMM",
-            ],
-            Self::Vbs => &[
-                "Hyper-V's CPUID leaves, MSRs, hypercall page and the shared GPA boundary are supplied by the VMM",
-                "host visibility: a state per page and view, contents dropped on conversion",
-            ],
-        }
-    }
-
-    /// What hardware has and this has not, for reports.
-    pub fn not_simulated(self) -> &'static [&'static str] {
-        match self {
-            Self::None => &[],
-            Self::Sev => &[
-                "no SEV hardware: no isolation, no attestation, the host sees everything",
-                "hardware has its own cipher and tweak, so ciphertext differs",
-                WALKS,
-            ],
-            Self::Snp => &[
-                "no SEV-SNP hardware: no isolation, no attestation, keys in the secrets page are fake, the host sees everything",
-                "no #VC but 0x404: CPUID, MSRs and port I/O simply work",
-                "a page validated or converted holds zeros; hardware leaves noise, and bytes of a page rescinded and validated again",
-                WALKS,
-            ],
-            Self::Tdx => &[
-                "no TDX hardware: no isolation, no attestation, TDG.MR.REPORT gives a fake, the host sees everything",
-                "no #VE but for illegal private accesses: CPUID, MSRs, HLT and port I/O simply work",
-            ],
-            Self::Vbs => &[
-                "no Hyper-V: no isolation, the host sees everything",
-                "what Hyper-V does on a touch through the wrong view is not documented: here it is recorded and goes on",
-            ],
-        }
+/// What hardware has and this has not, for reports.
+pub fn not_simulated(platform: Platform) -> &'static [&'static str] {
+    match platform {
+        Platform::None => &[],
+        Platform::Sev => &[
+            "no SEV hardware: no isolation, no attestation, the host sees everything",
+            "hardware has its own cipher and tweak, so ciphertext differs",
+            WALKS,
+        ],
+        Platform::Snp => &[
+            "no SEV-SNP hardware: no isolation, no attestation, keys in the secrets page are fake, the host sees everything",
+            "no #VC but 0x404: CPUID, MSRs and port I/O simply work",
+            "a page validated or converted holds zeros; hardware leaves noise, and bytes of a page rescinded and validated again",
+            WALKS,
+        ],
+        Platform::Tdx => &[
+            "no TDX hardware: no isolation, no attestation, TDG.MR.REPORT gives a fake, the host sees everything",
+            "no #VE but for illegal private accesses: CPUID, MSRs, HLT and port I/O simply work",
+        ],
+        Platform::Vbs => &[
+            "no Hyper-V: no isolation, the host sees everything",
+            "what Hyper-V does on a touch through the wrong view is not documented: here it is recorded and goes on",
+        ],
     }
 }
 
 const WALKS: &str =
     "page walks and instruction fetches use the view the page tables name; hardware forces them private";
-
-impl fmt::Display for PlatformKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// A platform name nobody knows.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown platform '{0}': known are none, sev, snp, tdx, vbs")]
-pub struct UnknownPlatform(String);
-
-impl FromStr for PlatformKind {
-    type Err = UnknownPlatform;
-
-    fn from_str(name: &str) -> Result<Self, UnknownPlatform> {
-        Self::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| UnknownPlatform(name.into()))
-    }
-}
 
 /// What the host's processor allows.
 #[derive(Debug, Clone, Copy)]
@@ -168,9 +102,9 @@ pub struct MsrRange {
 }
 
 /// One platform's answers.
-pub trait Platform: fmt::Debug + Send {
+pub trait PlatformModel: fmt::Debug + Send {
     /// Which.
-    fn kind(&self) -> PlatformKind;
+    fn kind(&self) -> Platform;
 
     /// How many views its memory has and what connects them.
     fn content(&self) -> Content;
@@ -188,13 +122,13 @@ pub trait Platform: fmt::Debug + Send {
     fn msrs(&self) -> &'static [MsrRange];
 
     /// RDMSR; `None` is #GP.
-    fn read_msr(&mut self, index: u32) -> Option<u64>;
+    fn read_msr(&mut self, vcpu: VcpuId, index: u32) -> Option<u64>;
 
     /// WRMSR; `None` is #GP.
-    fn write_msr(&mut self, index: u32, value: u64, memory: &GuestMemory) -> Option<()>;
+    fn write_msr(&mut self, vcpu: VcpuId, index: u32, value: u64, memory: &GuestMemory) -> Option<()>;
 
     /// A hypercall KVM hands on; gives RAX.
-    fn hypercall(&mut self, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64;
+    fn hypercall(&mut self, vcpu: VcpuId, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64;
 
     /// Instructions that KVM cannot hand to user space and the loader therefore rewrites.
     fn opcodes(&self) -> &'static [Opcode] {
@@ -251,6 +185,11 @@ pub trait Platform: fmt::Debug + Send {
         }
     }
 
+    /// The page tables in use.
+    fn page_tables(&self, sregs: &kvm_sregs) -> PageTables {
+        PageTables::new(sregs, self.encryption_bit(), self.view_with_bit())
+    }
+
     /// Splits an address as KVM reports it into view and plain GPA.
     fn split(&self, address: u64) -> (View, u64) {
         match self.encryption_bit() {
@@ -275,13 +214,13 @@ pub struct Options {
 }
 
 /// Makes the platform.
-pub fn make(kind: PlatformKind, host: &HostFacts, options: &Options) -> Box<dyn Platform> {
+pub fn make(kind: Platform, host: &HostFacts, options: &Options) -> Box<dyn PlatformModel> {
     let bit = options.encryption_bit.unwrap_or(host.default_encryption_bit());
     match kind {
-        PlatformKind::None => Box::new(Plain),
-        PlatformKind::Sev => Box::new(Sev::new(bit, options.seed)),
-        PlatformKind::Snp => Box::new(snp::Snp::new(bit, options.mode)),
-        PlatformKind::Tdx => Box::new(tdx::Tdx::new(bit, options.mode, options.sept_ve_disable)),
-        PlatformKind::Vbs => Box::new(vbs::Vbs::new(bit, options.mode)),
+        Platform::None => Box::new(PlainPlatform),
+        Platform::Sev => Box::new(Sev::new(bit, options.seed)),
+        Platform::Snp => Box::new(snp::Snp::new(bit, options.mode)),
+        Platform::Tdx => Box::new(tdx::Tdx::new(bit, options.mode, options.sept_ve_disable)),
+        Platform::Vbs => Box::new(vbs::Vbs::new(bit, options.mode)),
     }
 }

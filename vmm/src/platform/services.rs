@@ -6,11 +6,17 @@ pub mod fake;
 
 use std::fmt;
 
+use types::VcpuId;
+
 use crate::memory::GuestMemory;
-use crate::vcpu::cpuid::Leaf;
+use crate::x86::cpuid::Leaf;
+use crate::x86::exception::{Exception, Undeliverable};
 
 /// What a platform's firmware or hypervisor may ask of the machine while it answers a guest.
 pub trait Services {
+    /// The vCPU that made the call.
+    fn vcpu(&self) -> VcpuId;
+
     /// Guest RAM and its page states.
     fn memory(&self) -> &GuestMemory;
 
@@ -67,24 +73,6 @@ pub enum Consequence {
     End(Termination),
 }
 
-/// An exception the platform raises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exception {
-    /// Vector.
-    pub vector: u8,
-    /// Error code, if this vector pushes one.
-    pub error_code: Option<u32>,
-    /// What CR2 holds afterwards; `None` leaves it alone.
-    pub address: Option<u64>,
-}
-
-impl Exception {
-    /// #PF of a load in kernel mode from an address nothing is mapped at.
-    pub fn page_fault(address: u64) -> Self {
-        Self { vector: 14, error_code: Some(0), address: Some(address) }
-    }
-}
-
 /// How a platform ends a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Termination {
@@ -114,12 +102,7 @@ pub enum Termination {
         text: String,
     },
     /// An exception could not be delivered.
-    Undeliverable {
-        /// Vector.
-        vector: u8,
-        /// Why.
-        why: &'static str,
-    },
+    Undeliverable(Undeliverable),
 }
 
 impl fmt::Display for Termination {
@@ -141,9 +124,7 @@ impl fmt::Display for Termination {
             Self::FatalError { code, text } => {
                 write!(f, "the guest reported a fatal error ({code:#x}): \"{text}\"")
             }
-            Self::Undeliverable { vector, why } => {
-                write!(f, "exception {vector} could not be delivered: {why}")
-            }
+            Self::Undeliverable(undeliverable) => undeliverable.fmt(f),
         }
     }
 }

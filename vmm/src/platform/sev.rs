@@ -3,10 +3,12 @@
 //!
 //! Linux detects SEV in `arch/x86/mm/mem_encrypt_identity.c:sme_enable` from exactly these.
 
+use types::{Platform, VcpuId, View};
+
 use super::guest_type::{self, NoSign, Seen};
-use super::{MsrRange, Platform, PlatformKind};
-use crate::memory::{Content, GuestMemory, View};
-use crate::vcpu::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
+use super::{MsrRange, PlatformModel};
+use crate::memory::{Content, GuestMemory};
+use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
 
 /// Encrypted memory capabilities (AMD APM volume 3 §E.4.17).
 pub(super) const LEAF_ENCRYPTED_MEMORY: u32 = 0x8000_001f;
@@ -43,13 +45,13 @@ impl Sev {
     }
 }
 
-impl Platform for Sev {
-    fn kind(&self) -> PlatformKind {
-        PlatformKind::Sev
+impl PlatformModel for Sev {
+    fn kind(&self) -> Platform {
+        Platform::Sev
     }
 
     fn content(&self) -> Content {
-        Content::OneContent { seed: self.seed }
+        Content::EncryptedAlias { seed: self.seed }
     }
 
     fn encryption_bit(&self) -> Option<u8> {
@@ -85,7 +87,7 @@ impl Platform for Sev {
         ]
     }
 
-    fn read_msr(&mut self, index: u32) -> Option<u64> {
+    fn read_msr(&mut self, _vcpu: VcpuId, index: u32) -> Option<u64> {
         match index {
             MSR_SEV_STATUS => Some(1),
             MSR_KVM_MIGRATION_CONTROL => Some(0),
@@ -93,10 +95,10 @@ impl Platform for Sev {
         }
     }
 
-    fn write_msr(&mut self, index: u32, _value: u64, memory: &GuestMemory) -> Option<()> {
+    fn write_msr(&mut self, _vcpu: VcpuId, index: u32, _value: u64, memory: &GuestMemory) -> Option<()> {
         match index {
             MSR_KVM_MIGRATION_CONTROL => {
-                memory.guest_announces();
+                memory.map_gpa_range_enabled();
                 Some(())
             }
             _ => None,
@@ -108,7 +110,7 @@ impl Platform for Sev {
         Ok(format!("C-bit in CR3, {} pages converted", seen.conversions))
     }
 
-    fn hypercall(&mut self, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64 {
+    fn hypercall(&mut self, _vcpu: VcpuId, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64 {
         if number != HYPERCALL_MAP_GPA_RANGE {
             return KVM_ENOSYS;
         }
@@ -149,7 +151,7 @@ mod tests {
         #[test]
         fn map_gpa_range_takes_any_registers(number in 0u64..16, gpa: u64, pages: u64, attributes: u64) {
             let mut sev = Sev::new(38, 0);
-            let answer = sev.hypercall(number, &[gpa, pages, attributes, 0, 0, 0], &memory());
+            let answer = sev.hypercall(VcpuId::BOOT, number, &[gpa, pages, attributes, 0, 0, 0], &memory());
             proptest::prop_assert!([0, KVM_EINVAL, KVM_ENOSYS].contains(&answer));
         }
     }

@@ -7,15 +7,16 @@
 use std::cell::Cell;
 
 use kvm_bindings::kvm_regs;
+use types::{Mode, Platform, VcpuId, View};
 
 use super::guest_type::{NoSign, Seen};
 use super::services::{Next, Services};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES};
-use super::{MsrRange, Platform, PlatformKind, none};
+use super::{MsrRange, PlatformModel, plain};
 use crate::layout::{self, PAGE_SIZE};
-use crate::memory::protected::{Architecture, Cause, Mode};
-use crate::memory::{Content, GuestMemory, View};
-use crate::vcpu::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
+use crate::memory::protected::{Architecture, Cause};
+use crate::memory::{Content, GuestMemory};
+use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
 
 /// TLFS §2.4: vendor, largest leaf.
 const LEAF_VENDOR: u32 = 0x4000_0000;
@@ -95,13 +96,13 @@ impl Vbs {
     }
 }
 
-impl Platform for Vbs {
-    fn kind(&self) -> PlatformKind {
-        PlatformKind::Vbs
+impl PlatformModel for Vbs {
+    fn kind(&self) -> Platform {
+        Platform::Vbs
     }
 
     fn content(&self) -> Content {
-        Content::TwoContents { architecture: Architecture::Vbs, mode: self.mode }
+        Content::SeparateBacking { architecture: Architecture::Vbs, mode: self.mode }
     }
 
     fn encryption_bit(&self) -> Option<u8> {
@@ -148,7 +149,7 @@ impl Platform for Vbs {
         MSRS
     }
 
-    fn read_msr(&mut self, index: u32) -> Option<u64> {
+    fn read_msr(&mut self, _vcpu: VcpuId, index: u32) -> Option<u64> {
         match index {
             MSR_GUEST_OS_ID => Some(self.guest_os_id),
             MSR_HYPERCALL => Some(self.hypercall),
@@ -160,7 +161,7 @@ impl Platform for Vbs {
     }
 
     /// TLFS §3.13: enabling the hypercall page makes the hypervisor put its code there.
-    fn write_msr(&mut self, index: u32, value: u64, memory: &GuestMemory) -> Option<()> {
+    fn write_msr(&mut self, _vcpu: VcpuId, index: u32, value: u64, memory: &GuestMemory) -> Option<()> {
         match index {
             MSR_GUEST_OS_ID => self.guest_os_id = value,
             MSR_HYPERCALL => {
@@ -175,8 +176,14 @@ impl Platform for Vbs {
         Some(())
     }
 
-    fn hypercall(&mut self, _number: u64, _arguments: &[u64; 6], _memory: &GuestMemory) -> u64 {
-        none::KVM_ENOSYS
+    fn hypercall(
+        &mut self,
+        _vcpu: VcpuId,
+        _number: u64,
+        _arguments: &[u64; 6],
+        _memory: &GuestMemory,
+    ) -> u64 {
+        plain::KVM_ENOSYS
     }
 
     fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {

@@ -7,13 +7,13 @@ pub mod script;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use vmm::audit::AccessEvent;
+use types::Platform;
+use types::View::{self, Private, Shared};
 use vmm::boot::page_tables::SECOND_GIB;
 use vmm::layout::{self, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig, Stop};
-use vmm::memory::View::{self, Private, Shared};
 use vmm::memory::cipher::{PAGE, PageCipher};
-use vmm::platform::PlatformKind;
+use vmm::trace::AccessEvent;
 
 /// Bytes of a page.
 pub type Page = [u8; PAGE];
@@ -41,17 +41,17 @@ const HANDLERS: u64 = 0x3_9000;
 const VECTORS: u64 = 32;
 
 /// A machine of the smallest size.
-pub fn machine(platform: PlatformKind) -> Machine {
+pub fn machine(platform: Platform) -> Machine {
     Machine::new(&config(platform)).unwrap()
 }
 
 /// What [`machine`] makes.
-pub fn config(platform: PlatformKind) -> MachineConfig {
+pub fn config(platform: Platform) -> MachineConfig {
     MachineConfig { ram: layout::MIN_RAM, seed: SEED, ..MachineConfig::new(platform) }
 }
 
 /// A machine about to run `code`, firmware's pages in place, with `aliases` mapped from [`ALIAS`] on.
-pub fn guest(platform: PlatformKind, code: &[u8], aliases: &[(View, u64)]) -> Machine {
+pub fn guest(platform: Platform, code: &[u8], aliases: &[(View, u64)]) -> Machine {
     let mut machine = machine(platform);
     boot(&mut machine, code, aliases);
     machine
@@ -66,7 +66,7 @@ pub fn boot(machine: &mut Machine, code: &[u8], aliases: &[(View, u64)]) {
 
 /// A SEV guest that looks at `gpa` through the shared view at [`ALIAS`] and the private one a page further.
 pub fn two_views(code: &[u8], gpa: u64) -> Machine {
-    guest(PlatformKind::Sev, code, &[(Shared, gpa), (Private, gpa)])
+    guest(Platform::Sev, code, &[(Shared, gpa), (Private, gpa)])
 }
 
 /// Runs until something happens, 60 s at most.

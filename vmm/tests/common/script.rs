@@ -3,10 +3,10 @@
 
 use std::fmt::Write as _;
 
+use types::View::{self, Private};
 use vmm::guest_code;
 use vmm::layout::PAGE_SIZE;
 use vmm::machine::{Machine, MachineConfig};
-use vmm::memory::View::{self, Private};
 
 use super::{Page, boot, catch_exceptions, recorded, seen};
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Outcomes as the host has them: read from the wire, and written to it.
 
+use types::Errno;
+
 use super::{
-    ALL_DATA, Call, DATA, ERRNO, ERRNO_AT, EXITED, Errno, FileStatus, KILLED, NO_ROOM, REFUSED, Refusal,
-    SIGNAL, STATUS, SWEEP, TIMEOUT, VALUE, ZERO, sweep,
+    ALL_DATA, Call, DATA, ERRNO, ERRNO_AT, EXITED, FileStatus, KILLED, NO_ROOM, REFUSED, Refusal, SIGNAL,
+    STATUS, SWEEP, TIMEOUT, VALUE, ZERO, sweep,
 };
 use crate::blob::{Data, decode};
 use crate::wire::{Reader, Sink};

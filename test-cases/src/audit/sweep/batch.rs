@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::case::ViewChoice;
 use protocol::{Batch, Buffer, Outcome, Step, Via, Width};
+use types::{PlacedRegion, View};
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 use vmm::machine::Machine;
-use vmm::memory::{MemoryError, View};
+use vmm::memory::MemoryError;
 
 use super::{LEN, SweepError, fill};
-use crate::case::View as Seen;
 use crate::class::memory_state;
 use crate::observation::{AccessEvent, Answer, GpaRange, StepObservation};
-use crate::region::PlacedRegion;
 use crate::runner::{self, Prior, Recorded};
 use crate::session::{Ended, Session};
 
@@ -175,7 +175,7 @@ fn width(offset: u64) -> Width {
 
 /// What the owner sees of the bytes that are written.
 fn owned(machine: &Machine, gpa: u64) -> Vec<u8> {
-    runner::seen(machine, gpa, WRITTEN, Seen::Owner)
+    runner::seen(machine, gpa, WRITTEN, ViewChoice::Owner)
 }
 
 impl Place {
@@ -248,7 +248,7 @@ impl Saved {
             return None;
         }
         let owner = machine.memory().declared(page).unwrap_or(View::Private);
-        let bytes = runner::seen(machine, page, PAGE_SIZE as usize, Seen::Owner);
+        let bytes = runner::seen(machine, page, PAGE_SIZE as usize, ViewChoice::Owner);
         Some(Self { page, owner, bytes })
     }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a case file may say, and what is said about one that is wrong.
 
+use crate::case::ViewChoice;
 use proptest::prelude::*;
+use types::Region;
 
 use super::*;
-use crate::case::{Action, Direction, Share, View};
+use crate::case::{Action, Direction, Share};
 use crate::library;
 use crate::policy::Policy;
-use crate::region::Region;
 
 const HEAD: &str = "title = \"t\"\nwhy = \"w\"\n";
 
@@ -60,7 +61,7 @@ fn keys_that_may_be_left_out_have_sensible_values() {
     assert_eq!(case.platforms, Platform::ALL);
     assert!(matches!(case.steps[1].action, Action::Lseek { whence: Direction::Set, .. }));
     assert!(matches!(case.steps[2].action, Action::Mmap { len: 4096, share: Share::Private, .. }));
-    assert!(matches!(case.steps[3].action, Action::Memory { view: View::Owner, .. }));
+    assert!(matches!(case.steps[3].action, Action::Memory { view: ViewChoice::Owner, .. }));
     let expected = |step: usize| {
         let expect = &case.steps[step].expect;
         expect.resolve(Policy::Upstream, Platform::Sev, None).unwrap().to_string()

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a person reads: the three paths to the same bytes, side by side, and what the patch changes.
 
+use types::Platform;
+
 use super::observed::Observed;
-use crate::platform::Platform;
 use crate::report::evidence::hexdump;
 
 /// A place and what is to be said of it.

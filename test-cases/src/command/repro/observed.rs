@@ -82,7 +82,7 @@ impl Observed {
     /// Where the step looked.
     pub fn gpa(&self, id: &str) -> u64 {
         let text = self.step(id)["observed"]["gpa"]["start"].as_str().unwrap_or("");
-        crate::region::parse_number(text).unwrap_or(0)
+        crate::place::parse_number(text).unwrap_or(0)
     }
 
     /// The forbidden accesses during a step, in lines.

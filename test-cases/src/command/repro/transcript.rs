@@ -2,9 +2,10 @@
 //! What a person reads of a case that ends in a death or a signal: step by step, with every forbidden access and what
 //! became of the guest.
 
+use types::Platform;
+
 use super::narrative::{head, mark};
 use super::observed::Observed;
-use crate::platform::Platform;
 use crate::report::evidence::hexdump;
 
 /// Rows of a dump shown of each step.

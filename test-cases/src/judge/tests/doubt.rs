@@ -5,8 +5,8 @@ use super::super::*;
 use super::{context, died, host_failure, ok, refused, shared_read, stock, verdicts};
 use crate::case;
 use crate::class::{States, Truth};
-use crate::codes::Signal;
 use crate::observation::DeathKind;
+use types::Signal;
 
 /// The verdict on one step, which did `action` and is expected to give this.
 fn label_of(action: &str, expect: &str, observed: StepObservation) -> &'static str {
@@ -119,7 +119,7 @@ fn events_that_were_not_kept_make_their_absence_inconclusive() {
 #[test]
 fn a_signal_after_bytes_is_no_denial() {
     let read = "do = 'kcore-read'\nat = 'low-ram'\nlen = 4";
-    let signal = || StepObservation::new("a", Answer::Signalled { signal: Signal(libc::SIGBUS) });
+    let signal = || StepObservation::new("a", Answer::Signalled { signal: Signal::SIGBUS });
     let truth = || Truth { plain: Some(vec![7; 2]), ..Truth::default() };
     for expect in ["'SIGBUS'", "'killed SIGBUS'"] {
         assert_eq!(label_of(read, expect, signal()), "as specified");

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use super::super::*;
 use super::{context, died, failed, host_failure, not_reached, ok, shared_read};
 use crate::class::Truth;
-use crate::codes::{Errno, Signal};
 use crate::library;
 use crate::observation::DeathKind;
+use types::{Errno, Signal};
 
 /// Parsed once: the property tests take one each time.
 static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| library::all().unwrap());
@@ -58,8 +58,8 @@ fn any_observation() -> impl Strategy<Value = (Doubt, StepObservation)> {
 fn any_answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         any::<u64>().prop_map(|value| Answer::Returned { value }),
-        (1..50).prop_map(|errno| Answer::Failed { errno: Errno(errno) }),
-        (1..20).prop_map(|signal| Answer::Signalled { signal: Signal(signal) }),
+        (1u16..50).prop_map(|errno| Answer::Failed { errno: Errno(errno) }),
+        (1u8..20).prop_map(|signal| Answer::Signalled { signal: Signal(signal) }),
         Just(Answer::TimedOut),
         Just(Answer::GuestDied),
         Just(Answer::NotReached { needs: String::new() }),
@@ -137,7 +137,7 @@ proptest! {
         let steps = case.steps.iter().map(|step| match step.action.uses() {
             Some(_) => not_reached(&step.id),
             None if step.action.looks_for().is_some() => not_reached(&step.id),
-            None => failed(&step.id, libc::EPERM),
+            None => failed(&step.id, Errno::EPERM),
         });
         let observed = CaseObservation { steps: steps.collect(), ..CaseObservation::default() };
         let verdict = judge(case, context(policy, platform), &observed);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guest physical memory laid out on paper: parts that are each to scale, with breaks between them.
 
+use types::{PlacedRegion, Region};
+
 use crate::matrix::operations;
-use crate::region::{PlacedRegion, Region};
 
 /// A range of addresses that is tried as one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub fn extents(regions: &[PlacedRegion]) -> Vec<Extent> {
                 Region::Ram => (MIB, start_of(Region::Reserved).unwrap_or(own.1)),
                 _ => own,
             };
-            Extent { region: placed.region, start, end, kind: placed.kind.clone() }
+            Extent { region: placed.region, start, end, kind: placed.kind.to_owned() }
         })
         .collect();
     extents.sort_by_key(|extent| extent.start);
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn ram_stands_for_all_of_its_class() {
-        let placed = |region, gpa, len| PlacedRegion { region, gpa, len, kind: String::new() };
+        let placed = |region, gpa, len| PlacedRegion { region, gpa, len, kind: "" };
         let regions = [
             placed(Region::LowRam, 0x2_0000, PAGE),
             placed(Region::Ebda, 0x9_fc00, 0x400),

@@ -8,9 +8,10 @@ mod map;
 
 use std::fmt::Write as _;
 
+use types::Platform;
+
 use super::programs::summary::summary;
 use super::{Combination, Matrix, operations, table};
-use crate::platform::Platform;
 
 const STYLE: &str = include_str!("style.css");
 const PATTERNS: &str = include_str!("patterns.svg");

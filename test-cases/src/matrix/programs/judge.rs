@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether a program does its work: what it told, against what it tells in an ordinary guest of an unpatched kernel.
 
+use types::Platform;
+
 use super::DMIDECODE_VIA_MEM;
 use crate::matrix::operations::{self, Judged};
 use crate::matrix::{Combination, Matrix, Sign};
 use crate::observation::{Answer, StepObservation};
-use crate::platform::Platform;
 use crate::policy::Policy;
 
 /// Beginnings of lines that differ from guest to guest for good reasons: comments; the product, which names the platform,
@@ -158,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codes::Errno;
+    use types::Errno;
 
     fn observed(text: &[u8], value: u64) -> StepObservation {
         let mut observed = StepObservation::new("run", Answer::Returned { value });
@@ -205,7 +206,7 @@ mod tests {
         let scan = |bytes: &[u8]| told(Judged::Scan, &observed(bytes, 32)).unwrap();
         assert_eq!(scan(b"................_SM3_..........."), FOUND);
         assert_ne!(scan(b"......_SM3_....................."), FOUND);
-        let refused = StepObservation::new("open", Answer::Failed { errno: Errno(libc::EPERM) });
+        let refused = StepObservation::new("open", Answer::Failed { errno: Errno::EPERM });
         assert_eq!(told(Judged::Scan, &refused).as_deref(), Some("EPERM"));
         assert_eq!(sign(Some(FOUND), "EPERM"), Sign::Broken);
     }

@@ -13,7 +13,7 @@ const NODES: [Node; 6] = [Node::Mem, Node::Port, Node::Kcore, Node::Msr, Node::B
 
 /// Which of [`NODES`] cannot be opened.
 fn closed(world: &World) -> Vec<Node> {
-    let denied = |node: &Node| open(world, *node).1 == Outcome::failed(libc::EPERM);
+    let denied = |node: &Node| open(world, *node).1 == Outcome::failed(Errno::EPERM);
     NODES.into_iter().filter(denied).collect()
 }
 
@@ -46,7 +46,7 @@ fn bars_cannot_be_mapped_where_lockdown_has_its_bit() {
     ] {
         let (_, outcome) = map_bar(&world(platform, policy), 0, PAGE);
         assert_eq!(matches!(outcome, Outcome::Value(_)), expected, "{policy} {platform}: {outcome:?}");
-        assert!(expected || outcome == Outcome::failed(libc::EPERM));
+        assert!(expected || outcome == Outcome::failed(Errno::EPERM));
     }
 }
 
@@ -67,9 +67,9 @@ fn a_bar_is_mapped_shared_where_dev_mem_maps_it_private() {
 fn a_bar_ends_where_it_ends() {
     let world = world(Platform::None, Policy::Upstream);
     assert!(matches!(map_bar(&world, 0xf000, PAGE).1, Outcome::Value(_)));
-    assert_eq!(map_bar(&world, 0xf000, PAGE + 1).1, Outcome::failed(libc::EINVAL));
-    assert_eq!(map_bar(&world, 0x1_0000, PAGE).1, Outcome::failed(libc::EINVAL));
-    assert_eq!(map_bar(&world, 1 << 63, PAGE).1, Outcome::failed(libc::EOVERFLOW));
+    assert_eq!(map_bar(&world, 0xf000, PAGE + 1).1, Outcome::failed(Errno::EINVAL));
+    assert_eq!(map_bar(&world, 0x1_0000, PAGE).1, Outcome::failed(Errno::EINVAL));
+    assert_eq!(map_bar(&world, 1 << 63, PAGE).1, Outcome::failed(Errno::EOVERFLOW));
 }
 
 #[test]
@@ -80,15 +80,15 @@ fn lockdown_comes_before_the_length_of_a_register() {
     };
     let open = world(Platform::None, Policy::Upstream);
     let locked = World { lockdown: Level::Integrity, ..open.clone() };
-    assert_eq!(write(&open, 7), Outcome::failed(libc::EINVAL));
-    assert_eq!(write(&locked, 7), Outcome::failed(libc::EPERM));
+    assert_eq!(write(&open, 7), Outcome::failed(Errno::EINVAL));
+    assert_eq!(write(&locked, 7), Outcome::failed(Errno::EPERM));
     assert_eq!(write(&open, 16), Outcome::Value(16));
 }
 
 #[test]
 fn ports_open_and_close_again() {
     let world = world(Platform::None, Policy::Upstream);
-    let fault = Outcome::Signal { signal: Signal(libc::SIGSEGV), code: 0x80, address: 0, pieces: Vec::new() };
+    let fault = Outcome::Signal { signal: Signal::SIGSEGV, code: 0x80, address: 0, pieces: Vec::new() };
     let mut task = Task::default();
     let mut go = |op| step(&world, &mut task, &op).outcome;
     let port_in = |port, width| Op::PortIn { port, width };
@@ -104,9 +104,9 @@ fn ports_open_and_close_again() {
     assert_eq!(go(port_in(0x2000, Width::Long)), Outcome::Value(0xffff_ffff));
     assert_eq!(go(Op::DropCaps { mask: 1 << crate::capability::SYS_RAWIO }), Outcome::Value(0));
     assert_eq!(go(Op::Iopl { level: 0 }), Outcome::Value(0));
-    assert_eq!(go(Op::Iopl { level: 1 }), Outcome::failed(libc::EPERM));
+    assert_eq!(go(Op::Iopl { level: 1 }), Outcome::failed(Errno::EPERM));
     for (from, count) in [(0, 0), (0xffff, 2), (0x1_0000, 1), (1, u64::MAX)] {
-        assert_eq!(go(Op::Ioperm { from, count, on: false }), Outcome::failed(libc::EINVAL));
+        assert_eq!(go(Op::Ioperm { from, count, on: false }), Outcome::failed(Errno::EINVAL));
     }
 }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use proptest::prelude::*;
+use types::Mode;
 
 use super::*;
 use crate::layout::MIN_RAM;
-use crate::memory::protected::Mode;
 use crate::memory::ram::Ram;
 use crate::platform::{HostFacts, Options, make};
 
-fn memory(platform: PlatformKind, ram: u64) -> GuestMemory {
+fn memory(platform: Platform, ram: u64) -> GuestMemory {
     let options = Options { encryption_bit: Some(46), seed: 0, mode: Mode::Faithful, sept_ve_disable: true };
     let platform = make(platform, &HostFacts { physical_bits: 48 }, &options);
     GuestMemory::unenforced(Ram::new(ram).unwrap(), platform.content()).unwrap()
@@ -24,7 +24,7 @@ fn bytes(ranges: &[Range<u64>]) -> u64 {
 
 #[test]
 fn nothing_or_everything_free_is_unaccepted_as_asked_for() {
-    let memory = memory(PlatformKind::Tdx, MIN_RAM);
+    let memory = memory(Platform::Tdx, MIN_RAM);
     let kernel = 16 << 20..40 << 20;
     let used = std::slice::from_ref(&kernel);
     assert_eq!(unaccepted(&memory, launch(0), used), []);
@@ -41,15 +41,15 @@ fn nothing_or_everything_free_is_unaccepted_as_asked_for() {
 fn each_platform_starts_with_the_states_its_firmware_leaves() {
     let kernel = 16 << 20..40 << 20;
     let used = std::slice::from_ref(&kernel);
-    for platform in PlatformKind::ALL {
+    for &platform in Platform::ALL {
         let memory = memory(platform, MIN_RAM);
         states(&memory, platform, launch(100), used).unwrap();
         let at = |gpa| memory.state(gpa);
         let (free, rom) = match platform {
-            PlatformKind::None | PlatformKind::Sev => (None, None),
-            PlatformKind::Snp => (Some(PageState::Unaccepted), Some(PageState::Unaccepted)),
-            PlatformKind::Tdx => (Some(PageState::Unaccepted), Some(PageState::Private)),
-            PlatformKind::Vbs => (Some(PageState::Private), Some(PageState::Private)),
+            Platform::None | Platform::Sev => (None, None),
+            Platform::Snp => (Some(PageState::Unaccepted), Some(PageState::Unaccepted)),
+            Platform::Tdx => (Some(PageState::Unaccepted), Some(PageState::Private)),
+            Platform::Vbs => (Some(PageState::Private), Some(PageState::Private)),
         };
         assert_eq!((at(64 << 20), at(layout::HIGH_RAM)), (free, free), "{platform}");
         assert_eq!((at(layout::ROM), at(layout::HIGH_MEMORY - 1)), (rom, rom), "{platform}");
@@ -64,7 +64,7 @@ fn each_platform_starts_with_the_states_its_firmware_leaves() {
 #[test]
 fn the_rom_area_is_what_was_asked_for() {
     for rom in [PageState::Private, PageState::Shared, PageState::Unaccepted] {
-        for platform in [PlatformKind::Snp, PlatformKind::Tdx] {
+        for platform in [Platform::Snp, Platform::Tdx] {
             let memory = memory(platform, MIN_RAM);
             states(&memory, platform, Launch { rom: Some(rom), unaccepted_percent: 0 }, &[]).unwrap();
             assert_eq!(memory.state(layout::SYSTEM_ROM), Some(rom));
@@ -80,7 +80,7 @@ proptest! {
         used in prop::collection::vec((0u64..0x1_0800_0000, 1u64..0x400_0000), 0..5),
         percent in 0u8..=110,
     ) {
-        let memory = memory(PlatformKind::Tdx, ram);
+        let memory = memory(Platform::Tdx, ram);
         let used: Vec<Range<u64>> = used.into_iter().map(|(start, len)| page_range(start, len)).collect();
         let all = unaccepted(&memory, launch(100), &used);
         let found = unaccepted(&memory, launch(percent), &used);

@@ -138,7 +138,7 @@ fn a_rewrite_is_as_long_as_the_instruction_and_tells_it_by_its_port() {
         assert_eq!(out, 0xe7);
         assert_eq!(Opcode::of_port(u16::from(port)), Some(opcode));
     }
-    assert_eq!(Opcode::of_port(layout::COM1), None);
+    assert_eq!(Opcode::of_port(crate::layout::COM1), None);
 }
 
 #[test]

@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
+use types::{PageState, View};
+
 use super::super::cipher::PAGE;
-use super::super::view::View;
 use super::super::{GuestMemory, MemoryError};
 use super::table::PAGES_PER_CHUNK;
-use super::{PageState, Protected, Protection};
-use crate::boot::marker::{self, Tag};
+use super::{Protected, Protection};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use crate::marker::{self, Tag};
 
 /// What a page holds that a view may touch from now on.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +67,7 @@ impl GuestMemory {
             let failed = |source| MemoryError::Move { gpa: self.ram.gpa(start), view, source };
             let admitted = state.table.admitted(chunk, view);
             // Pages that are there for one access, with other bytes.
-            let lent = &state.lent;
+            let lent = &state.mapped_temporarily;
             let registered = &mut state.registered[view.index()][chunk];
             if admitted == PAGES_PER_CHUNK && matches!(fill, Fill::Zeros) {
                 for page in granted.into_iter().flatten() {
@@ -144,7 +145,7 @@ impl GuestMemory {
     }
 
     /// Puts one page where its view may not touch it, for one access.
-    pub(super) fn lend(
+    pub(super) fn map_temporarily(
         &self,
         protection: &Protection,
         state: &mut Protected,
@@ -166,17 +167,17 @@ impl GuestMemory {
                 mapping.write(offset, &page);
             }
         }
-        state.lent.push((view, offset));
+        state.mapped_temporarily.push((view, offset));
         Ok(())
     }
 
     /// Takes back every page lent.
-    pub(super) fn reclaim_lent(
+    pub(super) fn revoke_mapped_temporarily(
         &self,
         protection: &Protection,
         state: &mut Protected,
     ) -> Result<(), MemoryError> {
-        for (view, offset) in std::mem::take(&mut state.lent) {
+        for (view, offset) in std::mem::take(&mut state.mapped_temporarily) {
             if state.state(offset).is_none_or(|s| !s.admits(view)) {
                 self.view_mapping(protection, view)
                     .discard(offset, PAGE)

@@ -13,7 +13,9 @@ mod violation;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use self::state::{Answer, Architecture, Cause, PageState};
+use types::{Mode, PageState, View};
+
+pub use self::state::{Answer, Architecture, Cause};
 use self::table::PageTable;
 pub use self::violation::Resolution;
 use super::cipher::PAGE;
@@ -21,19 +23,9 @@ use super::history::{PageChange, Watch};
 use super::pending::Pending;
 use super::saved::SavedPages;
 use super::userfaultfd::Userfaultfd;
-use super::view::{Mapping, View};
+use super::view::Mapping;
 use super::{GuestMemory, MemoryCounters, MemoryError};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
-
-/// What follows a mismatch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Mode {
-    /// What hardware and the usual hypervisor do.
-    #[default]
-    Faithful,
-    /// The access is recorded and goes through, nothing changes: one run collects them all.
-    Record,
-}
 
 /// The second view, and who may touch what.
 #[derive(Debug)]
@@ -52,7 +44,7 @@ pub(super) struct Protected {
     registered: [Vec<bool>; 2],
     pub(super) pending: Pending,
     /// Pages present in a view that may not touch them, until the next exit.
-    lent: Vec<(View, u64)>,
+    mapped_temporarily: Vec<(View, u64)>,
     /// What mismatches destroyed, by mapping offset, to be put back between two tests.
     pub(super) lost: SavedPages<Lost>,
     pub(super) counters: MemoryCounters,
@@ -95,7 +87,7 @@ impl Protection {
             table: PageTable::new(architecture, chunks),
             registered: [vec![false; chunks], vec![true; chunks]],
             pending: Pending::default(),
-            lent: Vec::new(),
+            mapped_temporarily: Vec::new(),
             lost: SavedPages::default(),
             counters: MemoryCounters::default(),
             failed: None,
@@ -216,7 +208,7 @@ impl GuestMemory {
     /// Puts back every page a mismatch converted, contents and state. Gives how many.
     pub(super) fn undo_conversions(&self, protection: &Protection) -> Result<usize, MemoryError> {
         let mut state = protection.lock();
-        self.reclaim_lent(protection, &mut state)?;
+        self.revoke_mapped_temporarily(protection, &mut state)?;
         let lost = state.lost.take()?;
         let count = lost.len();
         for (offset, lost) in lost {
@@ -274,11 +266,11 @@ impl Protected {
     /// gives: a page converted for it holds zeros.
     pub(super) fn lets_through(&self, offset: u64, view: View) -> bool {
         let page = (offset / PAGE_SIZE) as usize;
-        self.mode == Mode::Record || self.table.judge(page, Cause::touch(view)) == Some(Answer::Tolerated)
+        self.mode == Mode::Record || self.table.judge(page, Cause::access(view)) == Some(Answer::Tolerated)
     }
 
-    pub(super) fn is_lent(&self, view: View, offset: u64) -> bool {
-        self.lent.contains(&(view, offset))
+    pub(super) fn is_mapped_temporarily(&self, view: View, offset: u64) -> bool {
+        self.mapped_temporarily.contains(&(view, offset))
     }
 
     fn before(&self, pages: &std::ops::Range<usize>) -> Vec<PageState> {

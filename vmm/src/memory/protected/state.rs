@@ -4,40 +4,7 @@
 //! One table per architecture, one row per state and cause, each with its source. What is not in the table cannot
 //! happen: [`transition`] gives `None`, and the caller refuses the request.
 
-use std::fmt;
-
-use super::super::View;
-
-/// What a 4 KiB page is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PageState {
-    /// Assigned to the guest and accepted (TDX) or validated (SNP): the private view may touch it.
-    Private,
-    /// Assigned to the guest, not accepted or validated yet, or no longer: neither view may touch it.
-    Unaccepted,
-    /// The hypervisor's: the shared view may touch it.
-    Shared,
-}
-
-impl PageState {
-    /// Every state.
-    pub const ALL: [Self; 3] = [Self::Private, Self::Unaccepted, Self::Shared];
-
-    /// `view` may touch a page in this state.
-    pub fn admits(self, view: View) -> bool {
-        matches!((self, view), (Self::Private, View::Private) | (Self::Shared, View::Shared))
-    }
-}
-
-impl fmt::Display for PageState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Private => "private",
-            Self::Unaccepted => "unaccepted",
-            Self::Shared => "shared",
-        })
-    }
-}
+use types::{PageState, View};
 
 /// Whose rules hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,9 +34,9 @@ pub enum Cause {
     /// The guest asks the hypervisor for a private page.
     MakePrivate,
     /// The guest touches the page through its private view.
-    TouchPrivate,
+    AccessPrivate,
     /// The guest touches the page through its shared view.
-    TouchShared,
+    AccessShared,
 }
 
 impl Cause {
@@ -79,15 +46,15 @@ impl Cause {
         Self::Rescind,
         Self::MakeShared,
         Self::MakePrivate,
-        Self::TouchPrivate,
-        Self::TouchShared,
+        Self::AccessPrivate,
+        Self::AccessShared,
     ];
 
     /// The guest touching a page through `view`.
-    pub fn touch(view: View) -> Self {
+    pub fn access(view: View) -> Self {
         match view {
-            View::Private => Self::TouchPrivate,
-            View::Shared => Self::TouchShared,
+            View::Private => Self::AccessPrivate,
+            View::Shared => Self::AccessShared,
         }
     }
 
@@ -98,8 +65,8 @@ impl Cause {
             Self::Rescind => "validation rescinded by the guest",
             Self::MakeShared => "made shared at the guest's request",
             Self::MakePrivate => "made private at the guest's request",
-            Self::TouchPrivate => "touched through the private view",
-            Self::TouchShared => "touched through the shared view",
+            Self::AccessPrivate => "touched through the private view",
+            Self::AccessShared => "touched through the shared view",
         }
     }
 }
@@ -144,7 +111,7 @@ const VISIBILITY: &str = "Hyper-V TLFS, HvCallModifySparseGpaPageHostVisibility"
 const UNDOCUMENTED: &str = "not documented for VBS: recorded, and the access goes on";
 
 use Answer::{Denied, Done, Tolerated, Unchanged};
-use Cause::{Accept, MakePrivate, MakeShared, Rescind, TouchPrivate, TouchShared};
+use Cause::{Accept, AccessPrivate, AccessShared, MakePrivate, MakeShared, Rescind};
 use PageState::{Private, Shared, Unaccepted};
 
 #[rustfmt::skip]
@@ -161,12 +128,12 @@ const SNP: &[Row] = &[
     Row(Unaccepted, MakePrivate,  Unaccepted, Unchanged, false, PSC),
     Row(Private,    MakePrivate,  Private,    Unchanged, false, PSC),
     Row(Shared,     MakePrivate,  Unaccepted, Done,      false, PSC),
-    Row(Unaccepted, TouchPrivate, Unaccepted, Denied,    false, RMP_CHECK),
-    Row(Private,    TouchPrivate, Private,    Done,      false, RMP_CHECK),
-    Row(Shared,     TouchPrivate, Unaccepted, Denied,    true,  MEMORY_FAULT),
-    Row(Unaccepted, TouchShared,  Shared,     Done,      true,  MEMORY_FAULT),
-    Row(Private,    TouchShared,  Shared,     Done,      true,  MEMORY_FAULT),
-    Row(Shared,     TouchShared,  Shared,     Done,      false, RMP_CHECK),
+    Row(Unaccepted, AccessPrivate, Unaccepted, Denied,    false, RMP_CHECK),
+    Row(Private,    AccessPrivate, Private,    Done,      false, RMP_CHECK),
+    Row(Shared,     AccessPrivate, Unaccepted, Denied,    true,  MEMORY_FAULT),
+    Row(Unaccepted, AccessShared,  Shared,     Done,      true,  MEMORY_FAULT),
+    Row(Private,    AccessShared,  Shared,     Done,      true,  MEMORY_FAULT),
+    Row(Shared,     AccessShared,  Shared,     Done,      false, RMP_CHECK),
 ];
 
 #[rustfmt::skip]
@@ -180,12 +147,12 @@ const TDX: &[Row] = &[
     Row(Unaccepted, MakePrivate,  Unaccepted, Unchanged, false, MAP_GPA),
     Row(Private,    MakePrivate,  Private,    Unchanged, false, MAP_GPA),
     Row(Shared,     MakePrivate,  Unaccepted, Done,      false, MAP_GPA),
-    Row(Unaccepted, TouchPrivate, Unaccepted, Denied,    false, SEPT),
-    Row(Private,    TouchPrivate, Private,    Done,      false, SEPT),
-    Row(Shared,     TouchPrivate, Unaccepted, Denied,    true,  MEMORY_FAULT),
-    Row(Unaccepted, TouchShared,  Shared,     Done,      true,  MEMORY_FAULT),
-    Row(Private,    TouchShared,  Shared,     Done,      true,  MEMORY_FAULT),
-    Row(Shared,     TouchShared,  Shared,     Done,      false, SEPT),
+    Row(Unaccepted, AccessPrivate, Unaccepted, Denied,    false, SEPT),
+    Row(Private,    AccessPrivate, Private,    Done,      false, SEPT),
+    Row(Shared,     AccessPrivate, Unaccepted, Denied,    true,  MEMORY_FAULT),
+    Row(Unaccepted, AccessShared,  Shared,     Done,      true,  MEMORY_FAULT),
+    Row(Private,    AccessShared,  Shared,     Done,      true,  MEMORY_FAULT),
+    Row(Shared,     AccessShared,  Shared,     Done,      false, SEPT),
 ];
 
 #[rustfmt::skip]
@@ -194,10 +161,10 @@ const VBS: &[Row] = &[
     Row(Shared,     MakeShared,   Shared,     Unchanged, false, VISIBILITY),
     Row(Private,    MakePrivate,  Private,    Unchanged, false, VISIBILITY),
     Row(Shared,     MakePrivate,  Private,    Done,      false, VISIBILITY),
-    Row(Private,    TouchPrivate, Private,    Done,      false, VISIBILITY),
-    Row(Shared,     TouchPrivate, Shared,     Tolerated, false, UNDOCUMENTED),
-    Row(Private,    TouchShared,  Private,    Tolerated, false, UNDOCUMENTED),
-    Row(Shared,     TouchShared,  Shared,     Done,      false, VISIBILITY),
+    Row(Private,    AccessPrivate, Private,    Done,      false, VISIBILITY),
+    Row(Shared,     AccessPrivate, Shared,     Tolerated, false, UNDOCUMENTED),
+    Row(Private,    AccessShared,  Private,    Tolerated, false, UNDOCUMENTED),
+    Row(Shared,     AccessShared,  Shared,     Done,      false, VISIBILITY),
 ];
 
 /// What `cause` does to a page in state `from`; `None` if this architecture has no such call or state.
@@ -222,7 +189,8 @@ mod tests {
     fn every() -> impl Iterator<Item = (Architecture, PageState, Cause, Option<Transition>)> {
         Architecture::ALL.into_iter().flat_map(|a| {
             PageState::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .flat_map(move |s| Cause::ALL.into_iter().map(move |c| (a, s, c, transition(a, s, c))))
         })
     }
@@ -267,8 +235,8 @@ mod tests {
                 Rescind => assert_eq!(t.to, Unaccepted, "{at}"),
                 MakeShared => assert_eq!(t.to, Shared, "{at}"),
                 MakePrivate => assert_ne!(t.to, Shared, "{at}"),
-                TouchPrivate | TouchShared => {
-                    let view = if cause == TouchPrivate { View::Private } else { View::Shared };
+                AccessPrivate | AccessShared => {
+                    let view = if cause == AccessPrivate { View::Private } else { View::Shared };
                     assert_eq!(t.answer == Done, t.to.admits(view), "{at}");
                     assert_eq!(from.admits(view), t.answer == Done && !t.implicit, "{at}");
                 }

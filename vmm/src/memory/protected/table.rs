@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of every page and the size of every entry: the RMP or SEPT of one guest, without its memory.
 
-use super::super::View;
-use super::state::{Answer, Architecture, Cause, PageState, Transition, transition};
+use types::{PageState, View};
+
+use super::state::{Answer, Architecture, Cause, Transition, transition};
 
 /// 4 KiB pages in a 2 MiB entry.
 pub const PAGES_PER_CHUNK: usize = 512;

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use types::{AccessKind, PageState};
 
 use super::*;
-use crate::boot::marker::{self, Tag};
 use crate::layout::{BAR32, HIGH_RAM, MIN_RAM, ROM, VGA};
+use crate::marker::{self, Tag};
 use crate::memory::ram::Ram;
-use crate::memory::{AccessKind, Content, Mismatch, Standing};
+use crate::memory::{Content, Mismatch};
 
 const CHUNK: u64 = 0x40_0000;
 
 fn memory(architecture: Architecture, mode: Mode) -> GuestMemory {
-    let content = Content::TwoContents { architecture, mode };
+    let content = Content::SeparateBacking { architecture, mode };
     GuestMemory::unenforced(Ram::new(MIN_RAM).unwrap(), content).unwrap()
 }
 
@@ -30,7 +31,7 @@ fn seen(memory: &GuestMemory, view: View, gpa: u64) -> [u8; 16] {
 /// A touch as the fault handler holds it back, and what becomes of it.
 fn touch(memory: &GuestMemory, view: View, gpa: u64) -> Resolution {
     let protection = memory.protection().unwrap();
-    let state = Standing::of(memory.state(gpa).unwrap());
+    let state = memory.state(gpa).unwrap();
     protection.lock().pending.arrive(Mismatch { gpa, view, state, kind: AccessKind::Read });
     memory.release().unwrap()
 }
@@ -167,7 +168,7 @@ fn a_page_lent_for_one_access_changes_nothing_and_takes_nothing() {
         assert_eq!(touch(&memory, View::Shared, CHUNK), Resolution::Resumed);
         memory.store(View::Shared, CHUNK, &[8; 16]).unwrap();
         assert_eq!(seen(&memory, View::Shared, CHUNK), [8; 16]);
-        memory.end_loans().unwrap();
+        memory.revoke_temporary_mappings().unwrap();
         assert_eq!(marker::parse(&seen(&memory, View::Shared, CHUNK)), Some((Tag::Shared, CHUNK)));
         assert_eq!(
             (memory.state(CHUNK), seen(&memory, View::Private, CHUNK)),
@@ -177,7 +178,7 @@ fn a_page_lent_for_one_access_changes_nothing_and_takes_nothing() {
         // Lent and then granted: what the guest is given is its own, and stays.
         touch(&memory, View::Shared, CHUNK);
         memory.apply(CHUNK, 1, Cause::MakeShared).unwrap();
-        memory.end_loans().unwrap();
+        memory.revoke_temporary_mappings().unwrap();
         memory.store(View::Shared, CHUNK, &[9; 16]).unwrap();
         assert_eq!(seen(&memory, View::Shared, CHUNK), [9; 16]);
     }
@@ -191,7 +192,7 @@ fn a_watched_page_tells_its_life_and_no_others() {
     touch(&memory, View::Private, CHUNK);
     let expected = [
         (Cause::MakeShared, PageState::Private, PageState::Shared, false),
-        (Cause::TouchPrivate, PageState::Shared, PageState::Unaccepted, true),
+        (Cause::AccessPrivate, PageState::Shared, PageState::Unaccepted, true),
     ]
     .map(|(cause, from, to, implicit)| PageChange::State { cause, from, to, implicit });
     assert_eq!(memory.take_changes(), (expected.to_vec(), 0));
@@ -259,7 +260,7 @@ impl Model {
             }
             Step::Launch(to) => self.become_(to, [0; 16]),
             Step::Touch(view) => {
-                let t = state::transition(architecture, self.state, Cause::touch(view));
+                let t = state::transition(architecture, self.state, Cause::access(view));
                 if let Some(t) = t.filter(|t| t.answer != Answer::Tolerated) {
                     self.lost.get_or_insert((self.state, self.held));
                     self.become_(t.to, [0; 16]);
@@ -307,7 +308,7 @@ proptest! {
                     for gpa in &pages {
                         if !models[gpa].state.admits(*view) {
                             touch(&memory, *view, *gpa);
-                            memory.end_loans().unwrap();
+                            memory.revoke_temporary_mappings().unwrap();
                         }
                     }
                 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A touch through the view a page's state forbids: held back at its instruction, then settled by the mode.
 
+use types::{AccessKind, PageState, View};
+
 use super::super::cipher::PAGE;
 use super::super::history::PageChange;
 use super::super::pending::Arrival;
-use super::super::state::AccessKind;
 use super::super::userfaultfd::PageFault;
-use super::super::view::View;
-use super::super::{GuestMemory, MemoryError, Mismatch, Standing};
+use super::super::{GuestMemory, MemoryError, Mismatch};
 use super::enforcement::Fill;
 use super::state::{Answer, Cause};
-use super::{Lost, PageState, Protected, Protection};
+use super::{Lost, Protected, Protection};
 use crate::layout::PAGE_SIZE;
 
 /// What becomes of an access that was held back.
@@ -35,12 +35,12 @@ impl GuestMemory {
         let page = state.state(offset).unwrap_or(PageState::Private);
         let failed = |source| MemoryError::Move { gpa, view, source };
         let wake = || uffd.wake(fault.address, PAGE_SIZE).map_err(failed);
-        let stop = || mapping.forbid(offset, PAGE, true).map_err(failed).and_then(|()| wake());
-        let outcome = if page.admits(view) || state.is_lent(view, offset) {
+        let stop = || mapping.set_accessible(offset, PAGE, false).map_err(failed).and_then(|()| wake());
+        let outcome = if page.admits(view) || state.is_mapped_temporarily(view, offset) {
             // Only a page that is there already: a fault that raced with its grant.
             uffd.wake_present(fault.address).map_err(failed)
         } else {
-            let arrival = state.pending.arrive(Mismatch { gpa, view, state: Standing::of(page), kind });
+            let arrival = state.pending.arrive(Mismatch { gpa, view, state: page, kind });
             state.counters.mismatches += u64::from(matches!(arrival, Arrival::Stop | Arrival::Pass));
             match arrival {
                 Arrival::Stop => stop(),
@@ -49,13 +49,13 @@ impl GuestMemory {
                     let mapping = self.view_mapping(protection, earlier.view);
                     self.make_accessible(mapping, earlier).and_then(|()| stop())
                 }
-                Arrival::Pass => self.lend(protection, &mut state, view, offset),
+                Arrival::Pass => self.map_temporarily(protection, &mut state, view, offset),
             }
         };
         if let Err(error) = outcome {
             state.failed.get_or_insert(error);
             // The vCPU must not wait for ever: without its page KVM_RUN fails, and the error is reported.
-            let _ = mapping.forbid(offset, PAGE, true);
+            let _ = mapping.set_accessible(offset, PAGE, false);
             let _ = wake();
         }
     }
@@ -70,11 +70,11 @@ impl GuestMemory {
         let Some(offset) = self.ram.offset(mismatch.gpa) else { return Ok(Resolution::Resumed) };
         self.make_accessible(self.view_mapping(protection, mismatch.view), mismatch)?;
         let page = (offset / PAGE_SIZE) as usize;
-        let cause = Cause::touch(mismatch.view);
+        let cause = Cause::access(mismatch.view);
         if state.lets_through(offset, mismatch.view) {
             let page = state.state(offset).unwrap_or(PageState::Private);
             state.watch.note(offset, PageChange::LetThrough { view: mismatch.view, state: page });
-            self.lend(protection, &mut state, mismatch.view, offset)?;
+            self.map_temporarily(protection, &mut state, mismatch.view, offset)?;
             return Ok(Resolution::Resumed);
         }
         self.remember(protection, &mut state, offset);
@@ -94,10 +94,14 @@ impl GuestMemory {
     }
 
     /// Between two exits pages may be lent; they are taken back before the guest is asked again.
-    pub fn end_loans(&self) -> Result<(), MemoryError> {
+    pub fn revoke_temporary_mappings(&self) -> Result<(), MemoryError> {
         let Some(protection) = self.protection() else { return Ok(()) };
         let mut state = protection.lock();
-        if state.lent.is_empty() { Ok(()) } else { self.reclaim_lent(protection, &mut state) }
+        if state.mapped_temporarily.is_empty() {
+            Ok(())
+        } else {
+            self.revoke_mapped_temporarily(protection, &mut state)
+        }
     }
 
     /// Keeps what a mismatch is about to destroy, once per page.

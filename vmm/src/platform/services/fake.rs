@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine that is not there: memory nobody enforces, and devices that remember what they were told.
 
+use types::{Mode, VcpuId};
+
 use super::Services;
 use crate::layout::MIN_RAM;
-use crate::memory::protected::{Architecture, Mode};
+use crate::memory::protected::Architecture;
 use crate::memory::ram::Ram;
 use crate::memory::{Content, GuestMemory};
-use crate::vcpu::cpuid::Leaf;
+use crate::x86::cpuid::Leaf;
 
 /// The MSR that is not there.
 pub const NO_MSR: u32 = 0xdead;
@@ -32,7 +34,7 @@ pub struct Fake {
 impl Fake {
     /// RAM of the smallest size, all private.
     pub fn new(architecture: Architecture) -> Self {
-        let content = Content::TwoContents { architecture, mode: Mode::Faithful };
+        let content = Content::SeparateBacking { architecture, mode: Mode::Faithful };
         let memory = GuestMemory::unenforced(Ram::new(MIN_RAM).unwrap(), content).unwrap();
         Self {
             memory,
@@ -46,6 +48,10 @@ impl Fake {
 }
 
 impl Services for Fake {
+    fn vcpu(&self) -> VcpuId {
+        VcpuId::BOOT
+    }
+
     fn memory(&self) -> &GuestMemory {
         &self.memory
     }

@@ -2,19 +2,20 @@
 //! Drives the platform with arbitrary requests, on memory that nobody enforces and a machine that is not there.
 
 use kvm_bindings::kvm_regs;
+use types::{Mode, PageState, VcpuId, View};
 
 use super::events::Event;
 use super::ghcb::{self, Field, SHARED_BUFFER, SIZE};
 use super::msr_protocol::{Message, OPERATION_SHARED};
 use super::{MSR_GHCB, Snp, psc};
-use crate::boot::opcode::Opcode;
 use crate::layout::{LARGE_PAGE_SIZE, MIN_RAM, PAGE_SIZE};
-use crate::memory::protected::{Architecture, Mode, PageState};
+use crate::memory::protected::Architecture;
 use crate::memory::ram::Ram;
-use crate::memory::{Content, GuestMemory, MemoryError, View};
-use crate::platform::Platform;
+use crate::memory::{Content, GuestMemory, MemoryError};
+use crate::platform::PlatformModel;
 use crate::platform::services::{Next, Services};
-use crate::vcpu::cpuid::Leaf;
+use crate::x86::cpuid::Leaf;
+use crate::x86::opcode::Opcode;
 
 /// Position of the C-bit here.
 pub(super) const C_BIT: u8 = 38;
@@ -39,16 +40,16 @@ pub(super) struct Bench {
 
 impl Bench {
     pub fn new() -> Result<Self, MemoryError> {
-        let content = Content::TwoContents { architecture: Architecture::Snp, mode: Mode::Faithful };
+        let content = Content::SeparateBacking { architecture: Architecture::Snp, mode: Mode::Faithful };
         let memory = GuestMemory::unenforced(Ram::new(MIN_RAM)?, content)?;
         Ok(Self { memory, complaints: Vec::new(), outs: Vec::new(), idles: 0 })
     }
 
     /// VMGEXIT with this in the GHCB MSR; gives what it holds afterwards.
     pub fn msr(&mut self, snp: &mut Snp, value: u64) -> (Next, u64) {
-        let _ = snp.write_msr(MSR_GHCB, value, &self.memory);
+        let _ = snp.write_msr(VcpuId::BOOT, MSR_GHCB, value, &self.memory);
         let next = snp.instruction(Opcode::Vmgexit, &mut kvm_regs::default(), self);
-        (next, snp.read_msr(MSR_GHCB).unwrap_or_default())
+        (next, snp.read_msr(VcpuId::BOOT, MSR_GHCB).unwrap_or_default())
     }
 
     /// Shares the page at [`GHCB`] and registers it.
@@ -89,6 +90,10 @@ impl Bench {
 }
 
 impl Services for Bench {
+    fn vcpu(&self) -> VcpuId {
+        VcpuId::BOOT
+    }
+
     fn memory(&self) -> &GuestMemory {
         &self.memory
     }

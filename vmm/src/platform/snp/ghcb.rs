@@ -6,9 +6,10 @@
 
 use std::ops::Range;
 
+use types::{PageState, View};
+
 use crate::layout::PAGE_SIZE;
-use crate::memory::protected::PageState;
-use crate::memory::{GuestMemory, MemoryError, View};
+use crate::memory::{GuestMemory, MemoryError};
 
 /// Bytes of a GHCB.
 pub const SIZE: usize = PAGE_SIZE as usize;

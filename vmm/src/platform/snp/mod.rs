@@ -15,17 +15,19 @@ pub mod psc;
 pub mod rmp;
 
 use kvm_bindings::kvm_regs;
+use types::{Mode, Platform, VcpuId, View};
 
 use self::msr_protocol::{Message, NO_FRAME, Register};
 use super::guest_type::{self, NoSign, Seen};
-use super::services::{Consequence, Exception, Next, Services, Termination};
+use super::services::{Consequence, Next, Services, Termination};
 use super::sev::LEAF_ENCRYPTED_MEMORY;
-use super::{MsrRange, Platform, PlatformKind};
-use crate::boot::opcode::Opcode;
+use super::{MsrRange, PlatformModel};
 use crate::layout::PAGE_SIZE;
-use crate::memory::protected::{Architecture, Mode};
-use crate::memory::{Content, GuestMemory, Mismatch, View};
-use crate::vcpu::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
+use crate::memory::protected::Architecture;
+use crate::memory::{Content, GuestMemory, Mismatch};
+use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
+use crate::x86::exception::Exception;
+use crate::x86::opcode::Opcode;
 
 /// Largest extended leaf.
 const LEAF_LARGEST_EXTENDED: u32 = 0x8000_0000;
@@ -169,13 +171,13 @@ fn sev_information(c_bit: u8) -> Message {
     Message::SevInformation { max: PROTOCOL_VERSION, min: PROTOCOL_VERSION, c_bit }
 }
 
-impl Platform for Snp {
-    fn kind(&self) -> PlatformKind {
-        PlatformKind::Snp
+impl PlatformModel for Snp {
+    fn kind(&self) -> Platform {
+        Platform::Snp
     }
 
     fn content(&self) -> Content {
-        Content::TwoContents { architecture: Architecture::Snp, mode: self.mode }
+        Content::SeparateBacking { architecture: Architecture::Snp, mode: self.mode }
     }
 
     fn encryption_bit(&self) -> Option<u8> {
@@ -216,7 +218,7 @@ impl Platform for Snp {
         &[MsrRange { first: MSR_GHCB, count: 2 }]
     }
 
-    fn read_msr(&mut self, index: u32) -> Option<u64> {
+    fn read_msr(&mut self, _vcpu: VcpuId, index: u32) -> Option<u64> {
         match index {
             MSR_GHCB => Some(self.msr),
             MSR_SEV_STATUS => Some(SEV_STATUS),
@@ -224,12 +226,18 @@ impl Platform for Snp {
         }
     }
 
-    fn write_msr(&mut self, index: u32, value: u64, _memory: &GuestMemory) -> Option<()> {
+    fn write_msr(&mut self, _vcpu: VcpuId, index: u32, value: u64, _memory: &GuestMemory) -> Option<()> {
         // SEV_STATUS is read-only.
         (index == MSR_GHCB).then(|| self.msr = value)
     }
 
-    fn hypercall(&mut self, _number: u64, _arguments: &[u64; 6], _memory: &GuestMemory) -> u64 {
+    fn hypercall(
+        &mut self,
+        _vcpu: VcpuId,
+        _number: u64,
+        _arguments: &[u64; 6],
+        _memory: &GuestMemory,
+    ) -> u64 {
         instructions::KVM_ENOSYS
     }
 

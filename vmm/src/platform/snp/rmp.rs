@@ -5,13 +5,14 @@
 //! page at a virtual address, which must be mapped private.
 
 use kvm_bindings::kvm_regs;
+use types::{PageState, View};
 
 use super::{Snp, call, not_validated};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
-use crate::memory::View;
-use crate::memory::protected::{Cause, PageState};
-use crate::platform::Platform;
-use crate::platform::services::{Exception, Next, Services, Termination};
+use crate::memory::protected::Cause;
+use crate::platform::PlatformModel;
+use crate::platform::services::{Next, Services, Termination};
+use crate::x86::exception::Exception;
 
 /// EAX: done.
 pub const SUCCESS: u32 = 0;
@@ -112,7 +113,7 @@ pub fn rmpadjust(snp: &Snp, regs: &mut kvm_regs, services: &mut dyn Services) ->
             PageState::Private => Ok(()),
             state => {
                 // The RMP check comes first: the hypervisor converts a shared page, which then is not validated.
-                let _ = services.memory().apply(target.gpa, target.pages, Cause::TouchPrivate);
+                let _ = services.memory().apply(target.gpa, target.pages, Cause::AccessPrivate);
                 let why = format!("page {:#x} is {state}, not validated", target.gpa);
                 Err(Fault::Stop(Next::Fault(not_validated()), why))
             }

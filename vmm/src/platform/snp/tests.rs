@@ -2,11 +2,10 @@
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 use proptest::prelude::*;
+use types::{AccessKind, PageState};
 
 use super::fuzz::{Bench, C_BIT, GHCB, fuzz_vmgexit};
 use super::*;
-use crate::memory::protected::PageState;
-use crate::memory::{AccessKind, Standing};
 
 fn snp() -> Snp {
     Snp::new(C_BIT, Mode::Faithful)
@@ -35,11 +34,11 @@ fn cpuid_and_status_make_linux_an_snp_guest() {
     assert_eq!((leaf.eax, leaf.ebx & 0x3f), (1 << 1 | 1 << 3 | 1 << 4, 47));
     assert_eq!(table.get(0x8000_0008).unwrap().eax, 0x3030);
     assert_eq!(table.get(0x4000_0001).unwrap().eax, !(1 << 17));
-    assert_eq!(platform.read_msr(MSR_SEV_STATUS), Some(7));
+    assert_eq!(platform.read_msr(VcpuId::BOOT, MSR_SEV_STATUS), Some(7));
     let memory = Bench::new().unwrap().memory;
-    assert_eq!(platform.write_msr(MSR_SEV_STATUS, 0, &memory), None);
+    assert_eq!(platform.write_msr(VcpuId::BOOT, MSR_SEV_STATUS, 0, &memory), None);
     // As after reset: version 2 only, C-bit 47.
-    assert_eq!(platform.read_msr(MSR_GHCB), Some(0x0002_0002_2f00_0001));
+    assert_eq!(platform.read_msr(VcpuId::BOOT, MSR_GHCB), Some(0x0002_0002_2f00_0001));
 }
 
 #[test]
@@ -137,7 +136,7 @@ fn other_instructions_than_snps_are_told() {
 #[test]
 fn a_denied_access_is_vc_404_and_a_private_device_ends_the_guest() {
     let mismatch =
-        Mismatch { gpa: 0xf_0000, view: View::Private, state: Standing::Unaccepted, kind: AccessKind::Read };
+        Mismatch { gpa: 0xf_0000, view: View::Private, state: PageState::Unaccepted, kind: AccessKind::Read };
     assert_eq!(
         snp().denied(&mismatch, 0, true),
         Consequence::Exception(Exception { vector: 29, error_code: Some(0x404), address: None })

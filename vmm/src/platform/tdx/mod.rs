@@ -7,16 +7,18 @@ mod report;
 mod vmcall;
 
 use kvm_bindings::kvm_regs;
+use types::{AccessKind, Mode, Platform, VcpuId, View};
 
 use self::module::Module;
 use super::guest_type::{NoSign, Seen};
-use super::services::{Consequence, Exception, Next, Services, Termination};
+use super::services::{Consequence, Next, Services, Termination};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES, LEAF_LARGEST_EXTENDED};
-use super::{MsrRange, Platform, PlatformKind, none};
-use crate::boot::opcode::Opcode;
-use crate::memory::protected::{Architecture, Mode};
-use crate::memory::{AccessKind, Content, GuestMemory, Mismatch, View};
-use crate::vcpu::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
+use super::{MsrRange, PlatformModel, plain};
+use crate::memory::protected::Architecture;
+use crate::memory::{Content, GuestMemory, Mismatch};
+use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
+use crate::x86::exception::Exception;
+use crate::x86::opcode::Opcode;
 
 /// Largest basic leaf, and the vendor.
 const LEAF_VENDOR: u32 = 0;
@@ -48,13 +50,13 @@ impl Tdx {
     }
 }
 
-impl Platform for Tdx {
-    fn kind(&self) -> PlatformKind {
-        PlatformKind::Tdx
+impl PlatformModel for Tdx {
+    fn kind(&self) -> Platform {
+        Platform::Tdx
     }
 
     fn content(&self) -> Content {
-        Content::TwoContents { architecture: Architecture::Tdx, mode: self.mode }
+        Content::SeparateBacking { architecture: Architecture::Tdx, mode: self.mode }
     }
 
     fn encryption_bit(&self) -> Option<u8> {
@@ -97,16 +99,22 @@ impl Platform for Tdx {
         &[]
     }
 
-    fn read_msr(&mut self, _index: u32) -> Option<u64> {
+    fn read_msr(&mut self, _vcpu: VcpuId, _index: u32) -> Option<u64> {
         None
     }
 
-    fn write_msr(&mut self, _index: u32, _value: u64, _memory: &GuestMemory) -> Option<()> {
+    fn write_msr(&mut self, _vcpu: VcpuId, _index: u32, _value: u64, _memory: &GuestMemory) -> Option<()> {
         None
     }
 
-    fn hypercall(&mut self, _number: u64, _arguments: &[u64; 6], _memory: &GuestMemory) -> u64 {
-        none::KVM_ENOSYS
+    fn hypercall(
+        &mut self,
+        _vcpu: VcpuId,
+        _number: u64,
+        _arguments: &[u64; 6],
+        _memory: &GuestMemory,
+    ) -> u64 {
+        plain::KVM_ENOSYS
     }
 
     fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {

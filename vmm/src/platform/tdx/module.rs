@@ -2,13 +2,13 @@
 //! The TDX module's side of TDCALL.
 
 use kvm_bindings::kvm_regs;
+use types::{PageState, View};
 
 use super::leaf::status::operand;
 use super::leaf::{field, status, tdcall};
 use super::{report, vmcall};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
-use crate::memory::View;
-use crate::memory::protected::{Cause, PageState};
+use crate::memory::protected::Cause;
 use crate::platform::services::{Next, Services, Termination};
 
 /// VMX exit reason "EPT violation" (Intel SDM volume 3 appendix C).

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use proptest::prelude::*;
+use types::PageState;
 
 use super::leaf::{answer, field, status, tdcall, vmcall as sub};
 use super::vmcall::MAP_GPA_AT_ONCE;
 use super::*;
 use crate::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
-use crate::memory::Standing;
-use crate::memory::protected::{Cause, PageState};
+use crate::memory::protected::Cause;
 use crate::platform::services::fake::{Fake, NO_MSR};
 
 const BIT: u8 = 46;
@@ -88,7 +88,7 @@ fn fields_are_read_and_one_of_them_written_under_a_mask() {
 }
 
 fn violation(kind: AccessKind) -> Mismatch {
-    Mismatch { gpa: CHUNK, view: View::Private, state: Standing::Unaccepted, kind }
+    Mismatch { gpa: CHUNK, view: View::Private, state: PageState::Unaccepted, kind }
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn the_hypervisor_answers_what_would_have_been_exits() {
         assert_eq!(vmcall(&mut fake, refused, [0; 4]).r10, answer::OPERAND_INVALID);
     }
     let regs = tdcall(&mut fake, kvm_regs { r10: 11, r11: sub::MAP_GPA, ..Default::default() });
-    assert_eq!((regs.rax, regs.r10), (0, none::KVM_ENOSYS));
+    assert_eq!((regs.rax, regs.r10), (0, plain::KVM_ENOSYS));
 }
 
 #[test]

@@ -18,7 +18,7 @@ const TEXT_REGISTERS: usize = 8;
 pub fn dispatch(shared_bit: u8, regs: &mut kvm_regs, services: &mut dyn Services) -> Next {
     regs.rax = status::SUCCESS;
     if regs.r10 != 0 {
-        regs.r10 = crate::platform::none::KVM_ENOSYS;
+        regs.r10 = crate::platform::plain::KVM_ENOSYS;
         return Next::Resume;
     }
     let function = regs.r11;

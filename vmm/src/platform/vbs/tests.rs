@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use proptest::prelude::*;
+use types::PageState;
 
 use super::*;
 use crate::layout::{BAR32, HIGH_RAM, VGA};
-use crate::memory::protected::PageState;
 use crate::platform::services::fake::Fake;
 
 const BIT: u8 = 46;
@@ -108,23 +108,36 @@ fn a_list_the_host_could_see_is_not_read() {
 fn the_hypercall_page_is_written_when_it_is_enabled_and_only_into_memory() {
     let (mut platform, fake) = vbs();
     assert_eq!(platform.hypercall_page(), None);
-    assert_eq!(platform.write_msr(MSR_HYPERCALL, PAGE, &fake.memory), Some(()));
-    assert_eq!((platform.hypercall_page(), platform.read_msr(MSR_HYPERCALL)), (None, Some(PAGE)));
+    assert_eq!(platform.write_msr(VcpuId::BOOT, MSR_HYPERCALL, PAGE, &fake.memory), Some(()));
+    assert_eq!(
+        (platform.hypercall_page(), platform.read_msr(VcpuId::BOOT, MSR_HYPERCALL)),
+        (None, Some(PAGE))
+    );
     for none in [BAR32, VGA, 1 << BIT, !0xfff] {
         assert_eq!(
-            platform.write_msr(MSR_HYPERCALL, none | HYPERCALL_ENABLE, &fake.memory),
+            platform.write_msr(VcpuId::BOOT, MSR_HYPERCALL, none | HYPERCALL_ENABLE, &fake.memory),
             None,
             "{none:#x}"
         );
-        assert_eq!(platform.read_msr(MSR_HYPERCALL), Some(PAGE), "a write that faults leaves all as it was");
+        assert_eq!(
+            platform.read_msr(VcpuId::BOOT, MSR_HYPERCALL),
+            Some(PAGE),
+            "a write that faults leaves all as it was"
+        );
     }
-    assert_eq!(platform.write_msr(MSR_HYPERCALL, PAGE | HYPERCALL_ENABLE, &fake.memory), Some(()));
+    assert_eq!(
+        platform.write_msr(VcpuId::BOOT, MSR_HYPERCALL, PAGE | HYPERCALL_ENABLE, &fake.memory),
+        Some(())
+    );
     assert_eq!(platform.hypercall_page(), Some(PAGE));
     let mut code = [0; 3];
     fake.memory.read(View::Private, PAGE, &mut code).unwrap();
     assert_eq!(code, [0xe7, 0xf5, 0xc3]);
-    assert_eq!(platform.write_msr(MSR_GUEST_OS_ID, 9, &fake.memory), Some(()));
-    assert_eq!((platform.read_msr(MSR_GUEST_OS_ID), platform.read_msr(0x4000_0073)), (Some(9), Some(0)));
+    assert_eq!(platform.write_msr(VcpuId::BOOT, MSR_GUEST_OS_ID, 9, &fake.memory), Some(()));
+    assert_eq!(
+        (platform.read_msr(VcpuId::BOOT, MSR_GUEST_OS_ID), platform.read_msr(VcpuId::BOOT, 0x4000_0073)),
+        (Some(9), Some(0))
+    );
 }
 
 fn page_number() -> impl Strategy<Value = u64> {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use proptest::prelude::*;
+use types::{Mode, PageState, View};
 
 use super::super::fuzz::{Bench, C_BIT, GHCB};
 use super::super::ghcb::{SHARED_BUFFER, SIZE, put};
 use super::super::msr_protocol::{Message, OPERATION_PRIVATE};
 use super::*;
-use crate::memory::View;
-use crate::memory::protected::{Mode, PageState};
 
 const SCRATCH: u64 = GHCB + SHARED_BUFFER.start as u64;
 

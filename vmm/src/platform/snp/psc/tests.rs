@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use proptest::prelude::*;
+use types::PageState;
 
 use super::super::fuzz::Bench;
 use super::*;
-use crate::memory::protected::PageState;
 
 const PRIVATE: u8 = OPERATION_PRIVATE;
 const SHARED: u8 = OPERATION_SHARED;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use proptest::prelude::*;
+use types::{Mode, PageState};
 
 use super::super::fuzz::{Bench, C_BIT, PRIVATE};
 use super::*;
-use crate::memory::protected::{Mode, PageState};
 
 /// A page, and a 2 MiB page, of low RAM.
 const PAGE: u64 = 0x30_0000;

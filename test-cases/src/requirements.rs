@@ -3,20 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::named;
+use types::Platform;
 
-named! {
-    /// The simulated platform of a guest.
-    pub enum Platform ("platform") {
-        None = "none", "an ordinary virtual machine, nothing encrypted";
-        Sev = "sev", "AMD SEV: one memory, read as ciphertext through the wrong view";
-        Snp = "snp", "AMD SEV-SNP: private and shared pages with contents of their own, validated page by page";
-        Tdx = "tdx", "Intel TDX: private and shared pages with contents of their own, accepted page by page";
-        Vbs = "vbs", "Hyper-V VBS isolation (vTOM): private and shared pages, no hardware behind them";
-    }
-}
-
-/// What a kernel must be built with to take itself for such a guest, and the sources that say so.
+/// The options without which a kernel does not detect the platform, and the code that needs them.
 const OPTIONS: &[(Platform, &str, &str)] = &[
     (Platform::Sev, "AMD_MEM_ENCRYPT", "arch/x86/mm/mem_encrypt_identity.c"),
     (Platform::Snp, "AMD_MEM_ENCRYPT", "arch/x86/coco/sev/core.c"),
@@ -36,23 +25,6 @@ pub fn missing_option(platform: Platform, config: &BTreeMap<String, String>) -> 
     let has = |option: &str| config.get(option).is_some_and(|value| value == "y" || value == "m");
     let mut needed = OPTIONS.iter().filter(|(needs, ..)| *needs == platform);
     needed.find(|(_, option, _)| !has(option)).map(|(_, option, _)| *option)
-}
-
-impl Platform {
-    /// Whether a page has a state that admits one view and refuses the other.
-    pub const fn has_page_states(self) -> bool {
-        matches!(self, Self::Snp | Self::Tdx | Self::Vbs)
-    }
-
-    /// Whether RAM is launched unaccepted, for the guest to accept.
-    pub const fn accepts_memory(self) -> bool {
-        matches!(self, Self::Snp | Self::Tdx)
-    }
-
-    /// Whether the guest believes that its memory is hidden from the host.
-    pub const fn is_confidential(self) -> bool {
-        !matches!(self, Self::None)
-    }
 }
 
 #[cfg(test)]

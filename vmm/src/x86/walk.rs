@@ -3,9 +3,9 @@
 
 use kvm_bindings::kvm_sregs;
 
+use types::View;
+
 use crate::layout::PAGE_SIZE;
-use crate::memory::{GuestMemory, View};
-use crate::platform::Platform;
 
 /// CR4.LA57.
 const CR4_LA57: u64 = 1 << 12;
@@ -20,6 +20,15 @@ const LARGE: u64 = 1 << 7;
 /// Physical address of a page-table entry (Intel SDM volume 3 §4.5), any encryption bit in it.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+/// Guest physical memory, as far as the processor needs it.
+pub trait PhysicalMemory {
+    /// Copies what `view` shows at `gpa`; `false` if any of it is not RAM.
+    fn load(&self, view: View, gpa: u64, buffer: &mut [u8]) -> bool;
+
+    /// Stores through `view`, within one page; `false` if that is not RAM or its state forbids the view.
+    fn store_admitted(&self, view: View, gpa: u64, bytes: &[u8]) -> bool;
+}
+
 /// Where a walk starts, and how an address names its view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageTables {
@@ -30,14 +39,9 @@ pub struct PageTables {
 }
 
 impl PageTables {
-    /// Those in use.
-    pub fn new(sregs: &kvm_sregs, platform: &dyn Platform) -> Self {
-        Self {
-            cr3: sregs.cr3,
-            levels: if sregs.cr4 & CR4_LA57 == 0 { 4 } else { 5 },
-            bit: platform.encryption_bit(),
-            with_bit: platform.view_with_bit(),
-        }
+    /// Those in use, where addresses that carry `bit` name the view `with_bit`.
+    pub fn new(sregs: &kvm_sregs, bit: Option<u8>, with_bit: View) -> Self {
+        Self { cr3: sregs.cr3, levels: if sregs.cr4 & CR4_LA57 == 0 { 4 } else { 5 }, bit, with_bit }
     }
 
     fn split(&self, address: u64) -> (View, u64) {
@@ -67,7 +71,7 @@ pub struct Translation {
 }
 
 /// Walks from CR3; `None` where nothing is mapped or the tables are not in RAM.
-pub fn translate(memory: &GuestMemory, tables: &PageTables, address: u64) -> Option<Translation> {
+pub fn translate(memory: &dyn PhysicalMemory, tables: &PageTables, address: u64) -> Option<Translation> {
     let mut table = tables.cr3 & ADDRESS;
     let mut rights = WRITABLE | USER;
     for level in (0..tables.levels).rev() {
@@ -75,7 +79,9 @@ pub fn translate(memory: &GuestMemory, tables: &PageTables, address: u64) -> Opt
         let index = address >> shift & 0x1ff;
         let (view, gpa) = tables.split(table);
         let mut entry = [0; 8];
-        memory.read(view, gpa + index * 8, &mut entry).ok()?;
+        if !memory.load(view, gpa + index * 8, &mut entry) {
+            return None;
+        }
         let entry = u64::from_le_bytes(entry);
         if entry & PRESENT == 0 {
             return None;
@@ -100,19 +106,16 @@ pub fn translate(memory: &GuestMemory, tables: &PageTables, address: u64) -> Opt
 }
 
 /// Reads guest virtual memory; `false` if any of it is not mapped to RAM.
-pub fn read(memory: &GuestMemory, tables: &PageTables, address: u64, buffer: &mut [u8]) -> bool {
+pub fn read(memory: &dyn PhysicalMemory, tables: &PageTables, address: u64, buffer: &mut [u8]) -> bool {
     pieces(address, buffer.len()).all(|(at, range)| {
-        translate(memory, tables, at).is_some_and(|t| memory.read(t.view, t.gpa, &mut buffer[range]).is_ok())
+        translate(memory, tables, at).is_some_and(|t| memory.load(t.view, t.gpa, &mut buffer[range]))
     })
 }
 
 /// Writes guest virtual memory; `false` if any of it is not mapped to RAM, or to RAM whose state forbids it.
-pub fn write(memory: &GuestMemory, tables: &PageTables, address: u64, bytes: &[u8]) -> bool {
+pub fn write(memory: &dyn PhysicalMemory, tables: &PageTables, address: u64, bytes: &[u8]) -> bool {
     pieces(address, bytes.len()).all(|(at, range)| {
-        translate(memory, tables, at).is_some_and(|t| {
-            memory.state(t.gpa).is_none_or(|state| state.admits(t.view))
-                && memory.store(t.view, t.gpa, &bytes[range]).is_ok()
-        })
+        translate(memory, tables, at).is_some_and(|t| memory.store_admitted(t.view, t.gpa, &bytes[range]))
     })
 }
 

@@ -5,9 +5,7 @@
 
 use kvm_bindings::{kvm_regs, kvm_sregs};
 
-use super::walk::{self, PageTables};
-use crate::memory::GuestMemory;
-use crate::platform::services::{Exception, Termination};
+use super::walk::{self, PageTables, PhysicalMemory};
 
 /// Interrupt gate, as against a trap gate, which leaves IF alone (Intel SDM volume 3 §6.14).
 const INTERRUPT_GATE: u8 = 0xe;
@@ -22,16 +20,44 @@ const FLAG_RESUME: u64 = 1 << 16;
 /// 64-bit TSS, available: what QEMU's emulation of user-mode port checks wants where it reports a busy one.
 const TSS_AVAILABLE: u8 = 9;
 
+/// An exception to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exception {
+    /// Vector.
+    pub vector: u8,
+    /// Error code, if this vector pushes one.
+    pub error_code: Option<u32>,
+    /// What CR2 holds afterwards; `None` leaves it alone.
+    pub address: Option<u64>,
+}
+
+impl Exception {
+    /// #PF of a load in kernel mode from an address nothing is mapped at.
+    pub fn page_fault(address: u64) -> Self {
+        Self { vector: 14, error_code: Some(0), address: Some(address) }
+    }
+}
+
+/// An exception that could not be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("exception {vector} could not be delivered: {why}")]
+pub struct Undeliverable {
+    /// Vector.
+    pub vector: u8,
+    /// Why.
+    pub why: &'static str,
+}
+
 /// Delivers `exception` at the instruction the vCPU stands at: registers and frame afterwards are those of the handler's
 /// first instruction.
 pub fn deliver(
-    memory: &GuestMemory,
+    memory: &dyn PhysicalMemory,
     tables: &PageTables,
     regs: &mut kvm_regs,
     sregs: &mut kvm_sregs,
     exception: Exception,
-) -> Result<(), Termination> {
-    let failed = |why| Termination::Undeliverable { vector: exception.vector, why };
+) -> Result<(), Undeliverable> {
+    let failed = |why| Undeliverable { vector: exception.vector, why };
     let word = |address: u64| {
         let mut bytes = [0; 8];
         walk::read(memory, tables, address, &mut bytes).then(|| u64::from_le_bytes(bytes))

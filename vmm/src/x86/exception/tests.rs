@@ -2,14 +2,15 @@
 
 use kvm_bindings::{kvm_dtable, kvm_segment};
 use proptest::prelude::*;
+use types::View;
 
 use super::*;
 use crate::boot::page_tables;
 use crate::layout;
 use crate::memory::Content;
+use crate::memory::GuestMemory;
 use crate::memory::ram::Ram;
-use crate::memory::{View, protected};
-use crate::platform::{Plain, tdx::Tdx};
+use crate::platform::{PlainPlatform, PlatformModel, tdx::Tdx};
 
 const IDT: u64 = 0x10_0000;
 const TSS: u64 = 0x10_2000;
@@ -80,8 +81,8 @@ impl Cpu {
         (self.sregs.cs.dpl, self.sregs.cs.selector) = (3, 0x23);
     }
 
-    fn deliver(&mut self, exception: Exception) -> Result<(), Termination> {
-        let tables = PageTables::new(&self.sregs, &Plain);
+    fn deliver(&mut self, exception: Exception) -> Result<(), Undeliverable> {
+        let tables = PlainPlatform.page_tables(&self.sregs);
         deliver(&self.memory, &tables, &mut self.regs, &mut self.sregs, exception)
     }
 
@@ -154,7 +155,7 @@ fn an_interrupt_stack_is_used_from_kernel_and_user_mode_alike() {
 fn undeliverable(mut cpu: Cpu, because: &str) {
     let (regs, sregs) = (cpu.regs, cpu.sregs);
     let refused = cpu.deliver(exception(VE, None));
-    let Err(Termination::Undeliverable { vector: VE, why }) = refused else { panic!("{refused:?}") };
+    let Err(Undeliverable { vector: VE, why }) = refused else { panic!("{refused:?}") };
     assert!(why.contains(because), "{why}");
     assert_eq!((cpu.regs, cpu.sregs), (regs, sregs), "nothing was done by halves");
 }
@@ -206,14 +207,14 @@ fn a_stack_that_is_not_there_takes_no_frame() {
 
 #[test]
 fn a_stack_in_memory_not_accepted_takes_no_frame() {
-    let tdx = Tdx::new(46, protected::Mode::Faithful, false);
-    let content = crate::platform::Platform::content(&tdx);
+    let tdx = Tdx::new(46, types::Mode::Faithful, false);
+    let content = PlatformModel::content(&tdx);
     let memory = GuestMemory::unenforced(Ram::new(layout::MIN_RAM).unwrap(), content).unwrap();
     let mut cpu = Cpu::on(memory);
-    cpu.memory.launch_as((STACK - 16) & !0xfff, 4096, protected::PageState::Unaccepted).unwrap();
-    let tables = PageTables::new(&cpu.sregs, &tdx);
+    cpu.memory.launch_as((STACK - 16) & !0xfff, 4096, types::PageState::Unaccepted).unwrap();
+    let tables = tdx.page_tables(&cpu.sregs);
     let refused = deliver(&cpu.memory, &tables, &mut cpu.regs, &mut cpu.sregs, exception(VE, None));
-    assert!(matches!(refused, Err(Termination::Undeliverable { vector: VE, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Undeliverable { vector: VE, .. })), "{refused:?}");
 }
 
 proptest! {

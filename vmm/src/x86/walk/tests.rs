@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use proptest::prelude::*;
+use types::{Mode, PageState};
 
 use super::*;
 use crate::layout::{self, LARGE_PAGE_SIZE};
 use crate::memory::Content;
-use crate::memory::protected::{Architecture, Mode, PageState};
+use crate::memory::GuestMemory;
+use crate::memory::protected::Architecture;
 use crate::memory::ram::Ram;
-use crate::platform::{Plain, Sev};
+use crate::platform::{PlainPlatform, PlatformModel, Sev};
 
 const BIT: u8 = 46;
 const MASK: u64 = 1 << BIT;
@@ -22,10 +24,10 @@ fn memory() -> GuestMemory {
     GuestMemory::unenforced(Ram::new(layout::MIN_RAM).unwrap(), Content::OneView).unwrap()
 }
 
-fn tables(levels: u32, platform: &dyn Platform) -> PageTables {
+fn tables(levels: u32, platform: &dyn PlatformModel) -> PageTables {
     let cr4 = if levels == 5 { CR4_LA57 } else { 0 };
     // PCID bits, which are no address.
-    PageTables::new(&kvm_sregs { cr3: ROOT | 0xfff, cr4, ..Default::default() }, platform)
+    platform.page_tables(&kvm_sregs { cr3: ROOT | 0xfff, cr4, ..Default::default() })
 }
 
 fn table(levels: u32, level: u32) -> u64 {
@@ -54,7 +56,7 @@ fn four_and_five_levels_lead_to_a_page_of_every_size() {
             build(&memory, levels, leaf, ALL, 0);
             let size = PAGE_SIZE << (9 * leaf);
             let expected = TARGET & !(size - 1) | ADDRESS & (size - 1);
-            let found = translate(&memory, &tables(levels, &Plain), ADDRESS).unwrap();
+            let found = translate(&memory, &tables(levels, &PlainPlatform), ADDRESS).unwrap();
             assert_eq!((found.address, found.gpa, found.view), (expected, expected, View::Private));
             assert_eq!((found.page_size, found.writable, found.user), (size, true, true));
         }
@@ -66,11 +68,11 @@ fn a_page_size_bit_where_there_are_no_such_pages_is_no_leaf() {
     let memory = memory();
     build(&memory, 4, 0, ALL, 0);
     put(&memory, 4, 3, table(4, 2) | ALL | LARGE);
-    assert_eq!(translate(&memory, &tables(4, &Plain), ADDRESS).map(|t| t.page_size), Some(PAGE_SIZE));
+    assert_eq!(translate(&memory, &tables(4, &PlainPlatform), ADDRESS).map(|t| t.page_size), Some(PAGE_SIZE));
     // Bit 12 of a large entry is the PAT's, bit 63 says no-execute.
     build(&memory, 4, 1, ALL, 0);
     put(&memory, 4, 1, TARGET | ALL | LARGE | 1 << 12 | 1 << 63);
-    let found = translate(&memory, &tables(4, &Plain), ADDRESS).unwrap();
+    let found = translate(&memory, &tables(4, &PlainPlatform), ADDRESS).unwrap();
     assert_eq!(found.gpa, TARGET & !(LARGE_PAGE_SIZE - 1) | ADDRESS & (LARGE_PAGE_SIZE - 1));
 }
 
@@ -81,12 +83,12 @@ fn a_level_that_is_not_present_ends_the_walk_and_rights_are_those_of_all_levels(
         build(&memory, 4, 0, ALL, 0);
         let kept = if missing == 0 { TARGET } else { table(4, missing - 1) };
         put(&memory, 4, missing, kept | WRITABLE | USER);
-        assert_eq!(translate(&memory, &tables(4, &Plain), ADDRESS), None, "level {missing}");
+        assert_eq!(translate(&memory, &tables(4, &PlainPlatform), ADDRESS), None, "level {missing}");
         put(&memory, 4, missing, kept | PRESENT | USER);
-        let found = translate(&memory, &tables(4, &Plain), ADDRESS).unwrap();
+        let found = translate(&memory, &tables(4, &PlainPlatform), ADDRESS).unwrap();
         assert_eq!((found.writable, found.user), (false, true), "level {missing}");
         put(&memory, 4, missing, kept | PRESENT | WRITABLE);
-        let found = translate(&memory, &tables(4, &Plain), ADDRESS).unwrap();
+        let found = translate(&memory, &tables(4, &PlainPlatform), ADDRESS).unwrap();
         assert_eq!((found.writable, found.user), (true, false), "level {missing}");
     }
 }
@@ -104,7 +106,7 @@ fn an_encryption_bit_names_the_view_and_is_no_address() {
     assert_eq!((found.address, found.gpa, found.view), (expected, expected, View::Shared));
     // Without such a platform the bit is part of the address, and no RAM is there.
     put(&memory, 4, 1, table(4, 0) | ALL | MASK);
-    assert_eq!(translate(&memory, &tables(4, &Plain), ADDRESS), None);
+    assert_eq!(translate(&memory, &tables(4, &PlainPlatform), ADDRESS), None);
 }
 
 #[test]
@@ -112,17 +114,17 @@ fn tables_that_are_not_memory_lead_nowhere() {
     let memory = memory();
     for cr3 in [layout::VGA, layout::BAR32, !0, memory.ram().low_end()] {
         let sregs = kvm_sregs { cr3, ..Default::default() };
-        assert_eq!(translate(&memory, &PageTables::new(&sregs, &Plain), ADDRESS), None, "{cr3:#x}");
+        assert_eq!(translate(&memory, &PlainPlatform.page_tables(&sregs), ADDRESS), None, "{cr3:#x}");
     }
     build(&memory, 4, 0, ALL, 0);
     put(&memory, 4, 1, layout::BAR32 | ALL);
-    assert_eq!(translate(&memory, &tables(4, &Plain), ADDRESS), None);
+    assert_eq!(translate(&memory, &tables(4, &PlainPlatform), ADDRESS), None);
 }
 
 #[test]
 fn bytes_across_two_pages_are_both_pages_and_a_missing_one_spoils_them() {
     let memory = memory();
-    let tables = tables(4, &Plain);
+    let tables = tables(4, &PlainPlatform);
     build(&memory, 4, 0, ALL, 0);
     let border = (ADDRESS & !0xfff) + PAGE_SIZE;
     assert!(!write(&memory, &tables, border - 4, &[1; 8]));
@@ -140,14 +142,14 @@ fn bytes_across_two_pages_are_both_pages_and_a_missing_one_spoils_them() {
 
 #[test]
 fn what_a_pages_state_forbids_takes_no_bytes_and_says_so() {
-    let content = Content::TwoContents { architecture: Architecture::Snp, mode: Mode::Faithful };
+    let content = Content::SeparateBacking { architecture: Architecture::Snp, mode: Mode::Faithful };
     let memory = GuestMemory::unenforced(Ram::new(layout::MIN_RAM).unwrap(), content).unwrap();
     let tables = tables(4, &Sev::new(BIT, 0));
     build(&memory, 4, 0, ALL, MASK);
     // CR3 without the bit: the root is looked for in the shared view, where it is not.
     assert_eq!(translate(&memory, &tables, ADDRESS), None);
     let sregs = kvm_sregs { cr3: ROOT | MASK, ..Default::default() };
-    let tables = PageTables::new(&sregs, &Sev::new(BIT, 0));
+    let tables = Sev::new(BIT, 0).page_tables(&sregs);
     assert!(write(&memory, &tables, ADDRESS, &[1; 8]));
     memory.launch_as(TARGET, PAGE_SIZE, PageState::Unaccepted).unwrap();
     assert!(!write(&memory, &tables, ADDRESS, &[1; 8]));
@@ -171,7 +173,7 @@ proptest! {
             memory.write(ROOT + 8 * index, &entry.to_le_bytes()).unwrap();
         }
         let sev = Sev::new(BIT, 0);
-        let platform: &dyn Platform = if plain { &Plain } else { &sev };
+        let platform: &dyn PlatformModel = if plain { &PlainPlatform } else { &sev };
         let walked = tables(if five { 5 } else { 4 }, platform);
         for tables in [walked, PageTables { cr3, ..walked }] {
             for address in [address, address & 0x1_ffff, !0] {

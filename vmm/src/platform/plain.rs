@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An ordinary KVM guest: one view, nothing pretended.
 
+use types::{Platform, VcpuId, View};
+
 use super::guest_type::{NoSign, Seen};
 use super::sev::LEAF_ENCRYPTED_MEMORY;
-use super::{MsrRange, Platform, PlatformKind};
-use crate::memory::{Content, GuestMemory, View};
-use crate::vcpu::cpuid::CpuidTable;
+use super::{MsrRange, PlatformModel};
+use crate::memory::{Content, GuestMemory};
+use crate::x86::cpuid::CpuidTable;
 
 /// `ENOSYS`, as KVM's own hypercalls answer (`arch/x86/kvm/x86.c:kvm_emulate_hypercall`).
 pub(super) const KVM_ENOSYS: u64 = (-1000i64).cast_unsigned();
 
 /// Platform `none`.
 #[derive(Debug, Clone, Copy)]
-pub struct None;
+pub struct PlainPlatform;
 
-impl Platform for None {
-    fn kind(&self) -> PlatformKind {
-        PlatformKind::None
+impl PlatformModel for PlainPlatform {
+    fn kind(&self) -> Platform {
+        Platform::None
     }
 
     fn content(&self) -> Content {
@@ -24,7 +26,7 @@ impl Platform for None {
     }
 
     fn encryption_bit(&self) -> Option<u8> {
-        Option::None
+        None
     }
 
     fn view_with_bit(&self) -> View {
@@ -41,19 +43,25 @@ impl Platform for None {
         &[]
     }
 
-    fn read_msr(&mut self, _index: u32) -> Option<u64> {
-        Option::None
+    fn read_msr(&mut self, _vcpu: VcpuId, _index: u32) -> Option<u64> {
+        None
     }
 
-    fn write_msr(&mut self, _index: u32, _value: u64, _memory: &GuestMemory) -> Option<()> {
-        Option::None
+    fn write_msr(&mut self, _vcpu: VcpuId, _index: u32, _value: u64, _memory: &GuestMemory) -> Option<()> {
+        None
     }
 
     fn guest_type_evidence(&self, _seen: &Seen) -> Result<String, NoSign> {
         Ok("none needed".to_owned())
     }
 
-    fn hypercall(&mut self, _number: u64, _arguments: &[u64; 6], _memory: &GuestMemory) -> u64 {
+    fn hypercall(
+        &mut self,
+        _vcpu: VcpuId,
+        _number: u64,
+        _arguments: &[u64; 6],
+        _memory: &GuestMemory,
+    ) -> u64 {
         KVM_ENOSYS
     }
 }

@@ -2,9 +2,6 @@
 //! Memory type range registers as firmware leaves them. Kernels before 6.3 use no PAT without them
 //! (`arch/x86/mm/pat/memtype.c:pat_init`), and SEV's conversions in place need PAT's write-protect type.
 
-use kvm_bindings::{Msrs, kvm_msr_entry};
-use kvm_ioctls::VcpuFd;
-
 use crate::layout;
 
 /// `IA32_MTRR_DEF_TYPE` (Intel SDM volume 3 §12.11.2.1): MTRRs on, everything write-back that no range covers.
@@ -16,8 +13,8 @@ const PHYS_MASK_0: u32 = 0x201;
 const UNCACHED: u64 = 0;
 const VALID: u64 = 1 << 11;
 
-/// Values of the registers: the device hole below 4 GiB uncached, all else write-back.
-fn values(physical_bits: u8) -> [(u32, u64); 3] {
+/// Registers and their values: the device hole below 4 GiB uncached, all else write-back.
+pub fn values(physical_bits: u8) -> [(u32, u64); 3] {
     let hole = layout::HIGH_RAM - layout::DEVICE_HOLE;
     let mask = ((1 << physical_bits) - 1) & !(hole - 1);
     [
@@ -25,14 +22,6 @@ fn values(physical_bits: u8) -> [(u32, u64); 3] {
         (PHYS_MASK_0, mask | VALID),
         (DEF_TYPE, ENABLED_WRITE_BACK),
     ]
-}
-
-/// Sets them. A KVM that refuses leaves a guest without, as before.
-pub fn set(vcpu: &VcpuFd, physical_bits: u8) -> Result<(), kvm_ioctls::Error> {
-    let entries =
-        values(physical_bits).map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });
-    let list = Msrs::from_entries(&entries).map_err(|_| kvm_ioctls::Error::new(libc::EINVAL))?;
-    vcpu.set_msrs(&list).map(drop)
 }
 
 #[cfg(test)]

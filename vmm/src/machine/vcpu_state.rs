@@ -1,26 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the vCPU was doing: read off its registers and its kernel's memory while it stands still.
+//! What a vCPU executes: read from its registers and its kernel's memory while it does not run.
 
 use kvm_bindings::{kvm_regs, kvm_sregs};
 
-use super::services::read_msr;
+use types::VcpuId;
+
 use super::{Machine, RunError};
-use crate::audit::Instruction;
-use crate::audit::backtrace::{KernelMemory, Registers};
-use crate::audit::code_page::CodePage;
-use crate::audit::operand::{self, LONGEST_INSTRUCTION, Operand};
 use crate::layout::PAGE_SIZE;
 use crate::memory::{GuestMemory, Mismatch};
 use crate::platform::guest_type::{NoSign, Seen};
-use crate::vcpu::walk::{self, PageTables};
+use crate::trace::Instruction;
+use crate::trace::backtrace::{KernelMemory, Registers};
+use crate::trace::code_page::CodePage;
+use crate::trace::operand::{self, LONGEST_INSTRUCTION, Operand};
+use crate::x86::walk::{self, PageTables};
 
 /// What SWAPGS loads: the kernel's GS base while the vCPU is in user mode (Intel SDM volume 4).
 const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
 /// The privilege level of programs.
 const USER_MODE: u8 = 3;
 
-/// The vCPU's registers at one moment.
-pub(super) struct Moment {
+/// A vCPU's registers while it does not run.
+pub(super) struct VcpuState {
+    pub id: VcpuId,
     pub regs: kvm_regs,
     pub sregs: kvm_sregs,
     pub tables: PageTables,
@@ -38,36 +40,36 @@ impl KernelMemory for Virtual<'_> {
 }
 
 impl Machine {
-    /// What the vCPU is doing, for a guest that does not answer.
-    pub fn standing(&self) -> Option<Instruction> {
-        let moment = self.moment().ok()?;
-        Some(self.instruction(&moment, true))
+    /// The instruction at a vCPU's RIP, for a guest that does not answer.
+    pub fn current_instruction(&self, id: VcpuId) -> Option<Instruction> {
+        let state = self.vcpu_state(id).ok()?;
+        Some(self.instruction(&state, true))
     }
 
     /// What the guest has done that only a guest of its platform does.
     pub fn guest_type_evidence(&self) -> Result<String, NoSign> {
         let memory = self.memory.counters();
         let conversions = memory.declared_moves + memory.implicit_moves + memory.conversions;
-        let cr3 = self.vcpu.get_sregs().map_or(0, |sregs| sregs.cr3);
+        let cr3 = self.vcpu(VcpuId::BOOT).sregs().map_or(0, |sregs| sregs.cr3);
         self.platform.guest_type_evidence(&Seen { conversions, cr3, ..self.seen.clone() })
     }
 
-    pub(super) fn moment(&self) -> Result<Moment, RunError> {
+    pub(super) fn vcpu_state(&self, id: VcpuId) -> Result<VcpuState, RunError> {
         let failed = |source| RunError::Kvm { attempt: "reading the vCPU's registers", rip: 0, source };
-        let regs = self.vcpu.get_regs().map_err(failed)?;
-        let sregs = self.vcpu.get_sregs().map_err(failed)?;
-        let tables = PageTables::new(&sregs, self.platform.as_ref());
-        Ok(Moment { regs, sregs, tables })
+        let regs = self.vcpu(id).regs().map_err(failed)?;
+        let sregs = self.vcpu(id).sregs().map_err(failed)?;
+        let tables = self.platform.page_tables(&sregs);
+        Ok(VcpuState { id, regs, sregs, tables })
     }
 
-    /// The instruction the vCPU stands at, or near where `exact` is false, with who runs it and who called.
-    pub(super) fn instruction(&self, moment: &Moment, exact: bool) -> Instruction {
-        let Moment { regs, sregs, tables } = moment;
+    /// The instruction at RIP (near it where `exact` is false), with the task that runs it and its callers.
+    pub(super) fn instruction(&self, state: &VcpuState, exact: bool) -> Instruction {
+        let VcpuState { id, regs, sregs, tables } = state;
         let cpl = sregs.ss.dpl;
         let (mut task, mut backtrace) = (None, None);
         if let Some(names) = self.kernel.clone() {
             let gs_base =
-                if cpl == 0 { Some(sregs.gs.base) } else { read_msr(&self.vcpu, MSR_KERNEL_GS_BASE) };
+                if cpl == 0 { Some(sregs.gs.base) } else { self.vcpu(*id).read_msr(MSR_KERNEL_GS_BASE) };
             let memory = Virtual { memory: &self.memory, tables: *tables };
             task = gs_base.and_then(|base| {
                 let kernel = || Virtual { memory: &self.memory, tables: self.kernel_tables(sregs) };
@@ -77,13 +79,23 @@ impl Machine {
             backtrace = (cpl == 0).then(|| names.backtrace(&memory, registers));
         }
         let user_code = if cpl == USER_MODE { self.code_page(tables, regs.rip) } else { None };
-        Instruction { rip: regs.rip, cpl, cr3: sregs.cr3, rsp: regs.rsp, exact, task, backtrace, user_code }
+        Instruction {
+            vcpu: *id,
+            rip: regs.rip,
+            cpl,
+            cr3: sregs.cr3,
+            rsp: regs.rsp,
+            exact,
+            task,
+            backtrace,
+            user_code,
+        }
     }
 
     /// The page of code that an address is in.
     fn code_page(&self, tables: &PageTables, rip: u64) -> Option<CodePage> {
         let mut bytes = [0; PAGE_SIZE as usize];
-        walk::read(&self.memory, tables, rip & !(PAGE_SIZE - 1), &mut bytes)
+        walk::read(&*self.memory, tables, rip & !(PAGE_SIZE - 1), &mut bytes)
             .then(|| self.last_code_page.borrow_mut().digest(&bytes))
     }
 
@@ -91,17 +103,17 @@ impl Machine {
     /// page behind the kernel's (`arch/x86/entry/calling.h:PTI_USER_PGTABLE_BIT`).
     fn kernel_tables(&self, sregs: &kvm_sregs) -> PageTables {
         const PTI_USER_PGTABLE: u64 = 1 << 12;
-        PageTables::new(&kvm_sregs { cr3: sregs.cr3 & !PTI_USER_PGTABLE, ..*sregs }, self.platform.as_ref())
+        self.platform.page_tables(&kvm_sregs { cr3: sregs.cr3 & !PTI_USER_PGTABLE, ..*sregs })
     }
 
-    /// The bytes of the page held back that the instruction at RIP touches.
-    pub(super) fn operand(&self, moment: &Moment, mismatch: &Mismatch) -> Option<Operand> {
-        let Moment { regs, sregs, tables } = moment;
-        let translate = |address| walk::translate(&self.memory, tables, address);
+    /// The bytes of the inaccessible page that the instruction at RIP accesses.
+    pub(super) fn operand(&self, state: &VcpuState, mismatch: &Mismatch) -> Option<Operand> {
+        let VcpuState { regs, sregs, tables, .. } = state;
+        let translate = |address| walk::translate(&*self.memory, tables, address);
         // The instruction may end in a page that is not there.
         let mut code = [0; LONGEST_INSTRUCTION];
         let mut len = LONGEST_INSTRUCTION;
-        while len > 0 && !walk::read(&self.memory, tables, regs.rip, &mut code[..len]) {
+        while len > 0 && !walk::read(&*self.memory, tables, regs.rip, &mut code[..len]) {
             len -= 1;
         }
         operand::locate(&code[..len], regs, sregs, |address| {

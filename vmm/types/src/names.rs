@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Closed lists of names (platforms, policies, regions, …) and the nearest known name to a mistyped one.
 
-use thiserror::Error;
+use std::fmt;
 
 /// A name that is not on the list it should be on.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("unknown {what} `{given}`{}; known: {}", suggestion(self.nearest.as_deref()), self.known.join(", "))]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownName {
     /// What kind of name was looked for, for example "platform".
     pub what: &'static str,
@@ -15,6 +14,15 @@ pub struct UnknownName {
     pub nearest: Option<String>,
     /// Every known name.
     pub known: Vec<String>,
+}
+
+impl std::error::Error for UnknownName {}
+
+impl fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, given, nearest, known } = self;
+        write!(f, "unknown {what} `{given}`{}; known: {}", suggestion(nearest.as_deref()), known.join(", "))
+    }
 }
 
 impl UnknownName {
@@ -43,6 +51,7 @@ pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<
 }
 
 /// Defines an enum whose variants have a fixed name and one line of explanation each.
+#[macro_export]
 macro_rules! named {
     (
         $(#[$meta:meta])*
@@ -52,9 +61,9 @@ macro_rules! named {
     ) => {
         $(#[$meta])*
         #[allow(clippy::doc_markdown, reason = "the same lines are shown on the terminal")]
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $type {
-            $(#[doc = $about] #[serde(rename = $name)] $variant,)+
+            $(#[doc = $about] $variant,)+
         }
 
         impl $crate::candidates::Listed for $type {
@@ -90,6 +99,12 @@ macro_rules! named {
             }
         }
 
+        impl $crate::serde::Serialize for $type {
+            fn serialize<S: $crate::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
         impl std::str::FromStr for $type {
             type Err = $crate::names::UnknownName;
 
@@ -101,7 +116,7 @@ macro_rules! named {
         }
     };
 }
-pub(crate) use named;
+pub use named;
 
 #[cfg(test)]
 mod tests {

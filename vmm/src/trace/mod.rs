@@ -12,11 +12,12 @@ pub mod task;
 
 use std::fmt;
 
+use types::{AccessKind, AccessTarget, VcpuId, View};
+
 use self::backtrace::Backtrace;
 use self::code_page::CodePage;
 use self::operand::Operand;
 use crate::memory::history::PageChange;
-use crate::memory::{AccessKind, Standing, View};
 
 /// One such access.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,34 +31,13 @@ pub struct AccessEvent {
     /// View used.
     pub view: View,
     /// What the page is.
-    pub state: PageView,
+    pub state: AccessTarget,
     /// Load, store or fetch.
     pub kind: AccessKind,
     /// Which bytes of the page, where the instruction tells.
     pub operand: Option<Operand>,
     /// Where the vCPU was.
     pub at: Option<Instruction>,
-}
-
-/// What stands at the page touched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageView {
-    /// RAM that this view may touch.
-    Memory(View),
-    /// RAM no view may touch yet: assigned to the guest and not accepted.
-    Unaccepted,
-    /// No RAM: a device answers.
-    Device,
-}
-
-impl From<Standing> for PageView {
-    fn from(standing: Standing) -> Self {
-        match standing {
-            Standing::Private => Self::Memory(View::Private),
-            Standing::Shared => Self::Memory(View::Shared),
-            Standing::Unaccepted => Self::Unaccepted,
-        }
-    }
 }
 
 /// One change of the page that is watched.
@@ -72,6 +52,8 @@ pub struct Change {
 /// A call to the platform's module, firmware or hypervisor that was malformed, or came from where it must not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadCall {
+    /// The vCPU that made it.
+    pub vcpu: VcpuId,
     /// Name of the call.
     pub call: &'static str,
     /// What was wrong, and what the guest got.
@@ -86,19 +68,11 @@ impl fmt::Display for BadCall {
     }
 }
 
-impl fmt::Display for PageView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory(view) => write!(f, "{view}"),
-            Self::Unaccepted => f.write_str("unaccepted"),
-            Self::Device => f.write_str("device"),
-        }
-    }
-}
-
 /// The instruction that touched, exact when the vCPU was stopped at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instruction {
+    /// The vCPU that executes it.
+    pub vcpu: VcpuId,
     /// RIP.
     pub rip: u64,
     /// Current privilege level.

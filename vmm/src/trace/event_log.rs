@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 
+use types::{AccessKind, AccessTarget, View};
+
+use super::AccessEvent;
 use super::log::LogId;
-use super::{AccessEvent, PageView};
-use crate::memory::{AccessKind, View};
 
 /// Events kept of one guest, so that a guest cannot fill the host's memory.
 pub const MAX_EVENTS: usize = 1 << 16;
@@ -103,7 +104,7 @@ impl EventLog {
     /// Counts a device access if it repeats the last event, so that its instruction need not be looked at again: of a
     /// store KVM does not know it anyway. Says whether it did.
     pub fn repeat_device(&mut self, gpa: u64, view: View, kind: AccessKind) -> bool {
-        let what = (gpa, view, PageView::Device, kind);
+        let what = (gpa, view, AccessTarget::Device, kind);
         let last = self.entries.last_mut().filter(|last| !self.sealed && last.is_open(self.next));
         let Some(last) = last.filter(|last| last.event.what() == what) else { return false };
         last.event.count += 1;
@@ -171,7 +172,7 @@ impl EventLog {
 }
 
 impl AccessEvent {
-    fn what(&self) -> (u64, View, PageView, AccessKind) {
+    fn what(&self) -> (u64, View, AccessTarget, AccessKind) {
         (self.gpa, self.view, self.state, self.kind)
     }
 }
@@ -187,7 +188,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::audit::Instruction;
+    use crate::trace::Instruction;
 
     fn event(page: u8, write: bool, rip: u64) -> AccessEvent {
         AccessEvent {
@@ -195,10 +196,11 @@ mod tests {
             count: 1,
             gpa: u64::from(page) << 12,
             view: View::Shared,
-            state: PageView::Memory(View::Private),
+            state: AccessTarget::Page(types::PageState::Private),
             kind: if write { AccessKind::Write } else { AccessKind::Read },
             operand: None,
             at: Some(Instruction {
+                vcpu: types::VcpuId::BOOT,
                 rip,
                 cpl: 0,
                 cr3: 0,

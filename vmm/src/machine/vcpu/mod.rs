@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One virtual processor: its descriptor, the `kvm_run` it shares with KVM, entries into the guest and exits from it.
+
+mod entry;
+pub mod exit;
+pub mod heartbeat;
+mod run_page;
+
+use std::io;
+
+use kvm_bindings::{Msrs, kvm_coalesced_mmio, kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_ioctls::{Error, VcpuFd};
+use types::VcpuId;
+
+pub use self::entry::VmEntry;
+use self::exit::Resume;
+pub use self::exit::VmExit;
+use self::run_page::RunPage;
+
+/// A vCPU that does not run at the moment.
+#[derive(Debug)]
+pub struct Vcpu {
+    id: VcpuId,
+    fd: VcpuFd,
+    page: RunPage,
+}
+
+impl Vcpu {
+    /// Takes a vCPU that was just created, and gives its first entry. `run_size` is what `KVM_GET_VCPU_MMAP_SIZE` gives.
+    pub fn new(id: VcpuId, fd: VcpuFd, run_size: usize) -> io::Result<(Self, VmEntry)> {
+        let page = RunPage::map(&fd, run_size)?;
+        Ok((Self { id, fd, page }, Resume::new().entry()))
+    }
+
+    /// Which.
+    pub fn id(&self) -> VcpuId {
+        self.id
+    }
+
+    /// Runs the guest (`KVM_RUN`) until it exits.
+    pub fn run(&mut self, entry: VmEntry) -> Result<VmExit, Error> {
+        self.page.encode(entry);
+        match self.fd.run() {
+            Ok(_) => Ok(self.page.decode()),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                Ok(VmExit::Interrupted(Resume::new()))
+            }
+            Err(error) if error.errno() == libc::EFAULT => Ok(VmExit::MemoryFault(Resume::new())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// General registers.
+    pub fn regs(&self) -> Result<kvm_regs, Error> {
+        self.fd.get_regs()
+    }
+
+    /// Sets the general registers.
+    pub fn set_regs(&self, regs: &kvm_regs) -> Result<(), Error> {
+        self.fd.set_regs(regs)
+    }
+
+    /// Segment and control registers.
+    pub fn sregs(&self) -> Result<kvm_sregs, Error> {
+        self.fd.get_sregs()
+    }
+
+    /// Sets segment and control registers.
+    pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), Error> {
+        self.fd.set_sregs(sregs)
+    }
+
+    /// RDMSR as KVM itself answers it; `None` is #GP.
+    pub fn read_msr(&self, index: u32) -> Option<u64> {
+        let entry = kvm_msr_entry { index, ..Default::default() };
+        let mut list = Msrs::from_entries(&[entry]).ok()?;
+        match self.fd.get_msrs(&mut list) {
+            Ok(1) => list.as_slice().first().map(|entry| entry.data),
+            _ => None,
+        }
+    }
+
+    /// Sets MSRs in order, and gives how many KVM took before it refused one.
+    pub fn set_msrs(&self, values: &[(u32, u64)]) -> Result<usize, Error> {
+        let entry = |&(index, data): &(u32, u64)| kvm_msr_entry { index, data, ..Default::default() };
+        let entries: Vec<kvm_msr_entry> = values.iter().map(entry).collect();
+        let list = Msrs::from_entries(&entries).map_err(|_| Error::new(libc::EINVAL))?;
+        self.fd.set_msrs(&list)
+    }
+
+    /// The address KVM's own page walk gives for a virtual address.
+    pub fn translate(&self, address: u64) -> Option<u64> {
+        self.fd.translate_gva(address).ok().filter(|t| t.valid != 0).map(|t| t.physical_address)
+    }
+
+    /// Takes the next port write that KVM gathered without an exit.
+    pub fn next_coalesced(&mut self) -> Option<kvm_coalesced_mmio> {
+        self.fd.coalesced_mmio_read().ok().flatten()
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Accesses to guest memory.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::names::named;
+use crate::{PageState, View};
+
+named! {
+    /// What an access does.
+    pub enum AccessKind ("access") {
+        Read = "read", "a load";
+        Write = "write", "a store, or a read-modify-write";
+        Fetch = "fetch", "an instruction fetch";
+    }
+}
+
+named! {
+    /// A forbidden access, by view and kind.
+    pub enum EventKind ("event") {
+        SharedRead = "shared-read", "a read through the shared view of a page that is private";
+        SharedWrite = "shared-write", "a write through the shared view to a page that is private";
+        SharedFetch = "shared-fetch", "an instruction fetch through the shared view of a page that is private";
+        PrivateRead = "private-read", "a read through the private view of a page that is shared or not accepted";
+        PrivateWrite = "private-write", "a write through the private view to a page that is shared or not accepted";
+        PrivateFetch = "private-fetch", "a fetch through the private view of a page that is shared or not accepted";
+    }
+}
+
+impl EventKind {
+    /// An access of this kind through this view.
+    pub const fn of(view: View, kind: AccessKind) -> Self {
+        match (view, kind) {
+            (View::Shared, AccessKind::Read) => Self::SharedRead,
+            (View::Shared, AccessKind::Write) => Self::SharedWrite,
+            (View::Shared, AccessKind::Fetch) => Self::SharedFetch,
+            (View::Private, AccessKind::Read) => Self::PrivateRead,
+            (View::Private, AccessKind::Write) => Self::PrivateWrite,
+            (View::Private, AccessKind::Fetch) => Self::PrivateFetch,
+        }
+    }
+}
+
+/// What an access is made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AccessTarget {
+    /// RAM, in a page of this state.
+    Page(PageState),
+    /// No RAM: a device answers.
+    Device,
+}
+
+impl fmt::Display for AccessTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Page(state) => state.fmt(f),
+            Self::Device => f.pad("device"),
+        }
+    }
+}
+
+impl Serialize for AccessTarget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The types that every crate of copra names: each exists here and nowhere else.
+//!
+//! Nothing here knows KVM, kernels, policies or cases. With feature `std` off only [`errno`] remains, without a heap.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub use serde;
+
+#[cfg(feature = "std")]
+mod access;
+#[cfg(feature = "std")]
+pub mod candidates;
+pub mod errno;
+#[cfg(feature = "std")]
+pub mod json;
+#[cfg(feature = "std")]
+pub mod names;
+#[cfg(feature = "std")]
+mod page;
+#[cfg(feature = "std")]
+mod platform;
+#[cfg(feature = "std")]
+mod region;
+
+#[cfg(feature = "std")]
+pub use access::{AccessKind, AccessTarget, EventKind};
+pub use errno::{Errno, Signal};
+#[cfg(feature = "std")]
+pub use page::{PageState, View};
+#[cfg(feature = "std")]
+pub use platform::{Mode, Platform};
+#[cfg(feature = "std")]
+pub use region::{PlacedRegion, Region};
+
+/// A vCPU of a guest, counted from 0, the one that boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VcpuId(pub u32);
+
+impl VcpuId {
+    /// The vCPU that boots.
+    pub const BOOT: Self = Self(0);
+
+    /// Its place in a list of all.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
