@@ -17,6 +17,11 @@ attended() {
 	wait $!
 }
 
+# "${tied[@]}" COMMAND...: COMMAND, which is killed when this shell ends, be it by SIGKILL, and is not started if the shell
+# ended before setpriv had asked for that.
+# shellcheck disable=SC2016,SC2034 # for sh; used by qemu.sh
+tied=(setpriv --pdeathsig KILL sh -c '[ "$PPID" = "$0" ] && exec "$@"' "$$")
+
 # remove_at_end PATH: at this shell's end, be it by SIGKILL. Then a process removes it that waits for the end of a pipe:
 # this shell and all it started hold the other end.
 remove_at_end() {

@@ -111,14 +111,13 @@ reported_tsc() { # what /proc/cpuinfo says, where that is not the present clock 
 	awk -F: '/^cpu MHz/ { printf "%.0f\n", $2 * 1000; exit }' /proc/cpuinfo
 }
 
-# A place for one run; its name goes onto a kernel command line.
+# A place for one run; its name goes onto a kernel command line. It is made after the process that removes it is there, so
+# that SIGKILL between the two leaves nothing.
 make_run_directory() {
-	run=$(mktemp -d "${TMPDIR:-/tmp}/copra-kvm-host.XXXXXX")
-	if [[ ! $run =~ ^[A-Za-z0-9/._-]+$ ]]; then
-		rmdir "$run"
-		run=$(mktemp -d /tmp/copra-kvm-host.XXXXXX)
-	fi
+	run=$(mktemp -du "${TMPDIR:-/tmp}/copra-kvm-host.XXXXXX")
+	[[ $run =~ ^[A-Za-z0-9/._-]+$ ]] || run=$(mktemp -du /tmp/copra-kvm-host.XXXXXX)
 	remove_at_end "$run"
+	mkdir -m 700 "$run" || fail 2 "could not make $run; set TMPDIR to a directory that you can write to"
 }
 
 machine_log() { # what QEMU and the kernel in it had to say
@@ -132,9 +131,8 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 	make_run_directory
 
 	# A process of its own, as QEMU would make our standard input non-blocking.
-	# setpriv: should this shell be killed outright, nothing must live on.
 	[[ ${COPRA_STDIN_STOPS-} != 1 ]] || stops=$$
-	exec {in}< <(exec setpriv --pdeathsig KILL "$parts/feed" "$run/started" $stops)
+	exec {in}< <(exec "${tied[@]}" "$parts/feed" "$run/started" $stops)
 	children+=($!)
 
 	prepared || with_lock prepare
@@ -149,7 +147,7 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 	exec {err}> >(exec {in}<&- {out}>&- && exec "$parts/relay" err "$nonce" "$run/status.err" >&2)
 	err_pid=$!
 	mkfifo "$run/beat.in" "$run/beat.out"
-	setpriv --pdeathsig KILL perl -e '$| = 1; sleep 1 while print "."' \
+	"${tied[@]}" perl -e '$| = 1; sleep 1 while print "."' \
 		{out}>&- {err}>&- {in}<&- <>"$run/beat.in" >&0 2>/dev/null &
 	children+=($!)
 	disown
@@ -177,7 +175,7 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 		-device "virtserialport,nr=4,name=beat,chardev=beat"
 	)
 	verbose "kernel $kernel; log $run/console until the end"
-	setpriv --pdeathsig KILL "${qemu[@]}" "${options[@]}" <&"$in" >"$run/qemu" 2>&1 &
+	"${tied[@]}" "${qemu[@]}" "${options[@]}" <&"$in" >"$run/qemu" 2>&1 &
 	children+=($!)
 	disown # should it be killed, the shell need not add its own words to ours
 	exec {in}<&- {out}>&- {err}>&-
