@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine that is not there, and programs of calls made of fuzzed bytes.
 
-use types::{Mode, PageState, View, VcpuId};
+use types::{Mode, PageState, VcpuId, View};
 use vmm::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::memory::protected::Architecture;
 use vmm::memory::ram::Ram;
@@ -35,8 +35,8 @@ const PLACES: [u64; 12] = [
 pub struct Bench {
     /// RAM.
     pub memory: GuestMemory,
-    /// Complaints so far.
-    pub complaints: usize,
+    /// Malformed calls reported so far.
+    pub bad_calls: usize,
 }
 
 impl Bench {
@@ -48,7 +48,7 @@ impl Bench {
             memory.launch_as(0x80_0000, 2 * LARGE_PAGE_SIZE, PageState::Unaccepted).ok()?;
         }
         memory.write(SECRET, &[SECRET_BYTE; 64]).ok()?;
-        Some(Self { memory, complaints: 0 })
+        Some(Self { memory, bad_calls: 0 })
     }
 
     /// Every page is something, the sums are right, and no contents have changed views.
@@ -79,7 +79,7 @@ impl Services for Bench {
     }
 
     fn translate(&self, virtual_address: u64) -> Option<u64> {
-        Some(virtual_address)
+        (virtual_address >> 48 == 0).then_some(virtual_address)
     }
 
     fn port_read(&mut self, port: u16, size: usize) -> u32 {
@@ -117,7 +117,7 @@ impl Services for Bench {
 
     fn complain(&mut self, call: &'static str, why: String) {
         assert!(!call.is_empty() && !why.is_empty());
-        self.complaints += 1;
+        self.bad_calls += 1;
     }
 }
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use types::PageState;
-use vmm::marker::{self, Tag};
-use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use types::View::{self, Private, Shared};
+use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use vmm::marker::{self, Tag};
 use vmm::memory::protected::state::transition;
 use vmm::memory::protected::{Architecture, Cause};
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whatever a TD puts into its registers before TDCALL, the module answers or ends it, and every page stays something.
 
-use types::{AccessKind, Mode, PageState, View};
 use kvm_bindings::kvm_regs;
-use vmm::platform::PlatformModel;
-use vmm::x86::opcode::Opcode;
-use vmm::memory::protected::Architecture;
+use types::{AccessKind, Mode, PageState, View};
 use vmm::memory::Mismatch;
+use vmm::memory::protected::Architecture;
+use vmm::platform::PlatformModel;
 use vmm::platform::services::Next;
 use vmm::platform::tdx::Tdx;
+use vmm::x86::opcode::Opcode;
 
 use crate::bench::{BIT, Bench, Program, encode};
 
@@ -47,12 +47,12 @@ pub fn run(bytes: &[u8]) {
                 Mismatch { gpa, view: View::Private, state: PageState::Unaccepted, kind: AccessKind::Read };
             let _ = td.denied(&access, regs.r13, regs.r13 & 1 == 0);
         }
-        let before = bench.complaints;
+        let before = bench.bad_calls;
         if let Next::End(termination) = td.instruction(Opcode::Tdcall, &mut regs, &mut bench) {
             assert!(!termination.to_string().is_empty());
             break;
         }
-        assert!(bench.complaints <= before + 1, "one call, one complaint");
+        assert!(bench.bad_calls <= before + 1, "one call, one report");
     }
     bench.check();
 }

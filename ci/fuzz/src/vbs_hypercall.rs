@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whatever stands in the registers and in the input page, the hypercall page answers, and every page is private or shared.
 
-use types::{Mode, VcpuId};
 use kvm_bindings::kvm_regs;
-use vmm::platform::PlatformModel;
+use types::{Mode, VcpuId};
 use vmm::layout::PAGE_SIZE;
 use vmm::memory::protected::Architecture;
+use vmm::platform::PlatformModel;
 use vmm::platform::services::Next;
 use vmm::platform::vbs::Vbs;
 
@@ -34,10 +34,10 @@ pub fn run(bytes: &[u8]) {
         let _ = vbs.write_msr(VcpuId::BOOT, index, value, &bench.memory);
         assert!(vbs.read_msr(VcpuId::BOOT, index).is_some());
         let mut regs = kvm_regs { rcx, rdx, ..Default::default() };
-        let before = bench.complaints;
+        let before = bench.bad_calls;
         assert_eq!(vbs.page_call(&mut regs, &mut bench), Next::Resume);
         assert!(regs.rax & 0xffff <= 5 && regs.rax >> 32 <= 510, "{:#x}", regs.rax);
-        assert!(bench.complaints <= before + 1, "one call, one complaint");
+        assert!(bench.bad_calls <= before + 1, "one call, one report");
     }
     assert_eq!(bench.memory.unaccepted(), 0);
     bench.check();

@@ -16,7 +16,7 @@ pub const SIZE: usize = PAGE_SIZE as usize;
 /// The shared buffer: requests too large for registers.
 pub const SHARED_BUFFER: Range<usize> = 0x800..0xff0;
 /// `valid_bitmap`, 16 bytes.
-const VALID_BITMAP: usize = 0x3f0;
+pub const VALID_BITMAP: usize = 0x3f0;
 const VALID_BITMAP_SIZE: usize = 16;
 /// `protocol_version`, 2 bytes.
 const PROTOCOL_VERSION: usize = 0xffa;
@@ -189,8 +189,8 @@ impl Ghcb {
 }
 
 /// Marks a field valid in raw page bytes and fills it: what a guest does before an exit.
-#[doc(hidden)]
-pub fn put(bytes: &mut [u8; SIZE], field: Field, value: u64) {
+#[cfg(test)]
+pub(super) fn put(bytes: &mut [u8; SIZE], field: Field, value: u64) {
     bytes[field.offset..field.offset + field.len].copy_from_slice(&value.to_le_bytes()[..field.len]);
     let (byte, bit) = field.validity();
     bytes[byte] |= bit;

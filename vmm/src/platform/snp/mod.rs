@@ -5,9 +5,9 @@
 //! `arch/x86/coco/sev/core.c:snp_init`: one CPUID leaf, one MSR, a CC blob, and RMPADJUST that succeeds. CPUID, MSRs and
 //! port I/O simply work, so Linux raises no #VC for them; a guest that asks through the GHCB all the same is answered.
 
-mod events;
-#[doc(hidden)]
-pub mod fuzz;
+#[cfg(test)]
+mod bench;
+pub mod events;
 pub mod ghcb;
 mod instructions;
 pub mod msr_protocol;
@@ -35,7 +35,7 @@ const LEAF_LARGEST_EXTENDED: u32 = 0x8000_0000;
 const LEAF_KVM_FEATURES: u32 = 0x4000_0001;
 
 /// The GHCB MSR (AMD APM volume 2 §15.35.7).
-const MSR_GHCB: u32 = 0xc001_0130;
+pub const MSR_GHCB: u32 = 0xc001_0130;
 /// `SEV_STATUS` (AMD APM volume 2 §15.34.10).
 const MSR_SEV_STATUS: u32 = 0xc001_0131;
 /// SEV, SEV-ES and SEV-SNP are active.

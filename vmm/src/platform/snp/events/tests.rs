@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use types::{Mode, PageState, View};
 
-use super::super::fuzz::{Bench, C_BIT, GHCB};
+use super::super::bench::{Bench, C_BIT, GHCB};
 use super::super::ghcb::{SHARED_BUFFER, SIZE, put};
 use super::super::msr_protocol::{Message, OPERATION_PRIVATE};
 use super::*;

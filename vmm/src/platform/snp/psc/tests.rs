@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use types::PageState;
 
-use super::super::fuzz::Bench;
+use super::super::bench::Bench;
 use super::*;
 
 const PRIVATE: u8 = OPERATION_PRIVATE;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use types::{Mode, PageState};
 
-use super::super::fuzz::{Bench, C_BIT, PRIVATE};
+use super::super::bench::{Bench, C_BIT, PRIVATE};
 use super::*;
 
 /// A page, and a 2 MiB page, of low RAM.
