@@ -15,7 +15,7 @@ mod predefined;
 
 pub use error::Error;
 pub(crate) use predefined::UPSTREAM;
-pub use predefined::{BASES, Base, CROSSINGS, Crossing, POLICIES, Policy};
+pub use predefined::{BASES, Base, CROSSINGS, Crossing, POLICIES, PolicyRecipe};
 
 /// A patch or a configuration fragment: its name and its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +121,7 @@ impl Recipe {
         Self::of_policy(&POLICIES[0], base)
     }
 
-    fn of_policy(policy: &Policy, base: &Base) -> Self {
+    fn of_policy(policy: &PolicyRecipe, base: &Base) -> Self {
         Self {
             name: policy.name.to_owned(),
             base: base.series.to_owned(),
@@ -188,7 +188,7 @@ impl Recipe {
         Ok(pieces)
     }
 
-    fn rules(&self) -> Result<Option<&'static Policy>, Error> {
+    fn rules(&self) -> Result<Option<&'static PolicyRecipe>, Error> {
         let find = |name: &String| {
             POLICIES.iter().find(|policy| policy.name == name).ok_or_else(|| Error::NoPolicy {
                 name: name.clone(),

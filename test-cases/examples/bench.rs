@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use engine::session::{GuestFiles, Plan, Session};
 use guest_kernel::initramfs::Initramfs;
 use protocol::{Batch, Buffer, Step};
-use test_cases::session::{GuestFiles, Plan, Session};
 use vmm::boot::image;
 use vmm::boot::linux::base_command_line;
 use vmm::machine::MachineConfig;

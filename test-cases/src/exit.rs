@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use crate::judge::Verdict;
-use crate::report::{Ended, Report};
+use engine::judge::Verdict;
+use engine::report::{Ended, Report};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +97,8 @@ impl From<Exit> for ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::DeathKind;
-    use crate::report::fixture;
+    use engine::observation::DeathKind;
+    use engine::report::fixture;
     use types::Mode;
 
     #[test]

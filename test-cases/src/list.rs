@@ -4,11 +4,10 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use types::{Platform, Region};
+use types::{Platform, Policy, Region};
 
-use crate::case::Case;
 use crate::cli::ListArgs;
-use crate::policy::Policy;
+use engine::case::Case;
 
 /// One line: a name, what it is, and the same for programs.
 struct Line {
@@ -62,7 +61,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::library;
+    use engine::library;
 
     fn list(options: &str) -> String {
         let words = ["copra", "list"].into_iter().chain(options.split_whitespace());

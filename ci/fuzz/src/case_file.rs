@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Any text is a case or a list of problems, each with a place in it.
 
-use test_cases::{case, library};
+use engine::{case, library};
 
 /// Parses the bytes as a case file, and prints what is wrong with it.
 pub fn run(bytes: &[u8]) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whatever a program in a guest says, it can be compared with what it usually says.
 
-use test_cases::matrix::Sign;
-use test_cases::matrix::operations::Judged;
-use test_cases::matrix::programs::judge::{compare, told};
-use test_cases::observation::{Answer, StepObservation};
+use engine::matrix::Sign;
+use engine::matrix::operations::Judged;
+use engine::matrix::programs::judge::{compare, told};
+use engine::observation::{Answer, StepObservation};
 
 /// Between two outputs.
 const CUT: u8 = 0xff;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What comes with copra to make recipes of: bases, policies, and what they can be crossed with.
 
+use types::Policy;
+
 use super::Error;
 
 /// A series that copra has a configuration for.
@@ -30,27 +32,9 @@ pub static BASES: [Base; 1] = [Base {
     objects: 1000,
 }];
 
-/// Every policy: a name for code, its name, and what it is. There is no other list of them: `policies!(MACRO)` hands this one to
-/// a macro that makes of it what it needs.
-#[macro_export]
-macro_rules! policies {
-    ($make:ident) => {
-        $make! {
-            Upstream = "upstream", "the kernel as released: STRICT_DEVMEM and nothing about confidential guests";
-            OpenEperm = "open-eperm", "open(2) of /dev/mem and /dev/port is refused in confidential guests (patch v3 to v5)";
-            RangeDeny = "range-deny", "devmem_is_allowed() refuses every page in confidential guests; open(2) still works";
-            LockdownCc = "lockdown-cc", "confidential guests always have the lockdown bits for /dev/mem and PCI access set";
-            LockdownAll = "lockdown-all", "lockdown=integrity, on every platform";
-            NoLow1m = "no-low-1m", "devmem_is_allowed() without the exceptions for the first MiB, on every platform";
-            NoDevmem = "no-devmem", "the kernel has no /dev/mem at all (DEVMEM excludes ARCH_HAS_CC_PLATFORM)";
-            MmapZeros = "mmap-zeros", "mmap(2) maps zeros where read(2) gives zeros, on every platform";
-        }
-    };
-}
-
 /// A rule set for /dev/mem, as kernel changes. Each is also the name of a kernel: `build:open-eperm`.
-#[derive(Debug)]
-pub struct Policy {
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyRecipe {
     /// Its name.
     pub name: &'static str,
     /// What it does, in one sentence.
@@ -69,44 +53,46 @@ macro_rules! texts {
     };
 }
 
-macro_rules! table {
-    ($($variant:ident = $name:literal, $about:literal;)+) => {
-        /// The policies that kernels can be built for.
-        pub static POLICIES: [Policy; [$($name),+].len()] = [$(Policy {
-            name: $name,
-            summary: $about,
-            patches: changes($name).0,
-            fragments: changes($name).1,
-        }),+];
-    };
+/// The policies that kernels can be built for, in the order of [`Policy::ALL`].
+pub static POLICIES: [PolicyRecipe; Policy::ALL.len()] = {
+    let mut all = [recipe(Policy::ALL[0]); Policy::ALL.len()];
+    let mut index = 1;
+    while index < all.len() {
+        all[index] = recipe(Policy::ALL[index]);
+        index += 1;
+    }
+    all
+};
+
+const fn recipe(policy: Policy) -> PolicyRecipe {
+    let (patches, fragments) = changes(policy);
+    PolicyRecipe { name: policy.name(), summary: policy.about(), patches, fragments }
 }
-policies!(table);
 
 /// The patches and the options of a policy.
-const fn changes(policy: &str) -> (Texts, Texts) {
-    match policy.as_bytes() {
-        b"open-eperm" => {
+const fn changes(policy: Policy) -> (Texts, Texts) {
+    match policy {
+        Policy::OpenEperm => {
             (texts!("patches": "open-eperm/0001-devmem-refuse-open-in-encrypted-guests.patch"), &[])
         }
-        b"range-deny" => {
+        Policy::RangeDeny => {
             (texts!("patches": "range-deny/0001-x86-mm-allow-no-devmem-page-in-encrypted-guests.patch"), &[])
         }
-        b"lockdown-cc" => {
+        Policy::LockdownCc => {
             (texts!("patches": "lockdown-cc/0001-lockdown-bitmap-and-encrypted-guests.patch"), &[])
         }
-        b"lockdown-all" => (&[], texts!("config": "lockdown-all.config")),
-        b"no-low-1m" => {
+        Policy::LockdownAll => (&[], texts!("config": "lockdown-all.config")),
+        Policy::NoLow1m => {
             (texts!("patches": "no-low-1m/0001-x86-mm-drop-devmem-special-cases-below-1-mib.patch"), &[])
         }
-        b"no-devmem" => (
+        Policy::NoDevmem => (
             texts!("patches": "no-devmem/0001-char-no-devmem-with-cc-platform.patch"),
             texts!("config": "no-devmem.config"),
         ),
-        b"mmap-zeros" => {
+        Policy::MmapZeros => {
             (texts!("patches": "mmap-zeros/0001-devmem-map-zeros-where-read-gives-zeros.patch"), &[])
         }
-        // A policy without a change is the base; a test says so if that is an oversight.
-        _ => (&[], &[]),
+        Policy::Upstream => (&[], &[]),
     }
 }
 

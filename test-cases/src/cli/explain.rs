@@ -6,7 +6,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use types::Mode;
 
 use super::guest::{GuestArgs, one_of};
-use crate::place::parse_number;
+use engine::place::parse_number;
 
 /// Which page, in which guest, and what is done there meanwhile.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::guest::{GuestArgs, one_of};
-use crate::policy::Policy;
+use types::Policy;
 
 /// How long, in which guest, and where a disagreement goes.
 #[derive(Debug, Args)]

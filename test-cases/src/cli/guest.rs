@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use types::Platform;
 
-use crate::setup::RomArea;
+use engine::setup::RomArea;
 
 /// A parser for one of our lists of names, with their explanations in the help.
 macro_rules! one_of {

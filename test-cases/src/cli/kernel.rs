@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
-use crate::policy::Policy;
+use types::Policy;
 
 /// What to do with kernels.
 #[derive(Debug, Args)]

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use types::{Mode, Platform};
+use types::{Mode, Platform, Policy};
 
 use super::guest::{GuestArgs, one_of};
-use crate::policy::Policy;
 use types::names::named;
 
 named! {

@@ -6,16 +6,16 @@ mod cases;
 use std::fs;
 use std::path::Path;
 
+use engine::report::{Ended, Report};
 use serde_json::json;
 
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, run};
-use crate::audit::{self, Finding, Swept, Weight};
 use crate::cli::AuditArgs;
-use crate::engine::{self, Target};
 use crate::exit::Exit;
-use crate::policy::Policy;
-use crate::report::{Ended, Report};
+use engine::audit::{self, Finding, Swept, Weight};
+use engine::run::Target;
+use types::Policy;
 
 /// Reasons shown for which something was not looked at.
 const SHOWN: usize = 8;
@@ -34,7 +34,7 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     let interrupt = interrupt::flag()?;
     let target = Target { policy: Policy::Upstream, ..usual.clone() };
     let mut watcher = guests::Silent::new(quiet);
-    let report = engine::run(&target, &audit::cases(), &mut watcher, &interrupt).map_err(Failed::new)?;
+    let report = engine::run::run(&target, &audit::cases(), &mut watcher, &interrupt).map_err(Failed::new)?;
     let swept = match &report.ended {
         Ended::Complete => audit::sweep(&usual, &interrupt).map_err(Failed::new)?,
         _ => Swept::default(),

@@ -7,12 +7,13 @@ use std::io;
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, kernels, run};
 use crate::cli::ExplainArgs;
-use crate::engine::{self, Target};
 use crate::exit::Exit;
-use crate::library;
-use crate::observation::{AccessEvent, Answer, PageChange};
-use crate::report::{Ended, Report, evidence, plain};
-use crate::setup::Setup;
+use crate::report::plain;
+use engine::library;
+use engine::observation::{AccessEvent, Answer, PageChange};
+use engine::report::{Ended, Report, evidence};
+use engine::run::Target;
+use engine::setup::Setup;
 
 /// Runs what was asked for with one page watched, and tells what became of it.
 pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
@@ -29,7 +30,7 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     let usual = guests::target(&args.guest, &found, &host);
     let target =
         Target { programs, setup: Setup { mode: args.mode, ..usual.setup }, watch: Some(args.gpa), ..usual };
-    let report = engine::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
+    let report = engine::run::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
         .map_err(Failed::new)?;
     let shown = plain::write(io::stdout(), &history(args, &report));
     shown.map_err(|error| Failed::new(format!("writing to standard output: {error}")))?;

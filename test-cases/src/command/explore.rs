@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, run};
 use crate::cli::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, ExploreArgs};
-use crate::engine::Target;
 use crate::exit::Exit;
-use crate::explore::coverage::Operation;
-use crate::explore::{self, Disagreement, Explored, Guest, Listener, Plan, Replay};
-use crate::model::Op;
-use crate::policy::Policy;
+use engine::explore::coverage::Operation;
+use engine::explore::{self, Disagreement, Explored, Guest, Listener, Plan, Replay};
+use engine::run::Target;
+use model::Op;
+use types::Policy;
 
 /// Outcomes told of each operation.
 const TOLD: usize = 6;

@@ -3,16 +3,15 @@
 
 use std::time::Duration;
 
-use types::Platform;
+use engine::report::{CaseResult, Report};
+use types::{Platform, Policy};
 
 use super::Failed;
 use super::kernels::{self, Found};
 use crate::cli::GuestArgs;
-use crate::engine::{self, Target, Watcher};
-use crate::observation::KvmHost;
-use crate::policy::Policy;
-use crate::report::{CaseResult, Report};
-use crate::setup::Setup;
+use engine::observation::KvmHost;
+use engine::run::{Target, Watcher};
+use engine::setup::Setup;
 
 /// A silent guest counts as hung after this.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,7 +20,7 @@ pub(super) const MEMORY: u64 = 512;
 
 /// The kernel of a command's guest, fetched or built if need be. What no host could run is told before.
 pub fn find(args: &GuestArgs, quiet: bool) -> Result<Found, Failed> {
-    engine::check(args.platform, args.memory).map_err(Failed::new)?;
+    engine::run::check(args.platform, args.memory).map_err(Failed::new)?;
     kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)
 }
 

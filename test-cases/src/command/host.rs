@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus};
 use types::Platform;
 use vmm::probe::ProbeError;
 
-use crate::observation::KvmHost;
+use engine::observation::KvmHost;
 
 /// Set inside a KVM host that `scripts/kvm-host` made.
 const INSIDE: &str = "COPRA_IN_KVM_HOST";
@@ -105,7 +105,7 @@ fn script() -> Result<PathBuf, HostError> {
     let mut digest = String::new();
     for (_, content) in SCRIPTS {
         use sha2::Digest;
-        digest = crate::class::hex(&sha2::Sha256::digest([digest.as_bytes(), content].concat()));
+        digest = model::class::hex(&sha2::Sha256::digest([digest.as_bytes(), content].concat()));
     }
     let folder = cache_folder().join("kvm-host-scripts").join(&digest[..16.min(digest.len())]);
     let failed = |what: String| move |source| HostError::Start { what, source };

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra identify`: which policy a kernel follows.
 
+use engine::report::Ended;
 use serde_json::json;
-use types::Platform;
+use types::{Platform, Policy};
 
 use super::host::{self, Place};
 use super::{Failed, guests, interrupt, kernels, run};
 use crate::cli::IdentifyArgs;
-use crate::engine;
 use crate::exit::Exit;
-use crate::identify;
-use crate::policy::Policy;
-use crate::report::Ended;
+use engine::identify;
 
 /// Boots the kernel twice and tells its policy from what it answers.
 pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
@@ -26,7 +24,7 @@ pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
     for platform in [Platform::Sev, Platform::None] {
         let target = guests::usual(&found, platform, &host);
         let cases = std::slice::from_ref(&case);
-        let report = engine::run(&target, cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
+        let report = engine::run::run(&target, cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
             .map_err(Failed::new)?;
         match &report.ended {
             Ended::Interrupted => return Ok(Exit::Interrupted),

@@ -30,7 +30,7 @@ fn build(args: &KernelBuildArgs, quiet: bool) -> Result<(), Failed> {
     let catalogue = kernels::catalogue(quiet)?;
     let name: Name = args.name.parse().map_err(Failed::new)?;
     let base: Series = args.base.parse().map_err(Failed::new)?;
-    let policy = args.policy.map(crate::policy::Policy::name);
+    let policy = args.policy.map(types::Policy::name);
     let is_predefined = Recipe::predefined(name.recipe()).is_some()
         && policy.is_none_or(|policy| policy == name.recipe())
         && args.patches.is_empty()

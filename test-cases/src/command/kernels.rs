@@ -11,9 +11,9 @@ use vmm::boot::image;
 
 use super::progress::Lines;
 use super::{Failed, host};
-use crate::case::Case;
-use crate::observation::KernelFacts;
-use crate::policy::Policy;
+use engine::case::Case;
+use engine::observation::KernelFacts;
+use types::Policy;
 
 /// Bumped whenever extracting a vmlinux gives other bytes than before.
 const EXTRACTION: &str = "vmlinux-1";
@@ -69,7 +69,7 @@ pub fn find(spec: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Fai
     let config = config.map(Config::read).transpose().map_err(Failed::new)?;
     if let (KernelSpec::Path(file), false) = (&spec, host::is_inside()) {
         // A file that is no kernel is told here, before anything is started for it.
-        crate::engine::check_file(file).map_err(Failed::new)?;
+        engine::run::check_file(file).map_err(Failed::new)?;
     }
     let kernel = if host::is_inside() { catalogue.resolve_cached(&spec) } else { catalogue.resolve(&spec) };
     ready(&catalogue, &kernel.map_err(|error| Failed::of_kernel(&error))?, config)

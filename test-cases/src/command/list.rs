@@ -6,7 +6,8 @@ use std::io;
 use super::{Failed, kernels};
 use crate::cli::ListArgs;
 use crate::exit::Exit;
-use crate::{library, list};
+use crate::list;
+use engine::library;
 
 /// Lists what was asked for.
 pub fn list(args: &ListArgs) -> Result<Exit, Failed> {

@@ -6,22 +6,22 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
+use engine::matrix::{Combination, Matrix, operations};
+use engine::report::{CaseResult, Ended, Report};
 use guest_kernel::{KernelSpec, Programs};
-use types::Platform;
+use types::{Platform, Policy};
 
 use super::host::{self, Place};
 use super::kernels::Found;
 use super::{Failed, guests, interrupt, kernels, run};
 use crate::cli::MatrixArgs;
-use crate::engine::{self, Target, Watcher};
 use crate::exit::Exit;
-use crate::matrix::programs::judge::judge;
-use crate::matrix::programs::{runnable, skip};
-use crate::matrix::{Combination, Matrix, html, json, operations, table};
-use crate::observation::KvmHost;
-use crate::policy::Policy;
+use crate::matrix::{html, json, table};
 use crate::report::plain::{in_json, plain};
-use crate::report::{CaseResult, Ended, Report};
+use engine::matrix::programs::judge::judge;
+use engine::matrix::programs::{runnable, skip};
+use engine::observation::KvmHost;
+use engine::run::{Target, Watcher};
 
 /// The kernel everyone has.
 const DEBIAN: &str = "debian:6.12";
@@ -32,7 +32,7 @@ const PLATFORMS: [Platform; 4] = [Platform::None, Platform::Sev, Platform::Snp, 
 pub fn matrix(args: &MatrixArgs, quiet: bool) -> Result<Exit, Failed> {
     let platforms = if args.platforms.is_empty() { PLATFORMS.to_vec() } else { args.platforms.clone() };
     for platform in &platforms {
-        engine::check(*platform, args.memory).map_err(Failed::new)?;
+        engine::run::check(*platform, args.memory).map_err(Failed::new)?;
     }
     for path in [&args.html, &args.json].into_iter().flatten().filter(|path| *path != Path::new("-")) {
         run::place(path)?;
@@ -126,7 +126,7 @@ fn fill(found: &[Found], platforms: &[Platform], alike: &Alike<'_>) -> Result<Ma
                 quiet: alike.quiet,
                 head: format!("{number}/{total} {} as {platform} guest", kernel.facts.spec),
             };
-            let combination = match engine::run(&target, &cases, &mut screen, &interrupt) {
+            let combination = match engine::run::run(&target, &cases, &mut screen, &interrupt) {
                 Ok(Report { ended: Ended::Interrupted, .. }) => return Ok(matrix),
                 Ok(report) => Combination::of(&report),
                 Err(error) => Combination::failed(&kernel.facts, *platform, error.to_string()),

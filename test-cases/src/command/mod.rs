@@ -26,9 +26,9 @@ mod watchdog;
 use std::fmt::Display;
 
 use crate::cli::{Cli, Command};
-use crate::engine::EngineError;
 use crate::exit::Exit;
 use crate::report::plain::plain;
+use engine::run::EngineError;
 
 /// Carries out a command.
 pub fn dispatch(cli: &Cli) -> Exit {

@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::host::{self, Place};
 use super::output::{self, Output};
 use super::{Failed, guests, interrupt, kernels, watchdog};
-use crate::boot::BootResult;
 use crate::cli::RunArgs;
-use crate::engine::{self, Target, Watcher};
 use crate::exit::Exit;
-use crate::library;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
-use crate::report::{CaseResult, Report, json, junit, ktap};
-use crate::setup::Setup;
+use crate::report::{json, junit, ktap};
+use engine::boot::BootResult;
+use engine::library;
+use engine::report::{CaseResult, Report};
+use engine::run::{Target, Watcher};
+use engine::setup::Setup;
 
 /// Runs cases and reports.
 pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
@@ -69,8 +70,8 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let interrupt = interrupt::signals()?;
     let outputs = Arc::new(Mutex::new(Some(outputs)));
     watchdog::start(&interrupt, on_stuck(args, Arc::clone(&screen.so_far), Arc::clone(&outputs)));
-    let report =
-        engine::run(&target, &cases, &mut screen, &interrupt).map_err(|error| Failed::of_engine(&error))?;
+    let report = engine::run::run(&target, &cases, &mut screen, &interrupt)
+        .map_err(|error| Failed::of_engine(&error))?;
     // From here on the watchdog leaves the reports alone.
     let outputs = take(&outputs);
     let shown = screen.end(&report);
@@ -138,7 +139,7 @@ fn on_stuck(
     let args = args.clone();
     move |stuck| {
         if let (Some(outputs), Some(mut report)) = (take(&outputs), take(&so_far)) {
-            report.ended = crate::report::Ended::Failed(stuck.to_string());
+            report.ended = engine::report::Ended::Failed(stuck.to_string());
             if let Err(error) = outputs.write(&report) {
                 eprintln!("copra: {error}");
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::exit::Exit;
-use crate::session::overdue;
+use engine::session::overdue;
 
 /// How long the guest's thread has after Ctrl-C or SIGTERM; it looks for them every 100 ms.
 const AFTER_SIGNAL: Duration = Duration::from_secs(5);

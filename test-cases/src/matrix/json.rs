@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A matrix as JSON.
 
+use engine::matrix::{Combination, Matrix, Sign, operations};
 use serde_json::{Map, Value, json};
-
-use super::{Combination, Matrix, Sign, operations};
 
 /// The form written here.
 pub const SCHEMA: &str = "copra-matrix/1";
@@ -47,7 +46,7 @@ fn combination(combination: &Combination) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::fixture;
+    use engine::matrix::fixture;
 
     #[test]
     fn every_cell_and_every_failure_is_in_it() {

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
+use engine::matrix::{Combination, Matrix, Operation, Sign, operations};
 use types::Platform;
 
-use super::programs::summary::summary;
 use super::text::{fold, wrap};
-use super::{Combination, Matrix, Operation, Sign, operations};
-use crate::observation::KernelFacts;
+use engine::matrix::programs::summary::summary;
+use engine::observation::KernelFacts;
 
 /// Columns of a mail.
 pub const WIDTH: usize = 100;
@@ -16,15 +16,6 @@ pub const WIDTH: usize = 100;
 const COLUMN: usize = 9;
 /// Digits of a hash that are shown.
 const DIGITS: usize = 16;
-
-/// Name of a kernel at the head of a column.
-pub fn label(kernel: &KernelFacts) -> String {
-    let name = kernel.spec.strip_prefix("build:").unwrap_or(&kernel.spec);
-    match name.strip_prefix("path:") {
-        Some(path) => path.rsplit('/').next().unwrap_or(path).to_owned(),
-        None => name.to_owned(),
-    }
-}
 
 /// The operations of a mail.
 fn brief() -> Vec<Operation> {
@@ -45,7 +36,7 @@ pub fn text(matrix: &Matrix) -> String {
     }
     out.push_str("\nKernels\n");
     for kernel in matrix.kernels() {
-        item(&mut out, &label(kernel), &about(kernel));
+        item(&mut out, &engine::matrix::label(kernel), &about(kernel));
     }
     let said = summary(matrix);
     if !said.is_empty() {
@@ -63,8 +54,10 @@ pub fn text(matrix: &Matrix) -> String {
 fn tables(out: &mut String, combinations: &[&Combination]) {
     let rows = brief();
     let first = rows.iter().map(|row| row.name.chars().count() + 2).max().unwrap_or(0);
-    let heads: Vec<Vec<String>> =
-        combinations.iter().map(|combination| fold(&label(&combination.kernel), COLUMN)).collect();
+    let heads: Vec<Vec<String>> = combinations
+        .iter()
+        .map(|combination| fold(&engine::matrix::label(&combination.kernel), COLUMN))
+        .collect();
     let width = |index: usize| {
         let cells = rows.iter().map(|row| combinations[index].cell(&row.id).word.chars().count());
         let head = heads[index].iter().map(|line| line.chars().count());
@@ -161,10 +154,10 @@ pub fn rewritten(matrix: &Matrix, platform: Platform) -> String {
     let mut counts: Vec<(String, Vec<String>)> = Vec::new();
     for combination in matrix.on(platform) {
         let Some(facts) = &combination.facts else { continue };
-        let what = crate::report::rewritten(facts);
+        let what = engine::report::rewritten(facts);
         match counts.iter_mut().find(|(known, _)| *known == what) {
-            Some((_, kernels)) => kernels.push(label(&combination.kernel)),
-            None => counts.push((what, vec![label(&combination.kernel)])),
+            Some((_, kernels)) => kernels.push(engine::matrix::label(&combination.kernel)),
+            None => counts.push((what, vec![engine::matrix::label(&combination.kernel)])),
         }
     }
     let texts: Vec<String> = match counts.as_slice() {
@@ -225,8 +218,10 @@ pub fn markdown(matrix: &Matrix) -> String {
     let rows = brief();
     for platform in matrix.platforms() {
         let combinations = matrix.on(platform);
-        let labels: Vec<String> =
-            combinations.iter().map(|combination| escaped(&label(&combination.kernel))).collect();
+        let labels: Vec<String> = combinations
+            .iter()
+            .map(|combination| escaped(&engine::matrix::label(&combination.kernel)))
+            .collect();
         let _ = writeln!(out, "### {platform}: {}\n", platform.about());
         let _ = writeln!(out, "| | {} |", labels.join(" | "));
         let _ = writeln!(out, "|---{}|", "|---".repeat(labels.len()));
@@ -247,7 +242,7 @@ pub fn markdown(matrix: &Matrix) -> String {
     }
     out.push('\n');
     for kernel in matrix.kernels() {
-        bullet(&mut out, &escaped(&label(kernel)), &about(kernel));
+        bullet(&mut out, &escaped(&engine::matrix::label(kernel)), &about(kernel));
     }
     for said in summary(matrix) {
         bullet(&mut out, &said.name, &escaped(&said.line()));
@@ -266,7 +261,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::fixture;
+    use engine::matrix::fixture;
 
     #[test]
     fn a_mail() {

@@ -4,12 +4,13 @@
 
 use std::io;
 
+use engine::report::{CaseResult, Report};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CaseResult, Report, plain};
-use crate::boot::BootResult;
-use crate::case::Case;
+use super::plain;
+use engine::boot::BootResult;
+use engine::case::Case;
 
 /// The form written here.
 pub const SCHEMA: &str = "copra-run/2";
@@ -100,7 +101,7 @@ pub fn case_line(case: &Case) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::fixture;
+    use engine::report::fixture;
 
     #[test]
     fn a_whole_run() {

@@ -3,11 +3,12 @@
 
 use std::io;
 
+use engine::report::{CaseResult, Report, evidence};
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 use thiserror::Error;
 
-use super::{CaseResult, Report, evidence, plain};
-use crate::judge::Verdict;
+use super::plain;
+use engine::judge::Verdict;
 
 /// Why the report could not be written.
 #[derive(Debug, Error)]
@@ -51,7 +52,7 @@ fn properties(report: &Report) -> Vec<(&'static str, String)> {
         ("kernel.sha256", report.kernel.sha256.clone()),
         ("platform", report.platform.platform.to_string()),
         ("policy", report.policy.to_string()),
-        ("rewritten", super::rewritten(&report.platform)),
+        ("rewritten", engine::report::rewritten(&report.platform)),
     ]
 }
 
@@ -118,7 +119,7 @@ fn status(kind: NonSuccessKind, label: &str, text: &str) -> TestCaseStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::fixture;
+    use engine::report::fixture;
 
     fn text(report: &Report) -> String {
         let mut out = Vec::new();
@@ -126,7 +127,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    fixture::snapshots!(text);
+    crate::report::golden::snapshots!(text);
 
     #[test]
     fn a_run_cut_short() {

@@ -3,8 +3,9 @@
 
 use std::io::{self, Write};
 
-use super::{CaseResult, Report, evidence, plain};
-use crate::judge::Verdict;
+use super::plain;
+use engine::judge::Verdict;
+use engine::report::{CaseResult, Report, evidence};
 
 /// Writes the run, whole or cut short: one test per case, with one nested test per step.
 pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
@@ -107,7 +108,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::fixture;
+    use engine::report::fixture;
 
     fn text(report: &Report) -> String {
         let mut out = Vec::new();
@@ -115,7 +116,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    fixture::snapshots!(text);
+    crate::report::golden::snapshots!(text);
 
     #[test]
     fn a_run_cut_short() {

@@ -3,13 +3,14 @@
 
 use std::io::{self, Write};
 
+use engine::report::{CaseResult, Report, evidence, rewritten};
 use types::Mode;
 
+use super::plain;
 use super::style::{Style, Tone};
-use super::{CaseResult, Report, evidence, plain, rewritten};
-use crate::boot::BootResult;
-use crate::judge::Verdict;
-use crate::observation::KvmHost;
+use engine::boot::BootResult;
+use engine::judge::Verdict;
+use engine::observation::KvmHost;
 
 /// Prints a run as it goes.
 #[derive(Debug)]
@@ -318,7 +319,7 @@ pub fn write(report: &Report, out: impl Write, style: Style, verbose: bool) -> i
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::fixture;
+    use engine::report::fixture;
 
     fn text(report: &Report, style: Style, verbose: bool) -> String {
         let mut out = Vec::new();

@@ -6,9 +6,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use engine::library;
 use guest_kernel::Mutant;
 use guest_kernel::mutants::NONE;
-use test_cases::library;
 
 use crate::common::job::Job;
 

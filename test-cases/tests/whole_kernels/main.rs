@@ -9,9 +9,9 @@ mod combination;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use engine::library;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::{Value, json};
-use test_cases::library;
 
 use combination::{Combination, Verdict};
 

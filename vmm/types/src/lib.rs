@@ -23,6 +23,8 @@ mod page;
 #[cfg(feature = "std")]
 mod platform;
 #[cfg(feature = "std")]
+mod policy;
+#[cfg(feature = "std")]
 mod region;
 
 #[cfg(feature = "std")]
@@ -32,6 +34,8 @@ pub use errno::{Errno, Signal};
 pub use page::{PageState, View};
 #[cfg(feature = "std")]
 pub use platform::{Mode, Platform};
+#[cfg(feature = "std")]
+pub use policy::Policy;
 #[cfg(feature = "std")]
 pub use region::{PlacedRegion, Region};
 

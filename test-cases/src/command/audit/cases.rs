@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::super::{Failed, guests};
-use crate::audit::Finding;
-use crate::case::{self, Case};
 use crate::cli::GuestArgs;
-use crate::engine::{self, Target};
-use crate::judge::Verdict;
-use crate::report::Report;
+use engine::audit::Finding;
+use engine::case::{self, Case};
+use engine::judge::Verdict;
+use engine::report::Report;
+use engine::run::Target;
 
 /// A case to be written.
 struct Exported<'a> {
@@ -43,7 +43,7 @@ pub fn write(
         return Ok(());
     }
     let mut watcher = guests::Silent::new(quiet);
-    let report = engine::run(target, &cases, &mut watcher, interrupt).map_err(Failed::new)?;
+    let report = engine::run::run(target, &cases, &mut watcher, interrupt).map_err(Failed::new)?;
     for exported in &exported {
         let replayed = replayed(&report, &exported.case.name);
         if let Err(got) = &replayed {

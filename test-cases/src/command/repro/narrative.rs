@@ -4,7 +4,7 @@
 use types::Platform;
 
 use super::observed::Observed;
-use crate::report::evidence::hexdump;
+use engine::report::evidence::hexdump;
 
 /// A place and what is to be said of it.
 struct Section {

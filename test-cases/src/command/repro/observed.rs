@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::observation::DeathKind;
+use engine::observation::DeathKind;
 
 /// What one guest showed.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Observed {
     /// Where the step looked.
     pub fn gpa(&self, id: &str) -> u64 {
         let text = self.step(id)["observed"]["gpa"]["start"].as_str().unwrap_or("");
-        crate::place::parse_number(text).unwrap_or(0)
+        engine::place::parse_number(text).unwrap_or(0)
     }
 
     /// The forbidden accesses during a step, in lines.

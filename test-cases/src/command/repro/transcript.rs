@@ -6,7 +6,7 @@ use types::Platform;
 
 use super::narrative::{head, mark};
 use super::observed::Observed;
-use crate::report::evidence::hexdump;
+use engine::report::evidence::hexdump;
 
 /// Rows of a dump shown of each step.
 const ROWS: usize = 2;

@@ -3,7 +3,7 @@
 
 use types::{PlacedRegion, Region};
 
-use crate::matrix::operations;
+use engine::matrix::operations;
 
 /// A range of addresses that is tried as one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
+use engine::matrix::{Cell, Combination, operations};
+
 use super::layout::{self, Extent, Part};
 use super::{anchor, escape};
-use crate::matrix::{Cell, Combination, operations};
 
 /// Width of the drawing.
 const WIDTH: f64 = 980.0;

@@ -8,10 +8,11 @@ mod map;
 
 use std::fmt::Write as _;
 
+use engine::matrix::{Combination, Matrix, operations};
 use types::Platform;
 
-use super::programs::summary::summary;
-use super::{Combination, Matrix, operations, table};
+use super::table;
+use engine::matrix::programs::summary::summary;
 
 const STYLE: &str = include_str!("style.css");
 const PATTERNS: &str = include_str!("patterns.svg");
@@ -85,7 +86,7 @@ fn section(out: &mut String, matrix: &Matrix, platform: Platform) {
     let _ = writeln!(out, "<h2 id=\"{platform}\">{platform}: {}</h2>", escape(platform.about()));
     out.push_str("<div class=\"scroll\"><table><thead><tr><th>operation</th>");
     for combination in &combinations {
-        let label = escape(&table::label(&combination.kernel));
+        let label = escape(&engine::matrix::label(&combination.kernel));
         if combination.facts.is_some() {
             let _ = write!(out, "<th><a href=\"#{}\">{label}</a></th>", anchor(combination));
         } else {
@@ -184,7 +185,7 @@ fn simulated(out: &mut String, matrix: &Matrix) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::{Sign, fixture};
+    use engine::matrix::{Sign, fixture};
 
     #[test]
     fn a_page() {

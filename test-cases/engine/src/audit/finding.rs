@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What an audit found.
+
+use serde::Serialize;
+use types::{PlacedRegion, Policy};
+
+use super::place::Pages;
+use types::names::named;
+
+named! {
+    /// What no sane kernel does, whatever its policy.
+    pub enum Invariant ("invariant") {
+        OneAnswer = "one-answer", "bytes that one path hides no other path shows";
+        OneView = "one-view", "no access reaches a page through a view that its state forbids";
+        AcceptedOnly = "accepted-only", "no access reaches memory that was never accepted";
+        NoSideDoors = "no-side-doors", "what is refused on /dev/mem is not to be had elsewhere";
+        NothingLost = "nothing-lost", "ordinary guests keep /dev/mem, and every guest its SMBIOS tables";
+    }
+}
+
+named! {
+    /// How much a finding weighs.
+    pub enum Weight ("weight") {
+        Hole = "hole", "the invariant is broken";
+        Note = "note", "worth knowing; whether it is wrong depends on what the kernel promises";
+    }
+}
+
+/// Innermost functions of a code path by which one way to a page differs from another; those that called them are entries of
+/// system calls, of which the compiler puts some into others.
+pub const TELLING: usize = 2;
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The invariant broken.
+    pub invariant: Invariant,
+    /// How much it weighs.
+    pub weight: Weight,
+    /// The pages it is about; none for a side door.
+    pub pages: Pages,
+    /// The same by name, where they have one.
+    pub places: Vec<String>,
+    /// The address looked at, in the first of them.
+    #[serde(serialize_with = "crate::observation::address")]
+    pub gpa: u64,
+    /// One sentence, with `{}` for the places.
+    #[serde(skip)]
+    pub sentence: String,
+    /// The sentence with the places in it.
+    pub name: String,
+    /// What was seen, one line each.
+    pub evidence: Vec<String>,
+    /// The kernel functions behind it, innermost first, where an access has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub code_path: Vec<String>,
+    /// Policies of the thread that would close it.
+    pub closed_by: Vec<Policy>,
+    /// A case that shows it, for `copra run`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub case: String,
+    /// Whether the case names a region: it then holds for guests of other sizes too.
+    #[serde(skip)]
+    pub of_region: bool,
+    /// The paths that show it, by the ids of their steps.
+    pub paths: Vec<String>,
+}
+
+impl Finding {
+    /// A finding with its sentence and nothing else.
+    pub fn new(invariant: Invariant, weight: Weight, sentence: String) -> Self {
+        Self {
+            invariant,
+            weight,
+            pages: Pages::default(),
+            places: Vec::new(),
+            gpa: 0,
+            sentence,
+            name: String::new(),
+            evidence: Vec::new(),
+            code_path: Vec::new(),
+            closed_by: Vec::new(),
+            case: String::new(),
+            of_region: false,
+            paths: Vec::new(),
+        }
+    }
+
+    /// The same thing in other places.
+    pub fn is_like(&self, other: &Self) -> bool {
+        // What was only found on the stack comes and goes.
+        let telling = |finding: &Self| -> Vec<String> {
+            let found = finding.code_path.iter().take(TELLING).enumerate();
+            found
+                .filter(|(depth, name)| *depth == 0 || !name.starts_with("? "))
+                .map(|(_, name)| name.clone())
+                .collect()
+        };
+        !self.pages.is_empty()
+            && (self.invariant, self.weight) == (other.invariant, other.weight)
+            && self.sentence == other.sentence
+            && self.closed_by == other.closed_by
+            && telling(self) == telling(other)
+    }
+
+    /// Takes over the places of one that is like it, and what was seen there unless it says the same.
+    pub fn absorb(&mut self, other: Self) {
+        self.pages.add(&other.pages);
+        if other.of_region && !self.of_region {
+            self.case = other.case;
+            self.of_region = true;
+        }
+        for path in other.paths {
+            if !self.paths.contains(&path) {
+                self.paths.push(path);
+            }
+        }
+        let known: Vec<String> = self.evidence.iter().map(|line| without_numbers(line)).collect();
+        if other.evidence.iter().any(|line| !known.contains(&without_numbers(line))) {
+            self.evidence.extend(other.evidence);
+        }
+    }
+
+    /// Puts the places into the sentence.
+    pub fn finish(&mut self, regions: &[PlacedRegion]) {
+        self.places = self.pages.names(regions);
+        self.name = self.sentence.replacen("{}", &self.places.join(", "), 1);
+    }
+}
+
+/// What is the same in evidence of hundreds of pages.
+fn without_numbers(line: &str) -> String {
+    let is_number = |word: &str| word.starts_with("0x") || word.starts_with(|c: char| c.is_ascii_digit());
+    let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    words.filter(|word| !is_number(word)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_that_differs_in_addresses_only_is_shown_once() {
+        let finding = |gpa: u64, line: &str| Finding {
+            pages: Pages::of(gpa),
+            evidence: vec![format!("{line} at {gpa:#x}, 16 bytes")],
+            ..Finding::new(Invariant::OneView, Weight::Hole, "it reads {}".to_owned())
+        };
+        let mut first = finding(0x1000, "pread");
+        first.absorb(finding(0x2000, "pread"));
+        first.absorb(finding(0x3000, "load"));
+        assert_eq!(first.evidence, ["pread at 0x1000, 16 bytes", "load at 0x3000, 16 bytes"]);
+        first.finish(&[]);
+        assert_eq!(first.name, "it reads 0x1000-0x3fff");
+    }
+}

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Every page of the first MiB, and both ends of every range the guest or the VMM knows: looked at by the paths that go through
+//! different functions of the kernel, and written to where that can be put back.
+
+mod batch;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use types::{PlacedRegion, View};
+use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
+use vmm::machine::Machine;
+use vmm::memory::MemoryError;
+
+use self::batch::{Access, Path, Place, Sweeper};
+use super::probe::{self, Spot};
+use super::{Probed, incomplete, writes};
+use crate::case::Case;
+use crate::explore::{GuestError, Kernel};
+use crate::observation::{Answer, CaseObservation};
+use crate::run::{self, Target};
+use crate::session::Ended;
+use model::World;
+use model::iomem::Iomem;
+
+/// Bytes looked at and written: a block of the memory cipher.
+pub(super) const LEN: u64 = 16;
+
+/// What a sweep gave.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Each case with what it gave.
+    pub probed: Vec<Probed>,
+    /// Places looked at by every path.
+    pub looked_at: usize,
+    /// Pages written to in every way.
+    pub written_to: usize,
+    /// Steps without an answer: place, step and reason.
+    pub unanswered: Vec<String>,
+    /// The guest's model, where the kernel's configuration is known.
+    pub world: Option<World>,
+    /// It was interrupted.
+    pub interrupted: bool,
+}
+
+/// Why a sweep gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// No guest.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// What a batch changed could not be put back, so that nothing after it would mean anything.
+    #[error(
+        "memory could not be {what} at {path} of the pages from {first:#x} on: {source}; run the audit again"
+    )]
+    Memory {
+        /// What was attempted.
+        what: &'static str,
+        /// The path, by its step.
+        path: &'static str,
+        /// The first page of the batch.
+        first: u64,
+        /// Why.
+        source: MemoryError,
+    },
+    /// The guest ended under it.
+    #[error("the guest ended during {path} of the pages from {first:#x} on: {ended}")]
+    Ended {
+        /// The path, by its step.
+        path: &'static str,
+        /// The first page of the batch.
+        first: u64,
+        /// How it ended.
+        ended: Box<Ended>,
+    },
+}
+
+/// The paths of [`probe::SWEPT`].
+const LOOKS: [Path; 5] = {
+    const fn mapped(id: &'static str, map: (&'static str, &'static str, i32), access: Access) -> Path {
+        Path { open: "open", flags: libc::O_RDONLY, map: Some(map), id, access }
+    }
+    const SHARED: (&str, &str, i32) = ("map-shared", "shared", libc::MAP_SHARED);
+    const PRIVATE: (&str, &str, i32) = ("map-private", "private", libc::MAP_PRIVATE);
+    const SYNC: (&str, &str, i32) = ("map-sync", "sync", libc::MAP_SHARED);
+    [
+        Path { open: "open", flags: libc::O_RDONLY, map: None, id: "pread", access: Access::Pread },
+        mapped("load-shared", SHARED, Access::Load),
+        mapped("load-private", PRIVATE, Access::Load),
+        Path {
+            open: "open-sync",
+            flags: libc::O_RDWR | libc::O_SYNC,
+            ..mapped("load-sync", SYNC, Access::Load)
+        },
+        mapped("self-mem", SHARED, Access::SelfMemRead),
+    ]
+};
+
+/// The ways of [`writes`].
+const WRITES: [Path; 3] = {
+    const fn way(id: &'static str, map: Option<(&'static str, &'static str, i32)>, access: Access) -> Path {
+        Path { open: "open", flags: libc::O_RDWR, map, id, access }
+    }
+    const PAGE: Option<(&str, &str, i32)> = Some(("map", "page", libc::MAP_SHARED));
+    [
+        way("pwrite", None, Access::Pwrite),
+        way("poke", PAGE, Access::Store),
+        way("self-mem-write", PAGE, Access::SelfMemWrite),
+    ]
+};
+
+/// Sweeps a guest of its own.
+pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, SweepError> {
+    let kernel = Kernel::load(target)?.with_names();
+    let mut booted = kernel.session(target, interrupt)?;
+    let world = kernel.world(target, &booted).ok();
+    let machine = booted.session.machine();
+    let regions = run::placed(machine);
+    let looked_at: Vec<u64> = places(machine, &booted.iomem, &regions).into_iter().collect();
+    let written_to: Vec<u64> = last_bytes().filter(|gpa| machine.is_ram(*gpa)).collect();
+    let mut swept = Swept { world, ..Swept::default() };
+    let mut sweeper =
+        Sweeper { session: &mut booted.session, regions: &regions, limit: target.limit, interrupt };
+    let mut places = unseen(&looked_at);
+    for path in LOOKS {
+        swept.interrupted |= !sweeper.go(path, &mut places)?;
+        let opened = places.iter().any(Place::has_opened);
+        if swept.interrupted || !opened {
+            // Where /dev/mem does not open, no page of it is to be had.
+            swept.unanswered.extend(places.iter().flat_map(Place::unanswered));
+            return Ok(swept);
+        }
+    }
+    for place in places {
+        let unanswered = place.unanswered();
+        swept.looked_at += usize::from(unanswered.is_empty());
+        swept.unanswered.extend(unanswered);
+        swept.probed.extend(place.probed(probe::case_at(&Spot::at(place.gpa, LEN))));
+    }
+    let mut not_written: BTreeSet<u64> = BTreeSet::new();
+    for (number, way) in WRITES.into_iter().enumerate() {
+        let mut places = unseen(&written_to);
+        swept.interrupted |= !sweeper.go(way, &mut places)?;
+        if swept.interrupted {
+            return Ok(swept);
+        }
+        for place in places {
+            let unanswered = place.unanswered();
+            not_written.extend((!unanswered.is_empty()).then_some(place.gpa));
+            swept.unanswered.extend(unanswered);
+            let case = writes::cases_at(&Spot::at(place.gpa, LEN)).into_iter().nth(number);
+            swept.probed.extend(place.probed(case));
+        }
+    }
+    swept.written_to = written_to.len() - not_written.len();
+    Ok(swept)
+}
+
+fn unseen(places: &[u64]) -> Vec<Place> {
+    places.iter().map(|gpa| Place { gpa: *gpa, steps: Vec::new() }).collect()
+}
+
+impl Place {
+    fn has_opened(&self) -> bool {
+        self.steps.first().is_some_and(|step| matches!(step.answer, Answer::Returned { .. }))
+    }
+
+    fn unanswered(&self) -> Vec<String> {
+        incomplete::unanswered(&format!("{:#x}", self.gpa), &self.steps)
+    }
+
+    fn probed(&self, case: Option<Case>) -> Option<Probed> {
+        let observed = CaseObservation { steps: self.steps.clone(), ..CaseObservation::default() };
+        Some(Probed { case: case?, observed })
+    }
+}
+
+/// The last bytes of every page of the first MiB.
+fn last_bytes() -> impl Iterator<Item = u64> {
+    (0..HIGH_MEMORY).step_by(PAGE_SIZE as usize).map(|page| page + PAGE_SIZE - LEN)
+}
+
+/// Every address looked at, ascending.
+fn places(machine: &Machine, iomem: &Iomem, regions: &[PlacedRegion]) -> BTreeSet<u64> {
+    let ram = machine.ram();
+    let resources = iomem.resources().iter().map(|resource| (resource.start, resource.end));
+    let firmware = ram.e820().into_iter().map(|entry| (entry.start, entry.len)).chain(ram.backed());
+    let named = regions.iter().map(|placed| (placed.gpa, placed.len));
+    let sized = firmware.chain(named).map(|(start, len)| (start, start.saturating_add(len.max(1) - 1)));
+    last_bytes().chain(ends(resources.chain(sized))).collect()
+}
+
+/// The first bytes and the last bytes of each range of first and last address.
+fn ends(ranges: impl Iterator<Item = (u64, u64)>) -> impl Iterator<Item = u64> {
+    ranges.flat_map(|(first, last)| {
+        let page = last & !(PAGE_SIZE - 1);
+        [first, last.saturating_sub(LEN - 1).max(page).max(first)]
+    })
+}
+
+/// Low RAM that the boot loader or the kernel left zero shows nothing; it holds a marker until the page is put back. The kernel keeps
+/// all of the first MiB reserved and uses none of it (`arch/x86/realmode/init.c:reserve_real_mode`), but for what is not zero.
+fn fill(machine: &Machine, gpa: u64) -> Result<(), MemoryError> {
+    let mut bytes = [0; LEN as usize];
+    let owner = machine.memory().declared(gpa).unwrap_or(View::Private);
+    if gpa >= HIGH_MEMORY || !machine.is_ram(gpa) || owner != View::Private {
+        return Ok(());
+    }
+    machine.truth(owner, gpa, &mut bytes);
+    if bytes.iter().all(|byte| *byte == 0) {
+        vmm::marker::fill(vmm::marker::Tag::Private, gpa, &mut bytes);
+        machine.memory().write(gpa, &bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::observation::StepObservation;
+
+    #[test]
+    fn the_paths_are_those_of_the_cases() {
+        let ids = |paths: &[Path]| paths.iter().map(|path| path.id).collect::<Vec<_>>();
+        assert_eq!(ids(&LOOKS), probe::SWEPT);
+        let spot = Spot::at(0xf_ffe0, LEN);
+        let look = probe::case_at(&spot).unwrap();
+        for path in LOOKS {
+            let steps = [Some(path.open), path.map.map(|map| map.0), Some(path.id)];
+            assert!(steps.into_iter().flatten().all(|id| look.step(id).is_some()), "{}", path.id);
+            if let Some((id, handle, _)) = path.map {
+                assert_eq!(look.step(id).unwrap().action.obtains(), Some(handle));
+            }
+        }
+        for (path, case) in WRITES.into_iter().zip(writes::cases_at(&spot)) {
+            assert!(case.step(path.id).is_some(), "{} is not the way of {}", path.id, case.name);
+            assert_eq!(case.step(path.id).unwrap().action.data(), Some(&batch::DATA[..]));
+        }
+    }
+
+    #[test]
+    fn a_place_without_an_answer_is_told() {
+        let answer = |step: &str, answer| StepObservation::new(step, answer);
+        let steps = vec![
+            answer("open", Answer::Returned { value: 3 }),
+            answer("pread", Answer::NotRun { reason: "the agent stopped before it".into() }),
+        ];
+        let place = Place { gpa: 0x1ff0, steps };
+        assert_eq!(place.unanswered(), ["0x1ff0#pread: the agent stopped before it"]);
+        assert!(Place { gpa: 0x1ff0, steps: place.steps[..1].to_vec() }.unanswered().is_empty());
+    }
+
+    #[test]
+    fn every_page_of_the_first_mib_is_looked_at_once() {
+        let pages: BTreeSet<u64> = last_bytes().map(|gpa| gpa / PAGE_SIZE).collect();
+        assert_eq!(pages, (0..256).collect());
+    }
+
+    proptest! {
+        #[test]
+        fn the_ends_of_a_range_hold_its_first_and_last_byte(first: u64, len in 0_u64..1 << 32) {
+            let last = first.saturating_add(len);
+            let looked: Vec<u64> = ends(std::iter::once((first, last))).collect();
+            let sees = |byte: u64| {
+                looked.iter().any(|gpa| {
+                    let spot = Spot::at(*gpa, LEN);
+                    *gpa <= byte && byte - gpa < spot.len
+                })
+            };
+            prop_assert!(sees(first));
+            prop_assert!(sees(last));
+        }
+    }
+}

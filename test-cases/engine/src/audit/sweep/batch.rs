@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Many places in one batch of the agent: one path at a time, so that each forbidden access belongs to the one step that is
+//! about its page.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::case::ViewChoice;
+use protocol::{Batch, Buffer, Outcome, Step, Via, Width};
+use types::{PlacedRegion, View};
+use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
+use vmm::machine::Machine;
+use vmm::memory::MemoryError;
+
+use super::{LEN, SweepError, fill};
+use crate::observation::{AccessEvent, Answer, GpaRange, StepObservation};
+use crate::runner::{self, Prior, Recorded};
+use crate::session::{Ended, Session};
+use model::class::memory_state;
+
+/// Places in one batch: their results fit the agent's window.
+const PLACES: usize = 32;
+/// Bytes written.
+const WRITTEN: usize = LEN as usize;
+/// What is written.
+pub(super) const DATA: [u8; WRITTEN] = [0x5a; WRITTEN];
+/// The slots of file and mapping.
+const SLOT: u8 = 0;
+
+/// How the bytes are accessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Pread,
+    Load,
+    SelfMemRead,
+    Pwrite,
+    Store,
+    SelfMemWrite,
+}
+
+/// A path: the ids of its steps, and what they do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path {
+    /// The step that opens /dev/mem.
+    pub(super) open: &'static str,
+    pub(super) flags: i32,
+    /// The step that maps the page, what the mapping is called, and its flags.
+    pub(super) map: Option<(&'static str, &'static str, i32)>,
+    /// The step that accesses the bytes.
+    pub(super) id: &'static str,
+    pub(super) access: Access,
+}
+
+/// A place with what was seen there.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) gpa: u64,
+    pub(super) steps: Vec<StepObservation>,
+}
+
+/// The guest a sweep runs in.
+pub(super) struct Sweeper<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) regions: &'a [PlacedRegion],
+    pub(super) limit: Duration,
+    pub(super) interrupt: &'a Arc<AtomicBool>,
+}
+
+/// Why a batch is not done; its guest is of no more use.
+enum Stopped {
+    /// The guest ended.
+    Ended(Ended),
+    /// Memory could not be prepared or put back: what was attempted, and why it failed.
+    Memory(&'static str, MemoryError),
+}
+
+impl Sweeper<'_> {
+    /// Goes a path to every place; false if it was interrupted.
+    pub(super) fn go(&mut self, path: Path, places: &mut [Place]) -> Result<bool, SweepError> {
+        for some in places.chunks_mut(PLACES) {
+            match self.batch(path, some) {
+                Ok(()) => {}
+                Err(Stopped::Ended(_)) if self.interrupt.load(Ordering::Relaxed) => return Ok(false),
+                Err(stopped) => {
+                    let (path, first) = (path.id, some.first().map_or(0, |place| place.gpa));
+                    return Err(match stopped {
+                        Stopped::Ended(ended) => SweepError::Ended { path, first, ended: Box::new(ended) },
+                        Stopped::Memory(what, source) => SweepError::Memory { what, path, first, source },
+                    });
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn batch(&mut self, path: Path, places: &mut [Place]) -> Result<(), Stopped> {
+        let saved: Vec<Option<Saved>> =
+            places.iter().map(|place| Saved::take(self.session.machine(), place.gpa)).collect();
+        for place in places.iter() {
+            fill(self.session.machine(), place.gpa).map_err(|error| Stopped::Memory("filled", error))?;
+        }
+        let machine = self.session.machine();
+        let priors: Vec<Prior> =
+            places.iter().map(|place| Prior::take(machine, place.gpa, len(place.gpa) as usize)).collect();
+        let before: Vec<Vec<u8>> = places.iter().map(|place| owned(machine, place.gpa)).collect();
+        let mut batch = Batch::new().new_worker();
+        let flags = path.flags.cast_unsigned();
+        batch.push(&Step::Open { file: SLOT, path: b"/dev/mem", flags, mode: 0 });
+        for place in places.iter() {
+            for step in &steps(path, place.gpa) {
+                batch.push(step);
+            }
+        }
+        let cursor = machine.events().cursor();
+        let outcomes = self.session.execute(&batch, self.limit).map_err(Stopped::Ended)?.outcomes;
+        let mut outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::NotRun));
+        let Recorded { mut events, mut dropped } = runner::events_since(self.session, cursor, self.regions);
+        let opened = outcomes.next().unwrap_or(Outcome::NotRun);
+        for ((place, prior), before) in places.iter_mut().zip(priors).zip(&before) {
+            place.observe(path, self.session.machine(), opened.clone(), &mut outcomes, prior, before);
+            let page = place.gpa & !(PAGE_SIZE - 1);
+            let (here, elsewhere): (Vec<AccessEvent>, Vec<AccessEvent>) =
+                events.into_iter().partition(|event| event.gpa & !(PAGE_SIZE - 1) == page);
+            events = elsewhere;
+            place.add(path.id, here, std::mem::take(&mut dropped));
+        }
+        // What no place is about counts as well: for the first, as good as any.
+        if let Some(place) = places.first_mut() {
+            place.add(path.id, events, 0);
+        }
+        // Pages that the batch converted come back first, or nothing could be written to them.
+        let machine = self.session.machine();
+        let undone = machine.memory().undo_damage().map(|_| ());
+        let restored = saved.iter().flatten().try_fold((), |(), saved| saved.restore(machine));
+        undone.and(restored).map_err(|error| Stopped::Memory("restored", error))
+    }
+}
+
+/// The steps to a place, those of `Place::observe` in the same order.
+fn steps(path: Path, gpa: u64) -> Vec<Step<'static>> {
+    let offset = gpa % PAGE_SIZE;
+    let len = len(gpa) as u32;
+    let access = match path.access {
+        Access::Pread => Step::Pread { file: SLOT, offset: gpa, len: len.into(), buffer: Buffer::Good },
+        Access::Load => Step::Peek { map: SLOT, offset, len, width: width(offset | u64::from(len)) },
+        Access::SelfMemRead => Step::ProcMemRead { via: Via::Itself, map: SLOT, offset, len },
+        Access::Pwrite => Step::Pwrite { file: SLOT, offset: gpa, data: &DATA, buffer: Buffer::Good },
+        Access::Store => Step::Poke { map: SLOT, offset, data: &DATA, width: width(offset) },
+        Access::SelfMemWrite => Step::ProcMemWrite { via: Via::Itself, map: SLOT, offset, data: &DATA },
+    };
+    let Some((_, _, flags)) = path.map else { return vec![access] };
+    let writes = matches!(path.access, Access::Store | Access::SelfMemWrite);
+    let prot = libc::PROT_READ | if writes { libc::PROT_WRITE } else { 0 };
+    let map = Step::Mmap {
+        map: SLOT,
+        file: SLOT,
+        offset: gpa - offset,
+        len: PAGE_SIZE,
+        prot: prot.cast_unsigned(),
+        flags: flags.cast_unsigned(),
+    };
+    vec![map, access, Step::Munmap { map: SLOT }]
+}
+
+/// How many bytes are looked at: not beyond the page.
+fn len(gpa: u64) -> u64 {
+    LEN.min(PAGE_SIZE - gpa % PAGE_SIZE)
+}
+
+/// Quadwords where they are aligned.
+fn width(offset: u64) -> Width {
+    if offset.is_multiple_of(Width::Quad as u64) { Width::Quad } else { Width::Byte }
+}
+
+/// What the owner sees of the bytes that are written.
+fn owned(machine: &Machine, gpa: u64) -> Vec<u8> {
+    runner::seen(machine, gpa, WRITTEN, ViewChoice::Owner)
+}
+
+impl Place {
+    fn observe(
+        &mut self,
+        path: Path,
+        machine: &Machine,
+        opened: Outcome,
+        outcomes: &mut dyn Iterator<Item = Outcome>,
+        prior: Prior,
+        before: &[u8],
+    ) {
+        let mut next = || runner::answer(outcomes.next().unwrap_or(Outcome::NotRun));
+        let (opened, _) = runner::answer(opened);
+        let mut missing = (!succeeded(&opened)).then_some("mem");
+        self.steps.push(StepObservation::new(path.open, opened));
+        if let Some((id, handle, _)) = path.map {
+            let (answer, _) = next();
+            let answer = missing.map_or(answer, not_reached);
+            missing = missing.or((!succeeded(&answer)).then_some(handle));
+            self.steps.push(StepObservation::new(id, answer));
+        }
+        let (answer, bytes) = next();
+        if path.map.is_some() {
+            // The mapping goes.
+            let _ = next();
+        }
+        let observed = StepObservation::new(path.id, missing.map_or(answer, not_reached));
+        let is_write = matches!(path.access, Access::Pwrite | Access::Store | Access::SelfMemWrite);
+        let len = if is_write { WRITTEN as u64 } else { len(self.gpa) };
+        let observed = if bytes.is_empty() { observed } else { prior.compare(machine, observed, bytes) };
+        self.steps.push(StepObservation { gpa: Some(GpaRange { start: self.gpa, len }), ..observed });
+        if is_write {
+            let state = memory_state(before, &owned(machine, self.gpa), Some(&DATA));
+            let observed = StepObservation::new("memory", Answer::Returned { value: len });
+            let gpa = Some(GpaRange { start: self.gpa, len });
+            self.steps.push(StepObservation { state, gpa, ..observed });
+        }
+    }
+
+    /// Adds forbidden accesses to a step.
+    fn add(&mut self, id: &str, events: Vec<AccessEvent>, dropped: u64) {
+        if let Some(step) = self.steps.iter_mut().rev().find(|step| step.step == id) {
+            step.events.extend(events);
+            step.events_dropped += dropped;
+        }
+    }
+}
+
+fn succeeded(answer: &Answer) -> bool {
+    matches!(answer, Answer::Returned { .. })
+}
+
+fn not_reached(needs: &str) -> Answer {
+    Answer::NotReached { needs: needs.to_owned() }
+}
+
+/// A page as it was. Only memory that the kernel leaves alone: what it uses, it may have changed meanwhile.
+struct Saved {
+    page: u64,
+    owner: View,
+    bytes: Vec<u8>,
+}
+
+impl Saved {
+    fn take(machine: &Machine, gpa: u64) -> Option<Self> {
+        let page = gpa & !(PAGE_SIZE - 1);
+        let is_unused = page < HIGH_MEMORY || machine.ram().is_firmware(page);
+        if !is_unused || !machine.is_ram(page) {
+            return None;
+        }
+        let owner = machine.memory().declared(page).unwrap_or(View::Private);
+        let bytes = runner::seen(machine, page, PAGE_SIZE as usize, ViewChoice::Owner);
+        Some(Self { page, owner, bytes })
+    }
+
+    /// Writing through the owner's view also brings the page back to it.
+    fn restore(&self, machine: &Machine) -> Result<(), MemoryError> {
+        machine.memory().store(self.owner, self.page, &self.bytes)
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Is what came back what the model said?
+
+use std::fmt::Write as _;
+
+use types::{AccessKind, AccessTarget, Signal};
+use vmm::trace::AccessEvent;
+
+use crate::judge::{Rigour, Weakening};
+use model::Outcome;
+use model::events::Event;
+
+/// Bytes shown on each side of a difference.
+const SHOWN: usize = 16;
+
+/// What differs between prediction and answer, or nothing. `bytes`: what the pieces of the prediction hold.
+pub fn answer(predicted: &Outcome, bytes: &[Option<u8>], got: &protocol::Outcome) -> Option<String> {
+    let same = match (predicted, got) {
+        (Outcome::Value(value), protocol::Outcome::Value(got)) => *value == got.cast_unsigned(),
+        (Outcome::Bytes { value, .. }, protocol::Outcome::Data { value: got, data }) => {
+            if *value == got.cast_unsigned() && data.len() == bytes.len() {
+                return contents(bytes, &data.bytes);
+            }
+            false
+        }
+        (Outcome::Failed { errno, call }, protocol::Outcome::Failed { errno: got, call: by }) => {
+            errno.0 == got.0 && call == by
+        }
+        (
+            Outcome::Signal { signal, code, address, .. },
+            protocol::Outcome::Signal { signal: got, code: why, address: at, data },
+        ) => {
+            if signal.0 == *got && code == why && address == at && data.len() == bytes.len() {
+                return contents(bytes, &data.bytes);
+            }
+            // Stores tell nothing of what they did before.
+            signal.0 == *got && code == why && address == at && bytes.is_empty()
+        }
+        (Outcome::Oops { signal }, protocol::Outcome::Killed { signal: got }) => signal.0 == *got,
+        (Outcome::Refused(refusal), protocol::Outcome::Refused(got)) => refusal == got,
+        _ => false,
+    };
+    (!same).then(|| format!("predicted {}, got {}", of_model(predicted), of_guest(got)))
+}
+
+fn contents(predicted: &[Option<u8>], got: &[u8]) -> Option<String> {
+    let at = predicted.iter().zip(got).position(|(predicted, got)| predicted.is_some_and(|p| p != *got))?;
+    let end = predicted.len().min(at + SHOWN);
+    let mut text = format!("byte {at} of {} differs: predicted", predicted.len());
+    for byte in &predicted[at..end] {
+        let _ = match byte {
+            Some(byte) => write!(text, " {byte:02x}"),
+            None => write!(text, " .."),
+        };
+    }
+    text.push_str(", got");
+    for byte in &got[at..end] {
+        let _ = write!(text, " {byte:02x}");
+    }
+    Some(text)
+}
+
+/// What differs between the events predicted and those seen, or nothing.
+///
+/// `lends`: a page that was touched against its state is there until the vCPU is asked again, which any interrupt brings
+/// about. So one that was seen once may be missing later, and a copy that was interrupted is told twice.
+pub fn events(predicted: &[Event], got: &[AccessEvent], lends: bool, rigour: &mut Rigour) -> Option<String> {
+    let mut optional = 0;
+    // An event stands for accesses in a row. The model predicts each, but for those of devices: it tells accesses to one
+    // page that follow each other once, as `EventLog::repeat_device()` does, since KVM decides into how many it cuts them.
+    let each = |event: &AccessEvent| match event.state {
+        AccessTarget::Device => 1,
+        AccessTarget::Page(_) => usize::try_from(event.count).unwrap_or(usize::MAX),
+    };
+    let mut rest = got.iter().flat_map(|event| std::iter::repeat_n(event, each(event))).peekable();
+    let mut seen: Vec<&AccessEvent> = Vec::new();
+    let mut before: Option<&Event> = None;
+    for event in predicted {
+        let before = before.replace(event);
+        if lends {
+            let again = |got: &&AccessEvent| seen.last().is_some_and(|last| same(last, got));
+            while rest.next_if(|got| again(got) && !matches(event, got)).is_some() {
+                optional += 1;
+            }
+        }
+        if rest.peek().is_some_and(|got| matches(event, got)) {
+            seen.extend(rest.next());
+            if event.optional {
+                optional += 1;
+            } else {
+                rigour.exact(1);
+            }
+            continue;
+        }
+        let is_there = seen.iter().any(|seen| (seen.gpa, seen.view) == (event.gpa, event.view));
+        if !event.optional && (!lends || !is_there) {
+            let instead = rest.next().map_or_else(|| "no event".to_owned(), ToString::to_string);
+            return Some(format!("predicted {}, got {instead}", told(event)));
+        }
+        // An access in elements to a page that is temporarily mapped is one comparison: no element but the first is an
+        // event.
+        optional += u64::from(event.optional || before.is_none_or(|before| !alike(before, event)));
+    }
+    let (again, others): (Vec<_>, Vec<_>) =
+        rest.partition(|got| lends && seen.last().is_some_and(|last| same(last, got)));
+    rigour.weakened(Weakening::OptionalEvent, optional + again.len() as u64);
+    others.first().map(|got| format!("predicted no event, got {got}"))
+}
+
+fn matches(event: &Event, got: &AccessEvent) -> bool {
+    (event.gpa, event.view, event.write) == (got.gpa, got.view, got.kind == AccessKind::Write)
+}
+
+fn alike(one: &Event, other: &Event) -> bool {
+    (one.gpa, one.view, one.write) == (other.gpa, other.view, other.write)
+}
+
+fn same(one: &AccessEvent, other: &AccessEvent) -> bool {
+    (one.gpa, one.view, one.kind) == (other.gpa, other.view, other.kind)
+}
+
+fn told(event: &Event) -> String {
+    let kind = if event.write { "write" } else { "read" };
+    format!("GPA {:#x}: {kind} through the {} view", event.gpa, event.view)
+}
+
+/// The model's outcome in a few words.
+pub fn of_model(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Value(value) => format!("{value:#x}"),
+        Outcome::Bytes { value, pieces } => {
+            format!("{value} bytes ({} seen)", pieces.iter().map(|piece| piece.len).sum::<u64>())
+        }
+        Outcome::Failed { errno, call } => format!("{errno} of {call:?}"),
+        Outcome::Signal { signal, code, address, pieces } => {
+            let before: u64 = pieces.iter().map(|piece| piece.len).sum();
+            format!("{signal} code {code} at {address:#x} after {before} bytes")
+        }
+        Outcome::Oops { signal } => format!("an oops of the kernel, {signal}"),
+        Outcome::Refused(why) => format!("refused ({why:?})"),
+    }
+}
+
+/// The agent's in the same words.
+pub fn of_guest(outcome: &protocol::Outcome) -> String {
+    match outcome {
+        protocol::Outcome::Value(value) => format!("{value:#x}"),
+        protocol::Outcome::Data { value, data } => format!("{value} bytes ({} seen)", data.len()),
+        protocol::Outcome::Failed { errno, call } => format!("{} of {call:?}", *errno),
+        protocol::Outcome::Signal { signal, code, address, data } => {
+            let signal = Signal(*signal);
+            format!("{signal} code {code} at {address:#x} after {} bytes", data.len())
+        }
+        protocol::Outcome::Refused(why) => format!("refused ({why:?})"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(gpa: u64, optional: bool) -> Event {
+        Event { gpa, view: types::View::Shared, write: false, optional }
+    }
+
+    #[test]
+    fn a_forbidden_access_that_need_not_come_is_counted_whether_it_comes_or_not() {
+        let mut rigour = Rigour::default();
+        assert_eq!(events(&[event(0x1000, true)], &[], false, &mut rigour), None);
+        assert_eq!((rigour.total(), rigour.count(Weakening::OptionalEvent)), (1, 1));
+        assert!(events(&[event(0x1000, false)], &[], false, &mut rigour).is_some());
+    }
+
+    #[test]
+    fn accesses_in_a_row_count_once_for_a_device_and_each_for_memory() {
+        let seen = |state| AccessEvent {
+            number: 0,
+            count: 7,
+            gpa: 0x1000,
+            view: types::View::Shared,
+            state,
+            kind: AccessKind::Read,
+            operand: None,
+            at: None,
+        };
+        let compared = |state| events(&[event(0x1000, false)], &[seen(state)], false, &mut Rigour::default());
+        assert_eq!(compared(AccessTarget::Device), None);
+        assert!(compared(AccessTarget::Page(types::PageState::Unaccepted)).is_some());
+    }
+
+    #[test]
+    fn an_access_in_elements_to_a_page_that_is_temporarily_mapped_is_one_comparison() {
+        let seen = AccessEvent {
+            number: 0,
+            count: 1,
+            gpa: 0x1000,
+            view: types::View::Shared,
+            state: AccessTarget::Page(types::PageState::Unaccepted),
+            kind: AccessKind::Read,
+            operand: None,
+            at: None,
+        };
+        let elements = [0x1000, 0x1000, 0x1000].map(|gpa| event(gpa, false));
+        let mut rigour = Rigour::default();
+        assert_eq!(events(&elements, &[seen], true, &mut rigour), None);
+        assert_eq!((rigour.total(), rigour.count(Weakening::OptionalEvent)), (1, 0));
+        assert!(events(&elements, &[], true, &mut Rigour::default()).is_some(), "the first has to come");
+    }
+
+    #[test]
+    fn bytes_not_predicted_match_and_others_must_be_equal() {
+        assert_eq!(contents(&[Some(1), None, Some(3)], &[1, 2, 3]), None);
+        assert!(contents(&[Some(1), None, Some(3)], &[1, 2, 4]).is_some());
+    }
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A guest to explore, and what the model needs to know of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use protocol::{Outcome, Step};
+use types::{Mode, PageState, Platform, View};
+use vmm::boot::firmware;
+use vmm::boot::image::{self, ImageError, Vmlinux};
+use vmm::layout;
+use vmm::machine::{Machine, MachineConfig};
+use vmm::trace::kernel::KernelNames;
+
+use super::restore::NotRestored;
+use crate::requirements::{accepts_lazily, missing_option};
+use crate::run::{self, EngineError, Target};
+use crate::session::{Ended, GuestFiles, Plan, Session, SessionError};
+use model::iomem::{BadIomem, Iomem};
+use model::lockdown::Level;
+use model::release::{BadRelease, Release};
+use model::world::Memory;
+use model::{KernelConfig, PAGE, World};
+
+/// Most of /proc/iomem that is read.
+const IOMEM: u32 = 32 << 10;
+
+/// Most of /proc/cpuinfo that is read: more than one processor's part.
+const CPUINFO: u32 = 8 << 10;
+
+/// Why there is no guest to explore.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// Kernel, platform or memory cannot be had.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The kernel image is of no use.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// It did not come up.
+    #[error("the guest did not come up: {0}")]
+    Session(#[from] SessionError),
+    /// It ended while it was asked about itself.
+    #[error("the guest ended while it was asked about itself: {0}")]
+    Ended(#[from] Ended),
+    /// It does not tell what it is.
+    #[error("the guest does not show {0}, from which the model takes what it has to know")]
+    Silent(&'static str),
+    /// There is more of /proc/iomem than is read.
+    #[error(
+        "the guest's /proc/iomem has {0} bytes or more, of which no more are read; give the guest fewer devices"
+    )]
+    Long(u32),
+    /// A line of /proc/iomem has no meaning.
+    #[error(transparent)]
+    Iomem(#[from] BadIomem),
+    /// It is another guest than it was started as.
+    #[error("{0}")]
+    Type(String),
+    /// Its release cannot be read.
+    #[error(transparent)]
+    Release(#[from] BadRelease),
+    /// Nobody knows how the kernel was built.
+    #[error("{0} has no known configuration; give the model one with --kernel-config")]
+    NoConfig(String),
+}
+
+/// A kernel ready to be booted again and again.
+pub struct Kernel {
+    vmlinux: Arc<Vmlinux<'static>>,
+    names: Option<Arc<KernelNames>>,
+    files: Arc<GuestFiles>,
+    kind: Platform,
+    config: Option<BTreeMap<String, String>>,
+}
+
+/// A running guest, and what it reports of itself.
+#[derive(Debug)]
+pub struct Booted {
+    /// The guest.
+    pub session: Session,
+    /// Its resource tree.
+    pub iomem: Iomem,
+    /// `uname -r`.
+    pub release: String,
+    /// `ospke` in /proc/cpuinfo.
+    pub protection_keys: bool,
+    /// Why its log could not be read, if it could not.
+    pub log_unread: Option<String>,
+}
+
+/// A running guest with its model.
+#[derive(Debug)]
+pub struct Guest {
+    /// The guest.
+    pub session: Session,
+    /// What the model knows of it.
+    pub world: World,
+    /// `uname -r`.
+    pub release: String,
+    /// Why its log could not be read, if it could not.
+    pub log_unread: Option<String>,
+    /// How long one batch may take.
+    pub limit: std::time::Duration,
+    /// Why memory or devices could not be restored after a sequence: no other sequence may run in this guest then.
+    pub not_restored: Option<NotRestored>,
+}
+
+impl Kernel {
+    /// Reads it.
+    pub fn load(target: &Target) -> Result<Self, GuestError> {
+        let kind = run::check(target.platform, target.memory_mib)?;
+        let config = target.config.clone();
+        if let Some(option) = config.as_ref().and_then(|config| missing_option(target.platform, config)) {
+            let (kernel, platform) = (target.kernel.spec.clone(), target.platform);
+            return Err(EngineError::Option { kernel, platform, option }.into());
+        }
+        let file = image::read(&target.image)?;
+        let vmlinux = image::extract_vmlinux(&file)?.into_owned();
+        let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
+        let files = Arc::new(GuestFiles::new(archive));
+        Ok(Self { vmlinux: Arc::new(vmlinux), names: None, files, kind, config })
+    }
+
+    /// Has forbidden accesses recorded with backtraces, which cost time.
+    #[must_use]
+    pub fn with_names(self) -> Self {
+        Self { names: Some(Arc::new(KernelNames::new(Arc::clone(&self.vmlinux)))), ..self }
+    }
+
+    /// Boots a guest whose forbidden accesses are recorded and change nothing.
+    pub fn boot(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Guest, GuestError> {
+        if self.config.is_none() {
+            return Err(GuestError::NoConfig(target.kernel.spec.clone()));
+        }
+        let booted = self.session(target, interrupt)?;
+        let world = self.world(target, &booted)?;
+        let Booted { session, release, log_unread, .. } = booted;
+        Ok(Guest { session, world, release, log_unread, limit: target.limit, not_restored: None })
+    }
+
+    /// The same without a model.
+    pub fn session(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Booted, GuestError> {
+        let line = run::command_line(self.kind, target.console, target.command_line.iter().cloned());
+        let plan = Plan {
+            machine: MachineConfig {
+                ram: target.memory_mib << 20,
+                mode: Mode::Record,
+                rom: target.setup.rom.map(run::rom_state),
+                unaccepted_percent: if self.config.as_ref().is_none_or(accepts_lazily) {
+                    target.setup.unaccepted
+                } else {
+                    0
+                },
+                echo_console: target.console,
+                ..MachineConfig::new(self.kind)
+            },
+            kernel: &self.vmlinux,
+            // Without names no event costs a backtrace; the case that is written tells them when it is run.
+            names: self.names.clone(),
+            files: Arc::clone(&self.files),
+            command_line: &line,
+            boot_limit: target.limit,
+            interrupt: Arc::clone(interrupt),
+        };
+        let mut session = Session::boot(&plan)?;
+        let uname = text(&mut session, &Step::Uname, target)?.ok_or(GuestError::Silent("uname"))?;
+        let release = uname.lines().nth(2).unwrap_or_default().to_owned();
+        let log = run::GuestLog::read(&mut session, target.limit)?;
+        let log_unread = log.unread();
+        run::check_guest_type(&session, &log, target.platform, &target.kernel.spec, &release)
+            .map_err(GuestError::Type)?;
+        let step = Step::ReadFile { path: b"/proc/iomem", offset: 0, len: IOMEM };
+        let iomem = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/iomem"))?;
+        if iomem.len() >= IOMEM as usize {
+            return Err(GuestError::Long(IOMEM));
+        }
+        let step = Step::ReadFile { path: b"/proc/cpuinfo", offset: 0, len: CPUINFO };
+        let cpuinfo = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/cpuinfo"))?;
+        let protection_keys = cpuinfo.split_whitespace().any(|flag| flag == "ospke");
+        Ok(Booted { session, iomem: Iomem::parse(&iomem)?, release, protection_keys, log_unread })
+    }
+
+    /// The model of a guest.
+    pub fn world(&self, target: &Target, booted: &Booted) -> Result<World, GuestError> {
+        let options = self.config.as_ref().ok_or_else(|| GuestError::NoConfig(target.kernel.spec.clone()))?;
+        let release = Release::of_version(&booted.release)?;
+        let machine = booted.session.machine();
+        let mut config = KernelConfig::of(options);
+        let words = || target.command_line.iter().flat_map(|text| text.split_whitespace());
+        config.pat &= !words().any(|word| word == "nopat");
+        Ok(World {
+            config,
+            policy: target.policy,
+            platform: target.platform,
+            release,
+            lockdown: words().filter_map(level).max().unwrap_or(Level::None),
+            iomem_checks: words().filter_map(iomem_checks).next_back(),
+            physical_bits: machine.guest_physical_bits(),
+            protection_keys: booted.protection_keys,
+            encryption_bit: machine.platform().encryption_bit(),
+            iomem: booted.iomem.clone(),
+            memory: memory(machine),
+            uncached: uncached(machine, target.platform, release).into_iter().collect(),
+            kept: if options.get("DMI").is_some_and(|value| value == "y") {
+                vec![table(machine)]
+            } else {
+                Vec::new()
+            },
+        })
+    }
+}
+
+fn level(word: &str) -> Option<Level> {
+    match word {
+        "lockdown=integrity" => Some(Level::Integrity),
+        "lockdown=confidentiality" => Some(Level::Confidentiality),
+        _ => None,
+    }
+}
+
+/// `kernel/resource.c:strict_iomem()`, which looks for a part of the text.
+fn iomem_checks(word: &str) -> Option<bool> {
+    let value = word.strip_prefix("iomem=")?;
+    match (value.contains("relaxed"), value.contains("strict")) {
+        (_, true) => Some(true),
+        (true, false) => Some(false),
+        (false, false) => None,
+    }
+}
+
+/// The page of the SMBIOS table, which the kernel maps for good to show it in sysfs.
+fn table(machine: &Machine) -> std::ops::Range<u64> {
+    let start = firmware::smbios_table(machine.platform().kind(), machine.ram());
+    start..start + PAGE
+}
+
+/// What the MTRRs do not cache, as the kernel takes them: some guests override what the processor says.
+fn uncached(machine: &Machine, platform: Platform, release: Release) -> Option<std::ops::Range<u64>> {
+    let since = |major, minor| release >= Release { major, minor };
+    match platform {
+        // `arch/x86/hyperv/ivm.c:hv_vtom_init()`: everything is cached.
+        Platform::Vbs if since(6, 6) => None,
+        // `arch/x86/kernel/kvm.c:kvm_init_platform()`: nothing is from the end of e820 RAM below 4 GiB on.
+        Platform::Snp | Platform::Tdx if since(6, 12) => Some(machine.ram().reserved()..layout::HIGH_RAM),
+        _ => Some(layout::DEVICE_HOLE..layout::HIGH_RAM),
+    }
+}
+
+fn text(session: &mut Session, step: &Step<'_>, target: &Target) -> Result<Option<String>, Ended> {
+    Ok(match session.step(step, target.limit)? {
+        Outcome::Data { data, .. } => Some(String::from_utf8_lossy(&data.bytes).into_owned()),
+        _ => None,
+    })
+}
+
+/// Pages the model may be asked about, but for those of devices: others are private RAM, or nobody may look at them.
+pub fn looked_at(machine: &Machine) -> impl Iterator<Item = u64> {
+    let ram = machine.ram();
+    (0..layout::HIGH_MEMORY).chain(ram.efi()..ram.low_end()).step_by(PAGE as usize)
+}
+
+fn memory(machine: &Machine) -> Memory {
+    let ram = machine.ram();
+    let standing = looked_at(machine).filter_map(|gpa| {
+        let standing = match machine.memory().state(gpa) {
+            Some(PageState::Shared) => PageState::Shared,
+            Some(PageState::Unaccepted) => PageState::Unaccepted,
+            None if machine.memory().declared(gpa)? == View::Shared => PageState::Shared,
+            Some(PageState::Private) | None => return None,
+        };
+        Some((gpa, standing))
+    });
+    Memory {
+        backed: ram.backed().iter().map(|(gpa, len)| *gpa..gpa + len).collect(),
+        standing: standing.collect(),
+        top: ram.end(),
+    }
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Cases, the guests they run in, and what came of them.
+//!
+//! Data flows one way: a case (`case`, `library`) is run in a guest (`run`, `session`, `runner`), which gives observations
+//! (`observation`); these are compared with what the case states (`judge`) and become a report (`report`). `audit`,
+//! `explore`, `identify` and `matrix` make cases of their own.
+
+pub mod audit;
+pub mod boot;
+pub mod calls;
+pub mod case;
+pub mod explore;
+pub mod identify;
+pub mod judge;
+pub mod library;
+pub mod matrix;
+pub mod observation;
+pub mod place;
+pub mod report;
+pub mod requirements;
+pub mod run;
+pub mod runner;
+pub mod session;
+pub mod setup;

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The cases that come with copra, those in files the user names, and how to choose among them.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use guest_kernel::bounded;
+use thiserror::Error;
+
+use crate::case::{self, Case, CaseErrors};
+use types::names::{UnknownName, nearest};
+
+/// Name and text of every case that comes with copra, in the order of their names.
+static EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/cases.rs"));
+
+/// Why cases could not be loaded or chosen.
+#[derive(Debug, Error)]
+pub enum LibraryError {
+    /// A case file says something that cannot be understood.
+    #[error(transparent)]
+    Case(#[from] CaseErrors),
+    /// A case file or folder cannot be read.
+    #[error("cannot read {} as a case: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A folder without a case.
+    #[error("the folder {} has no case: no file in it or below it ends in .toml; name another", path.display())]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// No case of that name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
+    /// A malformed pattern.
+    #[error("`{given}` is no pattern of `*`, `?` and `[…]`: {source}")]
+    Pattern {
+        /// The pattern.
+        given: String,
+        /// What is wrong with it.
+        source: glob::PatternError,
+    },
+    /// A pattern or tag that fits no case.
+    #[error("no case fits `{given}`; `copra list --cases` shows them all{}", types::names::suggestion(nearest.as_deref()))]
+    NoMatch {
+        /// The pattern or tag.
+        given: String,
+        /// The nearest tag.
+        nearest: Option<String>,
+    },
+}
+
+/// Every case that comes with copra, in the order of their names.
+pub fn all() -> Result<Vec<Case>, LibraryError> {
+    let read = |(name, text): &(&str, &str)| {
+        case::parse(text, name)
+            .map_err(|errors| CaseErrors { name: format!("test-cases/cases/{name}.toml"), ..errors }.into())
+    };
+    EMBEDDED.iter().map(read).collect()
+}
+
+/// The text of a case that comes with copra.
+pub fn source(name: &str) -> Option<&'static str> {
+    EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// The cases chosen by names, patterns, `tag:NAME` and paths of files or folders, each once, in the order
+/// given; all of them if nothing is given.
+pub fn select(wanted: &[String]) -> Result<Vec<Case>, LibraryError> {
+    let known = all()?;
+    if wanted.is_empty() {
+        return Ok(known);
+    }
+    let mut chosen: Vec<Case> = Vec::new();
+    for given in wanted {
+        for case in select_one(given, &known)? {
+            if !chosen.iter().any(|other| other.name == case.name) {
+                chosen.push(case);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn select_one(given: &str, known: &[Case]) -> Result<Vec<Case>, LibraryError> {
+    let path = Path::new(given);
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        return Ok(vec![load(path)?]);
+    }
+    if let Some(tag) = given.strip_prefix("tag:") {
+        let fitting: Vec<Case> =
+            known.iter().filter(|case| case.tags.iter().any(|other| other == tag)).cloned().collect();
+        let tags = known.iter().flat_map(|case| case.tags.iter().map(String::as_str));
+        let near = nearest(tag, tags).map(|near| format!("tag:{near}"));
+        return some(fitting, given, near);
+    }
+    if given.contains(['*', '?', '[']) {
+        let pattern = glob::Pattern::new(given)
+            .map_err(|source| LibraryError::Pattern { given: given.to_owned(), source })?;
+        let fitting = known.iter().filter(|case| pattern.matches(&case.name)).cloned().collect();
+        return some(fitting, given, None);
+    }
+    if let Some(case) = known.iter().find(|case| case.name == given) {
+        return Ok(vec![case.clone()]);
+    }
+    let theme = format!("{}/", given.trim_end_matches('/'));
+    let fitting: Vec<Case> = known.iter().filter(|case| case.name.starts_with(&theme)).cloned().collect();
+    if !fitting.is_empty() {
+        return Ok(fitting);
+    }
+    if path.is_dir() {
+        let cases = load_folder(path)?;
+        return if cases.is_empty() {
+            Err(LibraryError::EmptyFolder { path: path.to_owned() })
+        } else {
+            Ok(cases)
+        };
+    }
+    Err(unknown(given, known).into())
+}
+
+fn some(cases: Vec<Case>, given: &str, nearest: Option<String>) -> Result<Vec<Case>, LibraryError> {
+    if cases.is_empty() {
+        return Err(LibraryError::NoMatch { given: given.to_owned(), nearest });
+    }
+    Ok(cases)
+}
+
+/// The error for a name that fits no case: its list of known names is short, since there are many cases.
+fn unknown(given: &str, known: &[Case]) -> UnknownName {
+    let names = || known.iter().map(|case| case.name.as_str());
+    let by_end = names().max_by(|a, b| likeness(given, a).total_cmp(&likeness(given, b)));
+    let mut error = UnknownName::new("case", given, std::iter::empty());
+    error.nearest = nearest(given, names())
+        .or_else(|| by_end.filter(|name| likeness(given, name) > 0.75))
+        .map(str::to_owned);
+    let mut themes: Vec<String> =
+        names().filter_map(|name| Some(format!("{}/…", name.split_once('/')?.0))).collect();
+    themes.dedup();
+    error.known = themes;
+    error
+}
+
+/// How much a name resembles the last part of a case's name.
+fn likeness(given: &str, name: &str) -> f64 {
+    strsim::jaro_winkler(given, name.rsplit('/').next().unwrap_or(name))
+}
+
+/// Reads one file. Its case is named by the path below the last folder called `cases`, or by the whole path.
+fn load(path: &Path) -> Result<Case, LibraryError> {
+    let text = bounded::read_text(path, bounded::CASE)
+        .map_err(|source| LibraryError::Read { path: path.to_owned(), source })?;
+    let name = path.with_extension("").display().to_string();
+    let name = name.rsplit_once("cases/").map_or(name.as_str(), |(_, name)| name);
+    case::parse(&text, name)
+        .map_err(|errors| CaseErrors { name: path.display().to_string(), ..errors }.into())
+}
+
+fn load_folder(folder: &Path) -> Result<Vec<Case>, LibraryError> {
+    let failed = |source| LibraryError::Read { path: folder.to_owned(), source };
+    let mut paths = fs::read_dir(folder)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    paths.sort();
+    let mut cases = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            cases.extend(load_folder(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "toml") {
+            cases.push(load(&path)?);
+        }
+    }
+    Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(wanted: &[&str]) -> Vec<String> {
+        let wanted: Vec<String> = wanted.iter().map(|given| (*given).to_owned()).collect();
+        select(&wanted).unwrap().into_iter().map(|case| case.name).collect()
+    }
+
+    fn refusal(given: &str) -> String {
+        select(&[given.to_owned()]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_case_that_comes_with_copra_can_be_read() {
+        if let Err(error) = all() {
+            panic!("{error}");
+        }
+    }
+
+    #[test]
+    fn a_case_that_comes_with_copra_names_the_exact_death() {
+        for (name, text) in EMBEDDED {
+            let shorthand =
+                ["\"dead\"", "'dead'", "dead |", "| dead"].iter().find(|word| text.contains(**word));
+            assert_eq!(shorthand, None, "{name}: write terminated, panic, triple-fault or several of them");
+        }
+    }
+
+    #[test]
+    fn cases_are_chosen_by_name_theme_pattern_and_tag() {
+        assert_eq!(names(&["mmap/low-ram"]), ["mmap/low-ram"]);
+        assert_eq!(names(&["mmap/low-ram", "mmap/low-*"]), ["mmap/low-ram"]);
+        assert!(names(&["mmap"]).len() > 2);
+        assert_eq!(names(&["mmap"]), names(&["mmap/*"]));
+        assert!(names(&["tag:mmap-hole"]).contains(&"mmap/rom".to_owned()));
+        assert_eq!(names(&[]).len(), EMBEDDED.len());
+    }
+
+    #[test]
+    fn a_file_is_read_from_its_path_and_named_by_its_place() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../cases/mmap/low-ram.toml");
+        assert_eq!(names(&[path]), ["mmap/low-ram"]);
+        assert!(refusal("no/such.toml").starts_with("cannot read no/such.toml as a case"));
+    }
+
+    #[test]
+    fn a_folder_without_cases_and_a_file_without_end_are_refused() {
+        let empty = tempfile::tempdir().unwrap();
+        fs::create_dir(empty.path().join("below")).unwrap();
+        let given = empty.path().display().to_string();
+        assert!(
+            refusal(&given).starts_with(&format!("the folder {given} has no case")),
+            "{}",
+            refusal(&given)
+        );
+        std::os::unix::fs::symlink("/dev/zero", empty.path().join("endless.toml")).unwrap();
+        assert!(refusal(&given).contains("more than 1024 KiB"), "{}", refusal(&given));
+    }
+
+    #[test]
+    fn what_fits_nothing_is_refused_with_the_nearest() {
+        assert!(
+            refusal("mmap/low-rom").contains("unknown case `mmap/low-rom` (did you mean `mmap/low-ram`?)")
+        );
+        assert!(refusal("tag:mmap-hol").contains("did you mean `tag:mmap-hole`"));
+        assert!(refusal("zzz*").contains("no case fits `zzz*`"));
+        assert!(refusal("[").contains("is no pattern"));
+    }
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What happened: per step, per case, and in the run as a whole.
+
+mod boot;
+mod death;
+mod event_text;
+mod facts;
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use types::{Errno, EventKind, Region, Signal};
+
+pub use boot::BootObservation;
+pub use death::{Aborted, Death, DeathKind, Deaths};
+pub use event_text::Alike;
+pub use facts::{
+    BadCall, Counters, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts, Unaccepted,
+};
+
+use model::class::{Classes, States, Truth, hex};
+
+/// How many bytes of an answer reports show.
+pub const SHOWN: usize = 64;
+
+/// How a step came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
+pub enum Answer {
+    /// It succeeded and returned this number: a count, a position, a file descriptor.
+    Returned {
+        /// The number.
+        value: u64,
+    },
+    /// It failed with this error.
+    Failed {
+        /// The error.
+        errno: Errno,
+    },
+    /// The process that did it was ended by a signal.
+    Signalled {
+        /// The signal.
+        signal: Signal,
+    },
+    /// It did not come back in time, though the guest's agent answers: no evidence of anything.
+    TimedOut,
+    /// The guest died during it.
+    GuestDied,
+    /// It was not tried, since it needs a file or mapping that an earlier step did not obtain.
+    NotReached {
+        /// The name of what it needs.
+        needs: String,
+    },
+    /// It was not tried, or not to its end, for a reason that says nothing about the guest: the host's failure, copra's
+    /// own, a deadline.
+    NotRun {
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// A range of guest physical addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct GpaRange {
+    /// The first address.
+    #[serde(serialize_with = "address")]
+    pub start: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+/// An access that met memory through a view or in a state that does not allow it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AccessEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// The guest physical address, without the bit that selects the view: the first byte touched, or the page where the
+    /// instruction does not tell more.
+    #[serde(serialize_with = "address")]
+    pub gpa: u64,
+    /// Bytes touched, where the instruction tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub len: Option<u64>,
+    /// The region it lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
+    /// The page's state at that moment, as the VMM names it (`private`, `shared`, `unaccepted`).
+    pub state: String,
+    /// The instruction.
+    #[serde(serialize_with = "address")]
+    pub rip: u64,
+    /// The kernel function it is in, or of a program the file, with offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+    /// The privilege level: 0 kernel, 3 user.
+    pub cpl: u8,
+    /// The task's name, where the kernel's image tells where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The kernel functions that had not returned, innermost first; `? ` before what is only found on the stack.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+    /// How they were found: `orc`, `stack-scan`, `orc-then-scan`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwound_by: Option<&'static str>,
+}
+
+/// One change of the page that is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PageChange {
+    /// What happened to it.
+    pub what: String,
+    /// The instruction that did it, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+    /// The task's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The kernel functions that had not returned, innermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+}
+
+/// When the memory behind a step was read. The guest stands still then; in between it executes the step, and more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TruthTaken {
+    /// Before the step, and it held the same after it.
+    BeforeAndAfter,
+    /// Before the step; after it memory held something else.
+    Before,
+}
+
+/// What one step gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepObservation {
+    /// The step's name.
+    pub step: String,
+    /// How it came back.
+    pub answer: Answer,
+    /// Every manner of the guest's death that fits what the VMM saw, where it died.
+    #[serde(rename = "death", skip_serializing_if = "Deaths::is_empty")]
+    pub end: Deaths,
+    /// Every byte it gave back.
+    #[serde(serialize_with = "shown", skip_serializing_if = "Vec::is_empty")]
+    pub bytes: Vec<u8>,
+    /// What the bytes are.
+    #[serde(skip_serializing_if = "Classes::is_empty")]
+    pub class: Classes,
+    /// What became of memory (`memory` steps only).
+    #[serde(skip_serializing_if = "States::is_empty")]
+    pub state: States,
+    /// What the VMM knows about the memory behind the step.
+    pub truth: Truth,
+    /// When that was read, where bytes were compared with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truth_taken: Option<TruthTaken>,
+    /// The guest physical addresses it was about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpa: Option<GpaRange>,
+    /// The forbidden accesses during the step.
+    pub events: Vec<AccessEvent>,
+    /// Forbidden accesses during the step that were not kept, beyond the bound of one guest: with any, the absence of an
+    /// event shows nothing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub events_dropped: u64,
+    /// What became of the page that is watched (`copra explain`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PageChange>,
+    /// How long it took.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+impl StepObservation {
+    /// An observation of a step that came back so and gave nothing else.
+    pub fn new(step: &str, answer: Answer) -> Self {
+        Self {
+            step: step.to_owned(),
+            answer,
+            end: Deaths::default(),
+            bytes: Vec::new(),
+            class: Classes::default(),
+            state: States::default(),
+            truth: Truth::default(),
+            truth_taken: None,
+            gpa: None,
+            events: Vec::new(),
+            events_dropped: 0,
+            changes: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// Adds bytes and compares them with the truth.
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: Vec<u8>, truth: Truth) -> Self {
+        self.class = model::class::classify(&bytes, &truth);
+        self.bytes = bytes;
+        self.truth = truth;
+        self
+    }
+}
+
+/// What the steps of one case gave, in their order; a case that was cut short has fewer than its steps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CaseObservation {
+    /// The steps.
+    pub steps: Vec<StepObservation>,
+    /// Why the case was not run at all, if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_run: Option<NotRun>,
+    /// What it left behind that could not be put back, so that the next case got another guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remains: Option<String>,
+    /// How long the case took.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+/// Why a case was not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "because", content = "reason", rename_all = "kebab-case")]
+pub enum NotRun {
+    /// It does not apply to this guest.
+    Skipped(String),
+    /// It could not be run.
+    Failed(String),
+}
+
+impl CaseObservation {
+    /// The observation of a step, if it was made.
+    pub fn step(&self, id: &str) -> Option<&StepObservation> {
+        self.steps.iter().find(|observed| observed.step == id)
+    }
+}
+
+fn shown<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(&bytes[..bytes.len().min(SHOWN)]))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if hands over a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Addresses are texts in JSON, since many of its readers know no 64-bit numbers.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's serialize_with hands over a reference")]
+pub(crate) fn address<S: Serializer>(address: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{address:#x}"))
+}
+
+pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a run ran on: kernel, platform, host, and what became of the guest.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use types::{Mode, PlacedRegion, Platform, Policy};
+
+use crate::setup::{RomArea, Setup};
+
+/// The kernel under test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct KernelFacts {
+    /// The kernel as the user named it: `debian:6.12`.
+    pub spec: String,
+    /// `uname -r`.
+    pub release: String,
+    /// `uname -v`.
+    pub version: String,
+    /// The package version, where it came from a package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// The image's SHA-256.
+    pub sha256: String,
+    /// The image's GNU build id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    /// The SHA-256 of its configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_sha256: Option<String>,
+    /// Its policy, where known without running it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// The options that matter here, without `CONFIG_`.
+    pub config: BTreeMap<String, String>,
+    /// The command line it was booted with.
+    pub cmdline: String,
+    /// The lines of its log that say what kind of guest it takes itself for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// What the guest believes it runs on, and what it really runs on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlatformFacts {
+    /// The platform.
+    pub platform: Platform,
+    /// The address bit that selects the view, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub view_bit: Option<u8>,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// What is simulated, one sentence each.
+    pub simulated: Vec<String>,
+    /// What real hardware has and this does not, one sentence each.
+    pub not_simulated: Vec<String>,
+    /// Where KVM ran.
+    pub kvm: KvmHost,
+    /// Instructions of the kernel image that were replaced.
+    pub rewritten: Vec<RewrittenOpcode>,
+    /// Kernel modules in the guest's initramfs that contain such instructions and were left alone: they fault there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unserved_modules: Vec<String>,
+    /// Why functions or tasks have no names in this report, where they have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names_lacking: Option<String>,
+    /// Why a guest's log could not be read, where it could not: its type then rests on what the VMM saw alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_unread: Option<String>,
+    /// Where the guest's regions are.
+    pub regions: Vec<PlacedRegion>,
+    /// Forbidden accesses during the first boot, before any case.
+    pub boot_events: Vec<super::AccessEvent>,
+    /// Malformed calls during the first boot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bad_calls: Vec<BadCall>,
+    /// What the guest did until its agent came up that only a guest of its platform does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_type: Option<String>,
+    /// Memory not accepted when the agent was up, where there is such a thing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unaccepted: Option<Unaccepted>,
+    /// What became of the page that is watched until the agent was up (`copra explain`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<super::PageChange>,
+    /// How the guest was set up.
+    pub setup: SetupFacts,
+    /// Seconds from the start of the VMM's work to the agent's greeting, first boot.
+    pub boot_seconds: f64,
+}
+
+/// Where KVM ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "where", rename_all = "kebab-case")]
+pub enum KvmHost {
+    /// On this machine.
+    Direct,
+    /// In a virtual machine that emulates a processor with virtualisation.
+    Emulated {
+        /// What emulates it: `QEMU 7.2 (TCG)`.
+        by: String,
+    },
+}
+
+/// An instruction that was replaced because KVM cannot hand it to user space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RewrittenOpcode {
+    /// Its address.
+    #[serde(serialize_with = "super::address")]
+    pub address: u64,
+    /// What it was: `TDCALL`.
+    pub was: String,
+    /// The first 8 bytes of the SHA-256 of the code around it, before the rewrite.
+    pub code_hash: String,
+}
+
+/// A call to the platform's module, firmware or hypervisor that was malformed or came from where it must not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BadCall {
+    /// The call.
+    pub call: String,
+    /// What was wrong, and what the guest got.
+    pub why: String,
+    /// The instruction.
+    #[serde(serialize_with = "super::address")]
+    pub rip: u64,
+    /// The function it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+}
+
+/// What guest and VMM count as memory not accepted, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unaccepted {
+    /// `Unaccepted` in /proc/meminfo, KiB.
+    pub guest_kib: u64,
+    /// Pages the VMM holds back, KiB.
+    pub vmm_kib: u64,
+}
+
+/// How the guest was set up, as far as it can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SetupFacts {
+    /// What follows a forbidden access; cases may ask for the other.
+    pub mode: Mode,
+    /// The ROM area, where it was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rom: Option<RomArea>,
+    /// #VE instead of the TD's end.
+    pub sept_ve: bool,
+    /// Percent of the free RAM launched unaccepted.
+    pub unaccepted_percent: u8,
+}
+
+impl From<Setup> for SetupFacts {
+    fn from(setup: Setup) -> Self {
+        let Setup { mode, rom, sept_ve, unaccepted, lockdown: _, iomem: _, mutant: _ } = setup;
+        Self { mode, rom, sept_ve, unaccepted_percent: unaccepted }
+    }
+}
+
+/// What the run cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Guests booted.
+    pub boots: u64,
+    /// Exits from the guest to the VMM.
+    pub exits: u64,
+    /// Page faults the VMM handled.
+    pub faults: u64,
+    /// Pages that changed from one view to the other.
+    pub conversions: u64,
+    /// Forbidden accesses seen outside of any case.
+    pub boot_events: u64,
+    /// Forbidden accesses in all, those a guest's later claim made legal not counted.
+    pub mismatches: u64,
+    /// Forbidden accesses beyond what is kept of one guest.
+    pub not_kept: u64,
+    /// Pages the guests accepted or validated.
+    pub accepted: u64,
+    /// Calls to the platform's module, firmware and hypervisor.
+    pub calls: u64,
+    /// MSR accesses the VMM answered.
+    pub msrs: u64,
+    /// Exceptions the VMM raised.
+    pub exceptions: u64,
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
+
+mod boot;
+mod command_line;
+mod facts;
+mod guest_type;
+mod mutant;
+mod refusal;
+mod target;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use types::{Platform, Region};
+use vmm::boot::image::{self, Vmlinux};
+use vmm::machine::MachineConfig;
+use vmm::trace::kernel::KernelNames;
+
+pub(crate) use self::command_line::command_line;
+pub(crate) use self::facts::{placed, rom_state};
+pub(crate) use self::guest_type::{GuestLog, check as check_guest_type};
+pub use self::refusal::{EngineError, check, check_file};
+pub use self::target::Target;
+use crate::boot::BootResult;
+use crate::case::{Case, Expected, Guest};
+use crate::judge;
+use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
+use crate::place::{Base, Place};
+use crate::report::{CaseResult, Ended, Report};
+use crate::requirements::{accepts_lazily, missing_option};
+use crate::runner;
+use crate::session::{GuestFiles, Session};
+use crate::setup::Setup;
+use model::release::Release;
+
+/// Hears of a run's progress.
+pub trait Watcher {
+    /// What is going on right now.
+    fn progress(&mut self, text: &str);
+    /// The first guest is up: kernel and platform are known.
+    fn up(&mut self, report: &Report);
+    /// A guest came up, or ended before; this is the verdict on its boot.
+    fn boot(&mut self, _result: &BootResult) {}
+    /// A case has its verdict.
+    fn case(&mut self, result: &CaseResult);
+}
+
+/// Runs the cases. What was observed is in the report whatever happens; `interrupt` ends the run early.
+pub fn run(
+    target: &Target,
+    cases: &[Case],
+    watcher: &mut dyn Watcher,
+    interrupt: &Arc<AtomicBool>,
+) -> Result<Report, EngineError> {
+    let in_image = |source| EngineError::Image { path: target.image.clone(), source };
+    let kind = check(target.platform, target.memory_mib)?;
+    if let Some(config) = &target.config
+        && let Some(option) = missing_option(target.platform, config)
+    {
+        let kernel = target.kernel.spec.clone();
+        return Err(EngineError::Option { kernel, platform: target.platform, option });
+    }
+    let mut target = target.clone();
+    if target.config.as_ref().is_some_and(|config| !accepts_lazily(config)) {
+        target.setup.unaccepted = 0;
+    }
+    let target = &target;
+    let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
+    let kernel = Arc::new(image::extract_vmlinux(&file).map_err(in_image)?.into_owned());
+    drop(file);
+    let archive = target.initramfs(cases).map_err(EngineError::Initramfs)?;
+    let mut engine = Engine {
+        target,
+        kernel: &kernel,
+        names: Arc::new(KernelNames::new(Arc::clone(&kernel))),
+        files: Arc::new(GuestFiles::new(archive)),
+        machine: MachineConfig {
+            ram: target.memory_mib << 20,
+            echo_console: target.console,
+            watch: target.watch,
+            ..MachineConfig::new(kind)
+        },
+        kind,
+        report: empty_report(target, kind, cases),
+        interrupt,
+        started: Instant::now(),
+    };
+    engine.report.kernel.cmdline = engine.command_line(target.setup);
+    engine.report.kernel.build_id = kernel.facts.build_id.as_deref().map(model::class::hex);
+    engine.run(cases, watcher);
+    engine.report.duration = engine.started.elapsed();
+    Ok(engine.report)
+}
+
+struct Engine<'a> {
+    target: &'a Target,
+    kernel: &'a Vmlinux<'a>,
+    names: Arc<KernelNames>,
+    files: Arc<GuestFiles>,
+    machine: MachineConfig,
+    kind: Platform,
+    report: Report,
+    interrupt: &'a Arc<AtomicBool>,
+    started: Instant,
+}
+
+impl Engine<'_> {
+    fn run(&mut self, cases: &[Case], watcher: &mut dyn Watcher) {
+        let mut session: Option<Session> = None;
+        let mut booted = self.target.setup;
+        let mut chosen = None;
+        for case in self.in_order(cases) {
+            if self.interrupt.load(Ordering::Relaxed) {
+                self.report.ended = Ended::Interrupted;
+                break;
+            }
+            // After the first boot all is known that a case can be skipped for.
+            if self.report.counters.boots > 0
+                && let Some(reason) = self.skip_reason(case)
+            {
+                self.skip(case, reason, watcher);
+                continue;
+            }
+            let wanted = self.wanted(case);
+            if let Some(session) = session.take_if(|_| !booted.serves(chosen, wanted)) {
+                self.settle(&session);
+            }
+            if let Some(session) = session.take_if(|session| !self.serves(session, case)) {
+                self.settle(&session);
+            }
+            let mut current = match session.take() {
+                Some(session) => session,
+                None => match self.boot(wanted, watcher) {
+                    Ok(session) => {
+                        (booted, chosen) = (wanted, None);
+                        session
+                    }
+                    Err(reason) => {
+                        self.report.ended = reason;
+                        return;
+                    }
+                },
+            };
+            if !self.serves(&current, case) {
+                let reason =
+                    "the guest had accepted memory of the region `unaccepted` before its agent came up";
+                let not_run = Some(NotRun::Failed(reason.to_owned()));
+                self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+                session = Some(current);
+                continue;
+            }
+            current.machine().memory().set_mode(wanted.mode);
+            match wanted.mutant.map(|mutant| mutant::choose(&mut current, mutant, self.target.limit)) {
+                None => {}
+                Some(Ok(())) => chosen = wanted.mutant,
+                Some(Err(mutant::NotChosen::Unknown(reason))) => {
+                    self.skip(case, reason, watcher);
+                    session = Some(current);
+                    continue;
+                }
+                Some(Err(mutant::NotChosen::Failed(reason))) => {
+                    // The kernel may make either mistake now.
+                    chosen = wanted.mutant;
+                    let not_run = Some(NotRun::Failed(reason));
+                    self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+                    session = Some(current);
+                    continue;
+                }
+                Some(Err(mutant::NotChosen::Ended(reason))) => {
+                    let not_run = Some(NotRun::Failed(reason));
+                    self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+                    self.settle(&current);
+                    continue;
+                }
+            }
+            watcher.progress(&format!("running {}", case.name));
+            session = self.case(current, case, watcher);
+        }
+        if cases.is_empty() && self.target.watch.is_some() {
+            // The boot alone is looked at.
+            match self.boot(booted, watcher) {
+                Ok(booted) => session = Some(booted),
+                Err(reason) => self.report.ended = reason,
+            }
+        }
+        if let Some(session) = session {
+            self.settle(&session);
+        }
+    }
+
+    /// The guest is still what the case takes for granted: the state of the region `unaccepted` is read, since an earlier
+    /// case may have made the kernel accept it.
+    fn serves(&self, session: &Session, case: &Case) -> bool {
+        let names_it = |place: &Place| place.base == Base::Region(Region::Unaccepted);
+        !case.steps.iter().filter_map(|step| step.action.place()).any(names_it)
+            || facts::is_still_unaccepted(session.machine(), &self.report.platform.regions)
+    }
+
+    /// The cases in an order that needs few guests: by the guest they want, the usual one first; then those that choose a
+    /// mutant, which stays; and last those that end theirs or leave behind what cannot be put back.
+    fn in_order<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
+        let (policy, platform) = (self.report.policy_in_force, self.target.platform);
+        let ends_guest = |case: &Case| {
+            let mut expected =
+                case.steps.iter().filter_map(|step| step.expect.resolve(policy, platform, None));
+            self.applies(case) && expected.any(Expected::may_end_guest)
+        };
+        let mut ordered: Vec<&Case> = cases.iter().collect();
+        let mut setups = vec![self.target.setup];
+        let mut guest = |case: &Case| {
+            let wanted = self.wanted(case);
+            setups.iter().position(|known| known.boots_like(wanted)).unwrap_or_else(|| {
+                setups.push(wanted);
+                setups.len() - 1
+            })
+        };
+        ordered.sort_by_cached_key(|case| {
+            let chooses = self.wanted(case).mutant.is_some();
+            (guest(case), chooses, ends_guest(case) || runner::may_remain(case))
+        });
+        ordered
+    }
+
+    /// How the guest must be set up for a case.
+    fn wanted(&self, case: &Case) -> Setup {
+        if !self.applies(case) {
+            return self.target.setup;
+        }
+        let mut wanted = self.target.setup.with(case.guest);
+        // What the platform has anyway needs no guest of its own.
+        wanted.rom =
+            wanted.rom.filter(|rom| self.machine.platform.default_rom_state() != Some(rom_state(*rom)));
+        wanted
+    }
+
+    /// Why the case cannot run here, as far as known.
+    fn skip_reason(&self, case: &Case) -> Option<String> {
+        let release = Release::of_version(&self.report.kernel.release).ok();
+        let config = self.target.config.as_ref();
+        let regions = &self.report.platform.regions;
+        let guest = Guest { platform: self.target.platform, release, config, regions };
+        case.skip_reason(&guest).or_else(|| self.target.lacks_program_of(case))
+    }
+
+    fn skip(&mut self, case: &Case, reason: String, watcher: &mut dyn Watcher) {
+        let not_run = Some(NotRun::Skipped(reason));
+        self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+    }
+
+    fn judge(&mut self, case: &Case, observed: CaseObservation, watcher: &mut dyn Watcher) {
+        let release = Release::of_version(&self.report.kernel.release).ok();
+        let context =
+            judge::Context { policy: self.report.policy_in_force, platform: self.target.platform, release };
+        let verdict = judge::judge(case, context, &observed);
+        let result = CaseResult { case: case.clone(), observed, verdict };
+        watcher.case(&result);
+        self.report.cases.push(result);
+        self.report.duration = self.started.elapsed();
+    }
+
+    /// Runs one case; gives the guest back if it lives.
+    fn case(&mut self, mut session: Session, case: &Case, watcher: &mut dyn Watcher) -> Option<Session> {
+        if let Some(reason) = self.skip_reason(case) {
+            self.skip(case, reason, watcher);
+            return Some(session);
+        }
+        let regions = self.report.platform.regions.clone();
+        let run = runner::run_case(&mut session, case, &regions, self.target.limit);
+        let (observed, ended) = (run.observation, run.ended);
+        if self.interrupt.load(Ordering::Relaxed) && ended.is_some() {
+            // The guest was stopped in the middle of the case: there is nothing to judge.
+            self.settle(&session);
+            self.report.ended = Ended::Interrupted;
+            return None;
+        }
+        let remains = observed.remains.is_some();
+        self.judge(case, observed, watcher);
+        match ended {
+            None if remains => {
+                self.settle(&session);
+                None
+            }
+            None => Some(session),
+            Some((end, step)) => {
+                self.settle(&session);
+                match end.into_report(Some(format!("{}#{step}", case.name))) {
+                    Ok(death) => self.report.deaths.push(death),
+                    Err(aborted) => self.report.aborted.push(aborted),
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether the case is for this platform at all, so that no guest is booted for it in vain.
+    fn applies(&self, case: &Case) -> bool {
+        case.platforms.contains(&self.target.platform)
+    }
+
+    fn command_line(&self, setup: Setup) -> String {
+        let words = self.target.command_line.iter().cloned().chain(setup.words());
+        command_line(self.kind, self.target.console, words)
+    }
+
+    fn settle(&mut self, session: &Session) {
+        let stats = session.machine().stats();
+        // Without an event nothing has a name, and looking for names takes seconds.
+        if stats.memory.mismatches > 0
+            || self.report.boots.iter().any(|boot| !boot.observed.events.is_empty())
+        {
+            self.report.platform.names_lacking = self.names.lacking().map(str::to_owned);
+        }
+        let counters: &mut Counters = &mut self.report.counters;
+        counters.exits += stats.exits;
+        counters.faults += stats.memory.faults;
+        counters.conversions +=
+            stats.memory.declared_moves + stats.memory.implicit_moves + stats.memory.conversions;
+        counters.accepted += stats.memory.accepted;
+        counters.calls += stats.calls + stats.hypercalls;
+        counters.msrs += stats.msr;
+        counters.exceptions += stats.exceptions;
+        counters.mismatches += session.machine().events().len() as u64;
+        counters.not_kept += stats.events_not_kept;
+    }
+}
+
+fn empty_report(target: &Target, kind: Platform, cases: &[Case]) -> Report {
+    Report {
+        policy: target.policy,
+        policy_in_force: target.policy_in_force(),
+        kernel: target.kernel.clone(),
+        platform: PlatformFacts {
+            platform: target.platform,
+            view_bit: None,
+            memory_mib: target.memory_mib,
+            simulated: vmm::platform::simulated(kind).iter().map(|&text| text.to_owned()).collect(),
+            not_simulated: vmm::platform::not_simulated(kind).iter().map(|&text| text.to_owned()).collect(),
+            kvm: target.host.clone(),
+            rewritten: Vec::new(),
+            unserved_modules: Vec::new(),
+            regions: Vec::new(),
+            boot_events: Vec::new(),
+            bad_calls: Vec::new(),
+            guest_type: None,
+            names_lacking: None,
+            log_unread: None,
+            unaccepted: None,
+            changes: Vec::new(),
+            setup: target.setup.into(),
+            boot_seconds: 0.0,
+        },
+        planned: cases.iter().map(|case| case.name.clone()).collect(),
+        boots: Vec::new(),
+        cases: Vec::new(),
+        deaths: Vec::new(),
+        aborted: Vec::new(),
+        counters: Counters::default(),
+        ended: Ended::Complete,
+        duration: Duration::ZERO,
+    }
+}

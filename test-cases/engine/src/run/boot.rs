@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Boots a guest, and keeps as evidence what it did until its agent answered or it ended.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use protocol::{Outcome, Step};
+use vmm::machine::MachineConfig;
+
+use super::guest_type::{self, GuestLog};
+use super::{Engine, Watcher, facts, rom_state};
+use crate::boot::{Context, judge};
+use crate::observation::{Aborted, BootObservation, Death};
+use crate::report::Ended;
+use crate::runner;
+use crate::session::{self, Plan, Session, SessionError};
+use crate::setup::Setup;
+use model::release::Release;
+
+impl Engine<'_> {
+    pub(super) fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
+        watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
+        let command_line = self.command_line(setup);
+        let plan = Plan {
+            machine: MachineConfig {
+                // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
+                mode: self.target.setup.mode,
+                rom: setup.rom.map(rom_state),
+                sept_ve_disable: !setup.sept_ve,
+                unaccepted_percent: setup.unaccepted,
+                ..self.machine.clone()
+            },
+            kernel: self.kernel,
+            names: Some(Arc::clone(&self.names)),
+            files: Arc::clone(&self.files),
+            command_line: &command_line,
+            boot_limit: self.target.limit,
+            interrupt: Arc::clone(self.interrupt),
+        };
+        let first = self.report.counters.boots == 0;
+        self.report.counters.boots += 1;
+        let mut session = match Session::boot(&plan) {
+            Ok(session) => session,
+            Err(SessionError::Ended { .. }) if self.interrupt.load(Ordering::Relaxed) => {
+                return Err(Ended::Interrupted);
+            }
+            Err(SessionError::Ended { end, guest }) => {
+                return Err(self.did_not_come_up(*end, &guest, first, setup, watcher));
+            }
+            Err(error) => return Err(Ended::Failed(error.to_string())),
+        };
+        if first {
+            self.read_machine_facts(&session);
+        }
+        let log = match self.ask(&mut session, first) {
+            Ok(log) => log,
+            Err(_) if self.interrupt.load(Ordering::Relaxed) => return Err(Ended::Interrupted),
+            Err(end) => return Err(self.did_not_come_up(end, &session, first, setup, watcher)),
+        };
+        if first {
+            watcher.up(&self.report);
+        }
+        self.judge_boot(&session, setup, None, watcher);
+        // What comes from here on belongs to the cases.
+        session.tell();
+        // Every guest, since each of them is set up anew and perhaps otherwise.
+        let kernel = &self.report.kernel;
+        let checked = guest_type::check(&session, &log, self.target.platform, &kernel.spec, &kernel.release);
+        let evidence = checked.map_err(Ended::Failed)?;
+        if first {
+            self.report.platform.guest_type = Some(evidence);
+        }
+        Ok(session)
+    }
+
+    /// A guest that ended before its agent answered leaves everything but what its agent would have said.
+    fn did_not_come_up(
+        &mut self,
+        end: session::Ended,
+        guest: &Session,
+        first: bool,
+        setup: Setup,
+        watcher: &mut dyn Watcher,
+    ) -> Ended {
+        let reason = format!("the guest did not come up: {end}");
+        if first {
+            self.read_machine_facts(guest);
+            self.report.kernel.release = self.kernel.release().unwrap_or_default();
+            watcher.up(&self.report);
+        }
+        let end = end.into_report(None);
+        match end.clone() {
+            Ok(death) => self.report.deaths.push(death),
+            Err(aborted) => self.report.aborted.push(aborted),
+        }
+        self.judge_boot(guest, setup, Some(end), watcher);
+        self.settle(guest);
+        Ended::Failed(reason)
+    }
+
+    /// The verdict on what the guest accessed until now.
+    fn judge_boot(
+        &mut self,
+        guest: &Session,
+        setup: Setup,
+        end: Option<Result<Death, Aborted>>,
+        watcher: &mut dyn Watcher,
+    ) {
+        let (death, aborted) = match end {
+            Some(Ok(death)) => (Some(death), None),
+            Some(Err(aborted)) => (None, Some(aborted)),
+            None => (None, None),
+        };
+        let setup = Setup { mode: self.target.setup.mode, ..setup };
+        let recorded = runner::all_events(guest, &self.report.platform.regions);
+        let observed = BootObservation {
+            setup: setup.into(),
+            events: recorded.events,
+            not_kept: recorded.dropped,
+            death,
+            aborted,
+        };
+        self.report.counters.boot_events += observed.events.len() as u64 + observed.not_kept;
+        let release = Release::of_version(&self.report.kernel.release).ok();
+        let result = judge(observed, Context { platform: self.target.platform, release });
+        watcher.boot(&result);
+        self.report.boots.push(result);
+    }
+
+    /// What only the agent of a running guest can find out: of every guest its log, of the first one its facts too.
+    fn ask(&mut self, session: &mut Session, first: bool) -> Result<GuestLog, session::Ended> {
+        let limit = self.target.limit;
+        if first && let Outcome::Data { data, .. } = session.step(&Step::Uname, limit)? {
+            let text = String::from_utf8_lossy(&data.bytes).into_owned();
+            let mut lines = text.lines().skip(2).map(str::to_owned);
+            self.report.kernel.release = lines.next().unwrap_or_default();
+            self.report.kernel.version = lines.next().unwrap_or_default();
+        }
+        let log = GuestLog::read(session, limit)?;
+        if first {
+            self.report.kernel.log = log.telling().to_vec();
+        }
+        if let Some(why) = log.unread() {
+            self.report.platform.log_unread.get_or_insert(why);
+        }
+        if first && self.target.platform.accepts_memory() {
+            self.report.platform.unaccepted = facts::unaccepted(session, limit)?;
+        }
+        Ok(log)
+    }
+
+    /// What the VMM knows of a guest, whether it came up or not.
+    fn read_machine_facts(&mut self, session: &Session) {
+        let facts = &mut self.report.platform;
+        facts.regions = facts::placed(session.machine());
+        facts.view_bit = session.machine().platform().encryption_bit();
+        facts.boot_events = runner::all_events(session, &facts.regions).events;
+        facts.changes = runner::changes_since(session, None);
+        facts.rewritten = session.machine().sites().map(facts::rewritten).collect();
+        facts.bad_calls = session
+            .machine()
+            .bad_calls()
+            .all()
+            .iter()
+            .map(|call| facts::bad_call(call, &self.names))
+            .collect();
+        facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
+        facts.boot_seconds = session.boot_time().as_secs_f64();
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a run is asked to do, and what follows from it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{fs, io};
+
+use guest_kernel::Programs;
+use guest_kernel::initramfs::Initramfs;
+use types::{Platform, Policy};
+
+use crate::case::Case;
+use crate::observation::{KernelFacts, KvmHost};
+use crate::setup::Setup;
+
+/// What a run needs to know.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The kernel, as far as known without booting it.
+    pub kernel: KernelFacts,
+    /// Its image: an ELF vmlinux, or a bzImage.
+    pub image: PathBuf,
+    /// Every option it was built with, where known.
+    pub config: Option<BTreeMap<String, String>>,
+    /// What the guest is to believe.
+    pub platform: Platform,
+    /// The policy it is held to.
+    pub policy: Policy,
+    /// What else was chosen about the guest.
+    pub setup: Setup,
+    /// Note every change of the page at this address.
+    pub watch: Option<u64>,
+    /// Guest RAM in MiB.
+    pub memory_mib: u64,
+    /// Added to the kernel's command line.
+    pub command_line: Vec<String>,
+    /// Programs for cases that run some; they are in the guest only if one of the cases does.
+    pub programs: Programs,
+    /// Seconds after which a silent guest counts as hung.
+    pub limit: Duration,
+    /// Show the guest's console on standard error as it comes.
+    pub console: bool,
+    /// Where KVM runs.
+    pub host: KvmHost,
+}
+
+impl Target {
+    /// The policy, as far as the kernel's options let it be one.
+    pub(super) fn policy_in_force(&self) -> Policy {
+        let is_strict =
+            |config: &BTreeMap<String, String>| config.get("STRICT_DEVMEM").is_some_and(|value| value == "y");
+        self.policy.in_force(self.config.as_ref().is_none_or(is_strict))
+    }
+
+    /// The agent, and the programs if a case runs one: they are some MiB, which every boot would have to unpack.
+    pub(super) fn initramfs(&self, cases: &[Case]) -> io::Result<Vec<u8>> {
+        let mut initramfs = Initramfs::new();
+        if cases.iter().any(|case| !case.programs().is_empty()) {
+            for (path, file) in &self.programs.files {
+                initramfs = initramfs.program(path, &fs::read(file)?);
+            }
+        }
+        initramfs.build()
+    }
+
+    /// Why a case cannot run, if a program of its is not there.
+    pub(super) fn lacks_program_of(&self, case: &Case) -> Option<String> {
+        let lacks = |program| self.programs.lacks(program).map(|why| format!("no {program}: {why}"));
+        case.programs().into_iter().find_map(lacks)
+    }
+}

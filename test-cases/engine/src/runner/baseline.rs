@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What memory held before a case, to tell what the case did to it, and to put it back for the next.
+
+use std::collections::{BTreeMap, HashMap};
+
+use types::{PlacedRegion, View};
+use vmm::machine::{Machine, MachineError};
+use vmm::memory::MemoryError;
+
+use crate::case::{Action, Case};
+use model::class::{States, memory_state};
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// A page before the case.
+#[derive(Debug)]
+struct Saved {
+    /// The view the guest uses for it, through which it is put back.
+    view: View,
+    bytes: Vec<u8>,
+    /// The case wrote to it. What it only looked at the kernel may have taken into use meanwhile.
+    written: bool,
+}
+
+/// Why memory is not as it was before the case.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRestored {
+    /// The VMM could not put back what it changed itself.
+    #[error("putting firmware's memory back after the case: {0}")]
+    Firmware(#[from] MachineError),
+    /// A page could not be written.
+    #[error("putting the page at {gpa:#x} back after the case: {source}")]
+    Write {
+        /// The page.
+        gpa: u64,
+        /// Why.
+        source: MemoryError,
+    },
+    /// A page was written, and holds something else.
+    #[error(
+        "putting the page at {gpa:#x} back after the case: it does not take the bytes, as it is {now} now"
+    )]
+    Differs {
+        /// The page.
+        gpa: u64,
+        /// What the page is.
+        now: String,
+    },
+}
+
+/// Pages of memory before the case: those its steps look at and those they write.
+#[derive(Debug)]
+pub struct Baseline {
+    pages: BTreeMap<u64, Saved>,
+    data: HashMap<String, Vec<u8>>,
+}
+
+impl Baseline {
+    /// Copies every page a step of the case compares or is known to write.
+    pub fn take(machine: &Machine, case: &Case, regions: &[PlacedRegion]) -> Self {
+        let data = case
+            .steps
+            .iter()
+            .filter_map(|step| Some((step.id.clone(), step.action.data()?.to_vec())))
+            .collect();
+        let mut baseline = Self { pages: BTreeMap::new(), data };
+        for step in &case.steps {
+            let len = match &step.action {
+                Action::Memory { len, .. } => *len,
+                action => action.data().map_or(0, |data| data.len() as u64),
+            };
+            if let Some(start) = step.action.place().and_then(|place| place.resolve(regions)) {
+                baseline.save(machine, start, len, false);
+            }
+        }
+        baseline
+    }
+
+    /// Keeps the pages of `len` bytes from `start` on as they are now, unless they were kept before. `written`: they are
+    /// about to be written.
+    pub fn save(&mut self, machine: &Machine, start: u64, len: u64, written: bool) {
+        if len == 0 {
+            return;
+        }
+        let (_, start) = machine.platform().split(start);
+        let end = start.saturating_add(len).div_ceil(PAGE).saturating_mul(PAGE);
+        // Only RAM changes; a case may name absurd ranges.
+        for (first, len) in machine.ram().backed() {
+            let part = (start - start % PAGE).max(first)..end.min(first + len);
+            for gpa in part.step_by(PAGE as usize) {
+                let page = self.pages.entry(gpa).or_insert_with(|| {
+                    let view = view_of(machine, gpa);
+                    let mut bytes = vec![0; PAGE as usize];
+                    machine.truth(view, gpa, &mut bytes);
+                    Saved { view, bytes, written: false }
+                });
+                page.written |= written;
+            }
+        }
+    }
+
+    /// What a step offers to write.
+    pub fn data_of(&self, id: &str) -> Option<&[u8]> {
+        self.data.get(id).map(Vec::as_slice)
+    }
+
+    /// What became of memory at `gpa` that now holds `now`, given what a step wrote there.
+    pub fn compare(&self, gpa: u64, now: &[u8], written: Option<&[u8]>) -> States {
+        let before: Vec<u8> = (gpa..).take(now.len()).map(|at| self.byte(at)).collect();
+        // What the write offered, and around it what was there.
+        let meant = written.map(|bytes| {
+            let len = bytes.len().min(before.len());
+            [&bytes[..len], &before[len..]].concat()
+        });
+        memory_state(&before, now, meant.as_deref())
+    }
+
+    /// Puts the pages and firmware's memory back.
+    ///
+    /// # Errors
+    /// Where something is not as it was. The guest is of no use to another case then.
+    pub fn restore(&self, machine: &mut Machine) -> Result<(), NotRestored> {
+        // Pages that forbidden accesses converted come back first, or nothing could be written to them.
+        machine.restore_firmware()?;
+        self.restore_pages(machine)
+    }
+
+    fn restore_pages(&self, machine: &Machine) -> Result<(), NotRestored> {
+        for (gpa, Saved { view, bytes, .. }) in self.pages.iter().filter(|(_, page)| page.written) {
+            let holds = |machine: &Machine| {
+                let mut now = vec![0; bytes.len()];
+                machine.truth(*view, *gpa, &mut now);
+                now == *bytes
+            };
+            if holds(machine) && view_of(machine, *gpa) == *view {
+                continue;
+            }
+            machine
+                .memory()
+                .store(*view, *gpa, bytes)
+                .map_err(|source| NotRestored::Write { gpa: *gpa, source })?;
+            let now = view_of(machine, *gpa);
+            if !holds(machine) || now != *view {
+                return Err(NotRestored::Differs { gpa: *gpa, now: now.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    fn byte(&self, gpa: u64) -> u8 {
+        let page = self.pages.get(&(gpa & !(PAGE - 1)));
+        page.and_then(|page| page.bytes.get((gpa % PAGE) as usize)).copied().unwrap_or(0)
+    }
+}
+
+/// The view the guest uses for a page.
+fn view_of(machine: &Machine, gpa: u64) -> View {
+    machine.memory().declared(gpa).unwrap_or(View::Private)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::class::MemoryState;
+
+    fn baseline() -> Baseline {
+        let saved = Saved { view: View::Private, bytes: vec![7; 4096], written: true };
+        Baseline { pages: BTreeMap::from([(0x1000, saved)]), data: HashMap::new() }
+    }
+
+    #[test]
+    fn what_became_of_memory_is_told_apart() {
+        let compare = |now: &[u8], written| baseline().compare(0x1010, now, written);
+        let is = |state| States::of([state]);
+        assert_eq!(compare(&[7; 8], None), is(MemoryState::Unchanged));
+        assert_eq!(compare(&[1, 2, 7, 7], Some(&[1, 2])), is(MemoryState::Written));
+        assert_eq!(compare(&[0; 8], Some(&[1, 2])), is(MemoryState::Zeroed));
+        assert_eq!(compare(&[9, 2, 7, 7], Some(&[1, 2])), is(MemoryState::Corrupted));
+    }
+}

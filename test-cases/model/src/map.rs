@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! mmap(2), mprotect(2), mremap(2) and munmap(2).
+
+use std::collections::BTreeSet;
+
+use protocol::{MAP_SLOTS, MAP_STRIDE, Refusal, map_address};
+use types::{Errno, Policy, View};
+
+use super::PAGE;
+use super::allowed::{all_pages, any_as_zeros, range_is_allowed};
+use super::memtype::{CacheMode, MemoryTypes};
+use super::op::Node;
+use super::own;
+use super::pci;
+use super::prediction::{Outcome, Prediction};
+use super::space::{Area, EXEC, Entry, WRITE};
+use super::task::{OpenFile, Slot, Task};
+use super::world::World;
+
+/// `TASK_SIZE` with four levels of page tables.
+const TASK_SIZE: u64 = (1 << 47) - PAGE;
+
+/// The parameters of one call.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Offset in bytes.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// `PROT_*`.
+    pub prot: u32,
+    /// `MAP_*`.
+    pub flags: u32,
+}
+
+/// What a driver mapped.
+pub struct Mapped {
+    /// First physical address, without any encryption bit.
+    pub gpa: u64,
+    /// The caching.
+    pub mode: CacheMode,
+    /// The view.
+    pub view: View,
+    /// Memory of its own instead.
+    pub own: bool,
+}
+
+/// mmap(2) into a slot; what was mapped there goes first, whatever comes.
+pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked) -> Prediction {
+    if !task.process.files.contains_key(&file) {
+        return Prediction::plain(Outcome::Refused(Refusal::File));
+    }
+    if task.process.maps.contains_key(&slot) {
+        munmap(world, task, slot);
+    }
+    place(world, task, slot, file, asked, map_address(slot))
+}
+
+/// mmap(2) with `MAP_FIXED` where another slot's mapping is. What is mapped there goes once `do_mmap()` has nothing against
+/// the call, even if the driver then has.
+pub fn mmap_over(world: &World, task: &mut Task, slot: u8, over: u8, file: u8, asked: &Asked) -> Prediction {
+    if !task.process.files.contains_key(&file) {
+        return Prediction::plain(Outcome::Refused(Refusal::File));
+    }
+    let Some(address) = task.process.maps.get(&over).map(|slot| slot.address) else {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    };
+    if asked.len > MAP_STRIDE {
+        return Prediction::plain(Outcome::Refused(Refusal::Length));
+    }
+    if slot != over && task.process.maps.contains_key(&slot) {
+        munmap(world, task, slot);
+    }
+    place(world, task, slot, file, asked, address)
+}
+
+/// The call itself.
+fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked, address: u64) -> Prediction {
+    // `arch/x86/kernel/sys_x86_64.c`, before the descriptor is looked at.
+    if !asked.offset.is_multiple_of(PAGE) {
+        return Prediction::failed(Errno::EINVAL);
+    }
+    let file = match task.open_file(file) {
+        Ok(file) => file.clone(),
+        Err(outcome) => return Prediction::plain(outcome),
+    };
+    let shared = match do_mmap(&file, asked) {
+        Ok(shared) => shared,
+        Err(errno) => return Prediction::failed(errno),
+    };
+    let len = asked.len.next_multiple_of(PAGE);
+    task.unmap(world, address, address + len);
+    let mapped = match file.node {
+        Node::Mem => mmap_mem(world, &mut task.types, &file, asked),
+        Node::Bar => pci::mmap(world, &mut task.types, asked),
+        // Nothing there maps anything, which each file system says in its words: `fs/proc/inode.c:pde_mmap()`,
+        // `fs/kernfs/file.c:kernfs_fop_mmap()`.
+        Node::Kcore => Err(Errno::EIO),
+        Node::Config => Err(Errno::ENODEV),
+        // Refused before.
+        Node::Port | Node::Msr => return Prediction::failed(Errno::ENODEV),
+    };
+    let mapped = match mapped {
+        Ok(mapped) => mapped,
+        Err(errno) => return Prediction::failed(errno),
+    };
+    let number = task.number();
+    let area = Area {
+        start: address,
+        len,
+        gpa: mapped.gpa,
+        asked: if file.node == Node::Mem { asked.offset } else { mapped.gpa },
+        prot: asked.prot,
+        may_write: !shared || file.writable,
+        may_exec: !is_noexec(file.node),
+        shared,
+        mode: mapped.mode,
+        view: mapped.view,
+        own: mapped.own,
+        memory: number,
+        origin: 0,
+        copied: BTreeSet::new(),
+        // `fs/kernfs/file.c:kernfs_vm_ops` has `page_mkwrite`, `drivers/char/mem.c:mmap_mem_ops` has not.
+        notifies: file.node == Node::Bar,
+        stored: BTreeSet::new(),
+        guarded: BTreeSet::new(),
+        tracked: (!mapped.own).then_some(Entry { mapping: number, start: mapped.gpa, end: mapped.gpa + len }),
+    };
+    let effects = if area.own { vec![own::fresh(&area)] } else { Vec::new() };
+    task.process.space.insert(area);
+    task.process.maps.insert(slot, Slot { address, len: asked.len });
+    Prediction { outcome: Outcome::Value(address), effects }
+}
+
+/// `SB_I_NOEXEC`: `fs/proc/root.c:proc_fill_super()`, `fs/kernfs/mount.c:kernfs_fill_super()`. devtmpfs has it only if it is
+/// mounted so.
+const fn is_noexec(node: Node) -> bool {
+    matches!(node, Node::Kcore | Node::Bar | Node::Config)
+}
+
+/// `mm/mmap.c:do_mmap()` up to the driver, in its order. Whether it is shared.
+fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, Errno> {
+    if asked.len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    // PAGE_ALIGN() wrapped around to 0, or `__get_unmapped_area()` has no such room.
+    let len = asked.len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    if len > TASK_SIZE {
+        return Err(Errno::ENOMEM);
+    }
+    // `file_mmap_ok()`: offset and length together must fit 64 bits, even with unsigned offsets.
+    let biggest = match file.node {
+        Node::Mem => 0_u64.wrapping_sub(len),
+        Node::Port | Node::Msr => u64::MAX - len,
+        // Regular files: `s_maxbytes`, which is `MAX_LFS_FILESIZE`.
+        Node::Bar | Node::Config | Node::Kcore => i64::MAX.cast_unsigned() - len,
+    };
+    if asked.offset / PAGE > biggest / PAGE {
+        return Err(Errno::EOVERFLOW);
+    }
+    let shared = match asked.flags & 0xf {
+        // MAP_SHARED, MAP_SHARED_VALIDATE without any flag to validate, MAP_PRIVATE.
+        1 | 3 => true,
+        2 => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    if shared && asked.prot & WRITE != 0 && !file.writable || !file.readable {
+        return Err(Errno::EACCES);
+    }
+    if asked.prot & EXEC != 0 && is_noexec(file.node) {
+        return Err(Errno::EPERM);
+    }
+    // A file without `f_op->mmap`: nothing was unmapped for it yet.
+    if matches!(file.node, Node::Port | Node::Msr) {
+        return Err(Errno::ENODEV);
+    }
+    Ok(shared)
+}
+
+/// `drivers/char/mem.c:mmap_mem()`, in its order. The protection plays no part in it.
+fn mmap_mem(world: &World, types: &mut MemoryTypes, file: &OpenFile, asked: &Asked) -> Result<Mapped, Errno> {
+    let len = asked.len.next_multiple_of(PAGE);
+    // `valid_mmap_phys_addr_range()`: the last byte must have an address.
+    let last = asked.offset.checked_add(len - 1).ok_or(Errno::EINVAL)?;
+    if !world.is_valid(last) {
+        return Err(Errno::EINVAL);
+    }
+    if !range_is_allowed(world, asked.offset, len) {
+        return Err(Errno::EPERM);
+    }
+    // `pfn_pte()` keeps the encryption bit out of the page table entries. `phys_mem_access_encrypted()`
+    // (`arch/x86/mm/ioremap.c`) has all of it encrypted but persistent memory.
+    let (gpa, view) = (world.without_bit(asked.offset), View::Private);
+    if world.policy == Policy::MmapZeros && any_as_zeros(world, asked.offset, len) {
+        return Ok(Mapped { gpa, mode: CacheMode::WriteBack, view, own: true });
+    }
+    if world.checks_aliasing() && !all_pages(world, asked.offset, len) {
+        return Err(Errno::EINVAL);
+    }
+    // `phys_mem_access_prot_allowed()` takes the caching from O_DSYNC, `remap_pfn_range()` asks whether it can be had.
+    let wanted = if file.uncached { CacheMode::Uncached } else { CacheMode::WriteBack };
+    let got = types.reserve_mapping(world, asked.offset, asked.offset + len, wanted, false);
+    Ok(Mapped { gpa, mode: got.map_err(|_| Errno::EAGAIN)?, view, own: false })
+}
+
+/// munmap(2) of the range a slot has, whatever is there.
+pub fn munmap(world: &World, task: &mut Task, slot: u8) -> Prediction {
+    let Some(Slot { address, len }) = task.process.maps.remove(&slot) else {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    };
+    task.unmap(world, address, address + len.next_multiple_of(PAGE));
+    Prediction::value(0)
+}
+
+/// `mm/mprotect.c:do_mprotect_pkey()`: area by area, up to the first that is missing or may not become what is asked for.
+pub fn mprotect(task: &mut Task, slot: u8, offset: u64, len: u64, prot: u32) -> Prediction {
+    let Some(place) = task.process.maps.get(&slot) else {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    };
+    if offset > MAP_STRIDE || len > MAP_STRIDE {
+        return Prediction::plain(Outcome::Refused(Refusal::Length));
+    }
+    let start = place.address + offset;
+    if !start.is_multiple_of(PAGE) {
+        return Prediction::failed(Errno::EINVAL);
+    }
+    let end = start + len.next_multiple_of(PAGE);
+    let mut at = start;
+    while at < end {
+        let Some(area) = task.process.space.at(at) else { return Prediction::failed(Errno::ENOMEM) };
+        // `newflags & ~(newflags >> 4)`.
+        if prot & WRITE != 0 && !area.may_write || prot & EXEC != 0 && !area.may_exec {
+            return Prediction::failed(Errno::EACCES);
+        }
+        let until = end.min(area.end());
+        for mut part in task.process.space.take(at, until) {
+            at = part.end();
+            part.protect(prot);
+            task.process.space.insert(part);
+        }
+    }
+    Prediction::value(0)
+}
+
+/// `mm/mremap.c`: to another length in place, or with that length to where another slot's mapping would be.
+pub fn mremap(world: &World, task: &mut Task, slot: u8, to: u8, len: u64) -> Prediction {
+    let Some(&Slot { address, len: old }) = task.process.maps.get(&slot) else {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    };
+    if to >= MAP_SLOTS {
+        return Prediction::plain(Outcome::Refused(Refusal::Map));
+    }
+    if len > MAP_STRIDE {
+        return Prediction::plain(Outcome::Refused(Refusal::Length));
+    }
+    if to != slot && task.process.maps.contains_key(&to) {
+        munmap(world, task, to);
+    }
+    let (old, new) = (old.next_multiple_of(PAGE), len.next_multiple_of(PAGE));
+    if new == 0 {
+        return Prediction::failed(Errno::EINVAL);
+    }
+    if task.process.space.at(address).is_none() {
+        return Prediction::failed(Errno::EFAULT);
+    }
+    let target = map_address(to);
+    if to != slot {
+        // `mremap_to()`.
+        if address + old > target && target + new > address {
+            return Prediction::failed(Errno::EINVAL);
+        }
+        task.unmap(world, target, target + new);
+    }
+    if new < old {
+        task.unmap(world, address + new, address + old);
+    }
+    let kept = old.min(new);
+    let Some(area) = task.process.space.at(address).cloned() else {
+        return Prediction::failed(Errno::EFAULT);
+    };
+    // `vma_to_resize()`: one area, and neither `VM_DONTEXPAND` nor `VM_PFNMAP` grows.
+    if (to != slot || new > old) && address + kept > area.end() || new > old && !area.own {
+        return Prediction::failed(Errno::EFAULT);
+    }
+    if new > old {
+        task.process.space.insert(Area { len: area.len + new - old, ..area.clone() });
+    }
+    if to != slot {
+        // `move_vma()`: the page tables move, and with them what is noted of the caching.
+        for part in task.process.space.take(address, address + new) {
+            task.process.space.insert(Area { start: target, ..part });
+        }
+        task.process.maps.remove(&slot);
+    }
+    let address = if to == slot { address } else { target };
+    task.process.maps.insert(to, Slot { address, len });
+    Prediction::value(address)
+}

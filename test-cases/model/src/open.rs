@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! open(2), close(2) and the privilege they need.
+
+use super::lockdown::{Reason, is_locked_down};
+use super::op::Node;
+use super::prediction::{Outcome, Prediction};
+use super::task::{OpenFile, Task};
+use super::world::World;
+use crate::capability;
+use types::{Errno, Policy};
+
+/// `fs/open.c:do_dentry_open()`. The slot is emptied first, whatever comes.
+pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) -> Prediction {
+    task.process.files.remove(&slot);
+    let is_there = match node {
+        Node::Mem => world.config.devmem && world.policy != Policy::NoDevmem,
+        Node::Port => world.config.devport,
+        Node::Kcore => world.config.kcore,
+        Node::Msr => world.config.msr,
+        Node::Bar | Node::Config => world.bar().is_some(),
+    };
+    // devtmpfs has nodes only for devices that are there (`drivers/char/mem.c:chr_dev_init()`).
+    if !is_there {
+        return Prediction::failed(Errno::ENOENT);
+    }
+    // `fs/namei.c:do_open()`, before the driver is asked.
+    if flags & libc::O_DIRECTORY != 0 {
+        return Prediction::failed(Errno::ENOTDIR);
+    }
+    // `may_open()`: the node's owner and mode.
+    let (owner, others) = mode(node);
+    if !task.process.credentials.may_open(owner, others, wanted(flags)) {
+        return Prediction::failed(Errno::EACCES);
+    }
+    let allowed = match node {
+        Node::Mem | Node::Port => open_port(world, task),
+        Node::Kcore => open_kcore(world, task),
+        Node::Msr => msr_open(task),
+        // `fs/kernfs/file.c:kernfs_fop_open()` asks for nothing beyond the file's mode.
+        Node::Bar | Node::Config => true,
+    };
+    if !allowed {
+        return Prediction::failed(Errno::EPERM);
+    }
+    // After the driver was asked: none has `FMODE_CAN_ODIRECT`.
+    if flags & libc::O_DIRECT != 0 {
+        return Prediction::failed(Errno::EINVAL);
+    }
+    // `OPEN_FMODE()`: (mode + 1) & 3, so that mode 3 may neither read nor write.
+    let mode = ((flags & libc::O_ACCMODE) + 1) & 3;
+    let file = OpenFile {
+        node,
+        readable: mode & 1 != 0,
+        writable: mode & 2 != 0,
+        uncached: flags & libc::O_DSYNC != 0,
+        by_admin: task.process.credentials.capable(capability::SYS_ADMIN),
+        position: 0,
+    };
+    task.insert_file(slot, file, flags & libc::O_CLOEXEC != 0);
+    Prediction::value(0)
+}
+
+/// `drivers/char/mem.c:open_port()`, which serves both nodes: `CAP_SYS_RAWIO`, then lockdown, then what patches v3 to v5
+/// put after it: `STRICT_DEVMEM` and a guest whose memory is encrypted.
+fn open_port(world: &World, task: &Task) -> bool {
+    let confidential = world.platform.is_confidential();
+    let closed = world.policy == Policy::OpenEperm && confidential && world.config.strict;
+    task.process.credentials.capable(capability::SYS_RAWIO)
+        && !is_locked_down(world, Reason::DevMem)
+        && !closed
+}
+
+/// `fs/proc/kcore.c:open_kcore()`.
+fn open_kcore(world: &World, task: &Task) -> bool {
+    task.process.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::Kcore)
+}
+
+/// `arch/x86/kernel/msr.c:msr_open()`. Lockdown keeps nobody from reading.
+const fn msr_open(task: &Task) -> bool {
+    task.process.credentials.capable(capability::SYS_RAWIO)
+}
+
+/// close(2). Mappings made through the file stay.
+pub fn close(task: &mut Task, slot: u8) -> Prediction {
+    let outcome = task.open_file(slot).err().unwrap_or(Outcome::Value(0));
+    task.process.files.remove(&slot);
+    Prediction::plain(outcome)
+}
+
+/// What owner and others may: devtmpfs gives 0600 to what names no mode (`drivers/base/core.c:device_get_devnode`);
+/// `fs/proc/kcore.c:proc_kcore_init()`; `drivers/pci/pci-sysfs.c`.
+const fn mode(node: Node) -> (u32, u32) {
+    match node {
+        Node::Mem | Node::Port | Node::Msr | Node::Bar => (6, 0),
+        Node::Kcore => (4, 0),
+        Node::Config => (6, 4),
+    }
+}
+
+/// `include/linux/fs.h:ACC_MODE()` and what `O_TRUNC` adds.
+const fn wanted(flags: i32) -> u32 {
+    let access = match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => 4,
+        libc::O_WRONLY => 2,
+        _ => 6,
+    };
+    if flags & libc::O_TRUNC != 0 { access | 2 } else { access }
+}

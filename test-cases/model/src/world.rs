@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Everything outside a task that decides what /dev/mem gives.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use types::{PageState, Platform, Policy, View};
+
+use super::PAGE;
+use super::iomem::{Intersection, Iomem};
+use super::lockdown::Level;
+use super::memtype::CacheMode;
+use super::prediction::Source;
+use crate::class::Class;
+use crate::release::Release;
+
+/// How the kernel was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the kernel")]
+pub struct KernelConfig {
+    /// `DEVMEM`.
+    pub devmem: bool,
+    /// `DEVPORT`.
+    pub devport: bool,
+    /// `STRICT_DEVMEM`.
+    pub strict: bool,
+    /// `IO_STRICT_DEVMEM`.
+    pub io_strict: bool,
+    /// `X86_PAT`, and not switched off by `nopat`.
+    pub pat: bool,
+    /// `PROC_KCORE`.
+    pub kcore: bool,
+    /// `X86_MSR`, and no module: nobody loads one.
+    pub msr: bool,
+    /// `X86_IOPL_IOPERM`.
+    pub iopl: bool,
+    /// `SECURITY_LOCKDOWN_LSM`.
+    pub lockdown: bool,
+    /// `USER_NS`.
+    pub user_ns: bool,
+    /// `UNIX`.
+    pub unix: bool,
+}
+
+impl KernelConfig {
+    /// Reads the options off a configuration; those that are not in it are off.
+    pub fn of(config: &BTreeMap<String, String>) -> Self {
+        let on = |option: &str| config.get(option).is_some_and(|value| value == "y");
+        Self {
+            devmem: on("DEVMEM"),
+            devport: on("DEVPORT"),
+            strict: on("STRICT_DEVMEM"),
+            io_strict: on("IO_STRICT_DEVMEM"),
+            pat: on("X86_PAT"),
+            kcore: on("PROC_KCORE"),
+            msr: on("X86_MSR"),
+            iopl: on("X86_IOPL_IOPERM"),
+            lockdown: on("SECURITY_LOCKDOWN_LSM"),
+            user_ns: on("USER_NS"),
+            unix: on("UNIX"),
+        }
+    }
+}
+
+/// Where memory lies and what its pages are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Addresses that memory backs.
+    pub backed: Vec<Range<u64>>,
+    /// Pages that are something else than private.
+    pub standing: BTreeMap<u64, PageState>,
+    /// One past the last byte of RAM: `__pa(high_memory)`.
+    pub top: u64,
+}
+
+/// A guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct World {
+    /// How the kernel was built.
+    pub config: KernelConfig,
+    /// The rule set it follows.
+    pub policy: Policy,
+    /// What it takes itself for.
+    pub platform: Platform,
+    /// Its release.
+    pub release: Release,
+    /// What `lockdown=` on the command line asks for.
+    pub lockdown: Level,
+    /// What `iomem=` on the command line asks for: `strict` or `relaxed`.
+    pub iomem_checks: Option<bool>,
+    /// `boot_cpu_data.x86_phys_bits`.
+    pub physical_bits: u8,
+    /// The processor has protection keys and the kernel uses them (`ospke` in /proc/cpuinfo).
+    pub protection_keys: bool,
+    /// Position of the encryption bit.
+    pub encryption_bit: Option<u8>,
+    /// The resource tree.
+    pub iomem: Iomem,
+    /// Memory.
+    pub memory: Memory,
+    /// What the MTRRs, as the kernel sees them, do not cache.
+    pub uncached: Vec<Range<u64>>,
+    /// What the kernel itself keeps mapped, as cached as can be: the SMBIOS table (`drivers/firmware/dmi_scan.c:dmi_init`).
+    pub kept: Vec<Range<u64>>,
+}
+
+/// The name of [`World::bar`] in /proc/iomem.
+const BAR: &str = "0000:00:01.0";
+
+/// `memremap()` maps encrypted by default from here on (`x86/mm: Make memremap(MEMREMAP_WB) map memory as encrypted`).
+const ENCRYPTED_MEMREMAP: Release = Release { major: 6, minor: 15 };
+/// The range check before mmap(2) is made once only, and mappings share one tracking entry with their forked copies.
+const PFNMAP_TRACK: Release = Release { major: 6, minor: 16 };
+
+/// Reading another task's memory asks page by page where a mapping ends. Not so in 6.12; seen so in 7.3.
+const BOUNDED_ACCESS: Release = Release { major: 7, minor: 0 };
+
+impl World {
+    /// `generic_access_phys()` goes no further than the page it looked up.
+    pub fn bounds_access(&self) -> bool {
+        self.release >= BOUNDED_ACCESS
+    }
+
+    /// read(2) and write(2) map what is not RAM encrypted.
+    pub fn maps_encrypted(&self) -> bool {
+        self.release >= ENCRYPTED_MEMREMAP
+    }
+
+    /// A mapping shares its caching entry with the copies that fork(2) makes (`mm/memory.c:pfnmap_track_ctx_alloc`).
+    pub fn shares_tracking(&self) -> bool {
+        self.release >= PFNMAP_TRACK
+    }
+
+    /// mmap(2) asks `devmem_is_allowed()` a second time, from PAT's side
+    /// (`arch/x86/mm/pat/memtype.c:phys_mem_access_prot_allowed`), where `STRICT_DEVMEM` is off.
+    pub fn checks_aliasing(&self) -> bool {
+        self.release < PFNMAP_TRACK && self.config.pat && !self.config.strict
+    }
+
+    /// `kernel/resource.c:strict_iomem_checks`.
+    pub fn checks_iomem(&self) -> bool {
+        self.iomem_checks.unwrap_or(self.config.strict)
+    }
+
+    /// The memory behind the first PCI device's BAR, where there is such a device.
+    pub fn bar(&self) -> Option<Range<u64>> {
+        let resource = self.iomem.resources().iter().find(|resource| resource.name == BAR)?;
+        Some(resource.start..resource.end + 1)
+    }
+
+    /// The view a mapping that is to be decrypted shows.
+    pub fn decrypted(&self) -> View {
+        if self.platform.is_confidential() { View::Shared } else { View::Private }
+    }
+
+    /// The address as page tables hold it: the encryption bit is no address bit there
+    /// (`physical_mask`, `arch/x86/mm/mem_encrypt_identity.c:sme_enable` and its like).
+    pub fn without_bit(&self, gpa: u64) -> u64 {
+        self.encryption_bit.map_or(gpa, |bit| gpa & ((1 << bit) - 1))
+    }
+
+    /// `arch/x86/mm/physaddr.h:phys_addr_valid()`.
+    pub fn is_valid(&self, gpa: u64) -> bool {
+        gpa.checked_shr(self.physical_bits.into()).unwrap_or(0) == 0
+    }
+
+    /// What a request for cached memory gets: not that, if the MTRRs do not cache some of `[start, end)`.
+    pub fn cached(&self, start: u64, end: u64) -> CacheMode {
+        let uncached = self.uncached.iter().any(|range| range.start < end && start < range.end);
+        if uncached { CacheMode::Uncached } else { CacheMode::WriteBack }
+    }
+
+    /// Memory stands at `gpa`.
+    pub fn is_memory(&self, gpa: u64) -> bool {
+        self.memory.backed.iter().any(|range| range.contains(&gpa))
+    }
+
+    /// The processor's own interrupt controllers answer at the address without any bit, whatever the platform.
+    pub fn is_processors(&self, gpa: u64, view: View) -> bool {
+        let bare = match self.platform {
+            Platform::Sev | Platform::Snp => View::Shared,
+            Platform::None | Platform::Tdx | Platform::Vbs => View::Private,
+        };
+        view == bare && matches!(gpa & !(PAGE - 1), 0xfec0_0000 | 0xfee0_0000)
+    }
+
+    /// What the page at `gpa` is.
+    pub fn standing(&self, gpa: u64) -> PageState {
+        self.memory.standing.get(&(gpa & !(PAGE - 1))).copied().unwrap_or(PageState::Private)
+    }
+
+    /// What bytes at `gpa` are when they are read through `view`.
+    pub fn class(&self, gpa: u64, view: View) -> Class {
+        if !self.is_memory(gpa) {
+            return Class::Device;
+        }
+        let owner = match self.standing(gpa) {
+            PageState::Private => View::Private,
+            PageState::Shared => View::Shared,
+            PageState::Unaccepted => return if view == View::Shared { Class::Shared } else { Class::Zeros },
+        };
+        match (self.platform, view == owner) {
+            (Platform::None, _) | (_, true) => Class::Plain,
+            (Platform::Sev, false) => Class::Ciphertext,
+            (_, false) => Class::Shared,
+        }
+    }
+
+    /// What bytes from there are, where that can be said.
+    pub fn class_of(&self, source: Source) -> Option<Class> {
+        Some(match source {
+            Source::Zeros => Class::Zeros,
+            Source::Physical { gpa, view } => self.class(gpa, view),
+            Source::Copy { .. } => Class::Plain,
+            Source::Floating => Class::Device,
+            Source::Untouched => Class::Other,
+            Source::Configuration { .. } | Source::Unknown => return None,
+        })
+    }
+
+    /// A short name for what stands at `gpa`, as /dev/mem sees it.
+    pub fn region(&self, gpa: u64) -> &'static str {
+        let plain = self.without_bit(gpa);
+        if plain != gpa && self.is_valid(gpa) {
+            return "alias";
+        }
+        match (gpa, self.iomem.meets_ram(gpa)) {
+            _ if !self.is_valid(gpa) => "beyond",
+            (0..PAGE, _) => "page0",
+            (_, Intersection::Mixed) => "part-ram",
+            (..0x10_0000, Intersection::Intersects) => "low-ram",
+            (_, Intersection::Intersects) => "ram",
+            (0xa_0000..0xc_0000, _) => "vga",
+            (0xc_0000..0xf_0000, _) => "option-rom",
+            (0xf_0000..0x10_0000, _) => "rom",
+            _ if self.is_memory(gpa) => {
+                if self.iomem.busy(gpa, gpa).next().is_some() {
+                    "acpi-data"
+                } else {
+                    "reserved"
+                }
+            }
+            _ if gpa >= self.memory.top => "above-ram",
+            _ if self.iomem.busy(gpa, gpa).next().is_some() => "mmio-busy",
+            _ => "mmio",
+        }
+    }
+}
