@@ -2,36 +2,25 @@
 //! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
 
 mod boot;
-mod command_line;
-mod facts;
-mod guest_type;
 mod mutant;
-mod refusal;
-mod target;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use types::{Platform, Region};
-use vmm::boot::image::{self, Vmlinux};
-use vmm::machine::MachineConfig;
+use types::Region;
 use vmm::trace::kernel::KernelNames;
 
-pub(crate) use self::command_line::command_line;
-pub(crate) use self::facts::{placed, rom_state};
-pub(crate) use self::guest_type::{GuestLog, check as check_guest_type};
-pub use self::refusal::{EngineError, check, check_file};
-pub use self::target::Target;
 use crate::boot::BootResult;
 use crate::case::{Case, Expected, Guest};
+use crate::guest::{EngineError, Target};
+use crate::guest::{PreparedKernel, command_line, facts, rom_state};
 use crate::judge;
 use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
 use crate::place::{Base, Place};
 use crate::report::{CaseResult, Ended, Report};
-use crate::requirements::{accepts_lazily, missing_option};
 use crate::runner;
-use crate::session::{GuestFiles, Session};
+use crate::session::Session;
 use crate::setup::Setup;
 use model::release::Release;
 
@@ -54,41 +43,20 @@ pub fn run(
     watcher: &mut dyn Watcher,
     interrupt: &Arc<AtomicBool>,
 ) -> Result<Report, EngineError> {
-    let in_image = |source| EngineError::Image { path: target.image.clone(), source };
-    let kind = check(target.platform, target.memory_mib)?;
-    if let Some(config) = &target.config
-        && let Some(option) = missing_option(target.platform, config)
-    {
-        let kernel = target.kernel.spec.clone();
-        return Err(EngineError::Option { kernel, platform: target.platform, option });
-    }
-    let mut target = target.clone();
-    if target.config.as_ref().is_some_and(|config| !accepts_lazily(config)) {
-        target.setup.unaccepted = 0;
-    }
-    let target = &target;
-    let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
-    let kernel = Arc::new(image::extract_vmlinux(&file).map_err(in_image)?.into_owned());
-    drop(file);
     let archive = target.initramfs(cases).map_err(EngineError::Initramfs)?;
+    let kernel = PreparedKernel::load(target, archive)?.with_names();
+    let mut target = target.clone();
+    target.setup = kernel.effective(target.setup);
+    let target = &target;
     let mut engine = Engine {
         target,
         kernel: &kernel,
-        names: Arc::new(KernelNames::new(Arc::clone(&kernel))),
-        files: Arc::new(GuestFiles::new(archive)),
-        machine: MachineConfig {
-            ram: target.memory_mib << 20,
-            echo_console: target.console,
-            watch: target.watch,
-            ..MachineConfig::new(kind)
-        },
-        kind,
-        report: empty_report(target, kind, cases),
+        report: empty_report(target, cases),
         interrupt,
         started: Instant::now(),
     };
-    engine.report.kernel.cmdline = engine.command_line(target.setup);
-    engine.report.kernel.build_id = kernel.facts.build_id.as_deref().map(model::class::hex);
+    engine.report.kernel.cmdline = command_line(target, target.setup);
+    engine.report.kernel.build_id = kernel.build_id().map(model::class::hex);
     engine.run(cases, watcher);
     engine.report.duration = engine.started.elapsed();
     Ok(engine.report)
@@ -96,11 +64,7 @@ pub fn run(
 
 struct Engine<'a> {
     target: &'a Target,
-    kernel: &'a Vmlinux<'a>,
-    names: Arc<KernelNames>,
-    files: Arc<GuestFiles>,
-    machine: MachineConfig,
-    kind: Platform,
+    kernel: &'a PreparedKernel,
     report: Report,
     interrupt: &'a Arc<AtomicBool>,
     started: Instant,
@@ -231,7 +195,7 @@ impl Engine<'_> {
         let mut wanted = self.target.setup.with(case.guest);
         // What the platform has anyway needs no guest of its own.
         wanted.rom =
-            wanted.rom.filter(|rom| self.machine.platform.default_rom_state() != Some(rom_state(*rom)));
+            wanted.rom.filter(|rom| self.target.platform.default_rom_state() != Some(rom_state(*rom)));
         wanted
     }
 
@@ -299,18 +263,14 @@ impl Engine<'_> {
         case.platforms.contains(&self.target.platform)
     }
 
-    fn command_line(&self, setup: Setup) -> String {
-        let words = self.target.command_line.iter().cloned().chain(setup.words());
-        command_line(self.kind, self.target.console, words)
-    }
-
     fn settle(&mut self, session: &Session) {
         let stats = session.machine().stats();
         // Without an event nothing has a name, and looking for names takes seconds.
         if stats.memory.mismatches > 0
             || self.report.boots.iter().any(|boot| !boot.observed.events.is_empty())
         {
-            self.report.platform.names_lacking = self.names.lacking().map(str::to_owned);
+            self.report.platform.names_lacking =
+                self.kernel.names().and_then(KernelNames::lacking).map(str::to_owned);
         }
         let counters: &mut Counters = &mut self.report.counters;
         counters.exits += stats.exits;
@@ -326,7 +286,7 @@ impl Engine<'_> {
     }
 }
 
-fn empty_report(target: &Target, kind: Platform, cases: &[Case]) -> Report {
+fn empty_report(target: &Target, cases: &[Case]) -> Report {
     Report {
         policy: target.policy,
         policy_in_force: target.policy_in_force(),
@@ -335,8 +295,14 @@ fn empty_report(target: &Target, kind: Platform, cases: &[Case]) -> Report {
             platform: target.platform,
             view_bit: None,
             memory_mib: target.memory_mib,
-            simulated: vmm::platform::simulated(kind).iter().map(|&text| text.to_owned()).collect(),
-            not_simulated: vmm::platform::not_simulated(kind).iter().map(|&text| text.to_owned()).collect(),
+            simulated: vmm::platform::simulated(target.platform)
+                .iter()
+                .map(|&text| text.to_owned())
+                .collect(),
+            not_simulated: vmm::platform::not_simulated(target.platform)
+                .iter()
+                .map(|&text| text.to_owned())
+                .collect(),
             kvm: target.host.clone(),
             rewritten: Vec::new(),
             unserved_modules: Vec::new(),

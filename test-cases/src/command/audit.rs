@@ -14,7 +14,7 @@ use super::{Failed, guests, interrupt, run};
 use crate::cli::AuditArgs;
 use crate::exit::Exit;
 use engine::audit::{self, Finding, Swept, Weight};
-use engine::run::Target;
+use engine::guest::Target;
 use types::Policy;
 
 /// Reasons shown for which something was not looked at.

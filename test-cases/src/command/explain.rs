@@ -9,10 +9,10 @@ use super::{Failed, guests, interrupt, kernels, run};
 use crate::cli::ExplainArgs;
 use crate::exit::Exit;
 use crate::report::plain;
+use engine::guest::Target;
 use engine::library;
 use engine::observation::{AccessEvent, Answer, PageChange};
 use engine::report::{Ended, Report, evidence};
-use engine::run::Target;
 use engine::setup::Setup;
 
 /// Runs what was asked for with one page watched, and tells what became of it.

@@ -12,7 +12,7 @@ use crate::cli::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, ExploreArgs};
 use crate::exit::Exit;
 use engine::explore::coverage::Operation;
 use engine::explore::{self, Disagreement, Explored, Guest, Listener, Plan, Replay};
-use engine::run::Target;
+use engine::guest::Target;
 use model::Op;
 use types::Policy;
 

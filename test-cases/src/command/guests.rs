@@ -9,8 +9,9 @@ use types::{Platform, Policy};
 use super::Failed;
 use super::kernels::{self, Found};
 use crate::cli::GuestArgs;
+use engine::guest::Target;
 use engine::observation::KvmHost;
-use engine::run::{Target, Watcher};
+use engine::run::Watcher;
 use engine::setup::Setup;
 
 /// A silent guest counts as hung after this.
@@ -20,7 +21,7 @@ pub(super) const MEMORY: u64 = 512;
 
 /// The kernel of a command's guest, fetched or built if need be. What no host could run is told before.
 pub fn find(args: &GuestArgs, quiet: bool) -> Result<Found, Failed> {
-    engine::run::check(args.platform, args.memory).map_err(Failed::new)?;
+    engine::guest::check(args.memory).map_err(Failed::new)?;
     kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)
 }
 

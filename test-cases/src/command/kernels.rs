@@ -69,7 +69,7 @@ pub fn find(spec: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Fai
     let config = config.map(Config::read).transpose().map_err(Failed::new)?;
     if let (KernelSpec::Path(file), false) = (&spec, host::is_inside()) {
         // A file that is no kernel is told here, before anything is started for it.
-        engine::run::check_file(file).map_err(Failed::new)?;
+        engine::guest::check_file(file).map_err(Failed::new)?;
     }
     let kernel = if host::is_inside() { catalogue.resolve_cached(&spec) } else { catalogue.resolve(&spec) };
     ready(&catalogue, &kernel.map_err(|error| Failed::of_kernel(&error))?, config)

@@ -18,10 +18,11 @@ use crate::cli::MatrixArgs;
 use crate::exit::Exit;
 use crate::matrix::{html, json, table};
 use crate::report::plain::{in_json, plain};
+use engine::guest::Target;
 use engine::matrix::programs::judge::judge;
 use engine::matrix::programs::{runnable, skip};
 use engine::observation::KvmHost;
-use engine::run::{Target, Watcher};
+use engine::run::Watcher;
 
 /// The kernel everyone has.
 const DEBIAN: &str = "debian:6.12";
@@ -31,9 +32,7 @@ const PLATFORMS: [Platform; 4] = [Platform::None, Platform::Sev, Platform::Snp, 
 /// Boots every kernel on every platform once, tries everything there, and shows it as tables.
 pub fn matrix(args: &MatrixArgs, quiet: bool) -> Result<Exit, Failed> {
     let platforms = if args.platforms.is_empty() { PLATFORMS.to_vec() } else { args.platforms.clone() };
-    for platform in &platforms {
-        engine::run::check(*platform, args.memory).map_err(Failed::new)?;
-    }
+    engine::guest::check(args.memory).map_err(Failed::new)?;
     for path in [&args.html, &args.json].into_iter().flatten().filter(|path| *path != Path::new("-")) {
         run::place(path)?;
     }

@@ -28,7 +28,7 @@ use std::fmt::Display;
 use crate::cli::{Cli, Command};
 use crate::exit::Exit;
 use crate::report::plain::plain;
-use engine::run::EngineError;
+use engine::guest::EngineError;
 
 /// Carries out a command.
 pub fn dispatch(cli: &Cli) -> Exit {

@@ -15,9 +15,10 @@ use crate::report::style::Style;
 use crate::report::terminal::Terminal;
 use crate::report::{json, junit, ktap};
 use engine::boot::BootResult;
+use engine::guest::Target;
 use engine::library;
 use engine::report::{CaseResult, Report};
-use engine::run::{Target, Watcher};
+use engine::run::Watcher;
 use engine::setup::Setup;
 
 /// Runs cases and reports.

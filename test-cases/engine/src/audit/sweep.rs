@@ -18,8 +18,8 @@ use super::probe::{self, Spot};
 use super::{Probed, incomplete, writes};
 use crate::case::Case;
 use crate::explore::{GuestError, Kernel};
+use crate::guest::{self, Target};
 use crate::observation::{Answer, CaseObservation};
-use crate::run::{self, Target};
 use crate::session::Ended;
 use model::World;
 use model::iomem::Iomem;
@@ -116,7 +116,7 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
     let mut booted = kernel.session(target, interrupt)?;
     let world = kernel.world(target, &booted).ok();
     let machine = booted.session.machine();
-    let regions = run::placed(machine);
+    let regions = guest::placed(machine);
     let looked_at: Vec<u64> = places(machine, &booted.iomem, &regions).into_iter().collect();
     let written_to: Vec<u64> = last_bytes().filter(|gpa| machine.is_ram(*gpa)).collect();
     let mut swept = Swept { world, ..Swept::default() };

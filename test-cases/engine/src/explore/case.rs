@@ -10,7 +10,7 @@ use super::expectation::Predictor;
 use super::guest::Guest;
 use super::sequence::Difference;
 use crate::case::{OpenFlags, Protection};
-use crate::run::Target;
+use crate::guest::Target;
 use model::capability;
 use model::class::hex;
 use model::{Op, Through};

@@ -8,15 +8,13 @@ use std::sync::atomic::AtomicBool;
 use protocol::{Outcome, Step};
 use types::{Mode, PageState, Platform, View};
 use vmm::boot::firmware;
-use vmm::boot::image::{self, ImageError, Vmlinux};
 use vmm::layout;
-use vmm::machine::{Machine, MachineConfig};
-use vmm::trace::kernel::KernelNames;
+use vmm::machine::Machine;
 
 use super::restore::NotRestored;
-use crate::requirements::{accepts_lazily, missing_option};
-use crate::run::{self, EngineError, Target};
-use crate::session::{Ended, GuestFiles, Plan, Session, SessionError};
+use crate::guest::{EngineError, GuestLog, PreparedKernel, Target, check_guest_type};
+use crate::session::{Ended, Session, SessionError};
+use crate::setup::Setup;
 use model::iomem::{BadIomem, Iomem};
 use model::lockdown::Level;
 use model::release::{BadRelease, Release};
@@ -35,9 +33,6 @@ pub enum GuestError {
     /// Kernel, platform or memory cannot be had.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The kernel image is of no use.
-    #[error(transparent)]
-    Image(#[from] ImageError),
     /// It did not come up.
     #[error("the guest did not come up: {0}")]
     Session(#[from] SessionError),
@@ -68,10 +63,7 @@ pub enum GuestError {
 
 /// A kernel ready to be booted again and again.
 pub struct Kernel {
-    vmlinux: Arc<Vmlinux<'static>>,
-    names: Option<Arc<KernelNames>>,
-    files: Arc<GuestFiles>,
-    kind: Platform,
+    prepared: PreparedKernel,
     config: Option<BTreeMap<String, String>>,
 }
 
@@ -110,23 +102,14 @@ pub struct Guest {
 impl Kernel {
     /// Reads it.
     pub fn load(target: &Target) -> Result<Self, GuestError> {
-        let kind = run::check(target.platform, target.memory_mib)?;
-        let config = target.config.clone();
-        if let Some(option) = config.as_ref().and_then(|config| missing_option(target.platform, config)) {
-            let (kernel, platform) = (target.kernel.spec.clone(), target.platform);
-            return Err(EngineError::Option { kernel, platform, option }.into());
-        }
-        let file = image::read(&target.image)?;
-        let vmlinux = image::extract_vmlinux(&file)?.into_owned();
         let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-        let files = Arc::new(GuestFiles::new(archive));
-        Ok(Self { vmlinux: Arc::new(vmlinux), names: None, files, kind, config })
+        Ok(Self { prepared: PreparedKernel::load(target, archive)?, config: target.config.clone() })
     }
 
     /// Has forbidden accesses recorded with backtraces, which cost time.
     #[must_use]
     pub fn with_names(self) -> Self {
-        Self { names: Some(Arc::new(KernelNames::new(Arc::clone(&self.vmlinux)))), ..self }
+        Self { prepared: self.prepared.with_names(), ..self }
     }
 
     /// Boots a guest whose forbidden accesses are recorded and change nothing.
@@ -142,34 +125,14 @@ impl Kernel {
 
     /// The same without a model.
     pub fn session(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Booted, GuestError> {
-        let line = run::command_line(self.kind, target.console, target.command_line.iter().cloned());
-        let plan = Plan {
-            machine: MachineConfig {
-                ram: target.memory_mib << 20,
-                mode: Mode::Record,
-                rom: target.setup.rom.map(run::rom_state),
-                unaccepted_percent: if self.config.as_ref().is_none_or(accepts_lazily) {
-                    target.setup.unaccepted
-                } else {
-                    0
-                },
-                echo_console: target.console,
-                ..MachineConfig::new(self.kind)
-            },
-            kernel: &self.vmlinux,
-            // Without names no event costs a backtrace; the case that is written tells them when it is run.
-            names: self.names.clone(),
-            files: Arc::clone(&self.files),
-            command_line: &line,
-            boot_limit: target.limit,
-            interrupt: Arc::clone(interrupt),
-        };
-        let mut session = Session::boot(&plan)?;
+        // Without names no event costs a backtrace; the case that is written has them when it is run.
+        let setup = Setup { mode: Mode::Record, ..target.setup };
+        let mut session = self.prepared.boot(target, setup, interrupt)?;
         let uname = text(&mut session, &Step::Uname, target)?.ok_or(GuestError::Silent("uname"))?;
         let release = uname.lines().nth(2).unwrap_or_default().to_owned();
-        let log = run::GuestLog::read(&mut session, target.limit)?;
+        let log = GuestLog::read(&mut session, target.limit)?;
         let log_unread = log.unread();
-        run::check_guest_type(&session, &log, target.platform, &target.kernel.spec, &release)
+        check_guest_type(&session, &log, target.platform, &target.kernel.spec, &release)
             .map_err(GuestError::Type)?;
         let step = Step::ReadFile { path: b"/proc/iomem", offset: 0, len: IOMEM };
         let iomem = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/iomem"))?;

@@ -31,8 +31,8 @@ use self::random::Random;
 pub use self::replay::Replay;
 use self::restore::NotRestored;
 use self::sequence::{Difference, Runner};
+use crate::guest::Target;
 use crate::judge::{Rigour, Weakening};
-use crate::run::Target;
 use crate::session::Ended;
 use model::Op;
 

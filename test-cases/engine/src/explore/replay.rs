@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use crate::boot::BootResult;
 use crate::case;
+use crate::guest::Target;
 use crate::judge::Verdict;
 use crate::report::{CaseResult, Ended, Report};
-use crate::run::{self, Target, Watcher};
+use crate::run::{self, Watcher};
 
 /// What came of the exported case.
 #[derive(Debug, Clone, PartialEq, Eq)]

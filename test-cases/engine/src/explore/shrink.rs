@@ -5,7 +5,7 @@ use super::case;
 use super::guest::Guest;
 use super::sequence::{Difference, Runner};
 use super::{Disagreement, Replay, Unrepeated};
-use crate::run::Target;
+use crate::guest::Target;
 use crate::session::Ended;
 use model::{self, Op, Outcome, Task};
 

@@ -1,45 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Boots a guest, and keeps as evidence what it did until its agent answered or it ended.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use protocol::{Outcome, Step};
-use vmm::machine::MachineConfig;
 
-use super::guest_type::{self, GuestLog};
-use super::{Engine, Watcher, facts, rom_state};
+use super::{Engine, Watcher};
 use crate::boot::{Context, judge};
+use crate::guest::{GuestLog, check_guest_type, facts};
 use crate::observation::{Aborted, BootObservation, Death};
 use crate::report::Ended;
 use crate::runner;
-use crate::session::{self, Plan, Session, SessionError};
+use crate::session::{self, Session, SessionError};
 use crate::setup::Setup;
 use model::release::Release;
 
 impl Engine<'_> {
     pub(super) fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
         watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
-        let command_line = self.command_line(setup);
-        let plan = Plan {
-            machine: MachineConfig {
-                // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
-                mode: self.target.setup.mode,
-                rom: setup.rom.map(rom_state),
-                sept_ve_disable: !setup.sept_ve,
-                unaccepted_percent: setup.unaccepted,
-                ..self.machine.clone()
-            },
-            kernel: self.kernel,
-            names: Some(Arc::clone(&self.names)),
-            files: Arc::clone(&self.files),
-            command_line: &command_line,
-            boot_limit: self.target.limit,
-            interrupt: Arc::clone(self.interrupt),
-        };
         let first = self.report.counters.boots == 0;
         self.report.counters.boots += 1;
-        let mut session = match Session::boot(&plan) {
+        let mut session = match self.kernel.boot(
+            self.target,
+            // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
+            Setup { mode: self.target.setup.mode, ..setup },
+            self.interrupt,
+        ) {
             Ok(session) => session,
             Err(SessionError::Ended { .. }) if self.interrupt.load(Ordering::Relaxed) => {
                 return Err(Ended::Interrupted);
@@ -65,7 +51,7 @@ impl Engine<'_> {
         session.tell();
         // Every guest, since each of them is set up anew and perhaps otherwise.
         let kernel = &self.report.kernel;
-        let checked = guest_type::check(&session, &log, self.target.platform, &kernel.spec, &kernel.release);
+        let checked = check_guest_type(&session, &log, self.target.platform, &kernel.spec, &kernel.release);
         let evidence = checked.map_err(Ended::Failed)?;
         if first {
             self.report.platform.guest_type = Some(evidence);
@@ -162,7 +148,7 @@ impl Engine<'_> {
             .bad_calls()
             .all()
             .iter()
-            .map(|call| facts::bad_call(call, &self.names))
+            .map(|call| facts::bad_call(call, self.kernel.names()))
             .collect();
         facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
         facts.boot_seconds = session.boot_time().as_secs_f64();

@@ -12,9 +12,9 @@ use super::super::{Failed, guests};
 use crate::cli::GuestArgs;
 use engine::audit::Finding;
 use engine::case::{self, Case};
+use engine::guest::Target;
 use engine::judge::Verdict;
 use engine::report::Report;
-use engine::run::Target;
 
 /// A case to be written.
 struct Exported<'a> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Why a run could not begin, told before anything is fetched or started for it.
+//! Why a guest cannot be booted, reported before anything is fetched or started for it.
 
 use std::path::{Path, PathBuf};
 
@@ -24,9 +24,6 @@ pub enum EngineError {
     /// The initramfs cannot be put together.
     #[error("putting the agent into an initramfs: {0}")]
     Initramfs(std::io::Error),
-    /// The platform is known, and not simulated.
-    #[error("platform {0} is not simulated by this version of copra")]
-    NotSimulated(Platform),
     /// The kernel was built without what the platform needs.
     #[error(
         "{kernel} cannot run as {platform} guest: it was built without {option}; choose another kernel or platform"
@@ -51,10 +48,10 @@ impl EngineError {
     }
 }
 
-/// Tells what no host could run, so that nothing is fetched or started for it.
-pub fn check(platform: Platform, memory_mib: u64) -> Result<Platform, EngineError> {
+/// Refuses what no host could run, before anything is fetched or started for it.
+pub fn check(memory_mib: u64) -> Result<(), EngineError> {
     Ram::new(memory_mib << 20)?;
-    platform.name().parse().map_err(|_| EngineError::NotSimulated(platform))
+    Ok(())
 }
 
 /// Tells what is wrong with a user's kernel file, if anything; a bzImage is not unpacked for that.

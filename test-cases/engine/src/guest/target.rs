@@ -47,14 +47,14 @@ pub struct Target {
 
 impl Target {
     /// The policy, as far as the kernel's options let it be one.
-    pub(super) fn policy_in_force(&self) -> Policy {
+    pub(crate) fn policy_in_force(&self) -> Policy {
         let is_strict =
             |config: &BTreeMap<String, String>| config.get("STRICT_DEVMEM").is_some_and(|value| value == "y");
         self.policy.in_force(self.config.as_ref().is_none_or(is_strict))
     }
 
     /// The agent, and the programs if a case runs one: they are some MiB, which every boot would have to unpack.
-    pub(super) fn initramfs(&self, cases: &[Case]) -> io::Result<Vec<u8>> {
+    pub(crate) fn initramfs(&self, cases: &[Case]) -> io::Result<Vec<u8>> {
         let mut initramfs = Initramfs::new();
         if cases.iter().any(|case| !case.programs().is_empty()) {
             for (path, file) in &self.programs.files {
@@ -65,7 +65,7 @@ impl Target {
     }
 
     /// Why a case cannot run, if a program of its is not there.
-    pub(super) fn lacks_program_of(&self, case: &Case) -> Option<String> {
+    pub(crate) fn lacks_program_of(&self, case: &Case) -> Option<String> {
         let lacks = |program| self.programs.lacks(program).map(|why| format!("no {program}: {why}"));
         case.programs().into_iter().find_map(lacks)
     }

@@ -23,7 +23,7 @@ pub(crate) fn rom_state(area: RomArea) -> types::PageState {
     }
 }
 
-pub(super) fn rewritten(site: &Site) -> RewrittenOpcode {
+pub(crate) fn rewritten(site: &Site) -> RewrittenOpcode {
     RewrittenOpcode {
         address: site.address,
         was: site.opcode.name().to_owned(),
@@ -31,17 +31,22 @@ pub(super) fn rewritten(site: &Site) -> RewrittenOpcode {
     }
 }
 
-pub(super) fn unserved(module: &UnservedModule) -> String {
+pub(crate) fn unserved(module: &UnservedModule) -> String {
     let names: Vec<&str> = module.opcodes.iter().map(|opcode| opcode.name()).collect();
     format!("{} ({})", module.path, names.join(", "))
 }
 
-pub(super) fn bad_call(call: &vmm::trace::BadCall, names: &KernelNames) -> BadCall {
-    BadCall { call: call.call.to_owned(), why: call.why.clone(), rip: call.rip, symbol: names.name(call.rip) }
+pub(crate) fn bad_call(call: &vmm::trace::BadCall, names: Option<&KernelNames>) -> BadCall {
+    BadCall {
+        call: call.call.to_owned(),
+        why: call.why.clone(),
+        rip: call.rip,
+        symbol: names.and_then(|names| names.name(call.rip)),
+    }
 }
 
 /// What guest and VMM say at the same moment about memory not accepted yet.
-pub(super) fn unaccepted(session: &mut Session, limit: Duration) -> Result<Option<Unaccepted>, Ended> {
+pub(crate) fn unaccepted(session: &mut Session, limit: Duration) -> Result<Option<Unaccepted>, Ended> {
     let step = Step::ReadFile { path: b"/proc/meminfo", offset: 0, len: 8192 };
     let Outcome::Data { data, .. } = session.step(&step, limit)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&data.bytes).into_owned();
@@ -52,7 +57,7 @@ pub(super) fn unaccepted(session: &mut Session, limit: Duration) -> Result<Optio
 }
 
 /// Kernel log lines that say what kind of guest it is.
-pub(super) fn is_telling(line: &str) -> bool {
+pub(crate) fn is_telling(line: &str) -> bool {
     [
         "Memory Encryption Features",
         "SEV: Status",
@@ -66,7 +71,7 @@ pub(super) fn is_telling(line: &str) -> bool {
 }
 
 /// syslog(2) gives each line its level, `<6>`.
-pub(super) fn without_level(line: &str) -> String {
+pub(crate) fn without_level(line: &str) -> String {
     let bare = line.strip_prefix('<').and_then(|rest| rest.split_once('>'));
     bare.map_or(line, |(_, text)| text).trim_end().to_owned()
 }
@@ -84,7 +89,7 @@ pub(crate) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
 }
 
 /// The guest has not accepted any page of `unaccepted` until now; true where it has no such region.
-pub(super) fn is_still_unaccepted(machine: &Machine, regions: &[PlacedRegion]) -> bool {
+pub(crate) fn is_still_unaccepted(machine: &Machine, regions: &[PlacedRegion]) -> bool {
     let pages = regions
         .iter()
         .filter(|placed| placed.region == Region::Unaccepted)

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A kernel that is read, unpacked and checked once, and booted as often as guests are needed.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use vmm::boot::image::{self, Vmlinux};
+use vmm::machine::MachineConfig;
+use vmm::trace::kernel::KernelNames;
+
+use super::command_line::command_line;
+use super::error::{EngineError, check};
+use super::facts::rom_state;
+use super::target::Target;
+use crate::requirements::{accepts_lazily, missing_option};
+use crate::session::{GuestFiles, Plan, Session, SessionError};
+use crate::setup::Setup;
+
+/// A kernel and an initramfs, ready to be booted as guests of one platform.
+#[derive(Debug)]
+pub struct PreparedKernel {
+    vmlinux: Arc<Vmlinux<'static>>,
+    names: Option<Arc<KernelNames>>,
+    files: Arc<GuestFiles>,
+    /// The kernel accepts memory while it runs; one that does not is given all of it accepted.
+    accepts_lazily: bool,
+}
+
+impl PreparedKernel {
+    /// Reads the kernel of a target, which must be one for the target's platform. `initramfs` holds the agent as /init.
+    pub fn load(target: &Target, initramfs: Vec<u8>) -> Result<Self, EngineError> {
+        check(target.memory_mib)?;
+        if let Some(config) = &target.config
+            && let Some(option) = missing_option(target.platform, config)
+        {
+            let (kernel, platform) = (target.kernel.spec.clone(), target.platform);
+            return Err(EngineError::Option { kernel, platform, option });
+        }
+        let in_image = |source| EngineError::Image { path: target.image.clone(), source };
+        let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
+        let vmlinux = image::extract_vmlinux(&file).map_err(in_image)?.into_owned();
+        Ok(Self {
+            vmlinux: Arc::new(vmlinux),
+            names: None,
+            files: Arc::new(GuestFiles::new(initramfs)),
+            accepts_lazily: target.config.as_ref().is_none_or(accepts_lazily),
+        })
+    }
+
+    /// Names functions and tasks in the events of its guests. Each event then costs a backtrace.
+    #[must_use]
+    pub fn with_names(self) -> Self {
+        Self { names: Some(Arc::new(KernelNames::new(Arc::clone(&self.vmlinux)))), ..self }
+    }
+
+    /// The names, where there are any.
+    pub fn names(&self) -> Option<&KernelNames> {
+        self.names.as_deref()
+    }
+
+    /// The image's release, where it has one in a header.
+    pub fn release(&self) -> Option<String> {
+        self.vmlinux.release()
+    }
+
+    /// The image's GNU build id.
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.vmlinux.facts.build_id.as_deref()
+    }
+
+    /// `setup` as guests of this kernel get it.
+    #[must_use]
+    pub fn effective(&self, setup: Setup) -> Setup {
+        Setup { unaccepted: if self.accepts_lazily { setup.unaccepted } else { 0 }, ..setup }
+    }
+
+    /// Boots a guest, and waits until its agent answers.
+    pub fn boot(
+        &self,
+        target: &Target,
+        setup: Setup,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<Session, SessionError> {
+        let setup = self.effective(setup);
+        Session::boot(&Plan {
+            machine: MachineConfig {
+                ram: target.memory_mib << 20,
+                mode: setup.mode,
+                rom: setup.rom.map(rom_state),
+                sept_ve_disable: !setup.sept_ve,
+                unaccepted_percent: setup.unaccepted,
+                watch: target.watch,
+                echo_console: target.console,
+                ..MachineConfig::new(target.platform)
+            },
+            kernel: &self.vmlinux,
+            names: self.names.clone(),
+            files: Arc::clone(&self.files),
+            command_line: &command_line(target, setup),
+            boot_limit: target.limit,
+            interrupt: Arc::clone(interrupt),
+        })
+    }
+}
