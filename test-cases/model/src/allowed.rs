@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who may touch a page: `arch/x86/mm/init.c:devmem_is_allowed()` as each policy has it.
 
-use super::PAGE;
 use super::iomem::Intersection;
+use super::page::PAGE;
 use super::world::World;
 use types::Policy;
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use types::{PageState, Platform, View};
 
-use super::PAGE;
+use super::page::PAGE;
 use super::prediction::Effect;
 use super::world::World;
 

@@ -16,7 +16,7 @@ use types::{Platform, Policy};
 use super::iomem::Iomem;
 use super::lockdown::Level;
 use super::world::Memory;
-use super::{KernelConfig, World};
+use super::world::{KernelConfig, World};
 use crate::release::Release;
 
 /// 512 MiB as copra lays them out, as Linux 6.12 shows them.

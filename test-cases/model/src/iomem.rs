@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's resource tree: what /proc/iomem shows, and the questions `kernel/resource.c` answers from it.
 
-use super::PAGE;
+use super::page::PAGE;
 
 /// What a resource is, as far as /dev/mem asks (`IORES_DESC_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

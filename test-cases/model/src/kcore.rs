@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel's memory as a core file: `fs/proc/kcore.c`. Only its ELF header: what follows depends on the kernel's layout.
 
+use super::done::Done;
 use super::prediction::{Piece, Source};
-use super::transfer::Done;
 use types::Errno;
 
 /// `sizeof(struct elfhdr)`.

@@ -24,21 +24,26 @@
 //! | `events` | none: what a page's state makes of a touch |
 
 mod allowed;
+pub mod cache_mode;
 pub mod capability;
 pub mod class;
 mod credentials;
+mod done;
 pub mod events;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+mod io_permission;
 pub mod iomem;
 pub mod kcore;
 pub mod lockdown;
 mod map;
+mod mapping;
 pub mod memtype;
 mod msr;
 mod op;
 mod open;
 mod own;
+mod page;
 pub mod pci;
 mod port;
 mod ports;
@@ -49,6 +54,7 @@ pub mod release;
 mod remap;
 mod remote;
 mod seek;
+mod set_credentials;
 mod space;
 mod task;
 #[cfg(test)]
@@ -61,13 +67,11 @@ mod write;
 pub use self::allowed::{Allowed, devmem_is_allowed};
 pub use self::credentials::Credentials;
 pub use self::op::{Node, Op, Through};
+pub use self::page::PAGE;
 pub use self::prediction::{Effect, Outcome, Piece, Prediction, Source};
 pub use self::space::Area;
 pub use self::task::{OpenFile, Slot, Task};
 pub use self::world::{KernelConfig, World};
-
-/// Bytes of a page.
-pub const PAGE: u64 = 4096;
 
 /// What `op` gives in this world, and what becomes of the task.
 pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
@@ -76,19 +80,19 @@ pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
     match op {
         Op::Open { file, node, flags } => open::open(world, task, *file, *node, *flags),
         Op::Close { file } => open::close(task, *file),
-        Op::DropCaps { mask } => credentials::drop_caps(task, *mask),
-        Op::SetUser { uid, gid, keep } => credentials::set_user(task, *uid, *gid, *keep),
-        Op::UserNamespace => credentials::user_namespace(world, task),
-        Op::NoNewPrivs => credentials::no_new_privs(task),
+        Op::DropCaps { mask } => set_credentials::drop_caps(task, *mask),
+        Op::SetUser { uid, gid, keep } => set_credentials::set_user(task, *uid, *gid, *keep),
+        Op::UserNamespace => set_credentials::user_namespace(world, task),
+        Op::NoNewPrivs => set_credentials::no_new_privs(task),
         Op::Lseek { file, offset, whence } => seek::lseek(task, *file, *offset, *whence),
         Op::Read { file, at, len, buffer } => transfer::read(world, task, *file, *at, *len, *buffer),
         Op::Write { file, at, data, buffer } => transfer::write(world, task, *file, *at, data, *buffer),
         Op::Mmap { map, file, offset, len, prot, flags } => {
-            let asked = map::Asked { offset: *offset, len: *len, prot: *prot, flags: *flags };
+            let asked = mapping::MmapArgs { offset: *offset, len: *len, prot: *prot, flags: *flags };
             map::mmap(world, task, *map, *file, &asked)
         }
         Op::MmapOver { map, over, file, offset, len, prot, flags } => {
-            let asked = map::Asked { offset: *offset, len: *len, prot: *prot, flags: *flags };
+            let asked = mapping::MmapArgs { offset: *offset, len: *len, prot: *prot, flags: *flags };
             map::mmap_over(world, task, *map, *over, *file, &asked)
         }
         Op::Mprotect { map, offset, len, prot } => map::mprotect(task, *map, *offset, *len, *prot),

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Lockdown: what the kernel keeps from root (`security/lockdown/lockdown.c`).
 
-use super::world::World;
-use types::Policy;
-
 /// How far a kernel is locked down as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -32,22 +29,10 @@ pub enum Reason {
 
 impl Reason {
     /// The lowest level that includes it.
-    const fn level(self) -> Level {
+    pub const fn level(self) -> Level {
         match self {
             Self::DevMem | Self::PciAccess | Self::IoPort | Self::Msr => Level::Integrity,
             Self::Kcore => Level::Confidentiality,
         }
     }
-}
-
-/// `lockdown_is_locked_down()`: EPERM to whoever asks. Without the module nobody is asked.
-pub fn is_locked_down(world: &World, reason: Reason) -> bool {
-    if !world.config.lockdown {
-        return false;
-    }
-    let built_in = if world.policy == Policy::LockdownAll { Level::Integrity } else { Level::None };
-    let bits = world.policy == Policy::LockdownCc
-        && world.platform.is_confidential()
-        && matches!(reason, Reason::DevMem | Reason::PciAccess);
-    bits || built_in.max(world.lockdown) >= reason.level()
 }

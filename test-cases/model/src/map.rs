@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use protocol::{MAP_SLOTS, MAP_STRIDE, Refusal, map_address};
 use types::{Errno, Policy, View};
 
-use super::PAGE;
 use super::allowed::{all_pages, any_as_zeros, range_is_allowed};
-use super::memtype::{CacheMode, MemoryTypes};
+use super::cache_mode::CacheMode;
+use super::mapping::{Mapped, MmapArgs};
+use super::memtype::MemoryTypes;
 use super::op::Node;
 use super::own;
+use super::page::PAGE;
 use super::pci;
 use super::prediction::{Outcome, Prediction};
 use super::space::{Area, EXEC, Entry, WRITE};
@@ -20,33 +22,8 @@ use super::world::World;
 /// `TASK_SIZE` with four levels of page tables.
 const TASK_SIZE: u64 = (1 << 47) - PAGE;
 
-/// The parameters of one call.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    /// Offset in bytes.
-    pub offset: u64,
-    /// Length in bytes.
-    pub len: u64,
-    /// `PROT_*`.
-    pub prot: u32,
-    /// `MAP_*`.
-    pub flags: u32,
-}
-
-/// What a driver mapped.
-pub struct Mapped {
-    /// First physical address, without any encryption bit.
-    pub gpa: u64,
-    /// The caching.
-    pub mode: CacheMode,
-    /// The view.
-    pub view: View,
-    /// Memory of its own instead.
-    pub own: bool,
-}
-
 /// mmap(2) into a slot; what was mapped there goes first, whatever comes.
-pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked) -> Prediction {
+pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &MmapArgs) -> Prediction {
     if !task.process.files.contains_key(&file) {
         return Prediction::plain(Outcome::Refused(Refusal::File));
     }
@@ -58,7 +35,14 @@ pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked) -
 
 /// mmap(2) with `MAP_FIXED` where another slot's mapping is. What is mapped there goes once `do_mmap()` has nothing against
 /// the call, even if the driver then has.
-pub fn mmap_over(world: &World, task: &mut Task, slot: u8, over: u8, file: u8, asked: &Asked) -> Prediction {
+pub fn mmap_over(
+    world: &World,
+    task: &mut Task,
+    slot: u8,
+    over: u8,
+    file: u8,
+    asked: &MmapArgs,
+) -> Prediction {
     if !task.process.files.contains_key(&file) {
         return Prediction::plain(Outcome::Refused(Refusal::File));
     }
@@ -75,7 +59,7 @@ pub fn mmap_over(world: &World, task: &mut Task, slot: u8, over: u8, file: u8, a
 }
 
 /// The call itself.
-fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &Asked, address: u64) -> Prediction {
+fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &MmapArgs, address: u64) -> Prediction {
     // `arch/x86/kernel/sys_x86_64.c`, before the descriptor is looked at.
     if !asked.offset.is_multiple_of(PAGE) {
         return Prediction::failed(Errno::EINVAL);
@@ -139,7 +123,7 @@ const fn is_noexec(node: Node) -> bool {
 }
 
 /// `mm/mmap.c:do_mmap()` up to the driver, in its order. Whether it is shared.
-fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, Errno> {
+fn do_mmap(file: &OpenFile, asked: &MmapArgs) -> Result<bool, Errno> {
     if asked.len == 0 {
         return Err(Errno::EINVAL);
     }
@@ -178,7 +162,12 @@ fn do_mmap(file: &OpenFile, asked: &Asked) -> Result<bool, Errno> {
 }
 
 /// `drivers/char/mem.c:mmap_mem()`, in its order. The protection plays no part in it.
-fn mmap_mem(world: &World, types: &mut MemoryTypes, file: &OpenFile, asked: &Asked) -> Result<Mapped, Errno> {
+fn mmap_mem(
+    world: &World,
+    types: &mut MemoryTypes,
+    file: &OpenFile,
+    asked: &MmapArgs,
+) -> Result<Mapped, Errno> {
     let len = asked.len.next_multiple_of(PAGE);
     // `valid_mmap_phys_addr_range()`: the last byte must have an address.
     let last = asked.offset.checked_add(len - 1).ok_or(Errno::EINVAL)?;

@@ -4,17 +4,9 @@
 //! It shows in one way only: a mapping that asks for another caching than a living one of the same page is refused, or
 //! gets what the other has.
 
-use super::PAGE;
+use super::cache_mode::CacheMode;
+use super::page::PAGE;
 use super::world::World;
-
-/// A way of caching.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CacheMode {
-    /// `_PAGE_CACHE_MODE_WB`.
-    WriteBack,
-    /// `_PAGE_CACHE_MODE_UC_MINUS`.
-    Uncached,
-}
 
 /// The kernel refuses: two cachings of one page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Model-specific registers as a device: `arch/x86/kernel/msr.c`.
 
-use super::lockdown::{Reason, is_locked_down};
+use super::done::Done;
+use super::lockdown::Reason;
 use super::prediction::{Piece, Source};
-use super::transfer::Done;
 use super::world::World;
 use types::Errno;
 
@@ -21,7 +21,7 @@ pub fn msr_read(count: u64, room: u64) -> Done {
 
 /// `msr_write()`: lockdown comes before the length. Nothing is said of what the register then holds.
 pub fn msr_write(world: &World, count: u64, room: u64) -> Done {
-    let locked = is_locked_down(world, Reason::Msr);
+    let locked = world.is_locked_down(Reason::Msr);
     let result = if locked { Err(Errno::EPERM) } else { registers(count, room) };
     Done { result, pieces: Vec::new(), effects: Vec::new() }
 }

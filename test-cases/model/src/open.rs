@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! open(2), close(2) and the privilege they need.
 
-use super::lockdown::{Reason, is_locked_down};
+use super::lockdown::Reason;
 use super::op::Node;
 use super::prediction::{Outcome, Prediction};
 use super::task::{OpenFile, Task};
@@ -66,13 +66,13 @@ fn open_port(world: &World, task: &Task) -> bool {
     let confidential = world.platform.is_confidential();
     let closed = world.policy == Policy::OpenEperm && confidential && world.config.strict;
     task.process.credentials.capable(capability::SYS_RAWIO)
-        && !is_locked_down(world, Reason::DevMem)
+        && !world.is_locked_down(Reason::DevMem)
         && !closed
 }
 
 /// `fs/proc/kcore.c:open_kcore()`.
 fn open_kcore(world: &World, task: &Task) -> bool {
-    task.process.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::Kcore)
+    task.process.credentials.capable(capability::SYS_RAWIO) && !world.is_locked_down(Reason::Kcore)
 }
 
 /// `arch/x86/kernel/msr.c:msr_open()`. Lockdown keeps nobody from reading.

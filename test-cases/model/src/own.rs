@@ -4,7 +4,7 @@
 //! They are mappings like any other (`mm/memory.c:vma_set_anonymous`, `mm/shmem.c:shmem_zero_setup`), so the ways through
 //! the kernel end where they end, and go by `mm/gup.c:check_vma_flags`.
 
-use super::PAGE;
+use super::page::PAGE;
 use super::prediction::{Effect, Piece, Source};
 use super::space::{Area, READ, WRITE};
 

@@ -2,14 +2,15 @@
 //! PCI devices in sysfs: the other way to map device memory, and the way to move it (`drivers/pci/pci-sysfs.c`, with
 //! `fs/sysfs/file.c` and `fs/kernfs/file.c` before it).
 
-use super::PAGE;
-use super::lockdown::{Reason, is_locked_down};
-use super::map::{Asked, Mapped};
-use super::memtype::{CacheMode, MemoryTypes};
+use super::cache_mode::CacheMode;
+use super::done::Done;
+use super::lockdown::Reason;
+use super::mapping::{Mapped, MmapArgs};
+use super::memtype::MemoryTypes;
 use super::op::Node;
+use super::page::PAGE;
 use super::prediction::{Piece, Source};
 use super::task::Task;
-use super::transfer::Done;
 use super::world::World;
 use types::Errno;
 
@@ -65,7 +66,7 @@ pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) ->
         Ok(0)
     } else if node == Node::Bar {
         Err(Errno::EIO)
-    } else if is_locked_down(world, Reason::PciAccess) {
+    } else if world.is_locked_down(Reason::PciAccess) {
         Err(Errno::EPERM)
     } else {
         Ok(len.min(size - position))
@@ -75,8 +76,8 @@ pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) ->
 
 /// `pci_mmap_resource()`, in its order: lockdown, a driver that claimed the device, the BAR's size. Unlike a mapping of
 /// /dev/mem this one is decrypted (`include/asm-generic/io.h:io_remap_pfn_range`), as device memory must be.
-pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &Asked) -> Result<Mapped, Errno> {
-    if is_locked_down(world, Reason::PciAccess) {
+pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &MmapArgs) -> Result<Mapped, Errno> {
+    if world.is_locked_down(Reason::PciAccess) {
         return Err(Errno::EPERM);
     }
     let bar = world.bar().ok_or(Errno::EINVAL)?;

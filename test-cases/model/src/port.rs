@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `drivers/char/mem.c:read_port()` and `write_port()`: one byte at a time, up to port 65535.
 
+use super::done::Done;
 use super::prediction::{Piece, Source};
-use super::transfer::Done;
 use types::Errno;
 
 /// One past the last port.

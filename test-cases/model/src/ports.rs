@@ -3,7 +3,8 @@
 
 use protocol::Width;
 
-use super::lockdown::{Reason, is_locked_down};
+use super::io_permission::EVERY_PORT;
+use super::lockdown::Reason;
 use super::prediction::{Outcome, Prediction};
 use super::task::Task;
 use super::world::World;
@@ -14,25 +15,6 @@ use types::{Errno, Signal};
 const PORTS: u64 = 1 << 16;
 /// `SI_KERNEL`: a #GP has no address to tell.
 const GENERAL_PROTECTION: i32 = 0x80;
-/// The level at which every port is open (`arch/x86/include/asm/processor.h:io_bitmap`).
-const EVERY_PORT: u8 = 3;
-
-/// What a task may do to ports by itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ports {
-    /// `thread_struct.iopl_emul`.
-    level: u8,
-    /// What ioperm(2) was told, oldest first.
-    told: Vec<(u64, u64, bool)>,
-}
-
-impl Ports {
-    /// The bit of the last call that was about the port.
-    fn is_open(&self, port: u64) -> bool {
-        let last = self.told.iter().rev().find(|(from, count, _)| (*from..from + count).contains(&port));
-        self.level == EVERY_PORT || last.is_some_and(|(.., on)| *on)
-    }
-}
 
 /// `ksys_ioperm()`. Only opening needs permission.
 pub fn ioperm(world: &World, task: &mut Task, from: u64, count: u64, on: bool) -> Prediction {
@@ -46,7 +28,7 @@ pub fn ioperm(world: &World, task: &mut Task, from: u64, count: u64, on: bool) -
     if on && !may_open(world, task) {
         return Prediction::failed(Errno::EPERM);
     }
-    task.process.ports.told.push((from, count, on));
+    task.process.ports.calls.push((from, count, on));
     Prediction::value(0)
 }
 
@@ -66,7 +48,7 @@ pub fn iopl(world: &World, task: &mut Task, level: u8) -> Prediction {
 }
 
 fn may_open(world: &World, task: &Task) -> bool {
-    task.process.credentials.capable(capability::SYS_RAWIO) && !is_locked_down(world, Reason::IoPort)
+    task.process.credentials.capable(capability::SYS_RAWIO) && !world.is_locked_down(Reason::IoPort)
 }
 
 /// `IN`: every byte's bit must be clear (Intel SDM volume 1, section 20.5.2). Bytes are predicted for ports nobody decodes.

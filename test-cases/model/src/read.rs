@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `drivers/char/mem.c:read_mem()`.
 
-use super::PAGE;
 use super::allowed::{Allowed, page_is_allowed};
+use super::done::Done;
 use super::memtype::MemoryTypes;
+use super::page::PAGE;
 use super::prediction::{Effect, Piece, Source};
 use super::remap::xlate;
-use super::transfer::Done;
 use super::world::World;
 use types::Errno;
 

@@ -3,9 +3,10 @@
 
 use types::{PageState, Platform, View};
 
-use super::PAGE;
+use super::cache_mode::CacheMode;
 use super::iomem::{Description, Intersection, Resource};
-use super::memtype::{CacheMode, MemoryTypes, pages};
+use super::memtype::{MemoryTypes, pages};
+use super::page::PAGE;
 use super::world::World;
 
 /// Single pages a Hyper-V paravisor answers for, which are mapped private

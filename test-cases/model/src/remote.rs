@@ -4,9 +4,9 @@
 use protocol::{Call, Refusal, Via};
 use types::{Errno, Signal, View};
 
-use super::PAGE;
 use super::op::Through;
 use super::own::{self, Asker};
+use super::page::PAGE;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
 use super::process::can_fork;
 use super::remap::ioremap;

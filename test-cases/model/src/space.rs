@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use types::View;
 
-use super::PAGE;
-use super::memtype::CacheMode;
+use super::cache_mode::CacheMode;
+use super::page::PAGE;
 use super::world::World;
 
 /// `PROT_READ`.

@@ -7,9 +7,9 @@ use types::Errno;
 use protocol::Refusal;
 
 use super::credentials::Credentials;
+use super::io_permission::IoPermission;
 use super::memtype::MemoryTypes;
 use super::op::Node;
-use super::ports::Ports;
 use super::prediction::{Outcome, Piece};
 use super::space::{Area, Space};
 use super::world::World;
@@ -64,7 +64,7 @@ pub struct Process {
     /// Who it is and what it may.
     pub credentials: Credentials,
     /// Ports it may use by itself.
-    pub ports: Ports,
+    pub ports: IoPermission,
     /// The socket through which it passes files, by number.
     pub socket: Option<u32>,
 }

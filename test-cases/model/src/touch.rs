@@ -3,8 +3,8 @@
 
 use protocol::{Refusal, Width};
 
-use super::PAGE;
 use super::own;
+use super::page::PAGE;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
 use super::space::{Area, EXEC, WRITE};
 use super::task::Task;

@@ -4,26 +4,18 @@
 use protocol::{Buffer, Refusal};
 use types::Errno;
 
+use super::done::Done;
 use super::op::Node;
-use super::prediction::{Effect, Outcome, Piece, Prediction, Source, behind, first};
+use super::page::PAGE;
+use super::prediction::{Outcome, Piece, Prediction, Source, behind, first};
 use super::task::Task;
 use super::world::World;
-use super::{PAGE, kcore, msr, pci, port, read, write};
+use super::{kcore, msr, pci, port, read, write};
 
 /// `MAX_RW_COUNT`: longer requests are cut.
 const MAX_COUNT: u64 = 0x7fff_f000;
 /// `TASK_SIZE_MAX` with four levels of page tables.
 const USER_END: u64 = (1 << 47) - PAGE;
-
-/// What a driver made of a request.
-pub struct Done {
-    /// Bytes it says it transferred, or the errno.
-    pub result: Result<u64, Errno>,
-    /// Where they come from (reads).
-    pub pieces: Vec<Piece>,
-    /// What it did to memory.
-    pub effects: Vec<Effect>,
-}
 
 /// How many bytes of a user buffer of `len` bytes there are.
 pub fn usable(buffer: Buffer, len: u64) -> u64 {
@@ -127,7 +119,7 @@ fn prepare(
     at: Option<u64>,
     len: u64,
     buffer: Buffer,
-    may: impl FnOnce(&super::OpenFile) -> bool,
+    may: impl FnOnce(&super::task::OpenFile) -> bool,
 ) -> Result<Start, Outcome> {
     if task.process.files.contains_key(&slot) && at.is_some_and(|at| at.cast_signed() < 0) {
         return Err(Outcome::failed(Errno::EINVAL));

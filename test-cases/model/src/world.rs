@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use types::{PageState, Platform, Policy, View};
 
-use super::PAGE;
+use super::cache_mode::CacheMode;
 use super::iomem::{Intersection, Iomem};
-use super::lockdown::Level;
-use super::memtype::CacheMode;
+use super::lockdown::{Level, Reason};
+use super::page::PAGE;
 use super::prediction::Source;
 use crate::class::Class;
 use crate::release::Release;
@@ -244,5 +244,19 @@ impl World {
             _ if self.iomem.busy(gpa, gpa).next().is_some() => "mmio-busy",
             _ => "mmio",
         }
+    }
+}
+
+impl World {
+    /// `security/security.c:security_locked_down()`: EPERM for every caller. Without the module it always succeeds.
+    pub fn is_locked_down(&self, reason: Reason) -> bool {
+        if !self.config.lockdown {
+            return false;
+        }
+        let built_in = if self.policy == Policy::LockdownAll { Level::Integrity } else { Level::None };
+        let bits = self.policy == Policy::LockdownCc
+            && self.platform.is_confidential()
+            && matches!(reason, Reason::DevMem | Reason::PciAccess);
+        bits || built_in.max(self.lockdown) >= reason.level()
     }
 }

@@ -3,13 +3,13 @@
 
 use types::{Errno, View};
 
-use super::PAGE;
 use super::allowed::{Allowed, page_is_allowed};
+use super::done::Done;
 use super::memtype::MemoryTypes;
+use super::page::PAGE;
 use super::prediction::Effect;
 use super::read::is_valid_range;
 use super::remap::xlate;
-use super::transfer::Done;
 use super::world::World;
 
 /// Page by page; unlike reads, what was written before a failure counts, but for `EPERM`.

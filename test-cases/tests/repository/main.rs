@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the repository promises in its own files: SPECIFICATION.md names tests that exist, and dependencies have licences
+//! What the repository promises in its own files: modules form layers, SPECIFICATION.md names tests that exist, and dependencies have licences
 //! and sources that deny.toml allows.
 
 #![allow(clippy::unwrap_used)]
 
+mod layers;
 mod licences;
 mod specification;
 

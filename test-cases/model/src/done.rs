@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a file's read or write function did.
+
+use types::Errno;
+
+use super::prediction::{Effect, Piece};
+
+/// What a read or write function of a file did with a request.
+pub struct Done {
+    /// Bytes it reports as transferred, or the errno.
+    pub result: Result<u64, Errno>,
+    /// Where they come from (reads).
+    pub pieces: Vec<Piece>,
+    /// What it did to memory.
+    pub effects: Vec<Effect>,
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The modules of the crates below test-cases import only what lies below them; crates cannot import in circles anyway.
+
+/// Source folder and modules, from the lowest to the highest.
+const CRATES: &[(&str, &[&str])] = &[
+    (
+        "test-cases/model/src",
+        &[
+            "page",
+            "capability",
+            "class",
+            "release",
+            "lockdown",
+            "cache_mode",
+            "iomem",
+            "prediction",
+            "world",
+            "fixture",
+            "allowed",
+            "credentials",
+            "io_permission",
+            "mapping",
+            "memtype",
+            "op",
+            "space",
+            "task",
+            "own",
+            "done",
+            "events",
+            "kcore",
+            "msr",
+            "pci",
+            "port",
+            "remap",
+            "read",
+            "write",
+            "map",
+            "open",
+            "ports",
+            "process",
+            "remote",
+            "seek",
+            "set_credentials",
+            "touch",
+            "transfer",
+        ],
+    ),
+    (
+        "test-cases/engine/src",
+        &[
+            "requirements",
+            "setup",
+            "observation",
+            "place",
+            "case",
+            "library",
+            "judge",
+            "boot",
+            "report",
+            "calls",
+            "session",
+            "runner",
+            "guest",
+            "run",
+            "identify",
+            "explore",
+            "audit",
+            "matrix",
+        ],
+    ),
+    ("test-cases/src", &["cli", "exit", "report", "matrix", "list", "command"]),
+];
+
+#[test]
+fn no_module_imports_one_above_it() {
+    let mut lines = Vec::new();
+    for (source, order) in CRATES {
+        if let Err(violations) = layers::check(&crate::top().join(source), order) {
+            lines.extend(violations.iter().map(|violation| format!("{source}/{violation}")));
+        }
+    }
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
+}
