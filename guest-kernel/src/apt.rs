@@ -151,22 +151,22 @@ impl<'a> Apt<'a> {
     }
 
     fn run(&self, purpose: &str, tool: Tool, mut percent: impl FnMut(u64)) -> Result<(), Error> {
-        let mut complaints: Vec<String> = Vec::new();
+        let mut bad_calls: Vec<String> = Vec::new();
         let done = tool.arg("-q").args(["-o", "APT::Status-Fd=1"]).lines(|line| {
             let mut fields = line.strip_prefix("dlstatus:").into_iter().flat_map(|rest| rest.split(':'));
             if let Some(Ok(done)) = fields.nth(1).map(str::parse::<f64>) {
                 #[expect(clippy::cast_sign_loss, reason = "per cent are not negative")]
                 percent(done.clamp(0.0, 100.0) as u64);
             } else if let Some(complaint) = line.strip_prefix("E: ") {
-                complaints.push(format!("\n  {complaint}"));
+                bad_calls.push(format!("\n  {complaint}"));
             }
         });
         match done {
             Err(_) if self.cache.is_full() => Err(cache::Error::full("a download", &self.dir, None).into()),
-            Err(command::Error::Failed { .. }) if !complaints.is_empty() => {
+            Err(command::Error::Failed { .. }) if !bad_calls.is_empty() => {
                 // The first ones say it all; the last only sums up.
-                complaints.truncate(2);
-                Err(Error::Apt { purpose: purpose.to_owned(), complaints: complaints.concat() })
+                bad_calls.truncate(2);
+                Err(Error::Apt { purpose: purpose.to_owned(), bad_calls: bad_calls.concat() })
             }
             done => Ok(done?),
         }
@@ -289,12 +289,12 @@ pub enum Error {
         sha256: String,
     },
     /// apt failed.
-    #[error("cannot {purpose}:{complaints}")]
+    #[error("cannot {purpose}:{bad_calls}")]
     Apt {
         /// What it was to do.
         purpose: String,
         /// Its error messages.
-        complaints: String,
+        bad_calls: String,
     },
     /// A tool failed.
     #[error(transparent)]

@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::mutants::{self, Choice};
 use crate::programs::{self, Programs};
 use crate::progress::Progress;
-use crate::recipe::{Base, CROSSINGS, POLICIES, Recipe};
+use crate::recipe::{Base, CONFIG_VARIANTS, POLICIES, Recipe};
 use crate::source::Tree;
 use crate::spec::{KernelSpec, Name, Series};
 use crate::store;
@@ -129,10 +129,10 @@ impl Catalogue {
             Some(recipe) => recipe,
             None => self.defined(name)?,
         };
-        Ok(recipe.crossed(name.crossings())?)
+        Ok(recipe.with_variants(name.variants())?)
     }
 
-    /// One of the user's own, without its crossings.
+    /// One of the user's own, without its variants.
     fn defined(&self, name: &Name) -> Result<Recipe, Error> {
         let file = self.recipe_file(name.recipe());
         let Some((text, _)) = Cache::read(&file)? else {
@@ -173,10 +173,10 @@ impl Catalogue {
                         kernel.package.as_ref().map_or("", |package| package.version.as_str())
                     )
                 }
-                KernelSpec::Build(name) if name.crossings().next().is_some() => {
-                    let crossings =
-                        CROSSINGS.iter().filter(|known| name.crossings().any(|c| c == known.name));
-                    let what: Vec<_> = crossings.map(|crossing| crossing.summary).collect();
+                KernelSpec::Build(name) if name.variants().next().is_some() => {
+                    let variants =
+                        CONFIG_VARIANTS.iter().filter(|known| name.variants().any(|c| c == known.name));
+                    let what: Vec<_> = variants.map(|variant| variant.summary).collect();
                     format!("{}, {}", name.recipe(), what.join(", "))
                 }
                 _ => continue,

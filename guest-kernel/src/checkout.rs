@@ -4,7 +4,7 @@
 //! A tree with a `.config` is one the user builds in, so it is built in place and with those options, on a copy that
 //! `make olddefconfig` completes: the user's file stays as it is, and a bisection that passes a version without some
 //! option does not lose it for the versions after. A tree without is built beside it, with the options of copra's own
-//! kernels. Either way objects stay where they are, so that the next build costs what changed, and no file is touched that
+//! kernels. Either way objects stay where they are, so that the next build costs what changed, and no file is written that
 //! git tracks: make writes nothing else.
 
 use crate::bounded;

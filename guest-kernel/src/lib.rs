@@ -34,5 +34,5 @@ pub use kernel::{Applied, DebianPackage, Kernel};
 pub use mutants::{Mutant, mutant_number, mutants};
 pub use programs::Programs;
 pub use progress::{Amount, Progress, Silent, Unit};
-pub use recipe::{BASES, Base, CROSSINGS, Crossing, POLICIES, PolicyRecipe, Recipe};
+pub use recipe::{BASES, Base, CONFIG_VARIANTS, ConfigVariant, POLICIES, PolicyRecipe, Recipe};
 pub use spec::{Flavour, KernelSpec, Name, Series};

@@ -15,7 +15,7 @@ mod predefined;
 
 pub use error::Error;
 pub(crate) use predefined::UPSTREAM;
-pub use predefined::{BASES, Base, CROSSINGS, Crossing, POLICIES, PolicyRecipe};
+pub use predefined::{BASES, Base, CONFIG_VARIANTS, ConfigVariant, POLICIES, PolicyRecipe};
 
 /// A patch or a configuration fragment: its name and its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +66,11 @@ impl Recipe {
         if Self::predefined(name.recipe()).is_some() {
             return Err(Error::Predefined { name: name.to_string() });
         }
-        if name.crossings().next().is_some() {
-            return Err(Error::Crossed { name: name.to_string(), recipe: name.recipe().to_owned() });
+        if name.variants().next().is_some() {
+            return Err(Error::UndefinedVariants {
+                name: name.to_string(),
+                recipe: name.recipe().to_owned(),
+            });
         }
         let recipe = Self {
             name: name.to_string(),
@@ -103,16 +106,16 @@ impl Recipe {
     /// The same with other options, under the name that says so.
     ///
     /// # Errors
-    /// A crossing that makes no difference to this recipe.
-    pub fn crossed<'a>(mut self, crossings: impl Iterator<Item = &'a str>) -> Result<Self, Error> {
-        for crossing in crossings {
-            let known = CROSSINGS.iter().find(|known| known.name == crossing);
+    /// A variant that makes no difference to this recipe.
+    pub fn with_variants<'a>(mut self, variants: impl Iterator<Item = &'a str>) -> Result<Self, Error> {
+        for variant in variants {
+            let known = CONFIG_VARIANTS.iter().find(|known| known.name == variant);
             let before = self.config()?;
             self.fragments.extend(known.into_iter().flat_map(|known| known.fragments).map(Piece::of));
             if self.config()? == before {
-                return Err(Error::NoDifference { name: self.name, crossing: crossing.to_owned() });
+                return Err(Error::NoDifference { name: self.name, variant: variant.to_owned() });
             }
-            self.name = format!("{}+{crossing}", self.name);
+            self.name = format!("{}+{variant}", self.name);
         }
         Ok(self)
     }

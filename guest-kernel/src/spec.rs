@@ -4,7 +4,7 @@
 mod name;
 
 pub use self::name::Name;
-use crate::recipe::CROSSINGS;
+use crate::recipe::CONFIG_VARIANTS;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub enum KernelSpec {
     },
     /// `path:FILE`: a bzImage or a vmlinux.
     Path(PathBuf),
-    /// `build:NAME`: built here from Debian's `linux-source` and a named recipe; `build:NAME+CROSSING` with other options.
+    /// `build:NAME`: built here from Debian's `linux-source` and a named recipe; `build:NAME+VARIANT` with other options.
     Build(Name),
     /// `mutant:NAME`: `build:mutants` with one of its mistakes, or as one of its policies without.
     Mutant(Name),
@@ -216,21 +216,21 @@ pub enum Error {
         /// What was given.
         text: String,
     },
-    /// No such crossing.
-    #[error("`{unknown}` in `{text}` is nothing to cross a kernel with; known: {}", CROSSINGS.each_ref().map(|known| known.name).join(", "))]
-    Crossing {
+    /// No such variant.
+    #[error("`{unknown}` in `{text}` is no config variant; known: {}", CONFIG_VARIANTS.each_ref().map(|known| known.name).join(", "))]
+    ConfigVariant {
         /// What was given.
         text: String,
         /// The part that is wrong.
         unknown: String,
     },
-    /// The same crossing again.
-    #[error("`{text}` names `{crossing}` twice; once is enough")]
-    CrossedTwice {
+    /// The same variant again.
+    #[error("`{text}` names `{variant}` twice; once is enough")]
+    RepeatedVariant {
         /// What was given.
         text: String,
-        /// The crossing.
-        crossing: String,
+        /// The variant.
+        variant: String,
     },
 }
 
@@ -275,19 +275,19 @@ mod tests {
         let unknown = message("build:upstream+port-off+nope");
         assert_eq!(
             unknown,
-            "`nope` in `upstream+port-off+nope` is nothing to cross a kernel with; known: strict-off, io-strict-off, port-off"
+            "`nope` in `upstream+port-off+nope` is no config variant; known: strict-off, io-strict-off, port-off"
         );
-        assert!(message("build:upstream+").contains("nothing to cross"));
+        assert!(message("build:upstream+").contains("no config variant"));
         assert!(message("build:+port-off").contains("cannot name"));
         assert!(message("build:x+port-off+port-off").ends_with("twice; once is enough"));
     }
 
     #[test]
-    fn crossings_have_one_order() {
+    fn variants_have_one_order() {
         let name: Name = "x+port-off+strict-off".parse().unwrap();
         assert_eq!(name.as_str(), "x+strict-off+port-off");
         assert_eq!(name.recipe(), "x");
-        assert_eq!(name.crossings().collect::<Vec<_>>(), ["strict-off", "port-off"]);
+        assert_eq!(name.variants().collect::<Vec<_>>(), ["strict-off", "port-off"]);
     }
 
     #[test]
@@ -311,11 +311,11 @@ mod tests {
         }
 
         #[test]
-        fn any_order_of_crossings_is_the_same_kernel(crossings in Just(CROSSINGS.iter().map(|c| c.name).collect::<Vec<_>>()).prop_shuffle(), count in 0usize..3) {
-            let name: Name = std::iter::once("x").chain(crossings.into_iter().take(count)).collect::<Vec<_>>().join("+").parse().unwrap();
+        fn any_order_of_variants_is_the_same_kernel(variants in Just(CONFIG_VARIANTS.iter().map(|c| c.name).collect::<Vec<_>>()).prop_shuffle(), count in 0usize..3) {
+            let name: Name = std::iter::once("x").chain(variants.into_iter().take(count)).collect::<Vec<_>>().join("+").parse().unwrap();
             prop_assert_eq!(name.as_str().parse::<Name>().unwrap(), name.clone());
-            prop_assert_eq!(name.crossings().count(), count);
-            let places: Vec<_> = name.crossings().map(|c| CROSSINGS.iter().position(|known| known.name == c)).collect();
+            prop_assert_eq!(name.variants().count(), count);
+            let places: Vec<_> = name.variants().map(|c| CONFIG_VARIANTS.iter().position(|known| known.name == c)).collect();
             prop_assert!(places.is_sorted());
         }
 

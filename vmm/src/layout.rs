@@ -46,7 +46,7 @@ pub const EBDA: u64 = 0x9_fc00;
 pub const VGA: u64 = 0xa_0000;
 /// First byte of the ROM area.
 pub const ROM: u64 = 0xc_0000;
-/// System ROM, where the SMBIOS entry point stands (SMBIOS 3.x §5.2.1).
+/// System ROM, with the SMBIOS entry point (SMBIOS 3.x §5.2.1).
 pub const SYSTEM_ROM: u64 = 0xf_0000;
 /// First byte above the first MiB.
 pub const HIGH_MEMORY: u64 = 0x10_0000;
@@ -67,17 +67,17 @@ pub const EFI_SIZE: u64 = 0x4000;
 pub const DEVICE_HOLE: u64 = 0xc000_0000;
 /// 32-bit memory BAR of the first PCI test device.
 pub const BAR32: u64 = 0xe000_0000;
-/// A range the kernel command line marks busy (`reserve=`): device memory somebody claims.
+/// A range the kernel command line marks busy (`reserve=`): device memory that is claimed.
 pub const CLAIMED_MMIO: u64 = 0xe100_0000;
 /// Bytes of [`CLAIMED_MMIO`].
 pub const CLAIMED_MMIO_SIZE: u64 = 0x1_0000;
-/// Device hole nobody claims and nothing backs.
+/// Unclaimed part of the device hole, without a device.
 pub const UNCLAIMED_MMIO: u64 = 0xe200_0000;
 /// Local APIC.
 pub const LAPIC: u64 = 0xfee0_0000;
-/// Three pages KVM wants for real mode on Intel hosts (`KVM_SET_TSS_ADDR`).
+/// Three pages KVM needs for real mode on Intel hosts (`KVM_SET_TSS_ADDR`).
 pub const KVM_TSS: u64 = 0xfffb_d000;
-/// One page KVM wants for an identity map on Intel hosts.
+/// One page KVM needs for an identity map on Intel hosts.
 pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 
 /// RAM above the device hole, so that the hole lies below the kernel's `high_memory` and read(2)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Boots one Linux guest on plain KVM as a simulated confidential guest.
 //!
-//! A [`machine::Machine`] is one guest with one vCPU, driven from one thread. It knows nothing of /dev/mem or
-//! of policies: it runs a kernel, carries bytes to and from an agent inside, tells what each memory view shows,
+//! A [`machine::Machine`] is one guest with one vCPU, driven from one thread. It is independent of
+//! /dev/mem and of policies: it runs a kernel, carries bytes to and from an agent inside, reads each memory view,
 //! and records every access that reached a page through a view the page's state forbids.
 
 pub mod boot;

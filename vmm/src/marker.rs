@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Ground truth for memory that the firmware or a device owns: every 16 bytes say in ASCII what they are and which
-//! address they belong to, so that an observation is told by comparison, and a hexdump explains itself.
+//! Ground truth for memory that the firmware or a device owns: every 16 bytes are an ASCII text of their
+//! kind and address, so that a comparison classifies an observation, and a hexdump is readable.
 //!
 //! ```text
 //! 000f0100  3c 70 72 76 20 30 30 30  30 30 66 30 31 30 30 3e  |<prv 00000f0100>|
@@ -15,16 +15,16 @@ const DIGITS: usize = 10;
 /// The highest address that a cell can name: 1 TiB less one cell.
 pub const MAX_GPA: u64 = (1 << (4 * DIGITS)) - CELL as u64;
 
-/// Where the tag stands in a cell.
+/// Offset of the tag in a cell.
 const TAG: usize = 1;
-/// Where the address stands.
+/// Offset of the address.
 const ADDRESS: usize = TAG + TAG_LENGTH + 1;
 /// How long a tag is.
 const TAG_LENGTH: usize = 3;
 
 const _: () = assert!(ADDRESS + DIGITS + 1 == CELL);
 
-/// What a cell says about where its bytes were taken from.
+/// The origin of a cell's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tag {
     /// The private view: what the guest itself put there, or the firmware for it.
@@ -43,12 +43,12 @@ impl Tag {
     /// Every tag.
     pub const ALL: [Self; 5] = [Self::Private, Self::Shared, Self::Device, Self::Bar32, Self::Bar64];
 
-    /// Whether a device answered, not memory.
+    /// Device memory, not RAM.
     pub const fn is_device(self) -> bool {
         matches!(self, Self::Device | Self::Bar32 | Self::Bar64)
     }
 
-    /// As it stands in a cell.
+    /// As it is in a cell.
     const fn text(self) -> &'static [u8; TAG_LENGTH] {
         match self {
             Self::Private => b"prv",
@@ -100,7 +100,7 @@ pub fn parse_cell(cell: &[u8; CELL]) -> Option<(Tag, u64)> {
     (self::cell(tag, gpa) == *cell).then_some((tag, gpa))
 }
 
-/// Tells where bytes come from, if they are nothing but marker: the tag and the address of the first byte.
+/// The origin of bytes that are nothing but marker: the tag and the address of the first byte.
 /// At least one whole cell must be among them, wherever it begins.
 pub fn parse(bytes: &[u8]) -> Option<(Tag, u64)> {
     let (tag, first) = (0..CELL).find_map(|phase| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Does /dev/kvm here really run a 64-bit guest? Only running one tells.
+//! Whether /dev/kvm here runs a 64-bit guest, found by running one.
 //!
 //! A software KVM opens, answers every capability and creates VMs, yet ends any paging guest in a shutdown. So
 //! the probe runs what copra will need: 64-bit mode, paging, code and exceptions in the high half, a mapping of a memory
@@ -19,7 +19,7 @@ const READS_MSR: u64 = 0x34000;
 /// What the probe's guest reports when everything it tried came out right.
 const PASS: u8 = 0x4b;
 
-/// Why KVM here is of no use.
+/// Why KVM here cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The machine could not be made.
@@ -28,7 +28,7 @@ pub enum ProbeError {
     /// The guest could not be run.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The guest ran, and not as a processor would.
+    /// The guest ran with wrong results.
     #[error(
         "a 64-bit guest of a few thousand instructions failed on /dev/kvm here ({0}): this KVM cannot run Linux"
     )]

@@ -48,7 +48,7 @@ pub fn regions(ram: &Ram, platform: &dyn PlatformModel, physical_bits: u8) -> Ve
             layout::CLAIMED_MMIO_SIZE,
             "device memory marked busy",
         ),
-        region(Region::MmioUnclaimed, layout::UNCLAIMED_MMIO, 0x1_0000, "device hole nobody claims"),
+        region(Region::MmioUnclaimed, layout::UNCLAIMED_MMIO, 0x1_0000, "unclaimed device hole"),
         region(Region::Lapic, layout::LAPIC, PAGE_SIZE, "local APIC"),
         region(Region::HighRam, layout::HIGH_RAM, layout::HIGH_RAM_SIZE, "System RAM above 4 GiB"),
         region(Region::AboveRam, ram.end(), 0x10_0000, "above the top of RAM"),

@@ -235,7 +235,7 @@ guest_code!(
 );
 
 #[test]
-fn neighbours_that_are_declared_follow_the_first_that_is_touched_byte_for_byte() {
+fn neighbours_that_are_declared_follow_the_first_that_is_accessed_byte_for_byte() {
     let pages: Vec<u64> = (0..200).map(|n| PLAYGROUND + n * 4096).collect();
     let aliases: Vec<_> = pages.iter().map(|gpa| (Shared, *gpa)).collect();
     let mut machine = guest(Sev, declare_many_and_sum_them(), &aliases);

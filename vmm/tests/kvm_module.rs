@@ -141,7 +141,7 @@ fn user_mode_calls_nobody_even_at_a_site_of_the_kernels() {
 }
 
 #[test]
-fn a_device_touched_through_the_private_view_ends_a_td() {
+fn a_device_accessed_through_the_private_view_ends_a_td() {
     for gpa in [layout::BAR32, layout::BAR64, layout::VGA, layout::UNCLAIMED_MMIO] {
         for write in [false, true] {
             let mut script = Script::new();
@@ -158,7 +158,7 @@ fn a_device_touched_through_the_private_view_ends_a_td() {
 }
 
 #[test]
-fn a_device_touched_through_the_shared_view_answers_and_so_does_the_call_for_it() {
+fn a_device_accessed_through_the_shared_view_answers_and_so_does_the_call_for_it() {
     let mut script = Script::new();
     let direct = script.load(ALIAS + 0x10);
     let mmio = |len, write, gpa, value| Registers {

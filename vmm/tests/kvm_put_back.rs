@@ -34,10 +34,10 @@ fn on_sev_a_page_goes_back_to_its_view_with_its_contents() {
             let events = recorded(&machine);
             assert_eq!(events.iter().map(|event| event.gpa).collect::<Vec<_>>(), vec![gpa; round]);
             assert!(seen::<4096>(&machine, Private, gpa) != pattern());
-            assert_eq!(machine.memory().undo_damage().unwrap(), 1);
+            assert_eq!(machine.memory().restore_changed_pages().unwrap(), 1);
             assert!(seen::<4096>(&machine, Private, gpa) == pattern());
             assert!(seen::<4096>(&machine, Shared, gpa) == encrypted(gpa, &pattern()));
-            assert_eq!(machine.memory().undo_damage().unwrap(), 0);
+            assert_eq!(machine.memory().restore_changed_pages().unwrap(), 0);
             machine.send_to_agent(&[]);
         }
         pass(&mut machine);
@@ -51,10 +51,10 @@ fn what_boot_moved_is_where_a_test_expects_it() {
     let damaged: Page = seen(&machine, Private, PLAYGROUND);
     machine.mark_start().unwrap();
     assert!(seen::<4096>(&machine, Private, PLAYGROUND) == damaged);
-    assert_eq!(machine.memory().undo_damage().unwrap(), 0);
+    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 0);
     machine.send_to_agent(&[]);
     assert_eq!(run(&mut machine), Stop::DebugExit(1));
     assert_eq!(recorded(&machine).len(), 2);
-    assert_eq!(machine.memory().undo_damage().unwrap(), 1);
+    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 1);
     assert!(seen::<4096>(&machine, Private, PLAYGROUND) == damaged);
 }

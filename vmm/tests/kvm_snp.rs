@@ -26,7 +26,7 @@ fn page_state(gpa: u64, shared: bool) -> u64 {
 const PAGE_STATE_DONE: u64 = 0x15;
 
 #[test]
-fn a_private_touch_of_a_page_not_validated_is_a_vc_at_the_instruction_until_it_is_validated() {
+fn a_private_access_of_a_page_not_validated_is_a_vc_at_the_instruction_until_it_is_validated() {
     let mut script = Script::new();
     script.catch_exceptions();
     let load = script.load(PLAYGROUND + 8);
@@ -37,9 +37,9 @@ fn a_private_touch_of_a_page_not_validated_is_a_vc_at_the_instruction_until_it_i
     let mut machine = script.machine(&config(Snp), &[]);
     machine.memory().launch_as(PLAYGROUND, PAGE_SIZE, PageState::Unaccepted).unwrap();
     pass(&mut machine);
-    for touch in [load, store] {
-        assert_eq!(fault(&machine, touch), rip(&machine, touch));
-        assert_eq!(error_code(&machine, touch), NOT_VALIDATED);
+    for access in [load, store] {
+        assert_eq!(fault(&machine, access), rip(&machine, access));
+        assert_eq!(error_code(&machine, access), NOT_VALIDATED);
     }
     assert_eq!((validated(&machine, validate), validated(&machine, again)), ((0, false), (0, true)));
     assert_eq!((fault(&machine, works), value(&machine, works)), (0, 0));
@@ -73,7 +73,7 @@ fn the_order_linux_keeps_gives_a_shared_page_and_a_private_one_again_without_an_
 }
 
 #[test]
-fn a_shared_touch_of_a_private_page_converts_it_and_the_next_private_touch_is_a_vc() {
+fn a_shared_access_of_a_private_page_converts_it_and_the_next_private_access_is_a_vc() {
     let mut script = Script::new();
     script.catch_exceptions();
     let shared = script.load(ALIAS);
@@ -93,7 +93,7 @@ fn a_shared_touch_of_a_private_page_converts_it_and_the_next_private_touch_is_a_
         (second.view, second.state, second.kind),
         (Private, AccessTarget::Page(PageState::Shared), Read)
     );
-    assert_eq!(machine.memory().undo_damage().unwrap(), 1);
+    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 1);
     assert!(seen::<4096>(&machine, Private, PLAYGROUND) == pattern());
 }
 

@@ -32,7 +32,7 @@ impl Random {
     }
 }
 
-/// What a page is and holds, in the view that may touch it.
+/// What a page is and holds, in the view that may access it.
 #[derive(Clone)]
 struct Model {
     state: PageState,
@@ -85,7 +85,7 @@ impl Life {
     }
 
     /// A load or store of a quadword through `view`, as a TD has it.
-    fn touch(&mut self, view: View, page: usize) {
+    fn access(&mut self, view: View, page: usize) {
         let offset = 8 * self.random.below(512);
         let address = if view == Private { gpa(page) } else { shared_address(page) } + offset as u64;
         let stored = (self.random.below(2) == 0).then(|| self.random.below(usize::MAX) as u64);
@@ -220,11 +220,11 @@ fn pages_of_a_td_live_as_the_model_says() {
                 2..5 => life.accept(),
                 5..8 => {
                     let page = life.random.below(PAGES);
-                    life.touch(Private, page);
+                    life.access(Private, page);
                 }
                 _ => {
                     let page = life.random.below(PAGES);
-                    life.touch(Shared, page);
+                    life.access(Shared, page);
                 }
             }
         }
@@ -246,7 +246,7 @@ fn pages_of_a_vbs_guest_live_as_the_model_says() {
                     // Through the view the page's state admits: what comes otherwise is for another test.
                     let page = life.random.below(PAGES);
                     let view = if life.pages[page].state == PageState::Shared { Shared } else { Private };
-                    life.touch(view, page);
+                    life.access(view, page);
                 }
             }
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Page states of platforms with two contents, on real KVM: what a touch does, and what every page holds afterwards.
+//! Page states of platforms with two contents, on real KVM: what an access does, and what every page holds afterwards.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -54,11 +54,11 @@ fn marked(gpa: u64) -> Page {
 }
 
 #[test]
-fn a_touch_through_the_shared_view_makes_a_tds_private_page_shared_and_its_contents_are_gone() {
+fn an_access_through_the_shared_view_makes_a_tds_private_page_shared_and_its_contents_are_gone() {
     for gpa in [PLAYGROUND, 0, ROM_PAGE, layout::HIGH_RAM] {
         for kind in [Read, Write] {
             let mut script = Script::new();
-            let touch = if kind == Read { script.load(ALIAS + 8) } else { script.store(ALIAS + 8, BYTES) };
+            let access = if kind == Read { script.load(ALIAS + 8) } else { script.store(ALIAS + 8, BYTES) };
             let again = script.load(ALIAS + 8);
             let mut machine = script.machine(&config(Tdx), &[(Shared, gpa)]);
             machine.memory().write(gpa, &pattern()).unwrap();
@@ -69,7 +69,7 @@ fn a_touch_through_the_shared_view_makes_a_tds_private_page_shared_and_its_conte
                 Shared,
                 kind,
                 AccessTarget::Page(PageState::Private),
-                rip(&machine, touch),
+                rip(&machine, access),
             );
             assert_eq!(machine.memory().state(gpa), Some(PageState::Shared));
             let mut expected: Page = [0; 4096];
@@ -84,9 +84,9 @@ fn a_touch_through_the_shared_view_makes_a_tds_private_page_shared_and_its_conte
 }
 
 #[test]
-fn what_hyper_v_does_is_not_documented_so_the_touch_goes_on_and_nothing_changes() {
+fn what_hyper_v_does_is_not_documented_so_the_access_goes_on_and_nothing_changes() {
     let mut script = Script::new();
-    let touch = script.store(ALIAS, BYTES);
+    let access = script.store(ALIAS, BYTES);
     let seen_there = script.load(ALIAS + 16);
     let private = script.load(ALIAS + PAGE_SIZE);
     script.stop(1);
@@ -99,7 +99,7 @@ fn what_hyper_v_does_is_not_documented_so_the_touch_goes_on_and_nothing_changes(
         Shared,
         Write,
         AccessTarget::Page(PageState::Private),
-        rip(&machine, touch),
+        rip(&machine, access),
     );
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Private));
     assert_eq!(value(&machine, seen_there).to_le_bytes(), marked(PLAYGROUND)[16..24]);
@@ -110,11 +110,11 @@ fn what_hyper_v_does_is_not_documented_so_the_touch_goes_on_and_nothing_changes(
 }
 
 #[test]
-fn a_td_without_ve_is_dead_at_its_first_touch_of_memory_it_has_not_accepted() {
+fn a_td_without_ve_is_dead_at_its_first_access_of_memory_it_has_not_accepted() {
     for (gpa, kind) in [(PLAYGROUND, Read), (layout::HIGH_RAM, Write), (ROM_PAGE, Read), (PLAYGROUND, Fetch)]
     {
         let mut script = Script::new();
-        let touch = match kind {
+        let access = match kind {
             Read => script.load(ALIAS + 8),
             Write => script.store(ALIAS + 8, BYTES),
             Fetch => script.call(ALIAS, 0, 0),
@@ -122,7 +122,7 @@ fn a_td_without_ve_is_dead_at_its_first_touch_of_memory_it_has_not_accepted() {
         let mut machine = script.machine(&config(Tdx), &[(Private, gpa)]);
         machine.memory().launch_as(gpa, PAGE_SIZE, PageState::Unaccepted).unwrap();
         assert_eq!(run(&mut machine), Stop::Terminated(Termination::SeptViolation { gpa }));
-        let at = if kind == Fetch { ALIAS } else { rip(&machine, touch) };
+        let at = if kind == Fetch { ALIAS } else { rip(&machine, access) };
         one_event(&machine, gpa, Private, kind, AccessTarget::Page(PageState::Unaccepted), at);
         assert_eq!(machine.memory().state(gpa), Some(PageState::Unaccepted));
         // Dead stays dead.
@@ -131,7 +131,7 @@ fn a_td_without_ve_is_dead_at_its_first_touch_of_memory_it_has_not_accepted() {
 }
 
 #[test]
-fn a_shared_page_touched_through_the_private_view_is_taken_back_and_the_td_is_dead() {
+fn a_shared_page_accessed_through_the_private_view_is_taken_back_and_the_td_is_dead() {
     let mut script = Script::new();
     script.load(ALIAS);
     let mut machine = script.machine(&config(Tdx), &[(Private, PLAYGROUND)]);
@@ -140,7 +140,7 @@ fn a_shared_page_touched_through_the_private_view_is_taken_back_and_the_td_is_de
     assert_eq!(run(&mut machine), Stop::Terminated(Termination::SeptViolation { gpa: PLAYGROUND }));
     one_event(&machine, PLAYGROUND, Private, Read, AccessTarget::Page(PageState::Shared), rip(&machine, 0));
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Unaccepted));
-    assert_eq!(machine.memory().undo_damage().unwrap(), 1);
+    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 1);
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Shared));
     assert!(seen::<4096>(&machine, Shared, PLAYGROUND) == pattern());
 }
@@ -230,7 +230,7 @@ fn a_ve_whose_frame_would_stand_in_memory_not_accepted_ends_the_td() {
 }
 
 #[test]
-fn recording_only_changes_nothing_and_each_touch_after_an_exit_is_told_again() {
+fn recording_only_changes_nothing_and_each_access_after_an_exit_is_told_again() {
     let pages =
         [(Shared, PageState::Private), (Private, PageState::Shared), (Private, PageState::Unaccepted)];
     for (view, state) in pages {
@@ -257,7 +257,7 @@ fn recording_only_changes_nothing_and_each_touch_after_an_exit_is_told_again() {
         assert!(kinds.iter().all(|(gpa, v, _)| (*gpa, *v) == (PLAYGROUND, view)));
         assert_eq!(machine.memory().state(PLAYGROUND), Some(state));
         let holds: (Page, Page) = (seen(&machine, Private, PLAYGROUND), seen(&machine, Shared, PLAYGROUND));
-        assert!(held == holds, "{view} touch of a page {state}");
+        assert!(held == holds, "{view} access of a page {state}");
         let unwritten = if view == Shared { marked(PLAYGROUND)[..8].to_vec() } else { vec![0; 8] };
         assert_eq!(value(&machine, first).to_le_bytes()[..], unwritten);
         assert_eq!(value(&machine, fourth).to_le_bytes()[..], unwritten);
@@ -275,13 +275,13 @@ fn damage_is_undone_in_contents_and_state() {
     let rom: Page = seen(&machine, Private, ROM_PAGE);
     pass(&mut machine);
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Shared));
-    assert_eq!(machine.memory().undo_damage().unwrap(), 2);
+    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 2);
     for (gpa, held) in [(PLAYGROUND, pattern()), (ROM_PAGE, rom)] {
         assert_eq!(machine.memory().state(gpa), Some(PageState::Private));
         assert!(seen::<4096>(&machine, Private, gpa) == held, "{gpa:#x}");
         assert!(seen::<4096>(&machine, Shared, gpa) == [0; 4096], "{gpa:#x}");
     }
-    assert_eq!(machine.memory().undo_damage().unwrap(), 0);
+    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 0);
     // And the guest sees it so: private works, shared is an event again.
     let mut script = Script::new();
     let private = script.load(PLAYGROUND);

@@ -115,7 +115,7 @@ impl Services for Bench {
 
     fn idle(&mut self) {}
 
-    fn complain(&mut self, call: &'static str, why: String) {
+    fn report_bad_call(&mut self, call: &'static str, why: String) {
         assert!(!call.is_empty() && !why.is_empty());
         self.bad_calls += 1;
     }

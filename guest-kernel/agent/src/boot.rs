@@ -27,7 +27,7 @@ pub fn wants_marker() -> bool {
 
 /// Has the kernel itself print the marker, at a level that `quiet` lets through: on a machine that routes no interrupt of
 /// the serial port, what a process writes to the console never leaves it.
-pub fn say_ready() {
+pub fn send_ready() {
     let text = b"<1>copra: agent ready\n";
     match syscall::open(c"/dev/kmsg", syscall::O_WRONLY | syscall::O_CLOEXEC, 0) {
         Ok(log) => {

@@ -51,7 +51,7 @@ fn as_init() -> ! {
     let marker = boot::wants_marker();
     let line = serial::open();
     if marker {
-        boot::say_ready();
+        boot::send_ready();
     }
     let Some(line) = line else {
         if !marker {

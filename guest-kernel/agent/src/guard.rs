@@ -145,7 +145,7 @@ pub fn store(address: u64, bytes: &[u8], width: Width) -> (usize, Option<Fault>)
 /// `IN`.
 pub fn port_in(port: u16, width: Width) -> Result<u32, Fault> {
     let port = u32::from(port);
-    // SAFETY: port instructions touch no memory; if they are forbidden, the handler turns the signal into a return.
+    // SAFETY: port instructions access no memory; if they are forbidden, the handler turns the signal into a return.
     let value = unsafe {
         match width {
             Width::Byte => copra_in1(port),

@@ -82,7 +82,7 @@ fn become_program(path: &CStr, lists: &Lists, out: File, failure: File) -> ! {
     syscall::die_with_parent();
     // What it starts can be ended with it.
     let _ = syscall::setpgid(0, 0);
-    syscall::heed_broken_pipes();
+    syscall::restore_sigpipe();
     if let Ok(nothing) = syscall::open(c"/dev/null", syscall::O_RDWR, 0) {
         let _ = syscall::duplicate(nothing, 0);
     }

@@ -49,7 +49,7 @@ pub fn run(line: File, is_init: bool) -> ! {
     };
     syscall::ignore_broken_pipes();
     let mut supervisor = Supervisor { line, is_init, window, worker: None };
-    supervisor.say_hello();
+    supervisor.attach();
     let mut decoder = Decoder::new(buffer);
     let mut bytes = [0; 256];
     loop {
@@ -94,7 +94,7 @@ impl Supervisor {
                     Err(error) => self.refuse(error),
                 }
             }
-            Kind::Attach => self.say_hello(),
+            Kind::Attach => self.attach(),
             Kind::Again => self.send_results(frame.reply_by_window),
             Kind::Hello | Kind::Results | Kind::Refused => self.refuse(Error::Kind),
         }
@@ -113,7 +113,7 @@ impl Supervisor {
         }
     }
 
-    fn say_hello(&mut self) {
+    fn attach(&mut self) {
         let usable = self.window.prepare();
         self.send_hello(usable);
     }

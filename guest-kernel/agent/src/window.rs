@@ -41,7 +41,7 @@ impl Window {
         let directory = unsafe { &*(address as *const Directory) };
         let mut key = [0; 8];
         syscall::random(&mut key);
-        // SAFETY: reading the time stamp counter touches nothing.
+        // SAFETY: reading the time stamp counter has no side effect.
         let time = unsafe { core::arch::x86_64::_rdtsc() };
         directory.magic.store(MAGIC, Relaxed);
         directory.key.store(u64::from_le_bytes(key) ^ time.rotate_left(32), Relaxed);
@@ -94,7 +94,7 @@ impl Window {
 
     /// The up half. Written by the worker while it executes, by the supervisor while the worker waits or is dead.
     pub fn up(&mut self) -> &mut [u8] {
-        // SAFETY: mapped for good; `self` is borrowed exclusively and the other process does not touch it meanwhile.
+        // SAFETY: mapped for good; `self` is borrowed exclusively and the other process does not access it meanwhile.
         unsafe { core::slice::from_raw_parts_mut(self.up, UP_PAGES * PAGE) }
     }
 

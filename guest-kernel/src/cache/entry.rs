@@ -66,7 +66,7 @@ impl Entry {
         let mut files = BTreeMap::new();
         let names = fs::read_dir(scratch.path()).map_err(|e| Error::io("list", scratch.path(), e))?;
         for path in names.flatten().map(|entry| entry.path()) {
-            let stored = settle(&path).map_err(|e| Error::io("store", &path, e))?;
+            let stored = sync_and_describe(&path).map_err(|e| Error::io("store", &path, e))?;
             files.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), stored);
         }
         let manifest = scratch.path().join(MANIFEST);
@@ -105,7 +105,7 @@ fn check(file: PathBuf, stored: &Stored) -> Result<(), Error> {
 }
 
 /// Makes a file durable and describes it.
-fn settle(path: &Path) -> io::Result<Stored> {
+fn sync_and_describe(path: &Path) -> io::Result<Stored> {
     let file = File::open(path)?;
     file.sync_all()?;
     let metadata = file.metadata()?;

@@ -138,23 +138,23 @@ fn a_file_finds_its_configuration() {
 }
 
 #[test]
-fn crossings_and_mutants_resolve_by_name() {
+fn variants_and_mutants_resolve_by_name() {
     let fixture = Fixture::new();
     let message = |spec: &str| fixture.cached(spec).unwrap_err().to_string();
     assert!(message("build:open-eperm+strict-off").contains("fetch build:open-eperm+strict-off"));
     assert!(message("mutant:range-short").contains("fetch build:mutants"));
     assert!(message("mutant:nope").starts_with("there is no mutant:nope; known: upstream, "));
     assert!(message("build:nope+port-off").starts_with("there is no recipe for build:nope+port-off"));
-    assert!(message("build:no-devmem+strict-off").contains("changes none of its options"));
+    assert!(message("build:no-devmem+strict-off").contains("changes no option of the kernel"));
     assert!(message("tree:/no/such").contains("/no/such"));
 
     let recipe = fixture.catalogue.recipe(&"open-eperm+strict-off".parse().unwrap()).unwrap();
     fixture.put("build:open-eperm+strict-off", &[recipe.key().unwrap().as_str(), "6.12.117-1", "gcc"]);
     let listed = fixture.catalogue.list();
-    let crossed =
+    let configured =
         listed.iter().find(|known| known.spec.to_string() == "build:open-eperm+strict-off").unwrap();
-    assert_eq!(crossed.summary, "open-eperm, without STRICT_DEVMEM, and so without IO_STRICT_DEVMEM");
-    assert!(crossed.kernel.is_some());
+    assert_eq!(configured.summary, "open-eperm, without STRICT_DEVMEM, and so without IO_STRICT_DEVMEM");
+    assert!(configured.kernel.is_some());
 }
 
 #[test]
@@ -175,9 +175,9 @@ fn a_mutant_is_the_one_kernel_with_words_on_its_command_line() {
     assert_eq!((mutant.spec.to_string(), mutant.image), ("mutant:eperm-eacces".to_owned(), all.image));
 }
 
-/// What patches touch, and by how many lines: a change here is a change of what a policy means.
+/// Lines that patches change, and by how many lines: a change here is a change of what a policy means.
 #[test]
-fn policies_touch_what_they_say() {
+fn policies_change_what_they_say() {
     let mut found = vec![];
     for policy in &POLICIES {
         for patch in Recipe::predefined(policy.name).unwrap().patches().unwrap() {
@@ -211,16 +211,16 @@ no-devmem: drivers/char/Kconfig +4 -1
 mmap-zeros: drivers/char/mem.c +31 -3
 ";
 
-/// Builds every policy, crossing and the kernel of mutants into the real cache: `cargo test -p copra-guest-kernel -- --ignored`.
+/// Builds every policy, variant and the kernel of mutants into the real cache: `cargo test -p copra-guest-kernel -- --ignored`.
 #[test]
 #[ignore = "takes half an hour"]
 fn everything_compiles() {
     let catalogue = Catalogue::new(Cache::open().unwrap(), Box::new(Silent));
     let policies = POLICIES.iter().map(|policy| format!("build:{}", policy.name));
-    let crossings = CROSSINGS.iter().map(|crossing| format!("build:open-eperm+{}", crossing.name));
+    let variants = CONFIG_VARIANTS.iter().map(|variant| format!("build:open-eperm+{}", variant.name));
     let mutants = [format!("build:{}", mutants::KERNEL)];
     let mut failed = vec![];
-    for spec in policies.chain(crossings).chain(mutants) {
+    for spec in policies.chain(variants).chain(mutants) {
         let begun = std::time::Instant::now();
         if let Err(error) = catalogue.resolve(&spec.parse().unwrap()) {
             failed.push(error.to_string());
@@ -230,7 +230,7 @@ fn everything_compiles() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// Every policy's patches fit the source in the cache exactly. Works on copies of the files they touch.
+/// Every policy's patches fit the source in the cache exactly. Works on copies of the files they change.
 #[test]
 fn patches_apply_to_the_cached_source() {
     let found = Cache::open().ok().and_then(|cache| Some((Tree::find(&cache, "6.12")?, cache)));

@@ -102,7 +102,7 @@ impl Progress for Heard {
 }
 
 #[test]
-fn a_plain_tree_is_built_beside_and_not_touched() {
+fn a_plain_tree_is_built_beside_and_not_changed() {
     let fixture = Fixture::new();
     let before = fixture.files();
     if !can_build() {

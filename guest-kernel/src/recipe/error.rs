@@ -14,21 +14,21 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A name that crosses a recipe.
+    /// A user's name with a variant in it.
     #[error("`{name}` means the kernel `{recipe}` with other options; name yours without the `+`")]
-    Crossed {
+    UndefinedVariants {
         /// The name.
         name: String,
         /// The part before.
         recipe: String,
     },
-    /// A crossing without effect.
-    #[error("crossing the kernel {name} with `{crossing}` changes none of its options; leave it out")]
+    /// A variant without effect.
+    #[error("variant `{variant}` changes no option of the kernel {name}; leave it out")]
     NoDifference {
         /// The kernel.
         name: String,
-        /// The crossing.
-        crossing: String,
+        /// The variant.
+        variant: String,
     },
     /// A series without configuration.
     #[error(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What comes with copra to make recipes of: bases, policies, and what they can be crossed with.
+//! The parts of recipes that come with copra: bases, policies and config variants.
 
 use types::Policy;
 
@@ -96,9 +96,9 @@ const fn changes(policy: Policy) -> (Texts, Texts) {
     }
 }
 
-/// Other options for any recipe: `build:open-eperm+strict-off`.
+/// A config variant, other options for any recipe: `build:open-eperm+strict-off`.
 #[derive(Debug)]
-pub struct Crossing {
+pub struct ConfigVariant {
     /// Its name.
     pub name: &'static str,
     /// What it does, in one sentence.
@@ -106,19 +106,23 @@ pub struct Crossing {
     pub(super) fragments: &'static [(&'static str, &'static str)],
 }
 
-/// What a recipe can be crossed with. The base has all of these options on.
-pub static CROSSINGS: [Crossing; 3] = [
-    Crossing {
+/// Every variant. The base has all of these options on.
+pub static CONFIG_VARIANTS: [ConfigVariant; 3] = [
+    ConfigVariant {
         name: "strict-off",
         summary: "without STRICT_DEVMEM, and so without IO_STRICT_DEVMEM",
         fragments: texts!("config": "strict-off.config"),
     },
-    Crossing {
+    ConfigVariant {
         name: "io-strict-off",
         summary: "without IO_STRICT_DEVMEM",
         fragments: texts!("config": "io-strict-off.config"),
     },
-    Crossing { name: "port-off", summary: "without DEVPORT", fragments: texts!("config": "port-off.config") },
+    ConfigVariant {
+        name: "port-off",
+        summary: "without DEVPORT",
+        fragments: texts!("config": "port-off.config"),
+    },
 ];
 
 /// The policy without changes; its build is what every other build of the same base starts from.

@@ -10,9 +10,9 @@ fn own(policy: Option<&str>, fragment: &str) -> Result<Recipe, Error> {
     Recipe::new(&"mine".parse().unwrap(), &"6.12".parse().unwrap(), policy, &[], &[file])
 }
 
-fn crossed(name: &str) -> Result<Recipe, Error> {
+fn with_variants(name: &str) -> Result<Recipe, Error> {
     let name: Name = name.parse().unwrap();
-    Recipe::predefined(name.recipe()).unwrap().crossed(name.crossings())
+    Recipe::predefined(name.recipe()).unwrap().with_variants(name.variants())
 }
 
 #[test]
@@ -26,31 +26,31 @@ fn every_policy_is_a_kernel() {
 }
 
 #[test]
-fn crossings_change_their_options_only() {
-    let config = |name: &str| crossed(name).unwrap().config().unwrap();
+fn variants_change_their_options_only() {
+    let config = |name: &str| with_variants(name).unwrap().config().unwrap();
     let differs = |name: &str| {
-        let (plain, crossed) = (config("range-deny"), config(name));
-        plain.dropped_from(&crossed).into_iter().map(|option| option.name).collect::<Vec<_>>()
+        let (plain, configured) = (config("range-deny"), config(name));
+        plain.dropped_from(&configured).into_iter().map(|option| option.name).collect::<Vec<_>>()
     };
     assert_eq!(differs("range-deny+strict-off"), ["IO_STRICT_DEVMEM", "STRICT_DEVMEM"]);
     assert_eq!(differs("range-deny+io-strict-off"), ["IO_STRICT_DEVMEM"]);
     assert_eq!(differs("range-deny+port-off"), ["DEVPORT"]);
-    let both = crossed("range-deny+port-off+strict-off").unwrap();
+    let both = with_variants("range-deny+port-off+strict-off").unwrap();
     assert_eq!(both.name(), "range-deny+strict-off+port-off");
     assert_eq!(both.policy(), Some("range-deny"));
-    let message = |name| crossed(name).unwrap_err().to_string();
-    assert!(message("upstream+strict-off+io-strict-off").contains("`io-strict-off` changes none"));
+    let message = |name| with_variants(name).unwrap_err().to_string();
+    assert!(message("upstream+strict-off+io-strict-off").contains("`io-strict-off` changes no option"));
     assert!(message("no-devmem+strict-off").contains("leave it out"));
 }
 
 #[test]
 fn no_two_recipes_are_the_same_kernel() {
     let mut keys = std::collections::BTreeMap::new();
-    let crossings =
+    let variants =
         ["", "+strict-off", "+io-strict-off", "+port-off", "+strict-off+port-off", "+io-strict-off+port-off"];
     let names =
-        POLICIES.iter().flat_map(|policy| crossings.map(|crossing| format!("{}{crossing}", policy.name)));
-    let recipes = names.filter_map(|name| crossed(&name).ok());
+        POLICIES.iter().flat_map(|policy| variants.map(|variant| format!("{}{variant}", policy.name)));
+    let recipes = names.filter_map(|name| with_variants(&name).ok());
     let mutants = Recipe::predefined(mutants::KERNEL).into_iter();
     let mut count = 0;
     for recipe in recipes.chain(mutants) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Patches on a shared tree: what they touch is set aside first, and put back after, times and all, so that make sees
+//! Patches on a shared tree: what they change is set aside first, and put back after, times and all, so that make sees
 //! exactly the files that differ. A journal lets the next build put back what a killed one could not.
 
 use super::{Error, LINUX};
@@ -33,12 +33,12 @@ impl Patched {
     pub(super) fn apply(cache: &Cache, dir: &Path, patches: &[Piece]) -> Result<Self, Error> {
         restore(dir)?;
         let linux = dir.join(LINUX);
-        let mut touched = BTreeSet::new();
+        let mut paths = BTreeSet::new();
         for patch in patches {
-            touched.extend(touched_by(patch)?);
+            paths.extend(files_changed_by(patch)?);
         }
-        touched.retain(|path| !linux.join(path).is_dir());
-        let (changed, added) = touched.into_iter().partition(|path| linux.join(path).exists());
+        paths.retain(|path| !linux.join(path).is_dir());
+        let (changed, added) = paths.into_iter().partition(|path| linux.join(path).exists());
         let journal = Journal { changed, added };
         set_aside(dir, &journal.changed)?;
         cache.write(&dir.join(JOURNAL), &serde_json::to_vec_pretty(&journal).unwrap_or_default())?;
@@ -137,8 +137,8 @@ fn apply_one(cache: &Cache, linux: &Path, patch: &Piece) -> Result<(), Error> {
 }
 
 /// The files a unified diff names, without the leading `a/` or `b/`.
-pub(crate) fn touched_by(patch: &Piece) -> Result<BTreeSet<PathBuf>, Error> {
-    let mut touched = BTreeSet::new();
+pub(crate) fn files_changed_by(patch: &Piece) -> Result<BTreeSet<PathBuf>, Error> {
+    let mut paths = BTreeSet::new();
     let lines: Vec<&str> = patch.text.lines().collect();
     let headers = lines
         .windows(2)
@@ -158,12 +158,12 @@ pub(crate) fn touched_by(patch: &Piece) -> Result<BTreeSet<PathBuf>, Error> {
         if path.is_empty() || !plain {
             return Err(Error::Outside { patch: patch.name.clone(), path: path.to_owned() });
         }
-        touched.insert(PathBuf::from(path));
+        paths.insert(PathBuf::from(path));
     }
-    if touched.is_empty() {
+    if paths.is_empty() {
         return Err(Error::Empty { patch: patch.name.clone() });
     }
-    Ok(touched)
+    Ok(paths)
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Error;
-use crate::recipe::CROSSINGS;
+use crate::recipe::CONFIG_VARIANTS;
 
 /// The name of a kernel built here; also part of the release string the kernel reports.
 ///
-/// It may name [crossings](CROSSINGS) after the recipe: `open-eperm+strict-off`. They come in the order of the table,
+/// It may name [variants](CONFIG_VARIANTS) after the recipe: `open-eperm+strict-off`. They come in the order of the table,
 /// however they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
@@ -28,26 +28,27 @@ impl Name {
         &self.0
     }
 
-    /// Without crossings: the name of a recipe.
+    /// Without variants: the name of a recipe.
     pub fn recipe(&self) -> &str {
-        self.0.split_once(CROSSED).map_or(&self.0, |(recipe, _)| recipe)
+        self.0.split_once(VARIANT_SEPARATOR).map_or(&self.0, |(recipe, _)| recipe)
     }
 
-    /// The crossings.
-    pub fn crossings(&self) -> impl Iterator<Item = &str> {
-        self.0.split(CROSSED).skip(1)
+    /// The variants.
+    pub fn variants(&self) -> impl Iterator<Item = &str> {
+        self.0.split(VARIANT_SEPARATOR).skip(1)
     }
 }
 
-/// Between a recipe and its crossings.
-const CROSSED: char = '+';
+/// Between a recipe and its variants.
+const VARIANT_SEPARATOR: char = '+';
 
 impl FromStr for Name {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let (recipe, crossings) = text.split_once(CROSSED).map_or((text, None), |(r, c)| (r, Some(c)));
+        let (recipe, variants) =
+            text.split_once(VARIANT_SEPARATOR).map_or((text, None), |(r, c)| (r, Some(c)));
         let good = !recipe.is_empty()
             && text.len() <= Self::MAX
             && recipe.bytes().all(|b| plain(b) || b"-._".contains(&b))
@@ -56,14 +57,14 @@ impl FromStr for Name {
             return Err(Error::Name { text: text.to_owned() });
         }
         let mut wanted =
-            crossings.into_iter().flat_map(|crossings| crossings.split(CROSSED)).collect::<Vec<_>>();
-        let place = |name: &str| CROSSINGS.iter().position(|crossing| crossing.name == name);
+            variants.into_iter().flat_map(|variants| variants.split(VARIANT_SEPARATOR)).collect::<Vec<_>>();
+        let place = |name: &str| CONFIG_VARIANTS.iter().position(|variant| variant.name == name);
         if let Some(unknown) = wanted.iter().find(|name| place(name).is_none()) {
-            return Err(Error::Crossing { text: text.to_owned(), unknown: (*unknown).to_owned() });
+            return Err(Error::ConfigVariant { text: text.to_owned(), unknown: (*unknown).to_owned() });
         }
         wanted.sort_by_key(|name| place(name));
         if let Some(twice) = wanted.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::CrossedTwice { text: text.to_owned(), crossing: twice[0].to_owned() });
+            return Err(Error::RepeatedVariant { text: text.to_owned(), variant: twice[0].to_owned() });
         }
         let parts = std::iter::once(recipe).chain(wanted).collect::<Vec<_>>();
         Ok(Self(parts.join("+")))

@@ -46,8 +46,8 @@ fn a_sweep_that_kills_tells_where() {
     let path = agent.pages(2);
     batch.push(&open(&path, 0));
     batch.push(&map_pages_private());
-    let touch = Step::Peek { map: 0, offset: 0, len: 4, width: Width::Long };
-    batch.repeat(4, 4096, 1, 16, &[touch, Step::Marker { value: 0 }]).unwrap();
+    let access = Step::Peek { map: 0, offset: 0, len: 4, width: Width::Long };
+    batch.repeat(4, 4096, 1, 16, &[access, Step::Marker { value: 0 }]).unwrap();
     batch
         .repeat(
             2,

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use guest_kernel::{CROSSINGS, Cache, Catalogue, Config, Kernel, KernelSpec, Programs};
+use guest_kernel::{CONFIG_VARIANTS, Cache, Catalogue, Config, Kernel, KernelSpec, Programs};
 use vmm::boot::image;
 
 use super::progress::Lines;
@@ -210,9 +210,9 @@ pub fn list(json: bool) -> Result<(), Failed> {
         }
     }
     if !json {
-        for crossing in &CROSSINGS {
-            let spec = format!("build:NAME+{}", crossing.name);
-            outln!("{spec:<31} any of the above {}", crossing.summary);
+        for variant in &CONFIG_VARIANTS {
+            let spec = format!("build:NAME+{}", variant.name);
+            outln!("{spec:<31} any of the above {}", variant.summary);
         }
         for (spec, about) in [
             (

@@ -61,7 +61,7 @@ pub enum EfiError {
     Unit {
         /// The unit's size.
         unit_size: u32,
-        /// What the first bit stands for.
+        /// What the first bit represents.
         phys_base: u64,
     },
     /// Unaccepted memory that the bitmap cannot say.
@@ -99,7 +99,7 @@ pub struct Params<'a> {
 /// Memory that the guest has to accept.
 #[derive(Debug, Clone)]
 pub struct Unaccepted<'a> {
-    /// What the first bit stands for; all below is accepted.
+    /// What the first bit represents; all below is accepted.
     pub phys_base: u64,
     /// Bytes for which a bit stands; Linux' EFI stub takes 2 MiB.
     pub unit_size: u32,

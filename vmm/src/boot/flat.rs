@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Small 64-bit guests without an operating system: code written in assembly, run at [`layout::FLAT_CODE`].
 //!
-//! They enter with the first GiB mapped twice, at 0 and at [`HIGH_HALF`], with the aliases asked for from
+//! They enter with the first GiB mapped twice, at 0 and at [`HIGH_HALF`], with the aliases requested from
 //! [`SECOND_GIB`](super::page_tables::SECOND_GIB) on, and with interrupts off and no IDT.
 
 use crate::layout;
@@ -40,7 +40,7 @@ macro_rules! guest_code {
                 static END: u8;
             }
             let (start, end) = (&raw const START, &raw const END);
-            // SAFETY: both labels stand in one read-only section, the end after the start.
+            // SAFETY: both labels are in one read-only section, the end after the start.
             unsafe { ::std::slice::from_raw_parts(start, end as usize - start as usize) }
         }
     };

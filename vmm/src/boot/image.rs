@@ -31,7 +31,7 @@ pub const MAX_FILE_SIZE: u64 = 2 << 30;
 /// How the text begins that every kernel carries (init/version-timestamp.c: `linux_banner`).
 const BANNER: &[u8] = b"Linux version ";
 
-/// The longest version text that is believed.
+/// the longest version text that is accepted.
 const MAX_VERSION: usize = 512;
 
 /// Why a file is of no use as a kernel.
@@ -108,7 +108,7 @@ pub struct Vmlinux<'a> {
 pub struct BzImageFacts {
     /// The setup header as known up to boot protocol 2.15; fields that the image's protocol lacks are zero.
     pub header: SetupHeader,
-    /// The setup header as it stands in the file from 0x1f1 on: this is what belongs at 0x1f1 of `boot_params`.
+    /// The setup header as it is in the file from 0x1f1 on: this is what belongs at 0x1f1 of `boot_params`.
     pub header_bytes: Vec<u8>,
     /// The text that `file` shows: release, builder, build number and date.
     pub version: Option<String>,

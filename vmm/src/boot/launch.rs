@@ -60,7 +60,7 @@ pub fn efi(
 
 /// Places what SEV-SNP's firmware gives a guest; the address is that of the blob that points to the rest.
 pub fn snp_pages(memory: &GuestMemory, cpuid: &CpuidTable) -> Result<u32, LoadError> {
-    // CPUID is not intercepted, so the table is read only if a #VC asked for it; more than fits is left out.
+    // CPUID is not intercepted, so the table is read only if a #VC requested it; more than fits is left out.
     let entries: Vec<CpuidEntry> = cpuid
         .leaves()
         .map(|(leaf, subleaf, Leaf { eax, ebx, ecx, edx })| CpuidEntry { leaf, subleaf, eax, ebx, ecx, edx })
@@ -98,7 +98,7 @@ pub fn states(
     Ok(())
 }
 
-/// Whole units of e820 RAM above 1 MiB that hold nothing, the highest ones up to the share asked for, ascending.
+/// Whole units of e820 RAM above 1 MiB that hold nothing, the highest ones up to the share requested, ascending.
 fn unaccepted(memory: &GuestMemory, launch: Launch, used: &[Range<u64>]) -> Vec<Range<u64>> {
     let ram = memory.ram();
     let bounds = [(UNIT, ram.efi()), (layout::HIGH_RAM, ram.end())];
@@ -119,7 +119,7 @@ fn unaccepted(memory: &GuestMemory, launch: Launch, used: &[Range<u64>]) -> Vec<
     ranges
 }
 
-/// A range as the units it touches.
+/// A range as the units it accesses.
 pub fn page_range(start: u64, len: u64) -> Range<u64> {
     start & !(PAGE_SIZE - 1)..(start + len).next_multiple_of(PAGE_SIZE)
 }

@@ -55,7 +55,7 @@ pub struct Site {
     /// The first 8 bytes of the SHA-256 of the code around it (32 bytes before to 32 bytes after its first, as far as
     /// the section has them), as it was in the file: names the place across kernels.
     pub hash: u64,
-    /// The section it stands in; empty if the kernel has no section headers.
+    /// The section it is in; empty if the kernel has no section headers.
     pub section: String,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The little a kernel asks of a PC's clock chip: that it is there and not busy.
+//! The part of a PC's clock chip that a kernel reads: that it is present and not busy.
 
 /// Status register A: divider on, no update in progress (MC146818 data sheet).
 const STATUS_A: u8 = 0x26;

@@ -16,7 +16,7 @@ use self::serial::{Capture, IrqLine, Port};
 use self::window::Windows;
 use crate::layout;
 
-/// Something a device wants of the machine.
+/// A device's request to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// The guest resets itself through this port.
@@ -33,7 +33,7 @@ pub enum Request {
 pub struct Devices {
     /// The kernel's console.
     pub console: Port<Capture>,
-    /// The agent's byte pipe; the sink holds what the guest wrote and nobody took yet.
+    /// The agent channel; the sink holds what the guest wrote until it is taken.
     pub agent: Port<Vec<u8>>,
     /// PCI configuration space and the test devices' memory.
     pub pci: PciBus,
@@ -83,7 +83,7 @@ impl Devices {
         None
     }
 
-    /// IN of one item; ports nobody decodes float high.
+    /// IN of one item; ports without a device float high.
     pub fn port_read(&mut self, port: u16, data: &mut [u8]) {
         data.fill(0xff);
         match port {
@@ -122,7 +122,7 @@ impl Devices {
         self.windows.read(gpa)
     }
 
-    /// Forgets what guests stored in device memory.
+    /// Resets device memory to its initial contents.
     pub fn reset_memory(&mut self) {
         self.windows.reset();
         self.pci.reset_memory();

@@ -142,7 +142,7 @@ impl PciBus {
         self.functions[device.number()].bar()
     }
 
-    /// Reads from a device's memory; beyond its end nobody answers.
+    /// Reads from a device's memory; beyond its end no device answers.
     pub fn read_memory(&self, device: TestDevice, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
         let memory = self.memory[device.number() - 1].get(offset as usize..).unwrap_or_default();

@@ -53,7 +53,7 @@ impl Capture {
     /// Bytes kept from the end once the head is full.
     pub const TAIL: usize = 1 << 20;
 
-    /// Everything kept, with a line that tells how much is missing.
+    /// Everything kept, with a line that reports how much is missing.
     pub fn text(&self) -> String {
         use std::fmt::Write;
         let mut text = String::from_utf8_lossy(&self.head).into_owned();
@@ -79,7 +79,7 @@ impl Capture {
 impl Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.echo {
-            // Nobody listening is no reason to lose the capture.
+            // A closed standard error does not end the capture.
             let _ = io::stderr().write_all(&visible(bytes));
         }
         let room = Self::HEAD - self.head.len();
@@ -118,7 +118,7 @@ impl<W: Write> Port<W> {
 
     /// OUT to register `offset`.
     pub fn write(&mut self, offset: u16, value: u8) {
-        // A lost interrupt or a full sink shows in what the guest does next; there is nobody to tell here.
+        // A lost interrupt or a full sink shows in what the guest does next; there is no one to report it to.
         let _ = self.uart.write(offset as u8, value);
     }
 
@@ -128,12 +128,12 @@ impl<W: Write> Port<W> {
         self.refill();
     }
 
-    /// What stands behind the port.
+    /// Where written bytes go.
     pub fn sink(&self) -> &W {
         self.uart.writer()
     }
 
-    /// What stands behind the port.
+    /// Where written bytes go.
     pub fn sink_mut(&mut self) -> &mut W {
         self.uart.writer_mut()
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Device windows that are no PCI BAR: what they answer, so that it can be told from memory by comparison.
+//! Device windows that are no PCI BAR: their contents, which differ from any memory.
 
 use std::collections::BTreeMap;
 

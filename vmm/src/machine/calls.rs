@@ -12,18 +12,18 @@ use crate::trace::BadCall;
 use crate::x86::opcode::Opcode;
 use crate::x86::walk;
 
-/// What an OUT turned out to be.
+/// How an OUT was handled.
 pub(super) enum TrappedInstruction {
-    /// A call, answered; perhaps it ended the run.
+    /// It was a call, which was answered; `Some` if the run ends.
     Answered(Option<Stop>),
-    /// No call.
+    /// It was an OUT to a device.
     OrdinaryOut,
 }
 
 /// Bytes of `out %eax, $imm8`.
 const OUT_LENGTH: u64 = 2;
 
-/// What an OUT stands in for.
+/// What an OUT replaces.
 #[derive(Clone, Copy)]
 enum Call {
     /// An instruction of the kernel's that the loader rewrote.
@@ -42,7 +42,7 @@ impl Call {
 }
 
 impl Machine {
-    /// An OUT that may stand in for a call to the platform.
+    /// Handles an OUT that may replace a call to the platform.
     pub(super) fn handle_trapped_instruction(
         &mut self,
         id: VcpuId,
@@ -57,7 +57,7 @@ impl Machine {
         let state = self.vcpu_state(id)?;
         let VcpuState { mut regs, ref sregs, tables, .. } = state;
         let (rip, cpl) = (regs.rip, sregs.ss.dpl);
-        // Guest root may own the ports; an OUT of its own is no call.
+        // Root in the guest may have I/O permission; an OUT of a program is no call.
         let genuine = cpl == 0
             && match call {
                 Call::Rewritten(opcode) => self.sites.at(rip).is_some_and(|site| site.opcode == opcode),
@@ -66,15 +66,15 @@ impl Machine {
             };
         if !genuine {
             let why = format!(
-                "port {port:#x} stands in for this call, and the write (CPL {cpl}) came from where copra put none: nothing was done"
+                "port {port:#x} replaces this call, but the write (CPL {cpl}) came from an address where no instruction was rewritten: nothing was done"
             );
             self.bad_calls.push(BadCall { vcpu: id, call: call.name(), why, rip });
             return Ok(TrappedInstruction::OrdinaryOut);
         }
         self.stats.calls += 1;
         match call {
-            Call::Rewritten(opcode) => self.seen.count(opcode),
-            Call::Page => self.seen.page_calls += 1,
+            Call::Rewritten(opcode) => self.activity.count(opcode),
+            Call::Page => self.activity.page_calls += 1,
         }
         let platform = &mut self.platform;
         let mut services = MachineServices {
@@ -85,7 +85,7 @@ impl Machine {
             tables,
             rip,
             bad_calls: &mut self.bad_calls,
-            asked: None,
+            requested: None,
         };
         let (next, length) = match call {
             Call::Rewritten(opcode) => {
@@ -93,10 +93,10 @@ impl Machine {
             }
             Call::Page => (platform.page_call(&mut regs, &mut services), OUT_LENGTH),
         };
-        let asked = services.asked;
+        let requested = services.requested;
         if self.memory.has_changes() {
             let at = self.instruction(&state, true);
-            self.note_changes(Some(&at));
+            self.record_changes(Some(&at));
         }
         if let Next::Fault(exception) = next {
             return self.raise(id, exception).map(TrappedInstruction::Answered);
@@ -105,7 +105,7 @@ impl Machine {
         regs.rip = rip.wrapping_add(length);
         self.vcpu(id).set_regs(&regs).map_err(failed)?;
         Ok(TrappedInstruction::Answered(match next {
-            Next::Resume => asked.map(super::run::stop),
+            Next::Resume => requested.map(super::run::stop),
             Next::End(termination) => Some(Stop::Terminated(termination)),
             Next::Fault(_) => None,
         }))

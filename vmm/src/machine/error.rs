@@ -37,7 +37,7 @@ pub enum MachineError {
         "the encryption bit {bit} does not fit: it must lie above RAM (bit {lowest}) and below the host's {bits} physical address bits"
     )]
     EncryptionBit {
-        /// Asked for.
+        /// Requested.
         bit: u8,
         /// Lowest that works.
         lowest: u8,
@@ -56,7 +56,7 @@ pub enum MachineError {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// `KVM_RUN` or a register ioctl failed.
-    #[error("{attempt}: KVM answered {source}; the guest stood at RIP {rip:#x}")]
+    #[error("{attempt}: KVM answered {source}; the guest was at RIP {rip:#x}")]
     Kvm {
         /// What was attempted.
         attempt: &'static str,
@@ -73,7 +73,7 @@ pub enum RunError {
     Memory(#[from] MemoryError),
     /// An earlier failure of the host came in the middle of an exit, which has no answer since.
     #[error(
-        "running the guest: its vCPU {0} has an exit that was not handled to its end, after an earlier failure of this host; boot a new guest"
+        "running the guest: its vCPU {0} has an exit that was not completed after an earlier failure of this host; boot a new guest"
     )]
     Unanswered(u32),
 }

@@ -35,7 +35,7 @@ impl Machine {
             at: Some(at.clone()),
         });
         let resolution = self.memory.release()?;
-        self.note_changes(Some(&at));
+        self.record_changes(Some(&at));
         match resolution {
             Resolution::Resumed => Ok(None),
             Resolution::Denied(mismatch) => {
@@ -96,7 +96,7 @@ impl Machine {
     }
 
     /// Changes of the page that is watched, with what made them.
-    pub(super) fn note_changes(&mut self, at: Option<&Instruction>) {
+    pub(super) fn record_changes(&mut self, at: Option<&Instruction>) {
         let (changes, dropped) = self.memory.take_changes();
         for change in changes {
             self.history.push(Change { change, at: at.cloned() });
@@ -114,10 +114,10 @@ impl Machine {
     }
 
     /// Takes back the events that turned out to begin a conversion: of each page settled, its last write.
-    pub(super) fn withdraw_settled(&mut self) {
-        let settled = self.memory.take_settled();
-        if !settled.is_empty() {
-            self.events.withdraw_last_writes(settled);
+    pub(super) fn withdraw_confirmed_conversions(&mut self) {
+        let confirmed = self.memory.take_confirmed_conversions();
+        if !confirmed.is_empty() {
+            self.events.withdraw_last_writes(confirmed);
         }
     }
 

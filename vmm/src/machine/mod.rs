@@ -35,7 +35,7 @@ use crate::device::serial::Capture;
 use crate::layout;
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
-use crate::platform::guest_type::Seen;
+use crate::platform::guest_type::GuestActivity;
 use crate::platform::{HostFacts, PlatformModel};
 use crate::trace::code_page::LastCodePage;
 use crate::trace::event_log::EventLog;
@@ -51,13 +51,13 @@ use crate::x86::long_mode;
 pub struct MachineConfig {
     /// Bytes of RAM.
     pub ram: u64,
-    /// What the guest believes.
+    /// The platform the guest is on.
     pub platform: Platform,
     /// Position of the encryption bit; `None` takes the highest one that works here.
     pub encryption_bit: Option<u8>,
     /// Memory key seed; the same seed gives the same ciphertext.
     pub seed: u64,
-    /// What follows an access the page's state forbids.
+    /// What a mismatch leads to.
     pub mode: Mode,
     /// TD attribute 28, `SEPT_VE_DISABLE`.
     pub sept_ve_disable: bool,
@@ -65,7 +65,7 @@ pub struct MachineConfig {
     pub rom: Option<PageState>,
     /// Percent of the RAM no boot data use that is launched unaccepted, where the platform has such a thing.
     pub unaccepted_percent: u8,
-    /// Note every state change of the page at this GPA.
+    /// GPA of a page whose changes are all recorded.
     pub watch: Option<u64>,
     /// Show the console on standard error as it comes.
     pub echo_console: bool,
@@ -92,10 +92,9 @@ impl MachineConfig {
 /// A guest on KVM.
 #[derive(Debug)]
 pub struct Machine {
-    // Order matters on drop: vCPU and devices, which hold the VM, let go of memory before the fault handler stops
-    // answering and the mappings go.
+    // Dropped in this order: vCPU and devices, which hold the VM, before the fault handler and the mappings.
     vcpus: Vec<Vcpu>,
-    /// How each vCPU goes back into the guest; `None` after a failure of the host in the middle of an exit.
+    /// How each vCPU re-enters the guest; `None` after a failure of the host in the middle of an exit.
     entries: Vec<Option<VmEntry>>,
     devices: Devices,
     _faults: Option<FaultHandler>,
@@ -103,7 +102,7 @@ pub struct Machine {
     platform: Box<dyn PlatformModel>,
     host: HostFacts,
     cpuid: CpuidTable,
-    /// Names of the kernel loaded, where its caller knows it.
+    /// Names of the kernel loaded, where the caller gave them.
     kernel: Option<Arc<KernelNames>>,
     /// Rewritten instructions of the kernel loaded.
     sites: Sites,
@@ -114,7 +113,7 @@ pub struct Machine {
     history: Log<Change>,
     last_code_page: RefCell<LastCodePage>,
     stats: Stats,
-    seen: Seen,
+    activity: GuestActivity,
     idle_halts: u32,
     /// Heartbeats in a row that found interrupts off.
     interrupts_off_beats: u32,
@@ -169,12 +168,12 @@ impl Machine {
         &self.vcpus[id.index()]
     }
 
-    /// Guest RAM; reading it while the guest stands still gives the ground truth.
+    /// Guest RAM; reading it while the guest does not run gives the ground truth.
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
     }
 
-    /// What the guest believes.
+    /// The platform the guest is on.
     pub fn platform(&self) -> &dyn PlatformModel {
         self.platform.as_ref()
     }
@@ -214,22 +213,22 @@ impl Machine {
         self.devices.pci.configuration(device, register)
     }
 
-    /// Puts firmware's pages and device memory back to what they were when the guest started.
+    /// Restores firmware's pages and device memory to what they were when the guest started.
     pub fn restore_firmware(&mut self) -> Result<(), MachineError> {
         self.devices.reset_memory();
-        self.memory.undo_damage()?;
+        self.memory.restore_changed_pages()?;
         if self.launch.rom == Some(PageState::Shared) {
             firmware::write_shared(&self.memory, layout::ROM, layout::HIGH_MEMORY)?;
         }
         Ok(firmware::write(&self.memory, self.platform.kind())?)
     }
 
-    /// Tests start from the guest as it is now.
+    /// Makes the present memory what tests start from.
     pub fn mark_start(&mut self) -> Result<(), MachineError> {
         Ok(self.memory.mark_start()?)
     }
 
-    /// Memory, not a device, stands at `gpa`.
+    /// `gpa` is RAM, not device memory.
     pub fn is_ram(&self, gpa: u64) -> bool {
         self.ram().offset(gpa).is_some()
     }
@@ -260,7 +259,7 @@ impl Machine {
         &self.bad_calls
     }
 
-    /// What happened to the page that is watched.
+    /// The changes of the watched page.
     pub fn history(&self) -> &Log<Change> {
         &self.history
     }
@@ -276,7 +275,7 @@ impl Machine {
     }
 
     /// What the variable `symbol` of the kernel holds, read where the image was loaded and through the view its kernel
-    /// uses for its own data; `None` where copra does not know the symbol or the page is not the kernel's any more.
+    /// uses for its own data; `None` where the symbol is unknown or the page is not the kernel's any more.
     pub fn kernel_variable<const N: usize>(&self, symbol: &str) -> Option<[u8; N]> {
         let gpa = self.kernel.as_ref()?.physical_of(symbol)?;
         variable::read(&self.memory, gpa)

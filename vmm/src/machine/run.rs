@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The run loop: exits in, answers out, until there is something to tell.
+//! The run loop: handles exits until there is a reason to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -98,7 +98,7 @@ impl Machine {
         }
         self.record_passed(id)?;
         let handled = self.handle(id, exit);
-        self.note_changes(None);
+        self.record_changes(None);
         let (entry, stop) = handled?;
         self.entries[id.index()] = entry;
         Ok(stop)
@@ -181,7 +181,7 @@ impl Machine {
             VmExit::Hypercall(call) => {
                 self.stats.hypercalls += 1;
                 let rax = self.platform.hypercall(id, call.number, &call.arguments, &self.memory);
-                self.withdraw_settled();
+                self.withdraw_confirmed_conversions();
                 call.answer(rax)
             }
             VmExit::Interrupted(resume) => {
@@ -216,11 +216,11 @@ impl Machine {
             return Ok(stop);
         }
         self.stats.port_io += 1;
-        let mut asked = None;
+        let mut requested = None;
         for item in data.chunks(size.max(1)) {
-            asked = asked.or(self.devices.port_write(port, item));
+            requested = requested.or(self.devices.port_write(port, item));
         }
-        Ok(asked.map(stop))
+        Ok(requested.map(stop))
     }
 
     /// A signal ended `KVM_RUN`: how long interrupts have been off, and whether the guest has halted for good.
@@ -242,13 +242,13 @@ impl Machine {
 
     /// Port writes KVM gathered since the last exit come before the exit itself.
     fn drain_coalesced(&mut self, id: VcpuId) -> Option<Stop> {
-        let mut asked = None;
+        let mut requested = None;
         while let Some(entry) = self.vcpus[id.index()].next_coalesced() {
             self.stats.coalesced += 1;
             let len = (entry.len as usize).min(entry.data.len());
-            asked = asked.or(self.devices.port_write(entry.phys_addr as u16, &entry.data[..len]));
+            requested = requested.or(self.devices.port_write(entry.phys_addr as u16, &entry.data[..len]));
         }
-        asked.map(stop)
+        requested.map(stop)
     }
 
     /// `arch/x86/kernel/process.c:stop_this_cpu` ends every power-off and halt in HLT with interrupts off.
@@ -263,7 +263,7 @@ impl Machine {
     }
 }
 
-/// What a device asks for, as a reason to stop.
+/// A device's request, as a reason to stop.
 pub(super) fn stop(request: Request) -> Stop {
     match request {
         Request::Reset { port } => Stop::Reset { port },

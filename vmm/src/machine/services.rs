@@ -30,8 +30,8 @@ pub(super) struct MachineServices<'a> {
     pub tables: PageTables,
     pub rip: u64,
     pub bad_calls: &'a mut Log<BadCall>,
-    /// What a device asked for meanwhile.
-    pub asked: Option<Request>,
+    /// What a device requested meanwhile.
+    pub requested: Option<Request>,
 }
 
 impl Services for MachineServices<'_> {
@@ -56,8 +56,8 @@ impl Services for MachineServices<'_> {
 
     fn port_write(&mut self, port: u16, size: usize, value: u32) {
         let data = value.to_le_bytes();
-        let asked = self.devices.port_write(port, &data[..size.min(data.len())]);
-        self.asked = self.asked.or(asked);
+        let requested = self.devices.port_write(port, &data[..size.min(data.len())]);
+        self.requested = self.requested.or(requested);
     }
 
     fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) -> bool {
@@ -92,7 +92,7 @@ impl Services for MachineServices<'_> {
         std::thread::sleep(IDLE);
     }
 
-    fn complain(&mut self, call: &'static str, why: String) {
+    fn report_bad_call(&mut self, call: &'static str, why: String) {
         self.bad_calls.push(BadCall { vcpu: self.vcpu.id(), call, why, rip: self.rip });
     }
 }

@@ -24,7 +24,7 @@ use crate::device::Devices;
 use crate::layout;
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
-use crate::platform::guest_type::Seen;
+use crate::platform::guest_type::GuestActivity;
 use crate::platform::{self, HostFacts, MsrRange, Options, PlatformModel};
 use crate::trace::event_log::EventLog;
 use crate::trace::log::Log;
@@ -39,7 +39,7 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     let kvm = Kvm::new().map_err(MachineError::Open)?;
     let supported = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .map_err(failed("asking KVM which CPUID leaves it supports"))?;
+        .map_err(failed("reading which CPUID leaves KVM supports"))?;
     let mut table = CpuidTable::new(&supported);
     let host = HostFacts { physical_bits: cpuid::physical_address_bits(&table) };
     let options = Options {
@@ -130,7 +130,7 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
         history: Log::new(MAX_CHANGES),
         last_code_page: RefCell::default(),
         stats: Stats::default(),
-        seen: Seen::default(),
+        activity: GuestActivity::default(),
         idle_halts: 0,
         interrupts_off_beats: 0,
     })

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a run cost.
+//! Counters of a run.
 
 use crate::memory::MemoryCounters;
 
@@ -16,17 +16,17 @@ pub struct Stats {
     pub msr: u64,
     /// Hypercalls.
     pub hypercalls: u64,
-    /// Calls to the platform's module, firmware or hypervisor: rewritten instructions met, hypercall pages entered.
+    /// Calls to the platform's module, firmware or hypervisor: rewritten instructions executed, hypercall pages called.
     pub calls: u64,
-    /// Exceptions delivered for accesses that did not go through.
+    /// Exceptions delivered for accesses that did not complete.
     pub exceptions: u64,
-    /// Stops at an instruction that touched a forbidden page.
+    /// Stops at an instruction that accessed a forbidden page.
     pub memory_faults: u64,
     /// Heartbeats and other signals.
     pub interruptions: u64,
     /// Port writes that needed no exit of their own.
     pub coalesced: u64,
-    /// Forbidden accesses counted and not kept, beyond the bound.
+    /// Forbidden accesses beyond the limit of the log: counted, not kept.
     pub events_not_kept: u64,
     /// Page moves and faults.
     pub memory: MemoryCounters,

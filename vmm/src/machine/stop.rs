@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Why a machine stands still.
+//! Why a run ended.
 
 use std::fmt;
 
 use crate::platform::services::Termination;
 
-/// What a run came back for.
+/// Why a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// The agent has written; take it with `take_from_agent`.
@@ -23,7 +23,7 @@ pub enum Stop {
     Terminated(Termination),
     /// A small test guest ended with this byte.
     DebugExit(u8),
-    /// The caller asked for it.
+    /// The caller requested it.
     Interrupted,
     /// The deadline passed.
     Deadline,

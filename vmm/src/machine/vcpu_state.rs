@@ -8,7 +8,7 @@ use types::VcpuId;
 use super::{Machine, RunError};
 use crate::layout::PAGE_SIZE;
 use crate::memory::{GuestMemory, Mismatch};
-use crate::platform::guest_type::{NoSign, Seen};
+use crate::platform::guest_type::{GuestActivity, NoEvidence};
 use crate::trace::Instruction;
 use crate::trace::backtrace::{KernelMemory, Registers};
 use crate::trace::code_page::CodePage;
@@ -47,11 +47,11 @@ impl Machine {
     }
 
     /// What the guest has done that only a guest of its platform does.
-    pub fn guest_type_evidence(&self) -> Result<String, NoSign> {
+    pub fn guest_type_evidence(&self) -> Result<String, NoEvidence> {
         let memory = self.memory.counters();
         let conversions = memory.declared_moves + memory.implicit_moves + memory.conversions;
         let cr3 = self.vcpu(VcpuId::BOOT).sregs().map_or(0, |sregs| sregs.cr3);
-        self.platform.guest_type_evidence(&Seen { conversions, cr3, ..self.seen.clone() })
+        self.platform.guest_type_evidence(&GuestActivity { conversions, cr3, ..self.activity.clone() })
     }
 
     pub(super) fn vcpu_state(&self, id: VcpuId) -> Result<VcpuState, RunError> {

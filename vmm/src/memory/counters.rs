@@ -10,7 +10,7 @@ pub struct MemoryCounters {
     pub declared_moves: u64,
     /// Pages moved because the guest began to write them through the other view.
     pub implicit_moves: u64,
-    /// Touches the guest's claim forbids.
+    /// Accesses that the page's state, or the view the guest declared, forbids.
     pub mismatches: u64,
     /// Pages the guest declared shared or private.
     pub declared_pages: u64,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the guest says about its pages.
+//! What the guest declares about its pages (`KVM_HC_MAP_GPA_RANGE`).
 
 use types::{PageState, View};
 
@@ -8,10 +8,10 @@ use super::{GuestMemory, Scheme};
 use crate::layout::PAGE_SIZE;
 
 impl GuestMemory {
-    /// From now on this guest declares its conversions itself.
+    /// The guest enabled `KVM_HC_MAP_GPA_RANGE`: from now on it reports its conversions.
     pub fn map_gpa_range_enabled(&self) {
         if let Some(encryption) = self.encryption() {
-            encryption.lock().announces = true;
+            encryption.lock().map_gpa_range_enabled = true;
         }
     }
 
@@ -19,7 +19,7 @@ impl GuestMemory {
     pub fn declare(&self, gpa: u64, page_count: u64, view: View) {
         let Some(encryption) = self.encryption() else { return };
         let mut pages = encryption.lock();
-        pages.announces = true;
+        pages.map_gpa_range_enabled = true;
         let end = gpa.saturating_add(page_count.saturating_mul(PAGE_SIZE)).min(self.ram.end());
         let mut at = gpa & !(PAGE_SIZE - 1);
         while at < end {
@@ -28,15 +28,15 @@ impl GuestMemory {
                 state.declare(view);
                 let in_view = state.content() == view;
                 if pages.displaced.get(offset).is_some_and(|before| before.view != view) {
-                    // The guest's own conversion: its contents are its own matter.
-                    pages.displaced.forget(offset);
+                    // The guest's own conversion: the earlier contents are not restored.
+                    pages.displaced.remove(offset);
                 }
-                pages.watch.note(offset, PageChange::Claimed(view));
+                pages.watch.record(offset, PageChange::Declared(view));
                 pages.counters.declared_pages += 1;
                 // `arch/x86/mm/mem_encrypt_amd.c:__sme_early_enc_dec` rewrites a page through the other view and
                 // declares it afterwards.
                 if pages.provisional.remove(&at) && in_view {
-                    pages.settled.push(at);
+                    pages.confirmed.push(at);
                     pages.counters.mismatches -= 1;
                     pages.counters.implicit_moves += 1;
                 }
@@ -48,13 +48,13 @@ impl GuestMemory {
         }
     }
 
-    /// Pages whose mismatch turned out to be the first half of a conversion: written through the other view,
-    /// left alone, then declared for it.
-    pub fn take_settled(&self) -> Vec<u64> {
-        self.encryption().map(|e| std::mem::take(&mut e.lock().settled)).unwrap_or_default()
+    /// Pages whose mismatch turned out to be the first half of a conversion: written through the other view, then
+    /// declared for it.
+    pub fn take_confirmed_conversions(&self) -> Vec<u64> {
+        self.encryption().map(|e| std::mem::take(&mut e.lock().confirmed)).unwrap_or_default()
     }
 
-    /// The view the guest claims for the page at `gpa`; private for a page it has not accepted.
+    /// The view the guest declared for the page at `gpa`; private for a page it has not accepted.
     pub fn declared(&self, gpa: u64) -> Option<View> {
         let offset = self.ram.offset(gpa)?;
         Some(match &self.scheme {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What happens when a page is touched through the view its contents do not stand in.
+//! What happens when a page is accessed through the view that its contents are not in.
 
 use types::{AccessKind, View};
 
 use super::cipher::PAGE;
 use super::history::PageChange;
-use super::pending::{Arrival, Pending};
+use super::pending::{FaultAction, Pending};
 use super::protected::Resolution;
 use super::saved::SavedPages;
 use super::state::{AliasAccess, Owner};
@@ -15,7 +15,7 @@ use super::{Displaced, Encryption, GuestMemory, MemoryError, Mismatch, Pages, Sc
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// Pages moved for one fault at most.
-const FOLLOW: u64 = 64;
+const MAX_PAGES_MOVED: u64 = 64;
 
 impl GuestMemory {
     /// The forbidden access the vCPU is stopped at, if there is one.
@@ -23,12 +23,12 @@ impl GuestMemory {
         self.with_pending(|pending| pending.stopped()).flatten()
     }
 
-    /// `KVM_RUN` returned for another reason than the pending access: the guest comes back to it.
+    /// `KVM_RUN` returned for another reason before the pending access completed: the guest makes it again.
     pub fn postpone(&self) {
         self.with_pending(Pending::postpone);
     }
 
-    /// Takes the forbidden accesses that went through, since KVM could not stop at them.
+    /// Takes the forbidden accesses that completed because KVM cannot stop at them.
     pub fn take_passed(&self) -> Vec<Mismatch> {
         self.with_pending(Pending::take_passed).unwrap_or_default()
     }
@@ -50,14 +50,14 @@ impl GuestMemory {
         }
     }
 
-    /// Settles the touch held back. On SEV it goes on and the contents follow it; elsewhere the page's state decides.
+    /// Resolves the pending access. On SEV it completes and the contents are moved; elsewhere the page's state decides.
     pub fn release(&self) -> Result<Resolution, MemoryError> {
         match &self.scheme {
             Scheme::OneView => Ok(Resolution::Resumed),
             Scheme::EncryptedAlias(encryption) => {
                 self.release_encrypted(encryption).map(|()| Resolution::Resumed)
             }
-            Scheme::SeparateBacking(protection) => self.settle_protected(protection),
+            Scheme::SeparateBacking(protection) => self.resolve_protected_access(protection),
         }
     }
 
@@ -69,7 +69,7 @@ impl GuestMemory {
         if mismatch.kind == AccessKind::Write && self.owner(mismatch.gpa) == Owner::Kernel {
             pages.provisional.insert(mismatch.gpa);
         }
-        self.settle(encryption, &mut pages, offset, mismatch.view, mismatch.kind)
+        self.resolve_access(encryption, &mut pages, offset, mismatch.view, mismatch.kind)
     }
 
     /// Ends the inaccessibility of the page of a pending access: the next one faults anew.
@@ -79,7 +79,7 @@ impl GuestMemory {
         mapping.set_accessible(offset, PAGE, true).map_err(|source| MemoryError::Move { gpa, view, source })
     }
 
-    /// Answers one userfault: moves the page, or holds the touch back for [`Self::release`].
+    /// Handles one userfault: moves the page, or makes the access pending until [`Self::release`].
     pub(super) fn on_fault(&self, fault: PageFault) {
         let encryption = match &self.scheme {
             Scheme::OneView => return,
@@ -92,7 +92,7 @@ impl GuestMemory {
         let kind = if fault.write { AccessKind::Write } else { AccessKind::Read };
         let gpa = self.ram.gpa(offset);
         let state = pages.states[(offset / PAGE_SIZE) as usize];
-        let touch = state.judge(view, kind, self.owner(gpa), pages.announces);
+        let access = state.judge(view, kind, self.owner(gpa), pages.map_gpa_range_enabled);
         let failed = |source| MemoryError::Move { gpa, view, source };
         let stop = || {
             self.mapping(encryption, view)
@@ -100,29 +100,29 @@ impl GuestMemory {
                 .and_then(|()| encryption.uffd.wake(fault.address, PAGE_SIZE))
                 .map_err(failed)
         };
-        let arrival = (touch == AliasAccess::Mismatch).then(|| {
+        let action = (access == AliasAccess::Mismatch).then(|| {
             let mismatch = Mismatch { gpa, view, state: state.declared().into(), kind };
             pages.pending.arrive(mismatch)
         });
-        pages.counters.mismatches += u64::from(matches!(arrival, Some(Arrival::Stop | Arrival::Pass)));
-        let outcome = match arrival {
-            Some(Arrival::Stop) => stop(),
-            Some(Arrival::Again) => encryption.uffd.wake(fault.address, PAGE_SIZE).map_err(failed),
-            Some(Arrival::Instead(earlier)) => {
+        pages.counters.mismatches += u64::from(matches!(action, Some(FaultAction::Stop | FaultAction::Pass)));
+        let outcome = match action {
+            Some(FaultAction::Stop) => stop(),
+            Some(FaultAction::Again) => encryption.uffd.wake(fault.address, PAGE_SIZE).map_err(failed),
+            Some(FaultAction::Instead(earlier)) => {
                 let mapping = self.mapping(encryption, earlier.view);
                 self.make_accessible(mapping, earlier).and_then(|()| stop())
             }
-            Some(Arrival::Pass) | None => self.settle(encryption, &mut pages, offset, view, kind),
+            Some(FaultAction::Pass) | None => self.resolve_access(encryption, &mut pages, offset, view, kind),
         };
         if let Err(error) = outcome {
             pages.failed.get_or_insert(error);
-            // Whoever waits must not wait for ever; without its page KVM_RUN fails and the error is told.
+            // The vCPU must not wait for ever: without its page KVM_RUN fails and the error is reported.
             let _ = self.mapping(encryption, view).set_accessible(offset, PAGE, false);
             let _ = encryption.uffd.wake(fault.address, PAGE_SIZE);
         }
     }
 
-    fn settle(
+    fn resolve_access(
         &self,
         encryption: &Encryption,
         pages: &mut Pages,
@@ -132,14 +132,14 @@ impl GuestMemory {
     ) -> Result<(), MemoryError> {
         let gpa = self.ram.gpa(offset);
         let index = (offset / PAGE_SIZE) as usize;
-        let announces = pages.announces;
+        let map_gpa_range_enabled = pages.map_gpa_range_enabled;
         if pages.states[index].content() == view {
             let hva = self.mapping(encryption, view).base() + offset;
             encryption.uffd.wake_present(hva).map_err(|source| MemoryError::Move { gpa, view, source })?;
             return Ok(());
         }
         let before = pages.states[index];
-        if before.judge(view, kind, self.owner(gpa), announces) == AliasAccess::Mismatch {
+        if before.judge(view, kind, self.owner(gpa), map_gpa_range_enabled) == AliasAccess::Mismatch {
             let view = before.content();
             pages.displaced.save(offset, || {
                 let mut contents = Box::new([0; PAGE]);
@@ -148,14 +148,14 @@ impl GuestMemory {
             });
         }
         self.move_page(encryption, pages, offset, view)?;
-        let touch = pages.states[index].touch(view, kind, self.owner(gpa), announces);
-        let forbidden = touch == AliasAccess::Mismatch;
-        pages.watch.note(offset, PageChange::Moved { to: view, forbidden });
-        match touch {
+        let access = pages.states[index].access(view, kind, self.owner(gpa), map_gpa_range_enabled);
+        let forbidden = access == AliasAccess::Mismatch;
+        pages.watch.record(offset, PageChange::Moved { to: view, forbidden });
+        match access {
             AliasAccess::Declared => {
                 pages.counters.declared_moves += 1;
                 pages.provisional.remove(&gpa);
-                self.apply_consequence(encryption, pages, offset, view)?;
+                self.move_neighbours(encryption, pages, offset, view)?;
             }
             AliasAccess::Implicit => pages.counters.implicit_moves += 1,
             AliasAccess::Here | AliasAccess::Mismatch => {}
@@ -163,16 +163,16 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Moves the neighbours that are declared for `view` and stand in the other: their contents would follow on
-    /// the first touch anyway, and a fault costs far more than a page.
-    fn apply_consequence(
+    /// Moves the following pages that are declared for `view` and are in the other: their first access would move them
+    /// anyway, and a fault costs far more than a page.
+    fn move_neighbours(
         &self,
         encryption: &Encryption,
         pages: &mut Pages,
         offset: u64,
         view: View,
     ) -> Result<(), MemoryError> {
-        for next in 1..FOLLOW {
+        for next in 1..MAX_PAGES_MOVED {
             let offset = offset + next * PAGE_SIZE;
             let index = (offset / PAGE_SIZE) as usize;
             match pages.states.get(index) {
@@ -180,14 +180,14 @@ impl GuestMemory {
                 _ => break,
             }
             self.move_page(encryption, pages, offset, view)?;
-            pages.states[index].touch(view, AccessKind::Read, Owner::Kernel, true);
+            pages.states[index].access(view, AccessKind::Read, Owner::Kernel, true);
             pages.counters.declared_moves += 1;
-            pages.watch.note(offset, PageChange::Moved { to: view, forbidden: false });
+            pages.watch.record(offset, PageChange::Moved { to: view, forbidden: false });
         }
         Ok(())
     }
 
-    /// Takes the page out of the view it stands in and puts it, transformed, into `to`.
+    /// Moves the page from the view it is in to `to`, encrypted or decrypted.
     pub(super) fn move_page(
         &self,
         encryption: &Encryption,
@@ -206,12 +206,12 @@ impl GuestMemory {
         }
         let is_back = |before: &Displaced| before.view == to && before.contents.as_slice() == page.as_slice();
         if pages.displaced.get(offset).is_some_and(is_back) {
-            pages.displaced.forget(offset);
+            pages.displaced.remove(offset);
         }
         let chunk = (offset / LARGE_PAGE_SIZE) as usize;
         if !pages.registered[chunk] {
             // Whole 2 MiB chunks bound the number of mappings. Populated first, so that what is missing in a
-            // registered chunk stands in the other view, always.
+            // registered chunk is always in the other view.
             let start = chunk as u64 * LARGE_PAGE_SIZE;
             self.private.populate(start, LARGE_PAGE_SIZE as usize).map_err(failed)?;
             encryption.uffd.register(self.private.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
@@ -221,20 +221,19 @@ impl GuestMemory {
         encryption.uffd.copy(self.mapping(encryption, to).base() + offset, &page).map_err(failed)
     }
 
-    /// Puts every page a mismatch changed back to what it was, so that one test's damage is not the next one's. Gives how
-    /// many.
+    /// Restores every page that a mismatch changed, so that no test affects the next one. Returns how many there were.
     ///
     /// # Errors
-    /// Where a page could not be put back. The guest is of no use to another test then.
-    pub fn undo_damage(&self) -> Result<usize, MemoryError> {
+    /// Where a page could not be restored. The guest must not be used for another test then.
+    pub fn restore_changed_pages(&self) -> Result<usize, MemoryError> {
         match &self.scheme {
             Scheme::OneView => Ok(0),
-            Scheme::EncryptedAlias(encryption) => self.put_displaced_back(encryption),
-            Scheme::SeparateBacking(protection) => self.undo_conversions(protection),
+            Scheme::EncryptedAlias(encryption) => self.restore_displaced_pages(encryption),
+            Scheme::SeparateBacking(protection) => self.restore_converted_pages(protection),
         }
     }
 
-    /// Tests start from what memory is now: what mismatches changed until now is not put back. On SEV contents go back to
+    /// Tests start from the present memory: earlier changes by mismatches are not restored. On SEV contents are moved to
     /// the view the guest uses, since each access through the other one is a mismatch.
     pub fn mark_start(&self) -> Result<(), MemoryError> {
         match &self.scheme {
@@ -247,16 +246,16 @@ impl GuestMemory {
                     if (state.declared(), state.content()) == (View::Private, View::Shared) {
                         let offset = index as u64 * PAGE_SIZE;
                         self.move_page(encryption, &mut pages, offset, View::Private)?;
-                        pages.states[index].touch(View::Private, AccessKind::Read, Owner::Kernel, true);
+                        pages.states[index].access(View::Private, AccessKind::Read, Owner::Kernel, true);
                     }
                 }
             }
-            Scheme::SeparateBacking(protection) => protection.lock().lost = SavedPages::default(),
+            Scheme::SeparateBacking(protection) => protection.lock().originals = SavedPages::default(),
         }
         Ok(())
     }
 
-    fn put_displaced_back(&self, encryption: &Encryption) -> Result<usize, MemoryError> {
+    fn restore_displaced_pages(&self, encryption: &Encryption) -> Result<usize, MemoryError> {
         let mut pages = encryption.lock();
         let displaced = pages.displaced.take()?;
         let count = displaced.len();
@@ -264,11 +263,11 @@ impl GuestMemory {
             let index = (offset / PAGE_SIZE) as usize;
             if pages.states[index].content() != view {
                 self.move_page(encryption, &mut pages, offset, view)?;
-                pages.states[index].touch(view, AccessKind::Read, Owner::Kernel, true);
+                pages.states[index].access(view, AccessKind::Read, Owner::Kernel, true);
             }
             self.mapping(encryption, view).write(offset, contents.as_slice());
             pages.provisional.remove(&self.ram.gpa(offset));
-            pages.watch.note(offset, PageChange::PutBack(None));
+            pages.watch.record(offset, PageChange::Restored(None));
         }
         Ok(count)
     }

@@ -16,14 +16,14 @@ pub enum MemoryError {
     /// The host gave no address space.
     #[error("reserving {mib} MiB of address space for guest RAM: {source}; free memory or raise `ulimit -v`")]
     Reserve {
-        /// MiB asked for.
+        /// MiB requested.
         mib: u64,
         /// The host's answer.
         source: io::Error,
     },
-    /// No userfaultfd, so views cannot be told apart.
+    /// No userfaultfd, so page states cannot be enforced.
     #[error(
-        "opening userfaultfd, which tells the two memory views apart: {0}; run as root, or `sysctl vm.unprivileged_userfaultfd=1`, or allow access to /dev/userfaultfd (kernel config USERFAULTFD)"
+        "opening userfaultfd, which enforces the states of guest pages: {0}; run as root, or `sysctl vm.unprivileged_userfaultfd=1`, or allow access to /dev/userfaultfd (kernel config USERFAULTFD)"
     )]
     Userfaultfd(io::Error),
     /// A request named memory that is not there.
@@ -46,7 +46,7 @@ pub enum MemoryError {
     },
     /// More pages were changed by forbidden accesses than are kept.
     #[error(
-        "putting back the pages that forbidden accesses changed: {kept} were kept, {more} more were not; start a new guest"
+        "restoring the pages that forbidden accesses changed: {kept} were saved, {more} more were not; start a new guest"
     )]
     NotSaved {
         /// Pages kept.

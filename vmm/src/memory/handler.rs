@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The thread that answers userfaults while the vCPU waits.
+//! The thread that handles userfaults while the vCPU waits.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -19,7 +19,7 @@ pub struct FaultHandler {
 }
 
 impl FaultHandler {
-    /// Starts answering; `None` if this memory has one view and needs nobody.
+    /// Starts the thread; `None` if this memory has one view and needs none.
     pub fn start(memory: &Arc<GuestMemory>) -> Result<Option<Self>, MemoryError> {
         if memory.uffd().is_none() {
             return Ok(None);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What happened to one page that somebody watches: every change of its state, claim or contents.
+//! The history of one watched page: every change of its state, of the view the guest declared, and of its contents.
 
 use std::fmt;
 
@@ -22,27 +22,27 @@ pub enum PageChange {
         from: PageState,
         /// State after.
         to: PageState,
-        /// The hypervisor converted it unasked.
+        /// Implicit conversion by the hypervisor after `KVM_EXIT_MEMORY_FAULT`.
         implicit: bool,
     },
-    /// The guest said which view it uses (SEV).
-    Claimed(View),
-    /// Its contents followed a touch through the other view (SEV).
+    /// The guest declared the view it uses (SEV).
+    Declared(View),
+    /// Its contents were moved by an access through the other view (SEV).
     Moved {
-        /// View they stand in now.
+        /// View they are in now.
         to: View,
-        /// The guest's claim forbade the touch.
+        /// The view that the guest declared forbids the access.
         forbidden: bool,
     },
-    /// A touch its state forbids, let through and changing nothing (platforms with page states).
-    LetThrough {
+    /// An access that its state forbids, permitted without a change of state (platforms with page states).
+    Permitted {
         /// View used.
         view: View,
         /// State of the page.
         state: PageState,
     },
-    /// Put back to what it was before a mismatch, between two tests.
-    PutBack(Option<PageState>),
+    /// Restored to what it was before a mismatch, between two tests.
+    Restored(Option<PageState>),
 }
 
 impl fmt::Display for PageChange {
@@ -53,20 +53,20 @@ impl fmt::Display for PageChange {
                 write!(f, "{}: ", cause.name())?;
                 match (from == to, implicit) {
                     (true, _) => write!(f, "{to} as it was"),
-                    (false, true) => write!(f, "{from} → {to}, converted by the hypervisor unasked"),
+                    (false, true) => write!(f, "{from} → {to}, implicit conversion by the hypervisor"),
                     (false, false) => write!(f, "{from} → {to}"),
                 }
             }
-            Self::Claimed(view) => write!(f, "declared {view} by the guest"),
-            Self::Moved { to, forbidden: false } => write!(f, "contents follow into the {to} view"),
+            Self::Declared(view) => write!(f, "declared {view} by the guest"),
+            Self::Moved { to, forbidden: false } => write!(f, "contents moved to the {to} view"),
             Self::Moved { to, forbidden: true } => {
-                write!(f, "contents follow a forbidden touch into the {to} view")
+                write!(f, "contents moved to the {to} view by a forbidden access")
             }
-            Self::LetThrough { view, state } => {
-                write!(f, "touched through the {view} view while {state}; recorded, nothing changed")
+            Self::Permitted { view, state } => {
+                write!(f, "accessed through the {view} view while {state}; recorded, nothing changed")
             }
-            Self::PutBack(Some(state)) => write!(f, "put back to {state} after a test"),
-            Self::PutBack(None) => write!(f, "put back after a test"),
+            Self::Restored(Some(state)) => write!(f, "restored to {state} after a test"),
+            Self::Restored(None) => write!(f, "restored after a test"),
         }
     }
 }
@@ -74,7 +74,7 @@ impl fmt::Display for PageChange {
 /// Changes kept until they are taken.
 const MAX_CHANGES: usize = 4096;
 
-/// The page that is watched, and what was noted and nobody has taken yet.
+/// The watched page, and its changes recorded since the last [`Watch::take`].
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     offset: Option<u64>,
@@ -88,8 +88,8 @@ impl Watch {
         self.offset = offset;
     }
 
-    /// Notes a change of the page at `offset` if it is the one watched.
-    pub(super) fn note(&mut self, offset: u64, change: PageChange) {
+    /// Records a change of the page at `offset` if it is the one watched.
+    pub(super) fn record(&mut self, offset: u64, change: PageChange) {
         if self.offset != Some(offset) {
             return;
         }
@@ -104,25 +104,25 @@ impl Watch {
         self.changes.is_empty()
     }
 
-    /// The changes noted since the last call, and how many more there were.
+    /// The changes recorded since the last call, and how many more there were.
     pub(super) fn take(&mut self) -> (Vec<PageChange>, u64) {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.dropped))
     }
 }
 
 impl GuestMemory {
-    /// Notes every change of the page at `gpa` from now on.
+    /// Records every change of the page at `gpa` from now on.
     pub fn watch(&self, gpa: u64) {
         let offset = self.ram.offset(gpa & !(PAGE_SIZE - 1));
         self.with_watch(|watch| watch.on(offset));
     }
 
-    /// Something was noted of the page watched.
+    /// A change of the watched page was recorded.
     pub fn has_changes(&self) -> bool {
         self.with_watch(|watch| !watch.is_empty()).unwrap_or(false)
     }
 
-    /// Takes what was noted of the page watched, and how many more changes there were.
+    /// Takes the recorded changes of the watched page, and how many more there were.
     pub fn take_changes(&self) -> (Vec<PageChange>, u64) {
         self.with_watch(Watch::take).unwrap_or_default()
     }

@@ -3,9 +3,9 @@
 //!
 //! Platform `none` has one host mapping, every other platform two, one per view.
 //!
-//! On SEV both show one content: a page is present in at most one view; touching it through the other waits on a
-//! userfault, which moves the contents, encrypted or decrypted, or first stops the vCPU if the guest's own claim
-//! forbids the touch. SEV-SNP, TDX and VBS have two contents and a state per page: see [`protected`].
+//! On SEV both show one content: a page is present in at most one view; accessing it through the other waits on a
+//! userfault, which moves the contents, encrypted or decrypted, or first stops the vCPU if the guest declared the
+//! other view. SEV-SNP, TDX and VBS have two contents and a state per page: see [`protected`].
 
 pub mod cipher;
 mod counters;
@@ -59,9 +59,9 @@ pub enum Content {
     },
     /// Two views with contents of their own, and a state per page (SEV-SNP, TDX, VBS).
     SeparateBacking {
-        /// Whose rules hold.
+        /// The architecture that defines the states.
         architecture: Architecture,
-        /// What follows a mismatch.
+        /// What a mismatch leads to.
         mode: Mode,
     },
 }
@@ -108,13 +108,13 @@ struct Pages {
     states: Vec<AliasState>,
     /// 2 MiB chunks of the private view that are registered; the shared view always is.
     registered: Vec<bool>,
-    announces: bool,
+    map_gpa_range_enabled: bool,
     pending: Pending,
     /// Kernel pages written through a view not declared yet: a conversion in place, or a mismatch.
     provisional: HashSet<u64>,
-    /// Those whose declaration followed.
-    settled: Vec<u64>,
-    /// What mismatches moved to the other view, as it was before.
+    /// Of them, pages that the guest declared afterwards: conversions.
+    confirmed: Vec<u64>,
+    /// Pages as they were before mismatches moved them to the other view.
     displaced: SavedPages<Displaced>,
     counters: MemoryCounters,
     watch: Watch,
@@ -152,7 +152,7 @@ impl GuestMemory {
         Self::make(ram, content, true)
     }
 
-    /// The same states and contents with nobody enforcing them: for page-state machines without a vCPU.
+    /// The same states and contents without enforcement: for tests of page states without a vCPU.
     pub fn unenforced(ram: Ram, content: Content) -> Result<Self, MemoryError> {
         Self::make(ram, content, false)
     }
@@ -172,10 +172,10 @@ impl GuestMemory {
                 let pages = Pages {
                     states: vec![AliasState::INITIAL; (ram.mapped_size() / PAGE_SIZE) as usize],
                     registered: vec![false; (ram.mapped_size() / LARGE_PAGE_SIZE) as usize],
-                    announces: false,
+                    map_gpa_range_enabled: false,
                     pending: Pending::default(),
                     provisional: HashSet::new(),
-                    settled: Vec::new(),
+                    confirmed: Vec::new(),
                     displaced: SavedPages::default(),
                     counters: MemoryCounters::default(),
                     watch: Watch::default(),
@@ -235,12 +235,12 @@ impl GuestMemory {
         self.store(View::Private, gpa, bytes)
     }
 
-    /// Stores at `gpa` through `view`, as the guest would, without judging it. Where the platform keeps two contents,
-    /// pages whose state does not admit the view take nothing.
+    /// Stores at `gpa` through `view`, as the guest would, without a check for mismatches. Where the platform keeps two
+    /// contents, pages whose state does not admit the view stay unchanged.
     pub fn store(&self, view: View, gpa: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         self.for_each_page(gpa, bytes.len(), |offset, range| {
             let mut mapping = &self.private;
-            let _held;
+            let _guard;
             match &self.scheme {
                 Scheme::OneView => {}
                 Scheme::EncryptedAlias(encryption) => {
@@ -249,18 +249,18 @@ impl GuestMemory {
                     let index = (offset / PAGE_SIZE) as usize;
                     if pages.states[index].content() != view {
                         self.move_page(encryption, &mut pages, offset, view)?;
-                        pages.states[index].touch(view, AccessKind::Write, Owner::Kernel, true);
+                        pages.states[index].access(view, AccessKind::Write, Owner::Kernel, true);
                     }
                 }
                 Scheme::SeparateBacking(protection) => {
                     let state = protection.lock();
                     let admitted = state.state(offset).is_some_and(|s| s.admits(view));
                     if !admitted && !state.is_mapped_temporarily(view, offset) {
-                        // Nothing takes the bytes: the page is not there in this view.
+                        // The page is not present in this view.
                         return Ok(());
                     }
                     mapping = self.view_mapping(protection, view);
-                    _held = state;
+                    _guard = state;
                 }
             }
             let start = (gpa + range.start as u64) % PAGE_SIZE;
@@ -351,13 +351,13 @@ impl GuestMemory {
         }
     }
 
-    /// Where the state does not admit `view`: what a touch would find if it went through.
+    /// Where the state does not admit `view`: what an access would read if it completed.
     fn protected_page(&self, protection: &Protection, view: View, offset: u64, page: &mut [u8; PAGE]) {
         let state = protection.lock();
         let admitted = state.state(offset).is_some_and(|s| s.admits(view));
         if admitted || state.is_mapped_temporarily(view, offset) {
             self.view_mapping(protection, view).read(offset, page);
-        } else if view == View::Shared && state.lets_through(offset, view) {
+        } else if view == View::Shared && state.permits_access(offset, view) {
             marker::fill(Tag::Shared, self.ram.gpa(offset), page);
         }
     }
@@ -373,7 +373,7 @@ impl GuestMemory {
         if self.ram.is_firmware(gpa) { Owner::Firmware } else { Owner::Kernel }
     }
 
-    /// Calls `f` with the mapping offset of each page `[gpa, gpa + len)` touches and the part of the range in it.
+    /// Calls `f` with the mapping offset of each page of `[gpa, gpa + len)` and the part of the range in it.
     fn for_each_page(
         &self,
         gpa: u64,

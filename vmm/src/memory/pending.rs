@@ -3,13 +3,13 @@
 
 use super::Mismatch;
 
-/// What the fault handler found and the machine has not recorded yet. At most one page is inaccessible on its account,
-/// so that a failing `KVM_RUN` has one possible cause.
+/// Forbidden accesses that the machine has not recorded yet. At most one page is inaccessible at a time, so that a
+/// failing `KVM_RUN` has one possible cause.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// The access whose page was made inaccessible.
     stopped: Option<Mismatch>,
-    /// `KVM_RUN` has returned for another reason since: the guest comes back to the access later.
+    /// EINTR or another exit came before the access completed: the guest makes it again later.
     postponed: bool,
     /// Accesses to further pages within the same `KVM_RUN`, which went through.
     passed: Vec<Mismatch>,
@@ -17,12 +17,12 @@ pub(super) struct Pending {
 
 /// What the fault handler has to do with a forbidden access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum FaultAction {
     /// Make its page inaccessible and let the vCPU try again.
     Stop,
     /// The page is inaccessible already: let the vCPU try again.
     Again,
-    /// Make its page inaccessible, and this one accessible: the guest will come back to it and fault again.
+    /// Make its page inaccessible, and this one accessible: the guest makes it again later and faults again.
     Instead(Mismatch),
     /// Let it through: KVM is in the middle of an instruction that it cannot stop a second time.
     Pass,
@@ -30,22 +30,22 @@ pub(super) enum Arrival {
 
 impl Pending {
     /// A forbidden access arrived.
-    pub(super) fn arrive(&mut self, mismatch: Mismatch) -> Arrival {
+    pub(super) fn arrive(&mut self, mismatch: Mismatch) -> FaultAction {
         let Some(stopped) = self.stopped else {
             self.stopped = Some(mismatch);
             self.postponed = false;
-            return Arrival::Stop;
+            return FaultAction::Stop;
         };
         if (stopped.gpa, stopped.view) == (mismatch.gpa, mismatch.view) {
-            return Arrival::Again;
+            return FaultAction::Again;
         }
         if self.postponed {
             self.stopped = Some(mismatch);
             self.postponed = false;
-            return Arrival::Instead(stopped);
+            return FaultAction::Instead(stopped);
         }
         self.passed.push(mismatch);
-        Arrival::Pass
+        FaultAction::Pass
     }
 
     /// The access the vCPU is stopped at.
@@ -53,7 +53,7 @@ impl Pending {
         self.stopped
     }
 
-    /// `KVM_RUN` returned for another reason.
+    /// `KVM_RUN` returned for another reason before the access completed.
     pub(super) fn postpone(&mut self) {
         self.postponed = true;
     }
@@ -84,10 +84,10 @@ mod tests {
     #[test]
     fn an_interrupted_access_stays_one_and_gives_way_to_another() {
         let mut pending = Pending::default();
-        assert_eq!(pending.arrive(access(1)), Arrival::Stop);
+        assert_eq!(pending.arrive(access(1)), FaultAction::Stop);
         pending.postpone();
-        assert_eq!(pending.arrive(access(1)), Arrival::Again);
-        assert_eq!(pending.arrive(access(2)), Arrival::Instead(access(1)));
+        assert_eq!(pending.arrive(access(1)), FaultAction::Again);
+        assert_eq!(pending.arrive(access(2)), FaultAction::Instead(access(1)));
         assert_eq!(pending.take(), Some(access(2)));
         assert_eq!((pending.take(), pending.take_passed()), (None, vec![]));
     }
@@ -96,7 +96,7 @@ mod tests {
     fn a_second_page_of_one_instruction_is_not_forgotten() {
         let mut pending = Pending::default();
         pending.arrive(access(1));
-        assert_eq!(pending.arrive(access(2)), Arrival::Pass);
+        assert_eq!(pending.arrive(access(2)), FaultAction::Pass);
         assert_eq!((pending.take(), pending.take_passed()), (Some(access(1)), vec![access(2)]));
     }
 
@@ -110,13 +110,13 @@ mod tests {
                 match act {
                     None => pending.postpone(),
                     Some(page) => match pending.arrive(access(page)) {
-                        Arrival::Stop => open = vec![access(page)],
-                        Arrival::Again => prop_assert_eq!(pending.stopped(), Some(access(page))),
-                        Arrival::Instead(earlier) => {
+                        FaultAction::Stop => open = vec![access(page)],
+                        FaultAction::Again => prop_assert_eq!(pending.stopped(), Some(access(page))),
+                        FaultAction::Instead(earlier) => {
                             prop_assert_eq!(open[0], earlier);
                             open[0] = access(page);
                         }
-                        Arrival::Pass => open.push(access(page)),
+                        FaultAction::Pass => open.push(access(page)),
                     },
                 }
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Copies out of and into memory that a guest may be writing at the same moment: relaxed atomics of the widest size that
+//! Copies out of and into memory that a guest may be writing at the same time: relaxed atomics of the widest size that
 //! fits, so that the race is one the language allows. Bytes of different moments may be mixed, as on hardware.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

@@ -12,7 +12,7 @@ pub enum RamError {
     /// Low RAM would run into the device hole.
     #[error("{} MiB of guest RAM is too much: copra places at most {} MiB (--memory)", .0 >> 20, layout::MAX_RAM >> 20)]
     TooLarge(u64),
-    /// Slots and huge pages want whole 2 MiB pages.
+    /// Memory slots with huge pages need whole 2 MiB pages.
     #[error("{} MiB of guest RAM is not a multiple of 2 MiB: give an even number (--memory)", .0 >> 20)]
     Unaligned(u64),
 }

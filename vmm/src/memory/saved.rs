@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Pages as they were before forbidden accesses moved or converted them, to be put back between two tests.
+//! Pages as they were before forbidden accesses moved or converted them, to be restored between two tests.
 
 use std::collections::BTreeMap;
 
 use super::MemoryError;
 
-/// Pages kept to be put back: 16 MiB.
+/// Most pages kept to be restored: 16 MiB.
 const MAX_SAVED: usize = 4096;
 
 /// Originals by mapping offset.
 #[derive(Debug)]
 pub(super) struct SavedPages<T> {
     pages: BTreeMap<u64, T>,
-    /// Pages that were to be kept and were not: the guest cannot be put back any more.
+    /// Pages beyond the limit: the guest cannot be restored any more.
     not_kept: u64,
 }
 
@@ -40,8 +40,8 @@ impl<T> SavedPages<T> {
         self.pages.get(&offset)
     }
 
-    /// The page is as it should be: it need not be put back.
-    pub(super) fn forget(&mut self, offset: u64) {
+    /// The page need not be restored.
+    pub(super) fn remove(&mut self, offset: u64) {
         self.pages.remove(&offset);
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The part of userfaultfd(2) that decides who may touch a page: register, unregister, copy, wake.
+//! The part of userfaultfd(2) that decides who may access a page: register, unregister, copy, wake.
 //!
 //! Written against `include/uapi/linux/userfaultfd.h`; the crate of that name needs libclang to build.
 
@@ -82,14 +82,14 @@ const UFFDIO_WAKE: libc::c_ulong = 0x8010_aa02;
 /// `USERFAULTFD_IOC_NEW` on /dev/userfaultfd.
 const USERFAULTFD_IOC_NEW: libc::c_ulong = 0xaa00;
 
-/// A touch of a page that is registered and not there.
+/// An access of a page that is registered and not there.
 #[derive(Debug, Clone, Copy)]
 pub struct PageFault {
     /// Host virtual address of the page.
     pub address: u64,
-    /// The touch was a write.
+    /// The access was a write.
     pub write: bool,
-    /// Thread that touched it.
+    /// Thread that accessed it.
     pub thread: u32,
 }
 
@@ -117,7 +117,7 @@ impl Userfaultfd {
                 return Err(io::Error::last_os_error());
             }
         }
-        // SAFETY: `fd` was just returned by the kernel and nobody else owns it.
+        // SAFETY: `fd` was just returned by the kernel and has no other owner.
         let uffd = Self { file: unsafe { File::from_raw_fd(fd) } };
         let mut api = Api { version: UFFD_API, features: FEATURE_THREAD_ID, ioctls: 0 };
         // SAFETY: `api` is the struct this ioctl reads and writes, and lives through the call.
@@ -125,7 +125,7 @@ impl Userfaultfd {
         Ok(uffd)
     }
 
-    /// From now on a touch of a page missing in `[start, start + len)` waits for an answer.
+    /// From now on an access of a page missing in `[start, start + len)` waits until it is resolved.
     pub fn register(&self, start: u64, len: u64) -> io::Result<()> {
         let mut request = Register { range: Range { start, len }, mode: MODE_MISSING, ioctls: 0 };
         // SAFETY: `request` is the struct this ioctl reads and writes, and lives through the call.
@@ -139,7 +139,7 @@ impl Userfaultfd {
         check(unsafe { ioctl_with_ref(&self.file, UFFDIO_UNREGISTER, &range) })
     }
 
-    /// Wakes whoever waits for the page at `page`, which is there already.
+    /// Wakes the threads that wait for the page at `page`, which is present already.
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] where it was not: the guest has found zeros in place of what it held.
@@ -151,7 +151,7 @@ impl Userfaultfd {
         }
     }
 
-    /// Puts copies of `pages` at `dst` and wakes whoever waits for them.
+    /// Puts copies of `pages` at `dst` and wakes the threads that wait for them.
     ///
     /// # Errors
     /// EEXIST where a page is there already; those before it have been put.
@@ -185,7 +185,7 @@ impl Userfaultfd {
         }
     }
 
-    /// Lets whoever waits in `[start, start + len)` try again.
+    /// Lets the threads that wait in `[start, start + len)` retry the access.
     pub fn wake(&self, start: u64, len: u64) -> io::Result<()> {
         let range = Range { start, len };
         // SAFETY: `range` is the struct this ioctl reads, and lives through the call.

@@ -6,7 +6,7 @@ use std::io;
 use super::racing;
 use crate::layout::LARGE_PAGE_SIZE;
 
-/// Anonymous memory, reserved whole and populated as touched, aligned for huge pages.
+/// Anonymous memory, reserved whole and populated on access, aligned for huge pages.
 #[derive(Debug)]
 pub struct Mapping {
     base: *mut u8,
@@ -15,7 +15,7 @@ pub struct Mapping {
     reserved_len: usize,
 }
 
-// SAFETY: the mapping is plain memory; who may touch which page when is decided by `GuestMemory`'s lock
+// SAFETY: the mapping is plain memory; who may access which page when is decided by `GuestMemory`'s lock
 // and by KVM, exactly as with any VMM's guest RAM.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
@@ -25,7 +25,7 @@ impl Mapping {
     /// Reserves `len` bytes, a multiple of the page size.
     pub fn new(len: u64) -> io::Result<Self> {
         let reserved_len = (len + LARGE_PAGE_SIZE) as usize;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nobody's memory.
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice replaces no other mapping.
         let reserved = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -69,7 +69,7 @@ impl Mapping {
         (end <= self.len).then(|| unsafe { self.base.add(offset as usize) })
     }
 
-    /// Copies out; the caller knows that touching these pages does not wait on a userfault.
+    /// Copies out; the caller knows that accessing these pages does not wait on a userfault.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
         let Some(from) = self.pointer(offset, buffer.len()) else { return false };
         // SAFETY: `from` is valid for the length while `self` lives, and every access to it in this process is atomic.
@@ -77,7 +77,7 @@ impl Mapping {
         true
     }
 
-    /// Copies in; the caller knows that touching these pages does not wait on a userfault.
+    /// Copies in; the caller knows that accessing these pages does not wait on a userfault.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(to) = self.pointer(offset, bytes.len()) else { return false };
         // SAFETY: `to` is valid for the length while `self` lives, and every access to it in this process is atomic.

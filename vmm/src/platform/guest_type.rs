@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a guest has done that only a guest of its platform does. A kernel that takes itself for an ordinary guest boots
-//! on every platform, and its results would mean nothing.
+//! Evidence that a kernel runs as a guest of its platform. A kernel without support for the platform boots as an ordinary
+//! guest, and its results would be meaningless.
 
 use crate::x86::opcode::Opcode;
 
-/// What the machine saw of its guest.
+/// What the guest did that depends on its type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct GuestActivity {
     /// Calls by each rewritten instruction, in the order of [`Opcode`]'s variants.
     pub(crate) calls: [u64; 4],
     /// Calls through the hypercall page.
@@ -17,7 +17,7 @@ pub struct Seen {
     pub cr3: u64,
 }
 
-impl Seen {
+impl GuestActivity {
     /// Counts a rewritten instruction.
     pub fn count(&mut self, opcode: Opcode) {
         self.calls[opcode as usize] += 1;
@@ -32,15 +32,15 @@ impl Seen {
 /// The guest did not do what a guest of its platform does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it {0}")]
-pub struct NoSign(pub &'static str);
+pub struct NoEvidence(pub &'static str);
 
 /// SEV and SNP: the kernel puts the C-bit into CR3 (`arch/x86/include/asm/processor.h:load_cr3`, `__sme_pa`), which an
 /// ordinary kernel has no reason to set.
-pub(super) fn c_bit_in_cr3(seen: &Seen, c_bit: u8) -> Result<(), NoSign> {
-    if seen.cr3 >> c_bit & 1 == 1 {
+pub(super) fn c_bit_in_cr3(activity: &GuestActivity, c_bit: u8) -> Result<(), NoEvidence> {
+    if activity.cr3 >> c_bit & 1 == 1 {
         Ok(())
     } else {
-        Err(NoSign("runs on page tables without the C-bit in CR3"))
+        Err(NoEvidence("runs on page tables without the C-bit in CR3"))
     }
 }
 
@@ -57,24 +57,24 @@ mod tests {
     }
 
     /// What a guest of each platform does.
-    fn right(kind: Platform) -> Seen {
-        let mut seen = Seen::default();
+    fn right(kind: Platform) -> GuestActivity {
+        let mut activity = GuestActivity::default();
         match kind {
             Platform::None => {}
-            Platform::Sev => seen.cr3 = 1 << 38 | 0x1000,
+            Platform::Sev => activity.cr3 = 1 << 38 | 0x1000,
             Platform::Snp => {
-                seen.cr3 = 1 << 38 | 0x1000;
-                seen.count(Opcode::Pvalidate);
-                seen.count(Opcode::Vmgexit);
+                activity.cr3 = 1 << 38 | 0x1000;
+                activity.count(Opcode::Pvalidate);
+                activity.count(Opcode::Vmgexit);
             }
-            Platform::Tdx => seen.count(Opcode::Tdcall),
-            Platform::Vbs => (seen.page_calls, seen.conversions) = (1, 1),
+            Platform::Tdx => activity.count(Opcode::Tdcall),
+            Platform::Vbs => (activity.page_calls, activity.conversions) = (1, 1),
         }
-        seen
+        activity
     }
 
     #[test]
-    fn a_guest_gives_the_signs_of_its_own_platform_and_no_other() {
+    fn a_guest_shows_the_evidence_of_its_own_platform_and_of_no_other() {
         for &kind in Platform::ALL {
             for &guest in Platform::ALL {
                 let found = platform(kind).guest_type_evidence(&right(guest));
@@ -88,9 +88,9 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_without_a_sign_is_refused_whatever_else_it_does() {
+    fn a_guest_without_evidence_is_refused_whatever_else_it_does() {
         for kind in Platform::ALL.iter().copied().filter(|kind| *kind != Platform::None) {
-            let busy = Seen { conversions: 1000, cr3: 0x1000, ..Seen::default() };
+            let busy = GuestActivity { conversions: 1000, cr3: 0x1000, ..GuestActivity::default() };
             assert!(platform(kind).guest_type_evidence(&busy).is_err(), "{kind}");
         }
     }

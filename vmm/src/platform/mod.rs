@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a guest is made to believe about the machine it runs on: CPUID, MSRs, hypercalls, views.
+//! What makes a guest a confidential guest of its platform: CPUID, MSRs, hypercalls, views.
 
 pub mod guest_type;
 mod plain;
@@ -14,7 +14,7 @@ use std::fmt;
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use types::{Mode, Platform, VcpuId, View};
 
-use self::guest_type::{NoSign, Seen};
+use self::guest_type::{GuestActivity, NoEvidence};
 pub use self::plain::PlainPlatform;
 use self::services::{Consequence, Next, Services};
 pub use self::sev::{HYPERCALL_MAP_GPA_RANGE, Sev};
@@ -23,13 +23,13 @@ use crate::x86::cpuid::CpuidTable;
 use crate::x86::opcode::Opcode;
 use crate::x86::walk::PageTables;
 
-/// What the VMM stands in for, for reports.
+/// What the VMM simulates, for reports.
 pub fn simulated(platform: Platform) -> &'static [&'static str] {
     match platform {
         Platform::None => &[],
         Platform::Sev => &[
             "CPUID 0x8000001f, MSR 0xC0010131 and the C-bit are supplied by the VMM",
-            "memory encryption is AES-XTS per 4 KiB page, tweaked by address, moved between two views as they are touched",
+            "memory encryption is AES-XTS per 4 KiB page, tweaked by address, moved between two views as they are accessed",
         ],
         Platform::Snp => &[
             "CPUID 0x8000001f, MSRs 0xC0010130 and 0xC0010131, the C-bit, CPUID page and secrets page are supplied by the VMM",
@@ -70,7 +70,7 @@ pub fn not_simulated(platform: Platform) -> &'static [&'static str] {
         ],
         Platform::Vbs => &[
             "no Hyper-V: no isolation, the host sees everything",
-            "what Hyper-V does on a touch through the wrong view is not documented: here it is recorded and goes on",
+            "what Hyper-V does on an access through the wrong view is not documented: here it is recorded and goes on",
         ],
     }
 }
@@ -109,7 +109,7 @@ pub trait PlatformModel: fmt::Debug + Send {
     /// How many views its memory has and what connects them.
     fn content(&self) -> Content;
 
-    /// Address bit that tells the views apart, `None` with one view.
+    /// Address bit that selects the view, `None` with one view.
     fn encryption_bit(&self) -> Option<u8>;
 
     /// View of an address that carries the encryption bit.
@@ -135,8 +135,8 @@ pub trait PlatformModel: fmt::Debug + Send {
         &[]
     }
 
-    /// One of them, met in kernel mode at a site the loader rewrote: does what the instruction would do to the registers.
-    /// RIP stays where it is; the caller moves on.
+    /// One of them, executed in kernel mode at a site the loader rewrote: changes the registers as the instruction would.
+    /// Leaves RIP to the caller.
     fn instruction(&mut self, opcode: Opcode, regs: &mut kvm_regs, services: &mut dyn Services) -> Next {
         let _ = (opcode, regs, services);
         Next::Resume
@@ -147,23 +147,23 @@ pub trait PlatformModel: fmt::Debug + Send {
         None
     }
 
-    /// Such a call, met in that page and in kernel mode.
+    /// Such a call, made from that page in kernel mode.
     fn page_call(&mut self, regs: &mut kvm_regs, services: &mut dyn Services) -> Next {
         let _ = (regs, services);
         Next::Resume
     }
 
-    /// What the guest has done until its agent came up that only a guest of this platform does.
-    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign>;
+    /// What shows, up to the agent's start, that the guest runs as a guest of this platform.
+    fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence>;
 
-    /// A touch of RAM that does not go through. `address` is the guest virtual address, where known; `exact` says that the
-    /// vCPU stands at the instruction, so that an exception can be raised there.
+    /// A forbidden access of RAM that does not complete. `address` is the guest virtual address, where known; `exact` says that the
+    /// vCPU is at the instruction, so that an exception can be raised there.
     fn denied(&mut self, mismatch: &Mismatch, address: u64, exact: bool) -> Consequence {
         let _ = (mismatch, address, exact);
         Consequence::Resume
     }
 
-    /// A device touched through the private view, where such a touch is to have its consequences ([`Mode::Faithful`]).
+    /// A device accessed through the private view, where such an access has consequences ([`Mode::Faithful`]).
     fn private_device(&mut self, gpa: u64) -> Consequence {
         let _ = gpa;
         Consequence::Resume

@@ -3,7 +3,7 @@
 
 use types::{Platform, VcpuId, View};
 
-use super::guest_type::{NoSign, Seen};
+use super::guest_type::{GuestActivity, NoEvidence};
 use super::sev::LEAF_ENCRYPTED_MEMORY;
 use super::{MsrRange, PlatformModel};
 use crate::memory::{Content, GuestMemory};
@@ -51,7 +51,7 @@ impl PlatformModel for PlainPlatform {
         None
     }
 
-    fn guest_type_evidence(&self, _seen: &Seen) -> Result<String, NoSign> {
+    fn guest_type_evidence(&self, _activity: &GuestActivity) -> Result<String, NoEvidence> {
         Ok("none needed".to_owned())
     }
 

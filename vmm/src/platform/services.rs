@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What lies behind a module call: the hypervisor's services, and what becomes of the guest afterwards.
+//! The machine's services for a module call, and how the guest continues after it.
 
 #[cfg(test)]
 pub mod fake;
@@ -12,7 +12,7 @@ use crate::memory::GuestMemory;
 use crate::x86::cpuid::Leaf;
 use crate::x86::exception::{Exception, Undeliverable};
 
-/// What a platform's firmware or hypervisor may ask of the machine while it answers a guest.
+/// What a platform's firmware or hypervisor uses of the machine while it handles a guest's call.
 pub trait Services {
     /// The vCPU that made the call.
     fn vcpu(&self) -> VcpuId;
@@ -29,10 +29,10 @@ pub trait Services {
     /// OUT of 1, 2 or 4 bytes.
     fn port_write(&mut self, port: u16, size: usize, value: u32);
 
-    /// Load of up to 8 bytes from plain GPA `gpa`, device memory; `false` if RAM stands there.
+    /// Load of up to 8 bytes from plain GPA `gpa`, device memory; `false` if that is RAM.
     fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) -> bool;
 
-    /// Store of up to 8 bytes to plain GPA `gpa`, device memory; `false` if RAM stands there.
+    /// Store of up to 8 bytes to plain GPA `gpa`, device memory; `false` if that is RAM.
     fn mmio_write(&mut self, gpa: u64, data: &[u8]) -> bool;
 
     /// CPUID as this guest sees it.
@@ -44,50 +44,50 @@ pub trait Services {
     /// WRMSR; `false` is #GP.
     fn write_msr(&mut self, index: u32, value: u64) -> bool;
 
-    /// Lets a guest that halts wait a little.
+    /// Waits a little for a guest that halts.
     fn idle(&mut self);
 
-    /// Keeps for the report that the guest's call was malformed, and in which way.
-    fn complain(&mut self, call: &'static str, why: String);
+    /// Reports that the guest's call was malformed, and in which way.
+    fn report_bad_call(&mut self, call: &'static str, why: String);
 }
 
-/// What the guest does after its call was answered.
+/// How the guest continues after its call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// It goes on behind the instruction.
+    /// After the instruction.
     Resume,
-    /// An exception at the instruction; registers stay as they were.
+    /// With an exception at the instruction; registers stay unchanged.
     Fault(Exception),
-    /// It has ended.
+    /// It ends.
     End(Termination),
 }
 
-/// What an access gets that does not go through.
+/// The result of an access that is denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Consequence {
-    /// It goes through after all.
+    /// It completes.
     Resume,
     /// An exception at the instruction.
     Exception(Exception),
-    /// The guest has ended.
+    /// The guest ends.
     End(Termination),
 }
 
 /// How a platform ends a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Termination {
-    /// A TD touched private memory it has not accepted, and asked for no #VE: the module exits to the hypervisor, which
+    /// A TD accessed private memory it has not accepted, and #VE is disabled: the module exits to the hypervisor, which
     /// can do nothing (`arch/x86/kvm/vmx/tdx.c:tdx_handle_ept_violation`).
     SeptViolation {
         /// Page.
         gpa: u64,
     },
-    /// Private memory was asked for where there is none.
+    /// A private access where there is no private memory.
     NoMemory {
         /// Page.
         gpa: u64,
     },
-    /// The guest asked to be terminated through the GHCB MSR (GHCB specification §2.3.1, 0x100).
+    /// The guest requested its termination through the GHCB MSR (GHCB specification §2.3.1, 0x100).
     GhcbRequest {
         /// Reason code set.
         set: u8,
@@ -98,7 +98,7 @@ pub enum Termination {
     FatalError {
         /// R12.
         code: u64,
-        /// The guest's own words.
+        /// The guest's message.
         text: String,
     },
     /// An exception could not be delivered.
@@ -110,11 +110,11 @@ impl fmt::Display for Termination {
         match self {
             Self::SeptViolation { gpa } => write!(
                 f,
-                "SEPT violation: the TD touched private page {gpa:#x}, which it has not accepted, and SEPT_VE_DISABLE is set, so the TD is dead"
+                "SEPT violation: the TD accessed private page {gpa:#x}, which it has not accepted, and SEPT_VE_DISABLE is set: the TD cannot continue"
             ),
             Self::NoMemory { gpa } => write!(
                 f,
-                "the guest asked for private memory at {gpa:#x}, where there is none, and the hypervisor gave up"
+                "the guest accessed private memory at {gpa:#x}, where there is none, and the hypervisor ended it"
             ),
             Self::GhcbRequest { set, reason } => write!(
                 f,
@@ -141,6 +141,6 @@ fn ghcb_reason(set: u8, reason: u8) -> &'static str {
         (1, 3) => "not running at VMPL0",
         (1, 4) => "CPUID table invalid",
         (1, 5) => "CPUID hypervisor mismatch",
-        _ => "unknown to copra",
+        _ => "reason not in the specification",
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Plain SEV: one CPUID leaf, one MSR, the C-bit, and the hypercall by which Linux tells what it shares.
+//! Plain SEV: one CPUID leaf, one MSR, the C-bit, and the hypercall by which Linux reports its conversions.
 //!
 //! Linux detects SEV in `arch/x86/mm/mem_encrypt_identity.c:sme_enable` from exactly these.
 
 use types::{Platform, VcpuId, View};
 
-use super::guest_type::{self, NoSign, Seen};
+use super::guest_type::{self, GuestActivity, NoEvidence};
 use super::{MsrRange, PlatformModel};
 use crate::memory::{Content, GuestMemory};
 use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
@@ -14,10 +14,10 @@ use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
 pub(super) const LEAF_ENCRYPTED_MEMORY: u32 = 0x8000_001f;
 /// Largest extended leaf.
 pub(super) const LEAF_LARGEST_EXTENDED: u32 = 0x8000_0000;
-/// KVM's features; bit 17 asks the guest to report conversions (`kvm_para.h:KVM_FEATURE_MIGRATION_CONTROL`).
+/// KVM's features; bit 17 lets the guest report conversions (`kvm_para.h:KVM_FEATURE_MIGRATION_CONTROL`).
 pub(super) const LEAF_KVM_FEATURES: u32 = 0x4000_0001;
 
-/// `SEV_STATUS`; bit 0 says SEV is active (AMD APM volume 2 §15.34.10).
+/// `SEV_STATUS`; bit 0: SEV is active (AMD APM volume 2 §15.34.10).
 const MSR_SEV_STATUS: u32 = 0xc001_0131;
 /// The GHCB MSR beside it, absent without SEV-ES.
 const MSR_SEV_ES_GHCB: u32 = 0xc001_0130;
@@ -39,7 +39,7 @@ pub struct Sev {
 }
 
 impl Sev {
-    /// A guest whose C-bit stands at `c_bit` and whose memory key is made of `seed`.
+    /// A guest whose C-bit is at `c_bit` and whose memory key is made of `seed`.
     pub fn new(c_bit: u8, seed: u64) -> Self {
         Self { c_bit, seed }
     }
@@ -105,9 +105,9 @@ impl PlatformModel for Sev {
         }
     }
 
-    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {
-        guest_type::c_bit_in_cr3(seen, self.c_bit)?;
-        Ok(format!("C-bit in CR3, {} pages converted", seen.conversions))
+    fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence> {
+        guest_type::c_bit_in_cr3(activity, self.c_bit)?;
+        Ok(format!("C-bit in CR3, {} pages converted", activity.conversions))
     }
 
     fn hypercall(&mut self, _vcpu: VcpuId, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64 {

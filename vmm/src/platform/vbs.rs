@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Hyper-V VBS isolation with a virtual top of memory: Linux knows it as an AMD guest with vTOM, without any SEV.
+//! Hyper-V VBS isolation with a virtual top of memory: to Linux an AMD guest with vTOM, without any SEV.
 //!
 //! `arch/x86/kernel/cpu/mshyperv.c:ms_hyperv_init_platform` and `arch/x86/hyperv/ivm.c:hv_vtom_init`; section numbers
 //! are those of the Hypervisor Top-Level Functional Specification (TLFS).
@@ -9,7 +9,7 @@ use std::cell::Cell;
 use kvm_bindings::kvm_regs;
 use types::{Mode, Platform, VcpuId, View};
 
-use super::guest_type::{NoSign, Seen};
+use super::guest_type::{GuestActivity, NoEvidence};
 use super::services::{Next, Services};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES};
 use super::{MsrRange, PlatformModel, plain};
@@ -30,11 +30,11 @@ const LEAF_ISOLATION: u32 = 0x4000_000c;
 /// TLFS §2.4.4, leaf 0x40000003 EAX: hypercall MSRs, VP index MSR.
 const ACCESS_HYPERCALL_MSRS: u32 = 1 << 5;
 const ACCESS_VP_INDEX: u32 = 1 << 6;
-/// The TSC never changes its rate, and an MSR says so: without it Linux distrusts the TSC
+/// The TSC never changes its rate, and an MSR reports that: without it Linux takes the TSC for unstable
 /// (`arch/x86/kernel/cpu/mshyperv.c:ms_hyperv_init_platform`).
 const ACCESS_TSC_INVARIANT: u32 = 1 << 15;
 /// The frequencies of TSC and APIC timer can be read from MSRs: without them Linux measures both against the PIT. The same
-/// is said again in EDX.
+/// is repeated in EDX.
 const ACCESS_FREQUENCY_MSRS: u32 = 1 << 11;
 const FREQUENCY_MSRS_AVAILABLE: u32 = 1 << 8;
 /// The same, EBX: the partition is isolated.
@@ -53,7 +53,7 @@ const MSR_TSC_FREQUENCY: u32 = 0x4000_0022;
 const MSR_APIC_FREQUENCY: u32 = 0x4000_0023;
 /// KVM's local APIC counts nanoseconds (`arch/x86/kvm/lapic.h:APIC_BUS_CYCLE_NS_DEFAULT`).
 const APIC_HZ: u64 = 1_000_000_000;
-/// Every synthetic MSR Linux may touch.
+/// Every synthetic MSR Linux may access.
 const MSRS: &[MsrRange] = &[MsrRange { first: MSR_GUEST_OS_ID, count: 0x200 }];
 
 /// `HvCallModifySparseGpaPageHostVisibility`.
@@ -186,11 +186,11 @@ impl PlatformModel for Vbs {
         plain::KVM_ENOSYS
     }
 
-    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {
-        match (seen.page_calls, seen.conversions) {
-            (0, _) => Err(NoSign("made no hypercall through the hypercall page")),
+    fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence> {
+        match (activity.page_calls, activity.conversions) {
+            (0, _) => Err(NoEvidence("made no hypercall through the hypercall page")),
             (_, 0) => {
-                Err(NoSign("made no page visible to the host (HvCallModifySparseGpaPageHostVisibility)"))
+                Err(NoEvidence("made no page visible to the host (HvCallModifySparseGpaPageHostVisibility)"))
             }
             (calls, conversions) => Ok(format!("{calls} hypercalls, {conversions} pages converted")),
         }
@@ -210,7 +210,8 @@ impl PlatformModel for Vbs {
             }
             CALL_MODIFY_HOST_VISIBILITY => (STATUS_INVALID_INPUT, 0),
             _ => {
-                services.complain("hypercall page", format!("call {code:#x} is none copra's Hyper-V has"));
+                services
+                    .report_bad_call("hypercall page", format!("call {code:#x} is none copra's Hyper-V has"));
                 (STATUS_INVALID_CODE, 0)
             }
         };
@@ -232,11 +233,14 @@ fn modify_host_visibility(input: u64, reps: u64, start: u64, services: &mut dyn 
     let mut list = vec![0; (LIST_OFFSET + reps.min(MAX_LIST) * 8) as usize];
     let fits = reps <= MAX_LIST && start <= reps && input % PAGE_SIZE + list.len() as u64 <= PAGE_SIZE;
     if !input.is_multiple_of(8) || !fits {
-        services.complain(CALL, format!("a list of {reps} pages at {input:#x} (start {start}) is malformed"));
+        services.report_bad_call(
+            CALL,
+            format!("a list of {reps} pages at {input:#x} (start {start}) is malformed"),
+        );
         return (STATUS_INVALID_ALIGNMENT, 0);
     }
     if services.memory().read(View::Private, input, &mut list).is_err() {
-        services.complain(CALL, format!("its input at {input:#x} is not memory"));
+        services.report_bad_call(CALL, format!("its input at {input:#x} is not memory"));
         return (STATUS_INVALID_PARAMETER, 0);
     }
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| list[at + i]));
@@ -245,19 +249,19 @@ fn modify_host_visibility(input: u64, reps: u64, start: u64, services: &mut dyn 
         NOT_VISIBLE => Cause::MakePrivate,
         READ_WRITE => Cause::MakeShared,
         _ => {
-            services.complain(CALL, format!("visibility {visibility} is neither none nor read-write"));
+            services.report_bad_call(CALL, format!("visibility {visibility} is neither none nor read-write"));
             return (STATUS_INVALID_PARAMETER, 0);
         }
     };
     if word(0) != PARTITION_SELF {
-        services.complain(CALL, format!("partition {:#x} is not the caller's", word(0)));
+        services.report_bad_call(CALL, format!("partition {:#x} is not the caller's", word(0)));
         return (STATUS_INVALID_PARAMETER, 0);
     }
     for rep in start..reps {
         let page = word((LIST_OFFSET + rep * 8) as usize);
         let gpa = page.checked_mul(PAGE_SIZE).filter(|gpa| services.memory().ram().offset(*gpa).is_some());
         let Some(gpa) = gpa else {
-            services.complain(CALL, format!("page number {page:#x} is not memory"));
+            services.report_bad_call(CALL, format!("page number {page:#x} is not memory"));
             return (STATUS_INVALID_PARAMETER, rep);
         };
         if services.memory().apply(gpa, 1, cause).is_err() {

@@ -29,7 +29,7 @@ const WORD: u64 = 8;
 
 /// A stopped guest's memory, seen through the page tables of its kernel.
 pub trait KernelMemory {
-    /// Fills the buffer with what stands at a virtual address; false if not all of it is mapped memory.
+    /// Fills the buffer with what is at a virtual address; false if not all of it is mapped memory.
     fn read(&self, virtual_address: u64, buffer: &mut [u8]) -> bool;
 }
 

@@ -11,7 +11,7 @@ use super::log::LogId;
 /// Events kept of one guest, so that a guest cannot fill the host's memory.
 pub const MAX_EVENTS: usize = 1 << 16;
 
-/// A moment in the life of an [`EventLog`].
+/// A position in an [`EventLog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventCursor {
     log: LogId,
@@ -102,7 +102,7 @@ impl EventLog {
     }
 
     /// Counts a device access if it repeats the last event, so that its instruction need not be looked at again: of a
-    /// store KVM does not know it anyway. Says whether it did.
+    /// store KVM does not know it anyway. Returns whether it was one.
     pub fn repeat_device(&mut self, gpa: u64, view: View, kind: AccessKind) -> bool {
         let what = (gpa, view, AccessTarget::Device, kind);
         let last = self.entries.last_mut().filter(|last| !self.sealed && last.is_open(self.next));
@@ -279,8 +279,8 @@ mod tests {
             }
             for (cursor, from, withdrawn_before, dropped_before) in marks {
                 let since = log.since(cursor);
-                // Each event stands for `count` accesses from its number on.
-                let told: Vec<(u64, u64)> = since
+                // Each event represents `count` accesses from its number on.
+                let reported: Vec<(u64, u64)> = since
                     .events
                     .iter()
                     .flat_map(|event| (event.number..event.number + event.count).map(|n| (n, event.gpa)))
@@ -290,7 +290,7 @@ mod tests {
                     .filter(|access| access.kept && !access.withdrawn)
                     .map(|access| (access.number, access.event.gpa))
                     .collect();
-                prop_assert_eq!(told, happened);
+                prop_assert_eq!(reported, happened);
                 prop_assert_eq!(since.withdrawn, withdrawn - withdrawn_before);
                 prop_assert_eq!(since.dropped, dropped - dropped_before);
             }

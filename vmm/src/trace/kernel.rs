@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What copra knows of the kernel that runs: names of its code, its unwinding tables, where it keeps task names.
+//! What is known of the running kernel: symbols, unwind tables, where it keeps task names.
 
 use std::sync::{Arc, OnceLock};
 

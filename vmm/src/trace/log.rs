@@ -15,7 +15,7 @@ impl LogId {
     }
 }
 
-/// A moment in the life of a [`Log`].
+/// A position in a [`Log`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     log: LogId,

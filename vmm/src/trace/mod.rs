@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Accesses that met memory through a view the page's state forbids, with what the vCPU was doing.
+//! Accesses through a view that the page's state forbids, with what the vCPU executed.
 
 pub mod backtrace;
 pub mod code_page;
@@ -19,12 +19,12 @@ use self::code_page::CodePage;
 use self::operand::Operand;
 use crate::memory::history::PageChange;
 
-/// One such access.
+/// One forbidden access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessEvent {
     /// Counts accesses up from 0 in one guest.
     pub number: u64,
-    /// Accesses it stands for: the same instruction did the same this often in a row.
+    /// Accesses it covers: the same instruction made the same access this often in a row.
     pub count: u64,
     /// GPA of the page, without any encryption bit. Faults have page granularity.
     pub gpa: u64,
@@ -34,18 +34,18 @@ pub struct AccessEvent {
     pub state: AccessTarget,
     /// Load, store or fetch.
     pub kind: AccessKind,
-    /// Which bytes of the page, where the instruction tells.
+    /// Which bytes of the page, where the instruction shows it.
     pub operand: Option<Operand>,
     /// Where the vCPU was.
     pub at: Option<Instruction>,
 }
 
-/// One change of the page that is watched.
+/// One change of the watched page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// What happened.
     pub change: PageChange,
-    /// By which instruction; `None` where the guest was told through an exit without one.
+    /// By which instruction; `None` where the change came with an exit without one.
     pub at: Option<Instruction>,
 }
 
@@ -68,7 +68,7 @@ impl fmt::Display for BadCall {
     }
 }
 
-/// The instruction that touched, exact when the vCPU was stopped at it.
+/// The instruction that made an access, exact when the vCPU was stopped at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instruction {
     /// The vCPU that executes it.
@@ -81,7 +81,7 @@ pub struct Instruction {
     pub cr3: u64,
     /// RSP.
     pub rsp: u64,
-    /// The vCPU stood at this very instruction; otherwise a host-side access while it was there.
+    /// The vCPU was stopped at this instruction; otherwise the access was made on its behalf near it.
     pub exact: bool,
     /// Name of the task, where the kernel's is known.
     pub task: Option<String>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which bytes an instruction touched: a fault names a page only, the instruction at RIP the rest.
+//! Which bytes an instruction accessed: a fault names only the page, the instruction at RIP the bytes.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind, Register};
 use kvm_bindings::{kvm_regs, kvm_sregs};
@@ -9,18 +9,18 @@ use crate::layout::PAGE_SIZE;
 /// The longest x86 instruction (Intel SDM volume 2 §2.3.11).
 pub const LONGEST_INSTRUCTION: usize = 15;
 
-/// The memory operand that lay in the page touched.
+/// The memory operand in the accessed page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operand {
     /// Guest virtual address of its first byte in that page.
     pub address: u64,
     /// Offset of that byte in the page.
     pub offset: u64,
-    /// Bytes of the whole operand; of a repeated string instruction, of one element. 0 where the instruction does not say.
+    /// Bytes of the whole operand; of a repeated string instruction, of one element. 0 where the instruction does not show it.
     pub len: usize,
 }
 
-/// Finds the operand of the instruction `code`, which the vCPU stands at, that touches the page `is_page` recognises by
+/// Finds the operand of the instruction `code`, which the vCPU is at, that accesses the page `is_page` recognises by
 /// virtual address. `None` if the code is no instruction or has no such operand.
 pub fn locate(
     code: &[u8],
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(at(&[0x48, 0x8b, 0x44, 0x8b, 0x08], 0x7000), Some((0x7110, 0x110, 8)));
         // movzx eax, byte [rsi]
         assert_eq!(at(&[0x0f, 0xb6, 0x06], 0x5000), Some((0x5000, 0, 1)));
-        // rep movsb: source and destination are told apart by their pages.
+        // rep movsb: source and destination are distinguished by their pages.
         assert_eq!(at(&[0xf3, 0xa4], 0x5000), Some((0x5000, 0, 1)));
         assert_eq!(at(&[0xf3, 0xa4], 0x6000), Some((0x6ffc, 0xffc, 1)));
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_touches_no_memory_has_no_operand() {
+    fn what_accesses_no_memory_has_no_operand() {
         assert_eq!(at(&[0x90], 0x5000), None);
         assert_eq!(at(&[], 0x5000), None);
         assert_eq!(at(&[0x06], 0x5000), None);

@@ -6,7 +6,7 @@ use crate::boot::image::{SymbolTable, Vmlinux};
 
 /// include/linux/sched.h: `TASK_COMM_LEN`.
 const COMM_SIZE: usize = 16;
-/// `include/linux/init_task.h:INIT_TASK_COMM`, the first task's name, as it stands in the image.
+/// `include/linux/init_task.h:INIT_TASK_COMM`, the first task's name, as it is in the image.
 const FIRST_COMM: &[u8; COMM_SIZE] = b"swapper\0\0\0\0\0\0\0\0\0";
 /// `struct task_struct` is smaller.
 const MAX_TASK_SIZE: usize = 32 << 10;

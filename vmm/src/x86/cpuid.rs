@@ -29,7 +29,7 @@ impl CpuidTable {
         Self { entries: supported.as_slice().to_vec(), tsc_hz: None }
     }
 
-    /// Frequency of the guest's TSC, where KVM tells it.
+    /// Frequency of the guest's TSC, where KVM reports it.
     pub fn tsc_hz(&self) -> Option<u64> {
         self.tsc_hz
     }
@@ -108,7 +108,7 @@ pub fn physical_address_bits(table: &CpuidTable) -> u8 {
 
 /// Address sizes.
 pub const LEAF_ADDRESS_SIZES: u32 = 0x8000_0008;
-/// Features; ECX bit 31 says "a hypervisor is here", bit 24 "TSC-deadline timer".
+/// Features; ECX bit 31: a hypervisor is present, bit 24 "TSC-deadline timer".
 const LEAF_FEATURES: u32 = 1;
 /// Extended state enumeration.
 const LEAF_XSAVE: u32 = 0xd;
@@ -123,7 +123,7 @@ const TCG_SIGNATURE: &[u8; 12] = b"TCGTCGTCGTCG";
 pub fn common(table: &mut CpuidTable, apic_id: u32) {
     const HYPERVISOR: u32 = 1 << 31;
     const TSC_DEADLINE: u32 = 1 << 24;
-    // `kvm_para.h`: ASYNC_PF, ASYNC_PF_VMEXIT, ASYNC_PF_INT. A page held back must stop the vCPU itself, not a
+    // `kvm_para.h`: ASYNC_PF, ASYNC_PF_VMEXIT, ASYNC_PF_INT. A pending access must stop the vCPU itself, not a
     // worker that faults for it.
     const ASYNC_PF: u32 = 1 << 4 | 1 << 10 | 1 << 14;
     table.edit(LEAF_FEATURES, |leaf| {

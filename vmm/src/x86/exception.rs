@@ -17,7 +17,7 @@ const FLAG_TRAP: u64 = 1 << 8;
 const FLAG_INTERRUPT: u64 = 1 << 9;
 const FLAG_NESTED: u64 = 1 << 14;
 const FLAG_RESUME: u64 = 1 << 16;
-/// 64-bit TSS, available: what QEMU's emulation of user-mode port checks wants where it reports a busy one.
+/// 64-bit TSS, available: QEMU's emulation of user-mode port checks needs it where it reports a busy one.
 const TSS_AVAILABLE: u8 = 9;
 
 /// An exception to be delivered.
@@ -48,7 +48,7 @@ pub struct Undeliverable {
     pub why: &'static str,
 }
 
-/// Delivers `exception` at the instruction the vCPU stands at: registers and frame afterwards are those of the handler's
+/// Delivers `exception` at the instruction the vCPU is at: registers and frame afterwards are those of the handler's
 /// first instruction.
 pub fn deliver(
     memory: &dyn PhysicalMemory,
@@ -95,7 +95,7 @@ pub fn deliver(
     frame.extend(saved.iter().flat_map(|word| word.to_le_bytes()));
     let bottom = top.wrapping_sub(frame.len() as u64);
     if !walk::write(memory, tables, bottom, &frame) {
-        return Err(failed("its stack is not mapped, or its pages are not the guest's to touch"));
+        return Err(failed("its stack is not mapped, or the states of its pages forbid the write"));
     }
     if let Some(address) = exception.address {
         sregs.cr2 = address;

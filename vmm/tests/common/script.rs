@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest that does what a table in its memory says: tests write down touches and calls, and read back what came.
+//! A guest that does what a table in its memory says: tests write down accesses and calls, and read back what came.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ pub const SCRIPT: u64 = 0x100_0000;
 pub const LISTS: u64 = 0x180_0000;
 /// Where the hypercall page is put.
 pub const CALL_PAGE: u64 = 0x1f0_0000;
-/// The step's own quadwords: result of a load or call, RIP of a touch, error code and RIP of an
+/// The step's own quadwords: result of a load or call, RIP of an access, error code and RIP of an
 /// exception.
 const VALUE: usize = 2;
 const RIP: usize = 3;

@@ -40,7 +40,7 @@ impl<T: Listed> Candidates<T> {
         self.0 == 0
     }
 
-    /// Whether more than one value fits, so that they cannot be told apart.
+    /// Whether more than one value fits, so that they cannot be distinguished.
     pub const fn is_ambiguous(self) -> bool {
         self.0.count_ones() > 1
     }
@@ -51,7 +51,7 @@ impl<T: Listed> Candidates<T> {
     }
 }
 
-// Not derived: a derive would ask the same of T.
+// Not derived: a derive would require the same of T.
 impl<T> Clone for Candidates<T> {
     fn clone(&self) -> Self {
         *self

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The types that every crate of copra names: each exists here and nowhere else.
 //!
-//! Nothing here knows KVM, kernels, policies or cases. With feature `std` off only [`errno`] remains, without a heap.
+//! Independent of KVM, kernels, policies and cases. With feature `std` off only [`errno`] remains, without a heap.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 

@@ -33,7 +33,7 @@ macro_rules! byte_enum {
 }
 
 byte_enum! {
-    /// Bytes touched by one access.
+    /// Bytes of one access.
     Width {
         /// One byte.
         Byte = 1,

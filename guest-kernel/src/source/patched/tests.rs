@@ -158,13 +158,13 @@ fn patches_stay_inside() {
 #[test]
 fn removed_lines_are_no_headers() {
     let text = "--- a/x.sql\n+++ b/x.sql\n@@ -1 +1 @@\n--- drop/everything\n+x\n";
-    assert_eq!(touched_by(&patch(text)).unwrap(), BTreeSet::from([PathBuf::from("x.sql")]));
+    assert_eq!(files_changed_by(&patch(text)).unwrap(), BTreeSet::from([PathBuf::from("x.sql")]));
 }
 
 proptest! {
     #[test]
     fn any_text_names_files_inside_or_none(text in "((--- |\\+\\+\\+ |rename to |a/|b/|\\.\\./|[a-c./]{0,4}|\\PC)*\\n){0,6}") {
-        if let Ok(paths) = touched_by(&patch(&text)) {
+        if let Ok(paths) = files_changed_by(&patch(&text)) {
             for path in paths {
                 prop_assert!(path.components().all(|part| matches!(part, Component::Normal(_))), "{:?}", path);
             }

@@ -125,7 +125,7 @@ pub(super) struct UnacceptedTable {
     pub version: U32,
     /// Bytes for which a bit stands.
     pub unit_size: U32,
-    /// What the first bit stands for.
+    /// What the first bit represents.
     pub phys_base: U64,
     /// Bytes of bitmap.
     pub size: U64,

@@ -21,7 +21,7 @@ pub const LOADED_HIGH: u8 = 1 << 0;
 /// boot.rst, `xloadflags` bit 0: the kernel has the 64-bit entry point.
 pub const XLF_KERNEL_64: u16 = 1 << 0;
 
-/// Below this size no bzImage can be told from other files.
+/// Below this size no bzImage can be distinguished from other files.
 pub(super) const MIN_SIZE: usize = HEADER_OFFSET + size_of::<SetupHeader>();
 
 /// Offset that the byte at 0x201, the end of the jump instruction over the header, is relative to.
@@ -38,7 +38,7 @@ const PARAGRAPH: u64 = 16;
 const PROTOCOL_PAYLOAD: u16 = 0x0208;
 /// boot.rst: the first protocol with `xloadflags` (kernel 3.8).
 const PROTOCOL_XLOADFLAGS: u16 = 0x020c;
-/// The longest version text that is believed.
+/// the longest version text that is accepted.
 const MAX_VERSION: usize = 512;
 
 /// boot.rst, "The Real-Mode Kernel Header", up to protocol 2.15. Names are the kernel's.
@@ -69,7 +69,7 @@ pub struct SetupHeader {
     pub realmode_swtch: U32,
     /// Obsolete load segment.
     pub start_sys_seg: U16,
-    /// Where the version text stands, less 0x200.
+    /// Where the version text is, less 0x200.
     pub kernel_version: U16,
     /// Boot loader identifier.
     pub type_of_loader: u8,
@@ -109,7 +109,7 @@ pub struct SetupHeader {
     pub hardware_subarch: U32,
     /// Data for that.
     pub hardware_subarch_data: U64,
-    /// Where the compressed kernel stands in the protected-mode code.
+    /// Where the compressed kernel is in the protected-mode code.
     pub payload_offset: U32,
     /// Its size.
     pub payload_length: U32,
@@ -121,7 +121,7 @@ pub struct SetupHeader {
     pub init_size: U32,
     /// EFI handover entry.
     pub handover_offset: U32,
-    /// Where `kernel_info` stands in the protected-mode code.
+    /// Where `kernel_info` is in the protected-mode code.
     pub kernel_info_offset: U32,
 }
 
@@ -220,7 +220,7 @@ pub enum BzImageError {
 pub struct BzImage<'a> {
     /// The setup header; fields that the image's protocol lacks are zero.
     pub header: SetupHeader,
-    /// The setup header as it stands in the file.
+    /// The setup header as it is in the file.
     pub header_bytes: &'a [u8],
     /// Release, builder, build number and date.
     pub version: Option<String>,
@@ -228,7 +228,7 @@ pub struct BzImage<'a> {
     pub payload: &'a [u8],
 }
 
-/// Tells whether this is a Linux x86 boot image of any age.
+/// Whether this is a Linux x86 boot image of any age.
 pub fn is_bzimage(bytes: &[u8]) -> bool {
     let has = |offset: usize, magic: &[u8]| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     has(0x1fe, &BOOT_FLAG.to_le_bytes()) && has(0x202, &HEADER_MAGIC.to_le_bytes())

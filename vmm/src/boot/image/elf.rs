@@ -99,7 +99,7 @@ pub enum ElfError {
 /// A `PT_LOAD` segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// Where its bytes stand in the file.
+    /// Where its bytes are in the file.
     pub offset: u64,
     /// Virtual address.
     pub vaddr: u64,
@@ -121,7 +121,7 @@ impl Segment {
         self.paddr..self.paddr + self.memsz
     }
 
-    /// Bytes of the file stand at a physical address in it.
+    /// Bytes of the file are at a physical address in it.
     fn holds(&self, physical: u64) -> bool {
         physical.checked_sub(self.paddr).is_some_and(|offset| offset < self.filesz)
     }
@@ -138,7 +138,7 @@ pub struct ElfFacts {
     pub build_id: Option<Vec<u8>>,
 }
 
-/// Tells whether this is an ELF file of any kind.
+/// Whether this is an ELF file of any kind.
 pub fn is_elf(bytes: &[u8]) -> bool {
     bytes.starts_with(ELFMAG)
 }
@@ -154,7 +154,7 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<Elf64Ehdr, ElfError> {
     };
     let ident = |at: usize| bytes.get(at).copied().ok_or_else(|| cut_off(size_of::<Elf64Ehdr>()));
     let (class, data) = (ident(EI_CLASS)?, ident(EI_DATA)?);
-    // e_type and e_machine stand at the same place in all classes, so the machine can always be named.
+    // e_type and e_machine are at the same place in all classes, so the machine can always be named.
     let half = |at: usize| {
         let pair = [ident(at)?, ident(at + 1)?];
         Ok(if data == ELFDATA2MSB { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) })

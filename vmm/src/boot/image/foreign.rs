@@ -12,7 +12,7 @@ const OTHER_ARCH: &str = "copra boots x86-64 kernels only: give one built for x8
 
 /// One kind of file, known by its magic number.
 struct Signature {
-    /// Where the magic number stands.
+    /// Where the magic number is.
     offset: usize,
     /// The magic number.
     magic: &'static [u8],
@@ -63,7 +63,7 @@ const SIGNATURES: &[Signature] = &[
     sig(0, b"QFI\xfb", "a qcow2 disk image", GIVE_A_KERNEL),
 ];
 
-/// Where the PE header's offset stands (PE/COFF §2.1).
+/// Where the PE header's offset is (PE/COFF §2.1).
 const PE_POINTER: usize = 0x3c;
 /// PE/COFF §2.2: what begins the PE header.
 const PE_SIGNATURE: &[u8] = b"PE\0\0";

@@ -17,7 +17,7 @@ pub struct Symbol<'a> {
     pub name: &'a str,
     /// Its address.
     pub address: u64,
-    /// How far the address asked for lies behind it.
+    /// How far the address requested lies behind it.
     pub offset: u64,
 }
 

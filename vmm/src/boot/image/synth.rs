@@ -20,23 +20,23 @@ pub(crate) const VERSION: &str = "6.12.0-test (me@here) #1 SMP";
 /// Size of `startup_64` in the symbol table.
 pub(crate) const STARTUP_SIZE: u64 = 0x20;
 
-/// Where the first segment stands in the file.
+/// Where the first segment is in the file.
 const TEXT_OFFSET: usize = 0x1000;
 /// Its size.
 const TEXT_SIZE: usize = 0x2000;
-/// Where the second segment stands.
+/// Where the second segment is.
 const DATA_OFFSET: usize = 0x3000;
 /// Its size in the file.
 const DATA_FILESZ: usize = 0x800;
-/// Where the note stands, in the first segment.
+/// Where the note is, in the first segment.
 const NOTE_OFFSET: usize = 0x2000;
-/// Where the banner stands, in the second segment.
+/// Where the banner is, in the second segment.
 const BANNER_OFFSET: usize = 0x3100;
-/// Where the symbols stand.
+/// Where the symbols are.
 const SYMTAB_OFFSET: usize = 0x3800;
-/// Where their names stand.
+/// Where their names are.
 const STRTAB_OFFSET: usize = 0x3a00;
-/// Where the section headers stand.
+/// Where the section headers are.
 const SECTIONS_OFFSET: usize = 0x3b00;
 
 /// Overwrites, or appends after filling with zeros.
@@ -182,7 +182,7 @@ pub(crate) fn pack(method: &str, data: &[u8]) -> std::io::Result<Vec<u8>> {
 
 /// How many sectors follow the first.
 pub(crate) const SETUP_SECTS: usize = 7;
-/// Where the payload stands in the protected-mode code.
+/// Where the payload is in the protected-mode code.
 pub(crate) const PAYLOAD: usize = 0x2cc;
 /// What stands between the payload and the end of the file.
 pub(crate) const TRAILER: usize = 100;

@@ -27,7 +27,7 @@ const MAJORITY: usize = 75;
 /// Why bytes that look like one of the four instructions are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// They stand in an executable segment, but in none of the sections of code in it.
+    /// They are in an executable segment, but in none of the sections of code in it.
     Data,
     /// They are part of another instruction: of its immediate, displacement or opcode.
     Inside,

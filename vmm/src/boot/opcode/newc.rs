@@ -41,7 +41,7 @@ pub(super) fn walk(archive: &[u8]) -> Result<(Vec<Member<'_>>, &[u8]), String> {
     }
 }
 
-/// The member whose header stands at `at`, and where the next one's does.
+/// The member whose header is at `at`, and where the next one's does.
 fn member(archive: &[u8], at: usize) -> Option<(Member<'_>, usize)> {
     let header = archive.get(at..at.checked_add(HEADER)?).filter(|header| is_archive(header))?;
     let name_size = number(header, NAME_SIZE)?;

@@ -154,7 +154,7 @@ impl System {
     pub(super) fn new(uuid: u128) -> Self {
         /// §7.2.2: "Power Switch".
         const POWER_SWITCH: u8 = 6;
-        // §7.2.1: the first three fields of a UUID stand in little-endian order.
+        // §7.2.1: the first three fields of a UUID are in little-endian order.
         let mut uuid = uuid.to_be_bytes();
         uuid[..4].reverse();
         uuid[4..6].reverse();

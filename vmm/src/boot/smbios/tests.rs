@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Where the table stands in a dump that dmidecode reads.
+/// Where the table is in a dump that dmidecode reads.
 const DUMP_TABLE: u32 = 32;
 
 fn sum(bytes: &[u8]) -> u8 {

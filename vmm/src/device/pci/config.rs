@@ -127,7 +127,7 @@ impl Function {
         function
     }
 
-    /// Registers behind the header are not implemented: §6.1 wants them to read as zero.
+    /// Registers behind the header are not implemented: they read as zero (§6.1).
     pub(super) fn read(&self, register: u8) -> u8 {
         self.header.as_bytes().get(usize::from(register)).copied().unwrap_or_default()
     }

@@ -109,7 +109,7 @@ fn bytes_and_words() {
     let mut byte = [0];
     bus.read_config_port(0xcfd, &mut byte);
     assert_eq!(byte, [0x1b]);
-    // Beyond the window nobody answers.
+    // Beyond the window no device answers.
     let mut across = [0; 4];
     bus.read_config_port(0xcfe, &mut across);
     assert_eq!(across, [0x05, 0x00, 0xff, 0xff]);

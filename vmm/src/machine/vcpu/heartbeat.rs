@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A timer that calls the vCPU thread out of `KVM_RUN` at a steady pace, so that deadlines and dead guests are seen.
+//! A timer that calls the vCPU thread out of `KVM_RUN` at a steady pace, so that deadlines and hung guests are noticed.
 
 use std::io;
 use std::sync::Once;

@@ -17,7 +17,7 @@ use self::exit::Resume;
 pub use self::exit::VmExit;
 use self::run_page::RunPage;
 
-/// A vCPU that does not run at the moment.
+/// A vCPU that does not run at present.
 #[derive(Debug)]
 pub struct Vcpu {
     id: VcpuId,

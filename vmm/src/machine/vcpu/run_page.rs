@@ -151,7 +151,7 @@ impl RunPage {
                     data.join(" ")
                 )
             }
-            other => format!("KVM exit reason {other}, which copra does not know"),
+            other => format!("KVM exit reason {other}, which copra does not handle"),
         }
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Makes the host's mappings agree with the page states.
+//! Sets up the host's mappings according to the page states.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::{Protected, Protection};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use crate::marker::{self, Tag};
 
-/// What a page holds that a view may touch from now on.
+/// Contents of a page that a view may access from now on.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fill<'a> {
     /// Nothing: a fresh page.
@@ -47,7 +47,7 @@ impl GuestMemory {
         fill: Fill<'_>,
     ) -> Result<(), MemoryError> {
         let Some(uffd) = &protection.uffd else {
-            return self.mirror(protection, state, pages, before, fill);
+            return self.set_contents(protection, state, pages, before, fill);
         };
         for view in [View::Private, View::Shared] {
             let after = |page| state.table.state(page).is_some_and(|s: PageState| s.admits(view));
@@ -66,13 +66,13 @@ impl GuestMemory {
             let start = chunk as u64 * LARGE_PAGE_SIZE;
             let failed = |source| MemoryError::Move { gpa: self.ram.gpa(start), view, source };
             let admitted = state.table.admitted(chunk, view);
-            // Pages that are there for one access, with other bytes.
-            let lent = &state.mapped_temporarily;
+            // Pages present for one access only, with other bytes.
+            let temporary = &state.mapped_temporarily;
             let registered = &mut state.registered[view.index()][chunk];
             if admitted == PAGES_PER_CHUNK && matches!(fill, Fill::Zeros) {
                 for page in granted.into_iter().flatten() {
                     let offset = page as u64 * PAGE_SIZE;
-                    if lent.contains(&(view, offset)) {
+                    if temporary.contains(&(view, offset)) {
                         mapping.write(offset, &ZEROS[..PAGE]);
                     }
                 }
@@ -84,7 +84,7 @@ impl GuestMemory {
             }
             if !*registered {
                 if admitted > 0 {
-                    // What is missing in a registered chunk is forbidden, so what is allowed must be there.
+                    // A page missing in a registered chunk is forbidden, so every allowed page must be present.
                     mapping.populate(start, LARGE_PAGE_SIZE as usize).map_err(failed)?;
                 }
                 uffd.register(mapping.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
@@ -99,10 +99,10 @@ impl GuestMemory {
                     let count = if matches!(fill, Fill::Zeros) { RUN.min(run.end - page) } else { 1 };
                     let bytes = fill.page().map_or(&ZEROS[..count * PAGE], <[u8; PAGE]>::as_slice);
                     let hva = mapping.base() + page as u64 * PAGE_SIZE;
-                    let first_lent = (page..page + count)
-                        .find(|page| lent.contains(&(view, *page as u64 * PAGE_SIZE)))
+                    let first_temporary = (page..page + count)
+                        .find(|page| temporary.contains(&(view, *page as u64 * PAGE_SIZE)))
                         .unwrap_or(page + count);
-                    let fresh = first_lent - page;
+                    let fresh = first_temporary - page;
                     if fresh > 0 {
                         uffd.copy(hva, &bytes[..fresh * PAGE]).map_err(failed)?;
                         page += fresh;
@@ -116,8 +116,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// The same on memory nobody enforces: contents only.
-    fn mirror(
+    /// The same without userfaultfd: contents only.
+    fn set_contents(
         &self,
         protection: &Protection,
         state: &Protected,
@@ -144,7 +144,7 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Puts one page where its view may not touch it, for one access.
+    /// Maps a page into a view that may not access it, for one access.
     pub(super) fn map_temporarily(
         &self,
         protection: &Protection,
@@ -171,8 +171,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Takes back every page lent.
-    pub(super) fn revoke_mapped_temporarily(
+    /// Unmaps every page that is mapped temporarily.
+    pub(super) fn unmap_temporary_mappings(
         &self,
         protection: &Protection,
         state: &mut Protected,

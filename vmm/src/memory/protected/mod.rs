@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Two separate contents behind two views, as SEV-SNP, TDX and VBS have them.
 //!
-//! A view may touch a page only in the state that admits it. Memory is registered with userfaultfd *only where a
-//! view may not touch it*, so allowed memory runs without faults and with huge pages, and every userfault is a
-//! mismatch. In a 2 MiB chunk that is registered, every page the view may touch is present: missing means
+//! A view may access a page only in the state that admits it. Memory is registered with userfaultfd *only where a
+//! view may not access it*, so allowed memory runs without faults and with huge pages, and every userfault is a
+//! mismatch. In a 2 MiB chunk that is registered, every page the view may access is present: missing means
 //! forbidden. A page the view loses is dropped, as hardware drops its contents.
 
 mod enforcement;
@@ -27,11 +27,11 @@ use super::view::Mapping;
 use super::{GuestMemory, MemoryCounters, MemoryError};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
-/// The second view, and who may touch what.
+/// The second view, and which view may access which page.
 #[derive(Debug)]
 pub(super) struct Protection {
     pub(super) shared: Mapping,
-    /// `None`: states are kept and nobody enforces them (no vCPU will run).
+    /// `None`: states are kept without enforcement, as no vCPU will run.
     pub(super) uffd: Option<Userfaultfd>,
     state: Mutex<Protected>,
 }
@@ -43,17 +43,17 @@ pub(super) struct Protected {
     /// Chunks registered, per view.
     registered: [Vec<bool>; 2],
     pub(super) pending: Pending,
-    /// Pages present in a view that may not touch them, until the next exit.
+    /// Pages present in a view that may not access them, until the next exit.
     mapped_temporarily: Vec<(View, u64)>,
-    /// What mismatches destroyed, by mapping offset, to be put back between two tests.
-    pub(super) lost: SavedPages<Lost>,
+    /// What mismatches destroyed, by mapping offset, to be restored between two tests.
+    pub(super) originals: SavedPages<Original>,
     pub(super) counters: MemoryCounters,
     pub(super) failed: Option<MemoryError>,
     pub(super) watch: Watch,
 }
 
 #[derive(Debug)]
-pub(super) struct Lost {
+pub(super) struct Original {
     state: PageState,
     contents: Option<Box<[u8; PAGE]>>,
 }
@@ -65,7 +65,7 @@ pub struct Applied {
     pub pages: u64,
     /// Of them, pages that were so already.
     pub unchanged: u64,
-    /// Of them, pages the hypervisor converted first, unasked.
+    /// Of them, pages that needed an implicit conversion by the hypervisor first.
     pub implicit: u64,
 }
 
@@ -88,7 +88,7 @@ impl Protection {
             registered: [vec![false; chunks], vec![true; chunks]],
             pending: Pending::default(),
             mapped_temporarily: Vec::new(),
-            lost: SavedPages::default(),
+            originals: SavedPages::default(),
             counters: MemoryCounters::default(),
             failed: None,
             watch: Watch::default(),
@@ -105,12 +105,12 @@ impl Protection {
 }
 
 impl GuestMemory {
-    /// What follows a mismatch at present, where pages have states.
+    /// What a mismatch leads to at present, where pages have states.
     pub fn mode(&self) -> Option<Mode> {
         self.protection().map(|protection| protection.lock().mode)
     }
 
-    /// Says what follows a mismatch from now on.
+    /// Sets what a mismatch leads to from now on.
     pub fn set_mode(&self, mode: Mode) {
         if let Some(protection) = self.protection() {
             protection.lock().mode = mode;
@@ -129,7 +129,7 @@ impl GuestMemory {
         page.zip(self.protection()).is_some_and(|(page, p)| p.lock().table.is_large(page))
     }
 
-    /// Splits the 2 MiB entry at `gpa` into 4 KiB entries (PSMASH, SEPT demotion). Says whether there was one.
+    /// Splits the 2 MiB entry at `gpa` into 4 KiB entries (PSMASH, SEPT demotion). Returns whether there was one.
     pub fn smash(&self, gpa: u64) -> bool {
         let Some((offset, protection)) = self.ram.offset(gpa).zip(self.protection()) else { return false };
         let chunk = (offset / LARGE_PAGE_SIZE) as usize;
@@ -140,7 +140,7 @@ impl GuestMemory {
         was
     }
 
-    /// Bytes of RAM neither view may touch.
+    /// Bytes of RAM neither view may access.
     pub fn unaccepted(&self) -> u64 {
         self.protection().map_or(0, |p| p.lock().table.unaccepted() * PAGE_SIZE)
     }
@@ -156,7 +156,7 @@ impl GuestMemory {
             let before = state.before(&pages);
             for page in pages.clone() {
                 state.table.put(page, to);
-                state.watch.note(page as u64 * PAGE_SIZE, PageChange::Launched(to));
+                state.watch.record(page as u64 * PAGE_SIZE, PageChange::Launched(to));
             }
             self.enforce(protection, &mut state, chunk, pages, &before, enforcement::Fill::Zeros)?;
         }
@@ -181,8 +181,8 @@ impl GuestMemory {
                 applied.unchanged += u64::from(change.transition.answer == Answer::Unchanged);
                 applied.implicit += u64::from(change.transition.implicit);
                 let offset = page as u64 * PAGE_SIZE;
-                state.lost.forget(offset);
-                state.note(offset, cause, change);
+                state.originals.remove(offset);
+                state.record_change(offset, cause, change);
             }
             if matches!(cause, Cause::MakePrivate | Cause::MakeShared) {
                 // A large entry has one state; of pages accepted and not, it cannot be made.
@@ -205,17 +205,17 @@ impl GuestMemory {
         Ok(applied)
     }
 
-    /// Puts back every page a mismatch converted, contents and state. Gives how many.
-    pub(super) fn undo_conversions(&self, protection: &Protection) -> Result<usize, MemoryError> {
+    /// Restores contents and state of every page that a mismatch converted, and returns how many there were.
+    pub(super) fn restore_converted_pages(&self, protection: &Protection) -> Result<usize, MemoryError> {
         let mut state = protection.lock();
-        self.revoke_mapped_temporarily(protection, &mut state)?;
-        let lost = state.lost.take()?;
+        self.unmap_temporary_mappings(protection, &mut state)?;
+        let lost = state.originals.take()?;
         let count = lost.len();
         for (offset, lost) in lost {
             let page = (offset / PAGE_SIZE) as usize;
             let before = state.before(&(page..page + 1));
             state.table.put(page, lost.state);
-            state.watch.note(offset, PageChange::PutBack(Some(lost.state)));
+            state.watch.record(offset, PageChange::Restored(Some(lost.state)));
             let fill = lost.contents.as_deref().map_or(enforcement::Fill::Zeros, enforcement::Fill::Page);
             self.enforce(
                 protection,
@@ -229,7 +229,7 @@ impl GuestMemory {
             if before == [lost.state]
                 && let Some((view, contents)) = view.zip(lost.contents)
             {
-                // Converted there and back again: the page is there, and holds something else.
+                // Converted there and back again: the page is present with other contents.
                 self.view_mapping(protection, view).write(offset, contents.as_slice());
             }
         }
@@ -262,9 +262,9 @@ impl Protected {
         self.table.state((offset / PAGE_SIZE) as usize)
     }
 
-    /// A forbidden access of this page through `view` goes through and changes nothing. Otherwise it finds what a host
-    /// gives: a page converted for it holds zeros.
-    pub(super) fn lets_through(&self, offset: u64, view: View) -> bool {
+    /// A forbidden access of this page through `view` completes without a change of state. Otherwise the page is
+    /// converted for it and holds zeros, as with a real host.
+    pub(super) fn permits_access(&self, offset: u64, view: View) -> bool {
         let page = (offset / PAGE_SIZE) as usize;
         self.mode == Mode::Record || self.table.judge(page, Cause::access(view)) == Some(Answer::Tolerated)
     }
@@ -277,10 +277,10 @@ impl Protected {
         pages.clone().filter_map(|page| self.table.state(page)).collect()
     }
 
-    fn note(&mut self, offset: u64, cause: Cause, change: table::Change) {
+    fn record_change(&mut self, offset: u64, cause: Cause, change: table::Change) {
         let table::Change { from, transition, .. } = change;
         let (to, implicit) = (transition.to, transition.implicit);
-        self.watch.note(offset, PageChange::State { cause, from, to, implicit });
+        self.watch.record(offset, PageChange::State { cause, from, to, implicit });
     }
 }
 

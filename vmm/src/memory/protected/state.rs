@@ -6,7 +6,7 @@
 
 use types::{PageState, View};
 
-/// Whose rules hold.
+/// The architecture that defines the states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Architecture {
     /// AMD's reverse map table (RMP): assigned, validated.
@@ -29,13 +29,13 @@ pub enum Cause {
     Accept,
     /// PVALIDATE with EDX = 0.
     Rescind,
-    /// The guest asks the hypervisor for a shared page: PSC, `MapGPA`, host visibility.
+    /// The guest requests a shared page of the hypervisor: PSC, `MapGPA`, host visibility.
     MakeShared,
-    /// The guest asks the hypervisor for a private page.
+    /// The guest requests a private page of the hypervisor.
     MakePrivate,
-    /// The guest touches the page through its private view.
+    /// The guest accesses the page through its private view.
     AccessPrivate,
-    /// The guest touches the page through its shared view.
+    /// The guest accesses the page through its shared view.
     AccessShared,
 }
 
@@ -50,7 +50,7 @@ impl Cause {
         Self::AccessShared,
     ];
 
-    /// The guest touching a page through `view`.
+    /// The guest accessing a page through `view`.
     pub fn access(view: View) -> Self {
         match view {
             View::Private => Self::AccessPrivate,
@@ -65,8 +65,8 @@ impl Cause {
             Self::Rescind => "validation rescinded by the guest",
             Self::MakeShared => "made shared at the guest's request",
             Self::MakePrivate => "made private at the guest's request",
-            Self::AccessPrivate => "touched through the private view",
-            Self::AccessShared => "touched through the shared view",
+            Self::AccessPrivate => "accessed through the private view",
+            Self::AccessShared => "accessed through the shared view",
         }
     }
 }
@@ -78,9 +78,9 @@ pub enum Answer {
     Done,
     /// The page was so already: PVALIDATE's carry flag, `TDX_PAGE_ALREADY_ACCEPTED`, or a request with no effect.
     Unchanged,
-    /// The access does not go through: #VC, #VE or the end of the TD.
+    /// The access does not complete: #VC, #VE or the end of the TD.
     Denied,
-    /// The access goes through and leaves the state as it is, for what a hypervisor does is not documented.
+    /// The access completes without a change of state, as the hypervisor's behaviour is not documented.
     Tolerated,
 }
 
@@ -91,7 +91,8 @@ pub struct Transition {
     pub to: PageState,
     /// What the guest gets.
     pub answer: Answer,
-    /// The hypervisor converted the page without being asked, because the guest touched it: a mismatch.
+    /// Implicit conversion by the hypervisor after `KVM_EXIT_MEMORY_FAULT`, because the guest accessed the page: a
+    /// mismatch.
     pub implicit: bool,
     /// Where it is written.
     pub source: &'static str,
@@ -102,13 +103,13 @@ struct Row(PageState, Cause, PageState, Answer, bool, &'static str);
 const PVALIDATE: &str = "AMD APM volume 3, PVALIDATE";
 const RMP_CHECK: &str = "AMD APM volume 2 §15.36.10, RMP and VMPL access checks";
 const PSC: &str = "GHCB specification 2.03 §4.1.6, SNP page state change";
-/// Nobody asked for the conversion: the nested fault leaves KVM as `KVM_EXIT_MEMORY_FAULT` and user space converts.
+/// Implicit conversion: the nested fault leaves KVM as `KVM_EXIT_MEMORY_FAULT` and user space converts the page.
 const MEMORY_FAULT: &str = "Documentation/virt/kvm/api.rst, KVM_EXIT_MEMORY_FAULT";
 const ACCEPT: &str = "TDX Module ABI, TDG.MEM.PAGE.ACCEPT";
 const MAP_GPA: &str = "TDX Guest-Host-Communication Interface §3.2, TDG.VP.VMCALL<MapGPA>";
 const SEPT: &str = "TDX Module base specification, secure EPT entry states";
 const VISIBILITY: &str = "Hyper-V TLFS, HvCallModifySparseGpaPageHostVisibility";
-const UNDOCUMENTED: &str = "not documented for VBS: recorded, and the access goes on";
+const UNDOCUMENTED: &str = "not documented for VBS: recorded, and the access completes";
 
 use Answer::{Denied, Done, Tolerated, Unchanged};
 use Cause::{Accept, AccessPrivate, AccessShared, MakePrivate, MakeShared, Rescind};
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn accepted_means_private_and_a_denied_access_never_finds_a_page_its_view_may_touch() {
+    fn accepted_means_private_and_a_denied_access_never_finds_a_page_its_view_may_access() {
         for (architecture, from, cause, found) in every() {
             let Some(t) = found else { continue };
             let at = format!("{architecture:?} {from:?} {cause:?}");

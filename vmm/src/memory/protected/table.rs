@@ -26,7 +26,7 @@ pub struct PageTable {
     states: Vec<PageState>,
     /// The chunk has one 2 MiB entry.
     large: Vec<bool>,
-    /// Pages the private and the shared view may touch, per chunk.
+    /// Pages the private and the shared view may access, per chunk.
     admitted: Vec<[u16; 2]>,
     unaccepted: u64,
 }
@@ -43,7 +43,7 @@ impl PageTable {
         }
     }
 
-    /// Whose rules hold.
+    /// The architecture that defines the states.
     pub fn architecture(&self) -> Architecture {
         self.architecture
     }
@@ -53,7 +53,7 @@ impl PageTable {
         self.states.len()
     }
 
-    /// Pages neither view may touch.
+    /// Pages neither view may access.
     pub fn unaccepted(&self) -> u64 {
         self.unaccepted
     }
@@ -68,7 +68,7 @@ impl PageTable {
         self.large.get(page / PAGES_PER_CHUNK).copied().unwrap_or(false)
     }
 
-    /// Pages of the chunk `view` may touch.
+    /// Pages of the chunk `view` may access.
     pub fn admitted(&self, chunk: usize, view: View) -> usize {
         self.admitted.get(chunk).map_or(0, |counts| usize::from(counts[view.index()]))
     }

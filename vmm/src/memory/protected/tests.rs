@@ -28,8 +28,8 @@ fn seen(memory: &GuestMemory, view: View, gpa: u64) -> [u8; 16] {
     bytes
 }
 
-/// A touch as the fault handler holds it back, and what becomes of it.
-fn touch(memory: &GuestMemory, view: View, gpa: u64) -> Resolution {
+/// An access as the fault handler makes it pending, and its resolution.
+fn access(memory: &GuestMemory, view: View, gpa: u64) -> Resolution {
     let protection = memory.protection().unwrap();
     let state = memory.state(gpa).unwrap();
     protection.lock().pending.arrive(Mismatch { gpa, view, state, kind: AccessKind::Read });
@@ -98,38 +98,38 @@ fn a_large_entry_is_made_of_a_whole_chunk_in_one_state_and_of_nothing_less() {
 }
 
 #[test]
-fn a_touch_converts_and_what_it_destroyed_is_put_back() {
+fn an_access_converts_and_what_it_destroyed_is_put_back() {
     let memory = tdx();
     memory.write(CHUNK, &[7; 16]).unwrap();
     memory.launch_as(VGA - PAGE_SIZE, PAGE_SIZE, PageState::Shared).unwrap();
     memory.store(View::Shared, VGA - PAGE_SIZE, &[8; 16]).unwrap();
-    assert_eq!(touch(&memory, View::Shared, CHUNK), Resolution::Resumed);
+    assert_eq!(access(&memory, View::Shared, CHUNK), Resolution::Resumed);
     assert_eq!(memory.state(CHUNK), Some(PageState::Shared));
     assert_eq!(seen(&memory, View::Shared, CHUNK), [0; 16]);
     // Twice in one test: what was first counts.
     memory.store(View::Shared, CHUNK, &[9; 16]).unwrap();
-    assert!(matches!(touch(&memory, View::Private, CHUNK), Resolution::Denied(m) if m.gpa == CHUNK));
-    assert!(matches!(touch(&memory, View::Private, VGA - PAGE_SIZE), Resolution::Denied(_)));
+    assert!(matches!(access(&memory, View::Private, CHUNK), Resolution::Denied(m) if m.gpa == CHUNK));
+    assert!(matches!(access(&memory, View::Private, VGA - PAGE_SIZE), Resolution::Denied(_)));
     assert_eq!(memory.unaccepted(), 2 * PAGE_SIZE);
-    assert_eq!(memory.undo_damage().unwrap(), 2);
+    assert_eq!(memory.restore_changed_pages().unwrap(), 2);
     assert_eq!(
         (memory.state(CHUNK), seen(&memory, View::Private, CHUNK)),
         (Some(PageState::Private), [7; 16])
     );
     assert_eq!(memory.state(VGA - PAGE_SIZE), Some(PageState::Shared));
     assert_eq!(seen(&memory, View::Shared, VGA - PAGE_SIZE), [8; 16]);
-    assert_eq!((memory.undo_damage().unwrap(), memory.unaccepted()), (0, 0));
+    assert_eq!((memory.restore_changed_pages().unwrap(), memory.unaccepted()), (0, 0));
 }
 
 #[test]
-fn a_page_converted_there_and_back_by_touches_gets_its_first_contents_again() {
+fn a_page_converted_there_and_back_by_accesses_gets_its_first_contents_again() {
     let memory = tdx();
     memory.launch_as(CHUNK, PAGE_SIZE, PageState::Shared).unwrap();
     memory.store(View::Shared, CHUNK, &[8; 16]).unwrap();
-    touch(&memory, View::Private, CHUNK);
-    touch(&memory, View::Shared, CHUNK);
+    access(&memory, View::Private, CHUNK);
+    access(&memory, View::Shared, CHUNK);
     assert_eq!(memory.state(CHUNK), Some(PageState::Shared));
-    assert_eq!(memory.undo_damage().unwrap(), 1);
+    assert_eq!(memory.restore_changed_pages().unwrap(), 1);
     assert_eq!(seen(&memory, View::Shared, CHUNK), [8; 16]);
 }
 
@@ -137,10 +137,10 @@ fn a_page_converted_there_and_back_by_touches_gets_its_first_contents_again() {
 fn what_the_guest_itself_converts_afterwards_is_not_put_back() {
     let memory = tdx();
     memory.write(CHUNK, &[7; 16]).unwrap();
-    touch(&memory, View::Shared, CHUNK);
+    access(&memory, View::Shared, CHUNK);
     memory.apply(CHUNK, 1, Cause::MakePrivate).unwrap();
     memory.apply(CHUNK, 1, Cause::Accept).unwrap();
-    assert_eq!(memory.undo_damage().unwrap(), 0);
+    assert_eq!(memory.restore_changed_pages().unwrap(), 0);
     assert_eq!(seen(&memory, View::Private, CHUNK), [0; 16]);
 }
 
@@ -149,23 +149,23 @@ fn what_is_kept_to_be_put_back_is_bounded_and_says_so() {
     let memory = tdx();
     let pages = 5000;
     for page in 0..pages {
-        touch(&memory, View::Shared, CHUNK + page * PAGE_SIZE);
+        access(&memory, View::Shared, CHUNK + page * PAGE_SIZE);
     }
     for _ in 0..2 {
-        let refused = memory.undo_damage().unwrap_err().to_string();
-        assert!(refused.contains("4096 were kept, 904 more were not"), "{refused}");
+        let refused = memory.restore_changed_pages().unwrap_err().to_string();
+        assert!(refused.contains("4096 were saved, 904 more were not"), "{refused}");
     }
     memory.mark_start().unwrap();
-    assert_eq!(memory.undo_damage().unwrap(), 0);
+    assert_eq!(memory.restore_changed_pages().unwrap(), 0);
     assert_eq!(memory.state(CHUNK), Some(PageState::Shared));
 }
 
 #[test]
-fn a_page_lent_for_one_access_changes_nothing_and_takes_nothing() {
+fn a_temporarily_mapped_page_changes_no_state_and_keeps_no_write() {
     for (architecture, mode) in [(Architecture::Tdx, Mode::Record), (Architecture::Vbs, Mode::Faithful)] {
         let memory = memory(architecture, mode);
         memory.write(CHUNK, &[7; 16]).unwrap();
-        assert_eq!(touch(&memory, View::Shared, CHUNK), Resolution::Resumed);
+        assert_eq!(access(&memory, View::Shared, CHUNK), Resolution::Resumed);
         memory.store(View::Shared, CHUNK, &[8; 16]).unwrap();
         assert_eq!(seen(&memory, View::Shared, CHUNK), [8; 16]);
         memory.revoke_temporary_mappings().unwrap();
@@ -174,9 +174,9 @@ fn a_page_lent_for_one_access_changes_nothing_and_takes_nothing() {
             (memory.state(CHUNK), seen(&memory, View::Private, CHUNK)),
             (Some(PageState::Private), [7; 16])
         );
-        assert_eq!(memory.undo_damage().unwrap(), 0);
-        // Lent and then granted: what the guest is given is its own, and stays.
-        touch(&memory, View::Shared, CHUNK);
+        assert_eq!(memory.restore_changed_pages().unwrap(), 0);
+        // Mapped temporarily, then accepted by the guest: the mapping stays.
+        access(&memory, View::Shared, CHUNK);
         memory.apply(CHUNK, 1, Cause::MakeShared).unwrap();
         memory.revoke_temporary_mappings().unwrap();
         memory.store(View::Shared, CHUNK, &[9; 16]).unwrap();
@@ -189,7 +189,7 @@ fn a_watched_page_tells_its_life_and_no_others() {
     let memory = tdx();
     memory.watch(CHUNK + 17);
     memory.apply(CHUNK - PAGE_SIZE, 3, Cause::MakeShared).unwrap();
-    touch(&memory, View::Private, CHUNK);
+    access(&memory, View::Private, CHUNK);
     let expected = [
         (Cause::MakeShared, PageState::Private, PageState::Shared, false),
         (Cause::AccessPrivate, PageState::Shared, PageState::Unaccepted, true),
@@ -203,7 +203,7 @@ fn a_watched_page_tells_its_life_and_no_others() {
 fn memory_without_states_has_no_such_calls() {
     let memory = GuestMemory::unenforced(Ram::new(MIN_RAM).unwrap(), Content::OneView).unwrap();
     assert_eq!(memory.apply(0, 1, Cause::MakeShared), Err(NoSuchCall));
-    assert_eq!((memory.state(0), memory.unaccepted(), memory.undo_damage().unwrap()), (None, 0, 0));
+    assert_eq!((memory.state(0), memory.unaccepted(), memory.restore_changed_pages().unwrap()), (None, 0, 0));
     let vbs = self::memory(Architecture::Vbs, Mode::Faithful);
     assert_eq!(vbs.apply(0, 1, Cause::Accept), Err(NoSuchCall));
 }
@@ -217,7 +217,7 @@ const SPAN: u64 = 6;
 enum Step {
     Apply(Cause),
     Launch(PageState),
-    Touch(View),
+    Access(View),
     Store(View, u8),
     Undo,
 }
@@ -228,14 +228,14 @@ fn steps() -> impl Strategy<Value = Vec<(usize, u64, u64, Step)>> {
     let step = prop_oneof![
         4 => prop::sample::select(calls).prop_map(Step::Apply),
         1 => prop::sample::select(PageState::ALL.to_vec()).prop_map(Step::Launch),
-        2 => view().prop_map(Step::Touch),
+        2 => view().prop_map(Step::Access),
         4 => (view(), 1u8..).prop_map(|(view, byte)| Step::Store(view, byte)),
         1 => Just(Step::Undo),
     ];
     prop::collection::vec((0..PLACES.len(), 0..SPAN, 1..SPAN, step), 0..60)
 }
 
-/// State, bytes of the view that may touch it, and what an illegal touch destroyed.
+/// State, bytes of the view that may access it, and what an illegal access destroyed.
 #[derive(Debug, Clone, PartialEq)]
 struct Model {
     state: PageState,
@@ -259,7 +259,7 @@ impl Model {
                 }
             }
             Step::Launch(to) => self.become_(to, [0; 16]),
-            Step::Touch(view) => {
+            Step::Access(view) => {
                 let t = state::transition(architecture, self.state, Cause::access(view));
                 if let Some(t) = t.filter(|t| t.answer != Answer::Tolerated) {
                     self.lost.get_or_insert((self.state, self.held));
@@ -296,18 +296,18 @@ proptest! {
             let start = PLACES[place] + first * PAGE_SIZE;
             let end = start + count * PAGE_SIZE;
             let pages: Vec<u64> = models.range(start..end).map(|(gpa, _)| *gpa).collect();
-            // VBS knows no unaccepted memory and no acceptance.
+            // VBS has no unaccepted memory and no acceptance.
             let vbs = architecture == Architecture::Vbs;
             match &step {
                 Step::Apply(Cause::Accept | Cause::Rescind) | Step::Launch(PageState::Unaccepted) if vbs => continue,
                 Step::Apply(cause) => prop_assert_eq!(memory.apply(start, count, *cause).is_err(),
                     !pages.is_empty() && state::transition(architecture, PageState::Private, *cause).is_none()),
                 Step::Launch(to) => memory.launch_as(start, count * PAGE_SIZE, *to).unwrap(),
-                Step::Touch(view) => {
+                Step::Access(view) => {
                     // An access that the state admits raises no fault.
                     for gpa in &pages {
                         if !models[gpa].state.admits(*view) {
-                            touch(&memory, *view, *gpa);
+                            access(&memory, *view, *gpa);
                             memory.revoke_temporary_mappings().unwrap();
                         }
                     }
@@ -317,12 +317,12 @@ proptest! {
                         memory.store(*view, *gpa, &[*byte; 16]).unwrap();
                     }
                 }
-                Step::Undo => _ = memory.undo_damage().unwrap(),
+                Step::Undo => _ = memory.restore_changed_pages().unwrap(),
             }
-            let touched: Vec<u64> = if matches!(step, Step::Undo) { models.keys().copied().collect() } else { pages };
-            for gpa in touched {
+            let accessed: Vec<u64> = if matches!(step, Step::Undo) { models.keys().copied().collect() } else { pages };
+            for gpa in accessed {
                 let model = models.get_mut(&gpa).unwrap();
-                if !matches!(step, Step::Touch(view) if model.state.admits(view)) {
+                if !matches!(step, Step::Access(view) if model.state.admits(view)) {
                     model.step(architecture, &step);
                 }
             }

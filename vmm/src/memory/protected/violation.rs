@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A touch through the view a page's state forbids: held back at its instruction, then settled by the mode.
+//! An access through the view that a page's state forbids: pending at its instruction, then resolved by the mode.
 
 use types::{AccessKind, PageState, View};
 
 use super::super::cipher::PAGE;
 use super::super::history::PageChange;
-use super::super::pending::Arrival;
+use super::super::pending::FaultAction;
 use super::super::userfaultfd::PageFault;
 use super::super::{GuestMemory, MemoryError, Mismatch};
 use super::enforcement::Fill;
 use super::state::{Answer, Cause};
-use super::{Lost, Protected, Protection};
+use super::{Original, Protected, Protection};
 use crate::layout::PAGE_SIZE;
 
-/// What becomes of an access that was held back.
+/// How a pending access is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
-    /// It goes on.
+    /// It completes.
     Resumed,
-    /// It does not go through; the platform says what the guest gets instead.
+    /// It does not complete; the platform decides what the guest gets instead.
     Denied(Mismatch),
 }
 
 impl GuestMemory {
-    /// Answers one userfault: holds the touch back for [`GuestMemory::release`].
+    /// Handles one userfault: makes the access pending until [`GuestMemory::release`].
     pub(in super::super) fn on_protected_fault(&self, protection: &Protection, fault: PageFault) {
         let Some(uffd) = &protection.uffd else { return };
         let mut state = protection.lock();
@@ -40,16 +40,16 @@ impl GuestMemory {
             // Only a page that is there already: a fault that raced with its grant.
             uffd.wake_present(fault.address).map_err(failed)
         } else {
-            let arrival = state.pending.arrive(Mismatch { gpa, view, state: page, kind });
-            state.counters.mismatches += u64::from(matches!(arrival, Arrival::Stop | Arrival::Pass));
-            match arrival {
-                Arrival::Stop => stop(),
-                Arrival::Again => wake(),
-                Arrival::Instead(earlier) => {
+            let action = state.pending.arrive(Mismatch { gpa, view, state: page, kind });
+            state.counters.mismatches += u64::from(matches!(action, FaultAction::Stop | FaultAction::Pass));
+            match action {
+                FaultAction::Stop => stop(),
+                FaultAction::Again => wake(),
+                FaultAction::Instead(earlier) => {
                     let mapping = self.view_mapping(protection, earlier.view);
                     self.make_accessible(mapping, earlier).and_then(|()| stop())
                 }
-                Arrival::Pass => self.map_temporarily(protection, &mut state, view, offset),
+                FaultAction::Pass => self.map_temporarily(protection, &mut state, view, offset),
             }
         };
         if let Err(error) = outcome {
@@ -60,8 +60,8 @@ impl GuestMemory {
         }
     }
 
-    /// Settles the touch held back.
-    pub(in super::super) fn settle_protected(
+    /// Resolves the pending access.
+    pub(in super::super) fn resolve_protected_access(
         &self,
         protection: &Protection,
     ) -> Result<Resolution, MemoryError> {
@@ -71,16 +71,16 @@ impl GuestMemory {
         self.make_accessible(self.view_mapping(protection, mismatch.view), mismatch)?;
         let page = (offset / PAGE_SIZE) as usize;
         let cause = Cause::access(mismatch.view);
-        if state.lets_through(offset, mismatch.view) {
+        if state.permits_access(offset, mismatch.view) {
             let page = state.state(offset).unwrap_or(PageState::Private);
-            state.watch.note(offset, PageChange::LetThrough { view: mismatch.view, state: page });
+            state.watch.record(offset, PageChange::Permitted { view: mismatch.view, state: page });
             self.map_temporarily(protection, &mut state, mismatch.view, offset)?;
             return Ok(Resolution::Resumed);
         }
-        self.remember(protection, &mut state, offset);
+        self.save_original(protection, &mut state, offset);
         let before = state.before(&(page..page + 1));
         let Some(change) = state.table.apply(page, cause) else { return Ok(Resolution::Denied(mismatch)) };
-        state.note(offset, cause, change);
+        state.record_change(offset, cause, change);
         let chunk = page / super::table::PAGES_PER_CHUNK;
         if change.transition.to != change.from {
             state.table.set_large(chunk, false);
@@ -93,28 +93,28 @@ impl GuestMemory {
         })
     }
 
-    /// Between two exits pages may be lent; they are taken back before the guest is asked again.
+    /// Ends the temporary mappings of the last exit, before `KVM_RUN`.
     pub fn revoke_temporary_mappings(&self) -> Result<(), MemoryError> {
         let Some(protection) = self.protection() else { return Ok(()) };
         let mut state = protection.lock();
         if state.mapped_temporarily.is_empty() {
             Ok(())
         } else {
-            self.revoke_mapped_temporarily(protection, &mut state)
+            self.unmap_temporary_mappings(protection, &mut state)
         }
     }
 
-    /// Keeps what a mismatch is about to destroy, once per page.
-    fn remember(&self, protection: &Protection, state: &mut Protected, offset: u64) {
+    /// Saves the contents that a mismatch is about to destroy, once per page.
+    fn save_original(&self, protection: &Protection, state: &mut Protected, offset: u64) {
         let Some(page) = state.state(offset) else { return };
-        state.lost.save(offset, || {
+        state.originals.save(offset, || {
             let view = [View::Private, View::Shared].into_iter().find(|view| page.admits(*view));
             let contents = view.map(|view| {
                 let mut bytes = Box::new([0; PAGE]);
                 self.view_mapping(protection, view).read(offset, bytes.as_mut_slice());
                 bytes
             });
-            Lost { state: page, contents }
+            Original { state: page, contents }
         });
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A machine that is not there: memory nobody enforces, and devices that remember what they were told.
+//! Services for unit tests: memory without enforcement, and devices that record what is written to them.
 
 use types::{Mode, VcpuId};
 
@@ -10,16 +10,16 @@ use crate::memory::ram::Ram;
 use crate::memory::{Content, GuestMemory};
 use crate::x86::cpuid::Leaf;
 
-/// The MSR that is not there.
+/// An MSR that does not exist.
 pub const NO_MSR: u32 = 0xdead;
 
-/// What a platform is tested with.
+/// Services and what was requested of them.
 #[derive(Debug)]
 pub struct Fake {
     /// RAM.
     pub memory: GuestMemory,
     /// Call, what was wrong with it.
-    pub complaints: Vec<(&'static str, String)>,
+    pub bad_calls: Vec<(&'static str, String)>,
     /// Port, size, value.
     pub outs: Vec<(u16, usize, u32)>,
     /// GPA, bytes.
@@ -38,7 +38,7 @@ impl Fake {
         let memory = GuestMemory::unenforced(Ram::new(MIN_RAM).unwrap(), content).unwrap();
         Self {
             memory,
-            complaints: Vec::new(),
+            bad_calls: Vec::new(),
             outs: Vec::new(),
             stores: Vec::new(),
             msrs: Vec::new(),
@@ -95,7 +95,7 @@ impl Services for Fake {
         self.idles += 1;
     }
 
-    fn complain(&mut self, call: &'static str, why: String) {
-        self.complaints.push((call, why));
+    fn report_bad_call(&mut self, call: &'static str, why: String) {
+        self.bad_calls.push((call, why));
     }
 }

@@ -27,7 +27,7 @@ pub(super) const GHCB: u64 = 0x10_0000;
 #[derive(Debug)]
 pub(super) struct Bench {
     pub memory: GuestMemory,
-    pub complaints: Vec<(&'static str, String)>,
+    pub bad_calls: Vec<(&'static str, String)>,
     /// Port, size, value of every OUT.
     pub outs: Vec<(u16, usize, u32)>,
     pub idles: usize,
@@ -37,7 +37,7 @@ impl Bench {
     pub fn new() -> Result<Self, MemoryError> {
         let content = Content::SeparateBacking { architecture: Architecture::Snp, mode: Mode::Faithful };
         let memory = GuestMemory::unenforced(Ram::new(MIN_RAM)?, content)?;
-        Ok(Self { memory, complaints: Vec::new(), outs: Vec::new(), idles: 0 })
+        Ok(Self { memory, bad_calls: Vec::new(), outs: Vec::new(), idles: 0 })
     }
 
     /// VMGEXIT with this in the GHCB MSR; gives what it holds afterwards.
@@ -79,7 +79,7 @@ impl Bench {
         }
         assert_eq!(unaccepted, self.memory.unaccepted());
         assert!(self.idles <= steps);
-        assert!(self.complaints.len() <= 3 * (steps + 1), "{:?}", self.complaints);
+        assert!(self.bad_calls.len() <= 3 * (steps + 1), "{:?}", self.bad_calls);
         assert!(self.outs.iter().all(|(_, size, value)| u64::from(*value) >> (8 * size) == 0));
     }
 }
@@ -130,7 +130,7 @@ impl Services for Bench {
         self.idles += 1;
     }
 
-    fn complain(&mut self, call: &'static str, why: String) {
-        self.complaints.push((call, why));
+    fn report_bad_call(&mut self, call: &'static str, why: String) {
+        self.bad_calls.push((call, why));
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Exits through the GHCB page: what the guest asks of the hypervisor, and how it is told.
+//! Exits through the GHCB page: the guest's requests to the hypervisor, and the responses.
 //!
 //! GHCB specification 2.03 §4.1, "Invoking VMGEXIT" and the list of supported non-automatic exits;
 //! `arch/x86/kvm/svm/sev.c:sev_handle_vmgexit`, `sev_es_validate_vmgexit`.
 
-use super::ghcb::{Field, Ghcb, NoGhcb};
+use super::ghcb::{Field, Ghcb, GhcbError};
 use super::{FEATURES, PROTOCOL_VERSION, Snp, call, instructions, psc};
 use crate::layout::PAGE_SIZE;
 use crate::platform::services::{Next, Services, Termination};
@@ -58,11 +58,11 @@ pub enum Event {
     HvDoorbell = 0x8000_0014,
     /// Runs another VM privilege level.
     RunVmpl = 0x8000_0018,
-    /// Asks for the hypervisor's features.
+    /// Reads the hypervisor's features.
     Features = 0x8000_fffd,
-    /// The guest wants to end.
+    /// The guest requests its termination.
     Termination = 0x8000_fffe,
-    /// The guest met a #VC it does not know.
+    /// The guest reports a #VC it does not handle.
     Unsupported = 0x8000_ffff,
 }
 
@@ -121,7 +121,7 @@ pub enum Reason {
     MissingInput = 4,
     /// A field holds what it must not.
     InvalidInput = 5,
-    /// Nobody answers this exit.
+    /// The exit code is unknown.
     InvalidEvent = 6,
 }
 
@@ -166,18 +166,18 @@ const GUEST_REQUEST_FAILED: u64 = (u32::MAX as u64) << 32;
 /// A page the hypervisor cannot read takes no answer: the guest finds in it what it wrote, as with KVM, which returns
 /// "right back to the guest".
 pub(super) fn vmgexit(snp: &mut Snp, gpa: u64, services: &mut dyn Services) -> Next {
-    let loaded = if gpa == 0 { Err(NoGhcb::NotRam(0)) } else { Ghcb::load(services.memory(), gpa) };
+    let loaded = if gpa == 0 { Err(GhcbError::NotRam(0)) } else { Ghcb::load(services.memory(), gpa) };
     let mut ghcb = match loaded {
         Ok(ghcb) => ghcb,
         Err(why) => {
-            services.complain(call::VMGEXIT, why.to_string());
+            services.report_bad_call(call::VMGEXIT, why.to_string());
             return Next::Resume;
         }
     };
     let (information, details) = match request(snp, &mut ghcb, services) {
         Ok(details) => (NO_ACTION, details),
         Err(Failure::Malformed(reason, why)) => {
-            services.complain(call::VMGEXIT, why);
+            services.report_bad_call(call::VMGEXIT, why);
             (MALFORMED_INPUT, reason as u64)
         }
         Err(Failure::GeneralProtection) => (ISSUE_EXCEPTION, GENERAL_PROTECTION),
@@ -186,7 +186,7 @@ pub(super) fn vmgexit(snp: &mut Snp, gpa: u64, services: &mut dyn Services) -> N
     ghcb.set(Field::SW_EXITINFO1, information);
     ghcb.set(Field::SW_EXITINFO2, details);
     if let Err(why) = ghcb.store(services.memory()) {
-        services.complain(call::VMGEXIT, format!("the answer cannot be written: {why}"));
+        services.report_bad_call(call::VMGEXIT, format!("the answer cannot be written: {why}"));
     }
     Next::Resume
 }
@@ -206,7 +206,10 @@ fn request(snp: &mut Snp, ghcb: &mut Ghcb, services: &mut dyn Services) -> Answe
     if ghcb.protocol_version() > PROTOCOL_VERSION {
         let version = ghcb.protocol_version();
         // Nothing depends on it: Linux leaves it at 0 in its NMI path (`core.c:__sev_es_nmi_complete`).
-        services.complain(call::VMGEXIT, format!("GHCB protocol version {version}, which was not offered"));
+        services.report_bad_call(
+            call::VMGEXIT,
+            format!("GHCB protocol version {version}, which was not offered"),
+        );
     }
     let code = need(ghcb, Field::SW_EXITCODE)?;
     let first = need(ghcb, Field::SW_EXITINFO1)?;
@@ -218,7 +221,7 @@ fn request(snp: &mut Snp, ghcb: &mut Ghcb, services: &mut dyn Services) -> Answe
         Event::PageStateChange => page_state_change(ghcb, services),
         Event::NmiComplete => Ok(0),
         Event::ApResetHold => {
-            // There is one vCPU, so nobody ever sends it a SIPI.
+            // There is one vCPU, so it never receives a SIPI.
             services.idle();
             Ok(0)
         }
@@ -242,8 +245,8 @@ fn request(snp: &mut Snp, ghcb: &mut Ghcb, services: &mut dyn Services) -> Answe
             reason: (first >> 4) as u8,
         })),
         Event::Unsupported => {
-            let why = format!("the guest met #VC {first:#x} (information {second:#x}) and knows no answer");
-            services.complain(call::VMGEXIT, why);
+            let why = format!("the guest does not handle #VC {first:#x} (information {second:#x})");
+            services.report_bad_call(call::VMGEXIT, why);
             Ok(0)
         }
         _ => instructions::answer(event, first, second, ghcb, services),
@@ -272,13 +275,13 @@ fn page_state_change(ghcb: &mut Ghcb, services: &mut dyn Services) -> Answer {
     let buffer = &mut ghcb.bytes_mut()[start..super::ghcb::SHARED_BUFFER.end];
     let (outcome, why) = psc::process(buffer, services.memory());
     if let Some(why) = why {
-        services.complain(call::VMGEXIT, why);
+        services.report_bad_call(call::VMGEXIT, why);
     }
     Ok(outcome.encode())
 }
 
 /// `SW_EXITINFO1` = GPA of the request, `SW_EXITINFO2` = GPA of the response. No SNP firmware answers, so the hypervisor
-/// says that it failed to ask (`drivers/virt/coco/sev-guest/sev-guest.c` gives EIO).
+/// reports that the request failed (`drivers/virt/coco/sev-guest/sev-guest.c` gives EIO).
 fn guest_request(request: u64, response: u64) -> Answer {
     if !request.is_multiple_of(PAGE_SIZE) || !response.is_multiple_of(PAGE_SIZE) || request == response {
         return Err(Failure::input(format!("guest request at {request:#x}, response at {response:#x}")));

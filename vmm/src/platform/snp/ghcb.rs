@@ -2,7 +2,7 @@
 //! The GHCB page: one page the guest shares, where an exit's registers go out and the answer's come in.
 //!
 //! GHCB specification 2.03, GHCB layout; `arch/x86/include/asm/svm.h:struct ghcb`. A field counts only if its bit in
-//! the valid bitmap is set: bit n stands for the eight bytes at offset 8 × n.
+//! the valid bitmap is set: bit n is for the eight bytes at offset 8 × n.
 
 use std::ops::Range;
 
@@ -49,9 +49,9 @@ impl Field {
     pub const RDX: Self = Self::new("RDX", 0x310);
     /// RBX.
     pub const RBX: Self = Self::new("RBX", 0x318);
-    /// What the guest wants.
+    /// The exit requested.
     pub const SW_EXITCODE: Self = Self::new("SW_EXITCODE", 0x390);
-    /// First argument; [31:0] of the answer say how it went.
+    /// First argument; [31:0] of the answer are its result.
     pub const SW_EXITINFO1: Self = Self::new("SW_EXITINFO1", 0x398);
     /// Second argument; the answer's details.
     pub const SW_EXITINFO2: Self = Self::new("SW_EXITINFO2", 0x3a0);
@@ -74,16 +74,16 @@ impl Field {
         Self::XCR0,
     ];
 
-    /// Byte in the page and bit in it that say the field is valid.
+    /// Byte in the page, and bit in it, of the field in the valid bitmap.
     const fn validity(self) -> (usize, u8) {
         let bit = self.offset / 8;
         (VALID_BITMAP + bit / 8, 1 << (bit % 8))
     }
 }
 
-/// Why an address is no GHCB page.
+/// Why an address cannot be used as a GHCB page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoGhcb {
+pub enum GhcbError {
     /// Not in RAM, the C-bit included.
     #[error("the GHCB address {0:#x} is not RAM")]
     NotRam(u64),
@@ -103,13 +103,13 @@ pub struct Ghcb {
 
 impl Ghcb {
     /// Reads the page at `gpa`, a multiple of 4 KiB, as the hypervisor sees it.
-    pub fn load(memory: &GuestMemory, gpa: u64) -> Result<Self, NoGhcb> {
-        let state = memory.state(gpa).ok_or(NoGhcb::NotRam(gpa))?;
+    pub fn load(memory: &GuestMemory, gpa: u64) -> Result<Self, GhcbError> {
+        let state = memory.state(gpa).ok_or(GhcbError::NotRam(gpa))?;
         if state != PageState::Shared {
-            return Err(NoGhcb::NotShared(gpa, state));
+            return Err(GhcbError::NotShared(gpa, state));
         }
         let mut bytes = Box::new([0; SIZE]);
-        memory.read(View::Shared, gpa, bytes.as_mut_slice()).map_err(|_| NoGhcb::NotRam(gpa))?;
+        memory.read(View::Shared, gpa, bytes.as_mut_slice()).map_err(|_| GhcbError::NotRam(gpa))?;
         Ok(Self::new(gpa, bytes))
     }
 
@@ -127,7 +127,7 @@ impl Ghcb {
         memory.store(View::Shared, self.gpa, self.bytes.as_slice())
     }
 
-    /// Where it stands.
+    /// GPA of the page.
     pub fn gpa(&self) -> u64 {
         self.gpa
     }
@@ -150,7 +150,7 @@ impl Ghcb {
         self.is_valid(field).then(|| self.raw(field))
     }
 
-    /// Gives the field to the guest, marked valid.
+    /// Sets a field of the answer and marks it valid.
     pub fn set(&mut self, field: Field, value: u64) {
         self.bytes[field.offset..field.offset + field.len].copy_from_slice(&value.to_le_bytes()[..field.len]);
         let (byte, bit) = field.validity();
@@ -169,7 +169,7 @@ impl Ghcb {
         u32::from_le_bytes(value)
     }
 
-    /// Offsets in this page of `len` bytes at GPA `scratch`, which protocol version 2 wants in the shared buffer
+    /// Offsets in this page of `len` bytes at GPA `scratch`, which protocol version 2 requires in the shared buffer
     /// (`arch/x86/kvm/svm/sev.c:setup_vmgexit_scratch`).
     pub fn scratch(&self, scratch: u64, len: usize) -> Option<Range<usize>> {
         let start = usize::try_from(scratch.checked_sub(self.gpa)?).ok()?;

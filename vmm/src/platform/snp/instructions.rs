@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Instructions a #VC handler asks the hypervisor to carry out, and its accesses to devices.
+//! Instructions that a #VC handler has the hypervisor emulate, and its accesses to devices.
 //!
 //! `arch/x86/coco/sev/shared.c:vc_handle_ioio`, `vc_handle_cpuid`, `vc_handle_rdtsc`; `arch/x86/coco/sev/core.c:vc_do_mmio`,
 //! `vc_handle_msr`. No instruction raises #VC here, so Linux gets this far only if something makes it.
@@ -114,7 +114,7 @@ fn port(information: u64, count: u64, ghcb: &mut Ghcb, services: &mut dyn Servic
         }
         return Ok(0);
     }
-    // More than the buffer holds is refused whatever SW_SCRATCH says, so the loop is short.
+    // More than the buffer holds is refused whatever SW_SCRATCH holds, so the loop is short.
     let len = usize::try_from(count)
         .ok()
         .and_then(|count| count.checked_mul(size))

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! SEV-SNP at VMPL0: the RMP's instructions and the hypervisor's side of the GHCB protocol.
 //!
-//! What makes Linux an SNP guest stands in `arch/x86/mm/mem_encrypt_identity.c:sme_enable` and
+//! What makes Linux an SNP guest: `arch/x86/mm/mem_encrypt_identity.c:sme_enable` and
 //! `arch/x86/coco/sev/core.c:snp_init`: one CPUID leaf, one MSR, a CC blob, and RMPADJUST that succeeds. CPUID, MSRs and
-//! port I/O simply work, so Linux raises no #VC for them; a guest that asks through the GHCB all the same is answered.
+//! port I/O work without an exit, so Linux raises no #VC for them; requests for them through the GHCB are answered too.
 
 #[cfg(test)]
 mod bench;
@@ -18,7 +18,7 @@ use kvm_bindings::kvm_regs;
 use types::{Mode, Platform, VcpuId, View};
 
 use self::msr_protocol::{Message, NO_FRAME, Register};
-use super::guest_type::{self, NoSign, Seen};
+use super::guest_type::{self, GuestActivity, NoEvidence};
 use super::services::{Consequence, Next, Services, Termination};
 use super::sev::LEAF_ENCRYPTED_MEMORY;
 use super::{MsrRange, PlatformModel};
@@ -31,7 +31,7 @@ use crate::x86::opcode::Opcode;
 
 /// Largest extended leaf.
 const LEAF_LARGEST_EXTENDED: u32 = 0x8000_0000;
-/// KVM's features; bit 17 asks the guest to report conversions (`kvm_para.h:KVM_FEATURE_MIGRATION_CONTROL`).
+/// KVM's features; bit 17 lets the guest report conversions (`kvm_para.h:KVM_FEATURE_MIGRATION_CONTROL`).
 const LEAF_KVM_FEATURES: u32 = 0x4000_0001;
 
 /// The GHCB MSR (AMD APM volume 2 §15.35.7).
@@ -54,7 +54,7 @@ const VC: u8 = 29;
 /// #VC error code `PAGE_NOT_VALIDATED` (AMD APM volume 2 §15.36.10).
 const PAGE_NOT_VALIDATED: u32 = 0x404;
 
-/// What complaints name.
+/// What bad_calls name.
 mod call {
     pub const VMGEXIT: &str = "VMGEXIT";
     pub const MSR_PROTOCOL: &str = "GHCB MSR protocol";
@@ -76,26 +76,29 @@ pub struct Snp {
     msr: u64,
     /// GPA the guest registered its GHCB at.
     registered: Option<u64>,
-    /// What the guest last left for its APs; nobody reads it but the guest.
+    /// The AP jump table address that the guest set last; only the guest reads it.
     ap_jump_table: u64,
 }
 
 impl Snp {
-    /// A guest whose C-bit stands at `c_bit`.
+    /// A guest whose C-bit is at `c_bit`.
     pub fn new(c_bit: u8, mode: Mode) -> Self {
-        // At reset the register tells what 0x002 would (`arch/x86/kvm/svm/sev.c:sev_es_vcpu_reset`).
+        // At reset the register holds the response to 0x002 (`arch/x86/kvm/svm/sev.c:sev_es_vcpu_reset`).
         let msr = sev_information(c_bit).encode();
         Self { c_bit, mode, msr, registered: None, ap_jump_table: 0 }
     }
 
-    /// VMGEXIT: answers what the GHCB MSR asks for.
+    /// VMGEXIT: handles the request in the GHCB MSR.
     fn vmgexit(&mut self, services: &mut dyn Services) -> Next {
         let message = Message::parse(self.msr);
         if let Message::GhcbPage { gpa } = message {
             return events::vmgexit(self, gpa, services);
         }
         if message.encode() != self.msr {
-            services.complain(call::MSR_PROTOCOL, format!("reserved bits in {:#x} ({message:?})", self.msr));
+            services.report_bad_call(
+                call::MSR_PROTOCOL,
+                format!("reserved bits in {:#x} ({message:?})", self.msr),
+            );
         }
         match self.answer(message, services) {
             Ok(answer) => self.msr = answer.encode(),
@@ -104,7 +107,7 @@ impl Snp {
         Next::Resume
     }
 
-    /// One request of the MSR protocol; one nobody knows is its own answer (`arch/x86/kvm/svm/sev.c`, "keep GHCB MSR
+    /// One request of the MSR protocol; the response to an unknown one is the request itself (`arch/x86/kvm/svm/sev.c`, "keep GHCB MSR
     /// value as-is").
     fn answer(&mut self, request: Message, services: &mut dyn Services) -> Result<Message, Termination> {
         Ok(match request {
@@ -120,7 +123,7 @@ impl Snp {
                 Message::CpuidResponse { value, register }
             }
             Message::ApResetHoldRequest => {
-                // There is one vCPU, so nobody ever sends it a SIPI.
+                // There is one vCPU, so it never receives a SIPI.
                 services.idle();
                 Message::ApResetHoldResponse { result: 0 }
             }
@@ -131,7 +134,7 @@ impl Snp {
                     self.registered = Some(gpa);
                     Message::RegisterGhcbResponse { frame }
                 } else {
-                    services.complain(
+                    services.report_bad_call(
                         call::MSR_PROTOCOL,
                         format!("GHCB registered at {gpa:#x}, which is not RAM"),
                     );
@@ -142,20 +145,20 @@ impl Snp {
                 let error = match psc::change_page(frame, operation, services.memory()) {
                     Ok(()) => 0,
                     Err(refused) => {
-                        services.complain(call::MSR_PROTOCOL, format!("page state change: {refused}"));
+                        services.report_bad_call(call::MSR_PROTOCOL, format!("page state change: {refused}"));
                         MSR_ERROR
                     }
                 };
                 Message::PageStateResponse { error }
             }
             Message::RunVmplRequest { vmpl } => {
-                services.complain(call::MSR_PROTOCOL, format!("nothing runs at VMPL{vmpl}"));
+                services.report_bad_call(call::MSR_PROTOCOL, format!("VMPL{vmpl} does not exist here"));
                 Message::RunVmplResponse { error: MSR_ERROR }
             }
             Message::FeaturesRequest => Message::FeaturesResponse { features: FEATURES },
             Message::Termination { set, reason } => return Err(Termination::GhcbRequest { set, reason }),
             other => {
-                services.complain(call::MSR_PROTOCOL, format!("no request: {other:x?}"));
+                services.report_bad_call(call::MSR_PROTOCOL, format!("{other:x?} is no request"));
                 Message::Unknown(self.msr)
             }
         })
@@ -241,11 +244,11 @@ impl PlatformModel for Snp {
         instructions::KVM_ENOSYS
     }
 
-    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {
-        guest_type::c_bit_in_cr3(seen, self.c_bit)?;
-        match (seen.calls(Opcode::Pvalidate), seen.calls(Opcode::Vmgexit)) {
-            (0, _) => Err(NoSign("validated no page (PVALIDATE)")),
-            (_, 0) => Err(NoSign("made no GHCB request (VMGEXIT)")),
+    fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence> {
+        guest_type::c_bit_in_cr3(activity, self.c_bit)?;
+        match (activity.calls(Opcode::Pvalidate), activity.calls(Opcode::Vmgexit)) {
+            (0, _) => Err(NoEvidence("validated no page (PVALIDATE)")),
+            (_, 0) => Err(NoEvidence("made no GHCB request (VMGEXIT)")),
             (pvalidate, vmgexit) => {
                 Ok(format!("C-bit in CR3, {pvalidate} times PVALIDATE, {vmgexit} times VMGEXIT"))
             }
@@ -262,19 +265,19 @@ impl PlatformModel for Snp {
             Opcode::Pvalidate => rmp::pvalidate(self, regs, services),
             Opcode::Rmpadjust => rmp::rmpadjust(self, regs, services),
             Opcode::Tdcall => {
-                services.complain(Opcode::Tdcall.name(), "this is no TD".into());
+                services.report_bad_call(Opcode::Tdcall.name(), "this is no TD".into());
                 Next::Resume
             }
         }
     }
 
-    /// A private access to a page not validated: #VC at the instruction. Through the shared view every touch goes
+    /// A private access to a page not validated: #VC at the instruction. Through the shared view every access goes
     /// through, for the hypervisor converts the page.
     fn denied(&mut self, _mismatch: &Mismatch, _address: u64, _exact: bool) -> Consequence {
         Consequence::Exception(Exception { vector: VC, error_code: Some(PAGE_NOT_VALIDATED), address: None })
     }
 
-    /// A nested fault on a private address that no memory can be put at: KVM gives up
+    /// A nested fault on a private address that cannot be backed: KVM fails the run
     /// (`arch/x86/kvm/mmu/mmu.c:kvm_mmu_faultin_pfn_private`, `KVM_EXIT_MEMORY_FAULT`), and so does its user.
     fn private_device(&mut self, gpa: u64) -> Consequence {
         Consequence::End(Termination::NoMemory { gpa })

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The GHCB MSR protocol: requests small enough for one register, for a guest that has no GHCB page yet.
 //!
-//! GHCB specification 2.03 §2.3.1; `arch/x86/include/asm/sev-common.h:GHCB_MSR_*`. Bits [11:0] say what the rest
-//! means; 0 there makes the register the address of a GHCB page.
+//! GHCB specification 2.03 §2.3.1; `arch/x86/include/asm/sev-common.h:GHCB_MSR_*`. Bits [11:0] select the meaning of
+//! the rest; 0 there makes the register the address of a GHCB page.
 
 /// Bits [11:0]: which message it is.
 const INFO: u64 = 0xfff;
@@ -58,7 +58,7 @@ impl Register {
 /// What the GHCB MSR (0xC0010130) holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Message {
-    /// [11:0] = 0: the request stands in a GHCB page.
+    /// [11:0] = 0: the request is in a GHCB page.
     GhcbPage {
         /// Its GPA, a multiple of 4 KiB.
         gpa: u64,
@@ -72,9 +72,9 @@ pub enum Message {
         /// [31:24]: position of the C-bit.
         c_bit: u8,
     },
-    /// 0x002: asks for 0x001.
+    /// 0x002: requests 0x001.
     SevInformationRequest,
-    /// 0x004: asks for one register of CPUID, subleaf 0.
+    /// 0x004: requests one register of CPUID, subleaf 0.
     CpuidRequest {
         /// [63:32]: EAX.
         leaf: u32,
@@ -95,7 +95,7 @@ pub enum Message {
         /// [63:12]: not 0 if a SIPI came.
         result: u64,
     },
-    /// 0x010: asks for the GHCB frame the hypervisor prefers.
+    /// 0x010: requests the GHCB frame the hypervisor prefers.
     PreferredGhcbRequest,
     /// 0x011.
     PreferredGhcbResponse {
@@ -112,7 +112,7 @@ pub enum Message {
         /// [63:12]: the frame number, or [`NO_FRAME`] if it is refused.
         frame: u64,
     },
-    /// 0x014: asks for a page state change of one 4 KiB page.
+    /// 0x014: requests a page state change of one 4 KiB page.
     PageStateRequest {
         /// [51:12]: frame number.
         frame: u64,
@@ -124,7 +124,7 @@ pub enum Message {
         /// [63:32]: 0 if it was done.
         error: u32,
     },
-    /// 0x016: asks to run another VM privilege level.
+    /// 0x016: requests to run another VM privilege level.
     RunVmplRequest {
         /// [39:32]: level.
         vmpl: u8,
@@ -134,14 +134,14 @@ pub enum Message {
         /// [63:32]: 0 if that level ran.
         error: u32,
     },
-    /// 0x080: asks for the hypervisor's features.
+    /// 0x080: requests the hypervisor's features.
     FeaturesRequest,
     /// 0x081.
     FeaturesResponse {
         /// [63:12]: bit map.
         features: u64,
     },
-    /// 0x100: the guest wants to end.
+    /// 0x100: the guest requests its termination.
     Termination {
         /// [15:12]: reason code set.
         set: u8,

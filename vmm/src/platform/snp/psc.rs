@@ -23,7 +23,7 @@ const OPERATION_PSMASH: u8 = 3;
 /// Page operation: join 512 RMP entries.
 const OPERATION_UNSMASH: u8 = 4;
 
-/// What became of a list, as `SW_EXITINFO2` tells it (`sev-common.h:VMGEXIT_PSC_ERROR_*`).
+/// Result of a list, as `SW_EXITINFO2` reports it (`sev-common.h:VMGEXIT_PSC_ERROR_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Every entry is done.
@@ -80,14 +80,14 @@ impl Entry {
             | u64::from(self.large) << 56
     }
 
-    /// 4 KiB pages it stands for.
+    /// 4 KiB pages it covers.
     pub fn pages(self) -> u64 {
         if self.large { LARGE_PAGES } else { 1 }
     }
 }
 
 /// Works off the list in `buffer`, as far as it is valid, and notes in it what is done. At most [`MAX_ENTRIES`] entries
-/// of 512 pages each, whatever the header says.
+/// of 512 pages each, whatever the header holds.
 pub fn process(buffer: &mut [u8], memory: &GuestMemory) -> (Outcome, Option<String>) {
     let Some((header, entries)) = buffer.split_at_mut_checked(HEADER_SIZE) else {
         return (
@@ -153,7 +153,7 @@ fn apply(entry: Entry, memory: &GuestMemory) -> Result<(), (Outcome, String)> {
     }
 }
 
-/// One page's change, asked for through the MSR protocol (0x014).
+/// One page's change, requested through the MSR protocol (0x014).
 pub fn change_page(frame: u64, operation: u8, memory: &GuestMemory) -> Result<(), Refused> {
     let gpa =
         frame.checked_mul(PAGE_SIZE).ok_or_else(|| Refused(format!("frame {frame:#x} is no address")))?;

@@ -20,7 +20,7 @@ pub const SUCCESS: u32 = 0;
 pub const FAIL_INPUT: u32 = 1;
 /// EAX: the target VMPL is not less privileged than the one that runs.
 pub const FAIL_PERMISSION: u32 = 2;
-/// EAX: 2 MiB asked for, RMP entries are 4 KiB (`sev.h:PVALIDATE_FAIL_SIZEMISMATCH`).
+/// EAX: 2 MiB requested, RMP entries are 4 KiB (`sev.h:PVALIDATE_FAIL_SIZEMISMATCH`).
 pub const FAIL_SIZEMISMATCH: u32 = 6;
 
 /// ECX: the page is 2 MiB (`sev.h:RMP_PG_SIZE_2M`).
@@ -39,13 +39,13 @@ const ZERO: u64 = 1 << 6;
 const SIGN: u64 = 1 << 7;
 const OVERFLOW: u64 = 1 << 11;
 
-/// Why an instruction does not go through.
+/// Why an instruction fails.
 enum Fault {
-    /// This in EAX, and the reason, if it is worth telling.
+    /// This in EAX, and the reason, if it is reported.
     Code(u32, Option<String>),
     /// #PF at this address.
     NotMapped(u64),
-    /// An exception at the instruction, or the end, for the hypervisor gives up.
+    /// An exception at the instruction, or the end of the guest.
     Stop(Next, String),
 }
 
@@ -81,11 +81,11 @@ pub fn pvalidate(snp: &Snp, regs: &mut kvm_regs, services: &mut dyn Services) ->
             let gpa = target.gpa;
             if done.implicit > 0 {
                 let why = format!("page {gpa:#x} was shared: the hypervisor had to make it private first");
-                services.complain(call::PVALIDATE, why);
+                services.report_bad_call(call::PVALIDATE, why);
             }
             let carry = done.unchanged == done.pages;
             if carry && done.implicit == 0 {
-                services.complain(call::PVALIDATE, format!("page {gpa:#x}: {} twice", cause.name()));
+                services.report_bad_call(call::PVALIDATE, format!("page {gpa:#x}: {} twice", cause.name()));
             }
             finish(regs, SUCCESS);
             regs.rflags |= if carry { CARRY } else { 0 };
@@ -97,7 +97,7 @@ pub fn pvalidate(snp: &Snp, regs: &mut kvm_regs, services: &mut dyn Services) ->
 
 /// RMPADJUST: RAX = virtual address, RCX = size, RDX = target VMPL, its rights, VMSA bit. EAX = code.
 ///
-/// Nothing runs at another VMPL, so the rights are kept nowhere. Linux asks once, to learn whether it runs at VMPL0
+/// Nothing runs at another VMPL, so the rights are not kept. Linux executes it once, to find whether it runs at VMPL0
 /// (`arch/x86/coco/sev/shared.c:svsm_setup_ca`).
 pub fn rmpadjust(snp: &Snp, regs: &mut kvm_regs, services: &mut dyn Services) -> Next {
     let (vmpl, rdx) = (regs.rdx & TARGET_VMPL, regs.rdx);
@@ -128,7 +128,7 @@ pub fn rmpadjust(snp: &Snp, regs: &mut kvm_regs, services: &mut dyn Services) ->
     }
 }
 
-/// The page RAX and ECX name, its 2 MiB RMP entry split if 4 KiB are asked for.
+/// The page RAX and ECX name, its 2 MiB RMP entry split if 4 KiB are requested.
 fn target(snp: &Snp, regs: &kvm_regs, services: &dyn Services) -> Result<Target, Fault> {
     let virtual_address = regs.rax;
     let size = if regs.rcx & SIZE_2M == 0 { PAGE_SIZE } else { LARGE_PAGE_SIZE };
@@ -140,7 +140,7 @@ fn target(snp: &Snp, regs: &kvm_regs, services: &dyn Services) -> Result<Target,
     let address = services.translate(virtual_address).ok_or(Fault::NotMapped(virtual_address))?;
     let (view, gpa) = snp.split(address);
     if view == View::Shared {
-        // What hardware does is not told where Linux looks; it never asks, so this is worth a report in any case.
+        // What hardware does is not specified; Linux never does this, so it is reported.
         return Err(Fault::input(format!("address {virtual_address:#x} maps page {gpa:#x} shared")));
     }
     if !gpa.is_multiple_of(size) {
@@ -167,14 +167,14 @@ fn fail(fault: Fault, regs: &mut kvm_regs, call: &'static str, services: &mut dy
     match fault {
         Fault::Code(code, why) => {
             if let Some(why) = why {
-                services.complain(call, why);
+                services.report_bad_call(call, why);
             }
             finish(regs, code);
             Next::Resume
         }
         Fault::NotMapped(address) => Next::Fault(Exception::page_fault(address)),
         Fault::Stop(next, why) => {
-            services.complain(call, why);
+            services.report_bad_call(call, why);
             next
         }
     }

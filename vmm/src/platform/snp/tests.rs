@@ -11,7 +11,7 @@ fn snp() -> Snp {
     Snp::new(C_BIT, Mode::Faithful)
 }
 
-fn ask(message: Message) -> (Message, Bench) {
+fn request(message: Message) -> (Message, Bench) {
     let mut bench = Bench::new().unwrap();
     let (next, answer) = bench.msr(&mut snp(), message.encode());
     assert_eq!(next, Next::Resume);
@@ -50,32 +50,32 @@ fn a_cpuid_table_without_kvm_leaves_gets_none() {
 
 #[test]
 fn the_msr_protocol_answers_what_linux_asks_at_boot() {
-    let (answer, bench) = ask(Message::SevInformationRequest);
+    let (answer, bench) = request(Message::SevInformationRequest);
     assert_eq!(answer, Message::SevInformation { max: 2, min: 2, c_bit: C_BIT });
-    assert_eq!(bench.complaints, []);
-    assert_eq!(ask(Message::FeaturesRequest).0, Message::FeaturesResponse { features: 1 });
+    assert_eq!(bench.bad_calls, []);
+    assert_eq!(request(Message::FeaturesRequest).0, Message::FeaturesResponse { features: 1 });
     let register = Register::Ecx;
     assert_eq!(
-        ask(Message::CpuidRequest { leaf: 0x8000_001f, register }).0,
+        request(Message::CpuidRequest { leaf: 0x8000_001f, register }).0,
         Message::CpuidResponse { value: 0xc, register }
     );
-    assert_eq!(ask(Message::PreferredGhcbRequest).0, Message::PreferredGhcbResponse { frame: NO_FRAME });
+    assert_eq!(request(Message::PreferredGhcbRequest).0, Message::PreferredGhcbResponse { frame: NO_FRAME });
     let frame = GHCB / PAGE_SIZE;
-    assert_eq!(ask(Message::RegisterGhcbRequest { frame }).0, Message::RegisterGhcbResponse { frame });
-    let (answer, bench) = ask(Message::ApResetHoldRequest);
+    assert_eq!(request(Message::RegisterGhcbRequest { frame }).0, Message::RegisterGhcbResponse { frame });
+    let (answer, bench) = request(Message::ApResetHoldRequest);
     assert_eq!((answer, bench.idles), (Message::ApResetHoldResponse { result: 0 }, 1));
 }
 
 #[test]
 fn a_page_state_change_by_msr_changes_one_page() {
     let frame = 0x123;
-    let (answer, mut bench) = ask(Message::PageStateRequest { frame, operation: 2 });
+    let (answer, mut bench) = request(Message::PageStateRequest { frame, operation: 2 });
     assert_eq!(answer, Message::PageStateResponse { error: 0 });
     assert_eq!(bench.memory.state(0x12_3000), Some(PageState::Shared));
     assert_eq!(bench.memory.state(0x12_4000), Some(PageState::Private));
     bench.msr(&mut snp(), Message::PageStateRequest { frame, operation: 1 }.encode());
     assert_eq!(bench.memory.state(0x12_3000), Some(PageState::Unaccepted));
-    assert_eq!(bench.complaints, []);
+    assert_eq!(bench.bad_calls, []);
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn what_the_hypervisor_has_not_is_refused_and_told() {
         (Message::FeaturesResponse { features: 3 }, Message::FeaturesResponse { features: 3 }),
     ];
     for (request, expected) in refused {
-        let (answer, bench) = ask(request);
+        let (answer, bench) = self::request(request);
         assert_eq!(answer, expected);
-        assert_eq!(bench.complaints.len(), 1, "{request:?}");
+        assert_eq!(bench.bad_calls.len(), 1, "{request:?}");
     }
 }
 
@@ -116,7 +116,7 @@ fn reserved_bits_are_told_and_ignored() {
     let mut bench = Bench::new().unwrap();
     let (_, answer) = bench.msr(&mut snp(), 1 << 50 | 0x080);
     assert_eq!(Message::parse(answer), Message::FeaturesResponse { features: 1 });
-    assert_eq!(bench.complaints.len(), 1);
+    assert_eq!(bench.bad_calls.len(), 1);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn the_guest_ends_itself_by_msr() {
 fn other_instructions_than_snps_are_told() {
     let mut bench = Bench::new().unwrap();
     let next = snp().instruction(Opcode::Tdcall, &mut kvm_regs::default(), &mut bench);
-    assert_eq!((next, bench.complaints.len()), (Next::Resume, 1));
+    assert_eq!((next, bench.bad_calls.len()), (Next::Resume, 1));
 }
 
 #[test]

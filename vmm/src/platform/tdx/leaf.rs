@@ -62,7 +62,7 @@ pub mod field {
     pub const NOTIFY_ENABLES: u64 = 0x9100_0000_0000_0010;
     /// `TDCS_TOPOLOGY_ENUM_CONFIGURED`.
     pub const TOPOLOGY_ENUM: u64 = 0x9100_0000_0000_0019;
-    /// The class and element of a field; the rest says how it is accessed.
+    /// The class and element of a field; the rest is its access rights.
     pub const IDENTITY: u64 = 0xff00_0000_ffff_ffff;
 }
 

@@ -10,7 +10,7 @@ use kvm_bindings::kvm_regs;
 use types::{AccessKind, Mode, Platform, VcpuId, View};
 
 use self::module::Module;
-use super::guest_type::{NoSign, Seen};
+use super::guest_type::{GuestActivity, NoEvidence};
 use super::services::{Consequence, Next, Services, Termination};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES, LEAF_LARGEST_EXTENDED};
 use super::{MsrRange, PlatformModel, plain};
@@ -117,10 +117,10 @@ impl PlatformModel for Tdx {
         plain::KVM_ENOSYS
     }
 
-    fn guest_type_evidence(&self, seen: &Seen) -> Result<String, NoSign> {
-        match seen.calls(Opcode::Tdcall) {
-            0 => Err(NoSign("made no call of the TDX module (TDCALL)")),
-            calls => Ok(format!("{calls} times TDCALL, {} pages converted", seen.conversions)),
+    fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence> {
+        match activity.calls(Opcode::Tdcall) {
+            0 => Err(NoEvidence("made no call of the TDX module (TDCALL)")),
+            calls => Ok(format!("{calls} times TDCALL, {} pages converted", activity.conversions)),
         }
     }
 

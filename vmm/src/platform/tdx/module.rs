@@ -21,7 +21,7 @@ const ATTRIBUTE_SEPT_VE_DISABLE: u64 = 1 << 28;
 const LEAF_NUMBER: u64 = 0xffff;
 const LEAF_RESERVED: u64 = !0xff_ffff;
 
-/// What `TDG.VP.VEINFO.GET` tells (TDX Module ABI).
+/// What `TDG.VP.VEINFO.GET` returns (TDX Module ABI).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VeInfo {
     /// VMX exit reason.
@@ -51,12 +51,12 @@ impl Module {
         Self { shared_bit, attributes, notify_enables: 0, ve_info: None }
     }
 
-    /// The TD asked for #VE where private memory is not accepted.
+    /// #VE is raised where private memory is not accepted (`SEPT_VE_DISABLE` clear).
     pub fn raises_ve(&self) -> bool {
         self.attributes & ATTRIBUTE_SEPT_VE_DISABLE == 0
     }
 
-    /// Keeps what the handler will ask for; `false` if the last one's information was never fetched.
+    /// Keeps the #VE information for the handler; `false` if the last one's was never read.
     pub fn take_ve(&mut self, information: VeInfo) -> bool {
         let free = self.ve_info.is_none();
         self.ve_info.get_or_insert(information);
@@ -67,7 +67,8 @@ impl Module {
     pub fn tdcall(&mut self, regs: &mut kvm_regs, services: &mut dyn Services) -> Next {
         let leaf = regs.rax & LEAF_NUMBER;
         if regs.rax & LEAF_RESERVED != 0 {
-            services.complain("TDCALL", format!("RAX {:#x} has reserved bits: OPERAND_INVALID", regs.rax));
+            services
+                .report_bad_call("TDCALL", format!("RAX {:#x} has reserved bits: OPERAND_INVALID", regs.rax));
             regs.rax = status::OPERAND_INVALID | operand::RAX;
             return Next::Resume;
         }
@@ -84,8 +85,10 @@ impl Module {
             tdcall::VM_RD => self.vm_rd(regs),
             tdcall::VM_WR => self.vm_wr(regs),
             _ => {
-                services
-                    .complain("TDCALL", format!("leaf {leaf} is none copra's module has: OPERAND_INVALID"));
+                services.report_bad_call(
+                    "TDCALL",
+                    format!("leaf {leaf} is none copra's module has: OPERAND_INVALID"),
+                );
                 status::OPERAND_INVALID | operand::RAX
             }
         };
@@ -128,7 +131,8 @@ impl Module {
             None
         };
         if let Some(operand) = bad {
-            services.complain("TDG.MR.REPORT", format!("operand {operand} is invalid: OPERAND_INVALID"));
+            services
+                .report_bad_call("TDG.MR.REPORT", format!("operand {operand} is invalid: OPERAND_INVALID"));
             return status::OPERAND_INVALID | operand;
         }
         let mut data = [0; report::DATA_SIZE];
@@ -175,12 +179,14 @@ impl Module {
             _ => 1 << 30,
         };
         if level > 2 || operand & 0xff8 != 0 || !gpa.is_multiple_of(size) || gpa >> self.shared_bit != 0 {
-            services
-                .complain(CALL, format!("RCX {operand:#x} is no private page of any size: OPERAND_INVALID"));
+            services.report_bad_call(
+                CALL,
+                format!("RCX {operand:#x} is no private page of any size: OPERAND_INVALID"),
+            );
             return Ok(status::OPERAND_INVALID | operand::RCX);
         }
         let Some(state) = services.memory().state(gpa) else {
-            services.complain(CALL, format!("{gpa:#x} is not memory"));
+            services.report_bad_call(CALL, format!("{gpa:#x} is not memory"));
             return Err(Termination::NoMemory { gpa });
         };
         if level == 2 || (level == 1 && !services.memory().is_large_entry(gpa) && state != PageState::Shared)
@@ -189,7 +195,7 @@ impl Module {
             return Ok(status::PAGE_SIZE_MISMATCH | operand::RCX);
         }
         if state == PageState::Private {
-            services.complain(CALL, format!("{gpa:#x} is accepted already: PAGE_ALREADY_ACCEPTED"));
+            services.report_bad_call(CALL, format!("{gpa:#x} is accepted already: PAGE_ALREADY_ACCEPTED"));
             return Ok(status::PAGE_ALREADY_ACCEPTED);
         }
         if level == 0 {
@@ -198,9 +204,12 @@ impl Module {
         match services.memory().apply(gpa, size / PAGE_SIZE, Cause::Accept) {
             Ok(applied) => {
                 if applied.implicit > 0 {
-                    services.complain(
+                    services.report_bad_call(
                         CALL,
-                        format!("{} of {} pages from {gpa:#x} were shared: the hypervisor made them private unasked", applied.implicit, applied.pages),
+                        format!(
+                            "{} of {} pages from {gpa:#x} were shared: implicit conversion by the hypervisor",
+                            applied.implicit, applied.pages
+                        ),
                     );
                 }
                 Ok(status::SUCCESS)

@@ -6,9 +6,9 @@ pub const SIZE: usize = 1024;
 /// Bytes of the caller's data in it.
 pub const DATA_SIZE: usize = 64;
 
-/// Where the caller's data stand: REPORTMACSTRUCT.REPORTDATA.
+/// Offset of the caller's data: REPORTMACSTRUCT.REPORTDATA.
 const DATA: usize = 128;
-/// Where the MAC stands, 32 bytes.
+/// Offset of the MAC, 32 bytes.
 const MAC: usize = 224;
 /// Where `TDINFO_STRUCT.ATTRIBUTES` stands.
 const ATTRIBUTES: usize = 512;
@@ -16,7 +16,7 @@ const ATTRIBUTES: usize = 512;
 const MRTD: usize = 528;
 /// REPORTMACSTRUCT.REPORTTYPE.TYPE of a TD.
 const TYPE_TDX: u8 = 0x81;
-/// What stands for every measurement and the MAC.
+/// Bytes of every measurement and the MAC.
 const FAKE: &[u8; 32] = b"FAKE: copra simulates this TD...";
 
 /// A report that carries the caller's data and no proof of anything.

@@ -62,7 +62,7 @@ fn a_leaf_nobody_has_is_refused_and_told_and_the_version_does_not_matter() {
         let regs = call(&mut td, &mut fake, kvm_regs { rax, ..Default::default() });
         assert_eq!(regs.rax, status::OPERAND_INVALID, "{rax:#x}");
     }
-    assert_eq!(fake.complaints.len(), 5);
+    assert_eq!(fake.bad_calls.len(), 5);
     let regs = call(&mut td, &mut fake, kvm_regs { rax: 1 << 16 | tdcall::VP_INFO, ..Default::default() });
     assert_eq!(regs.rax, 0);
     let regs = call(&mut td, &mut fake, kvm_regs { rax: tdcall::VP_CPUIDVE_SET, ..Default::default() });
@@ -95,18 +95,18 @@ fn violation(kind: AccessKind) -> Mismatch {
 fn what_a_ve_was_about_is_told_once_and_a_second_one_before_that_is_the_end() {
     let (_, mut fake) = td();
     let mut td = Tdx::new(BIT, Mode::Faithful, false);
-    let ask = kvm_regs { rax: tdcall::VP_VEINFO_GET, rcx: 1, ..Default::default() };
-    let dead = Consequence::End(Termination::SeptViolation { gpa: CHUNK });
+    let veinfo_get = kvm_regs { rax: tdcall::VP_VEINFO_GET, rcx: 1, ..Default::default() };
+    let end = Consequence::End(Termination::SeptViolation { gpa: CHUNK });
     for (kind, qualification) in [(AccessKind::Read, 1), (AccessKind::Write, 2), (AccessKind::Fetch, 4)] {
         let raised = td.denied(&violation(kind), 0x1234, true);
         assert!(matches!(raised, Consequence::Exception(Exception { vector: 20, error_code: None, .. })));
-        assert_eq!(td.denied(&violation(AccessKind::Read), 0x5678, true), dead);
-        let regs = call(&mut td, &mut fake, ask);
+        assert_eq!(td.denied(&violation(AccessKind::Read), 0x5678, true), end);
+        let regs = call(&mut td, &mut fake, veinfo_get);
         assert_eq!((regs.rax, regs.rcx, regs.rdx, regs.r8, regs.r9), (0, 48, qualification, 0x1234, CHUNK));
-        let regs = call(&mut td, &mut fake, ask);
+        let regs = call(&mut td, &mut fake, veinfo_get);
         assert_eq!((regs.rax, regs.rcx), (status::NO_VALID_VE_INFO, 1));
     }
-    assert_eq!(self::td().0.denied(&violation(AccessKind::Read), 0, true), dead);
+    assert_eq!(self::td().0.denied(&violation(AccessKind::Read), 0, true), end);
     let nowhere = Consequence::End(Termination::NoMemory { gpa: layout::BAR32 });
     assert_eq!(td.private_device(layout::BAR32), nowhere);
 }
@@ -125,8 +125,8 @@ fn a_page_is_accepted_once_with_zeros_in_it() {
     fake.memory.read(View::Private, CHUNK, &mut bytes).unwrap();
     assert_eq!(bytes, [0; 16]);
     assert_eq!(accept(&mut fake, CHUNK), status::PAGE_ALREADY_ACCEPTED);
-    assert_eq!(accept(&mut fake, (CHUNK + LARGE_PAGE_SIZE) | 1), TOO_LARGE, "4 KiB entries stand there");
-    assert_eq!((fake.memory.counters().smashed, fake.complaints.len()), (1, 2));
+    assert_eq!(accept(&mut fake, (CHUNK + LARGE_PAGE_SIZE) | 1), TOO_LARGE, "the entries are 4 KiB");
+    assert_eq!((fake.memory.counters().smashed, fake.bad_calls.len()), (1, 2));
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn accepting_shared_pages_makes_the_hypervisor_convert_them_and_is_told() {
     assert_eq!(accept(&mut fake, (CHUNK + LARGE_PAGE_SIZE) | 1), status::SUCCESS);
     assert!(states(&fake, CHUNK + LARGE_PAGE_SIZE, 512, PageState::Private));
     assert!(states(&fake, CHUNK + PAGE_SIZE, 511, PageState::Shared));
-    assert_eq!(fake.complaints.len(), 2);
-    assert!(fake.complaints[1].1.contains("512 of 512"), "{:?}", fake.complaints);
+    assert_eq!(fake.bad_calls.len(), 2);
+    assert!(fake.bad_calls[1].1.contains("512 of 512"), "{:?}", fake.bad_calls);
     assert_eq!(fake.memory.counters().mismatches, 513);
 }
 
@@ -165,7 +165,7 @@ fn an_operand_that_is_no_page_is_refused_and_device_space_is_the_end() {
     for rcx in [3, 7, 8, 0x800, CHUNK | PAGE_SIZE | 1, CHUNK | 2, SHARED, SHARED | CHUNK, u64::MAX, !0xfff] {
         assert_eq!(accept(&mut fake, rcx), RCX_INVALID, "{rcx:#x}");
     }
-    assert_eq!(fake.complaints.len(), 10);
+    assert_eq!(fake.bad_calls.len(), 10);
     for gpa in [layout::VGA, layout::BAR32, layout::BAR64, SHARED - PAGE_SIZE, fake.memory.ram().low_end()] {
         let mut regs = kvm_regs { rax: tdcall::MEM_PAGE_ACCEPT, rcx: gpa, ..Default::default() };
         let next = td.instruction(Opcode::Tdcall, &mut regs, &mut fake);
@@ -194,7 +194,7 @@ fn a_report_needs_private_aligned_memory_at_both_ends() {
     assert_eq!(report(CHUNK, data, 1), status::OPERAND_INVALID | 8);
     let mut bytes = [0; 64];
     fake.memory.read(View::Private, CHUNK + 0x400 + 128, &mut bytes).unwrap();
-    assert_eq!((bytes, fake.complaints.len()), ([9; 64], 12));
+    assert_eq!((bytes, fake.bad_calls.len()), ([9; 64], 12));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn device_memory_is_reached_by_address_and_ram_is_not() {
         let regs = vmcall(&mut fake, sub::REQUEST_MMIO, operands);
         assert_eq!((regs.r10, regs.r11), (answer::OPERAND_INVALID, sub::REQUEST_MMIO), "{operands:?}");
     }
-    assert_eq!(fake.complaints.len(), refused.len());
+    assert_eq!(fake.bad_calls.len(), refused.len());
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_long_conversion_is_done_in_parts_and_each_answer_says_where_to_go_on() {
     assert!(states(&fake, 0, layout::VGA / PAGE_SIZE, PageState::Private));
     assert_eq!(vmcall(&mut fake, sub::MAP_GPA, [start, PAGE_SIZE, 0, 0]).r10, 0);
     assert!(states(&fake, start, 1, PageState::Unaccepted));
-    assert_eq!(fake.complaints, []);
+    assert_eq!(fake.bad_calls, []);
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn a_range_that_is_none_is_refused_and_nothing_is_converted() {
         (CHUNK, !0xfff, answer::OPERAND_INVALID, CHUNK),
         (SHARED << 1 | CHUNK, PAGE_SIZE, answer::OPERAND_INVALID, SHARED << 1 | CHUNK),
         (!0xfff, PAGE_SIZE, answer::OPERAND_INVALID, !0xfff),
-        // No memory to make private: R11 says where.
+        // No memory to make private: R11 is its address.
         (layout::BAR32, PAGE_SIZE, answer::OPERAND_INVALID, layout::BAR32),
         (0, layout::HIGH_MEMORY, answer::OPERAND_INVALID, layout::VGA),
         (low_end - PAGE_SIZE, 2 * PAGE_SIZE, answer::OPERAND_INVALID, low_end),
@@ -296,10 +296,10 @@ fn a_range_that_is_none_is_refused_and_nothing_is_converted() {
         let regs = vmcall(&mut fake, sub::MAP_GPA, [r12, r13, 0, 0]);
         assert_eq!((regs.r10, regs.r11), (r10, r11), "{r12:#x} + {r13:#x}");
     }
-    assert_eq!((fake.complaints.len(), fake.memory.counters().conversions), (cases.len(), 0));
+    assert_eq!((fake.bad_calls.len(), fake.memory.counters().conversions), (cases.len(), 0));
     // Device space may well be shared.
     assert_eq!(vmcall(&mut fake, sub::MAP_GPA, [layout::BAR32 | SHARED, PAGE_SIZE, 0, 0]).r10, 0);
-    assert_eq!((fake.complaints.len(), fake.memory.counters().conversions), (cases.len(), 0));
+    assert_eq!((fake.bad_calls.len(), fake.memory.counters().conversions), (cases.len(), 0));
 }
 
 #[test]

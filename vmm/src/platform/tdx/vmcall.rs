@@ -8,12 +8,12 @@ use crate::layout::PAGE_SIZE;
 use crate::memory::protected::Cause;
 use crate::platform::services::{Next, Services, Termination};
 
-/// Most bytes one `MapGPA` converts before it asks the guest to come again: it bounds the time of one exit.
+/// Most bytes one `MapGPA` converts before it answers `RETRY`: it bounds the time of one exit.
 pub const MAP_GPA_AT_ONCE: u64 = 64 << 20;
 /// `ReportFatalError` registers that hold text, in order (GHCI §3.4), 8 bytes each.
 const TEXT_REGISTERS: usize = 8;
 
-/// Answers one call. R10 = 0 says that R11 is a sub-function of the GHCI; anything else is the hypervisor's own (KVM's
+/// Answers one call. with R10 = 0, R11 is a sub-function of the GHCI; anything else is the hypervisor's own (KVM's
 /// hypercalls, `arch/x86/coco/tdx/tdx.c:tdx_kvm_hypercall`).
 pub fn dispatch(shared_bit: u8, regs: &mut kvm_regs, services: &mut dyn Services) -> Next {
     regs.rax = status::SUCCESS;
@@ -45,15 +45,20 @@ pub fn dispatch(shared_bit: u8, regs: &mut kvm_regs, services: &mut dyn Services
         }
         vmcall::MAP_GPA => map_gpa(shared_bit, regs, services),
         vmcall::GET_QUOTE => {
-            services.complain("TDG.VP.VMCALL<GetQuote>", "nobody quotes here: OPERAND_INVALID".into());
+            services.report_bad_call(
+                "TDG.VP.VMCALL<GetQuote>",
+                "there is no quoting enclave here: OPERAND_INVALID".into(),
+            );
             answer::OPERAND_INVALID
         }
         vmcall::REPORT_FATAL_ERROR => {
             return Next::End(Termination::FatalError { code: regs.r12, text: fatal_text(regs) });
         }
         _ => {
-            services
-                .complain("TDG.VP.VMCALL", format!("sub-function {function:#x} is unknown: OPERAND_INVALID"));
+            services.report_bad_call(
+                "TDG.VP.VMCALL",
+                format!("sub-function {function:#x} is unknown: OPERAND_INVALID"),
+            );
             answer::OPERAND_INVALID
         }
     };
@@ -75,7 +80,7 @@ fn cpuid(regs: &mut kvm_regs, services: &dyn Services) -> u64 {
 /// GHCI §3.9: R12 = bytes, R13 = 1 for OUT, R14 = port, R15 = data; R11 = data.
 fn io(regs: &mut kvm_regs, services: &mut dyn Services) -> u64 {
     let (Ok(port), size @ (1 | 2 | 4)) = (u16::try_from(regs.r14), regs.r12) else {
-        services.complain(
+        services.report_bad_call(
             "TDG.VP.VMCALL<IO>",
             format!("port {:#x}, {} bytes: OPERAND_INVALID", regs.r14, regs.r12),
         );
@@ -105,7 +110,7 @@ fn mmio(shared_bit: u8, regs: &mut kvm_regs, services: &mut dyn Services) -> u64
             _ => false,
         };
     if !done {
-        services.complain(
+        services.report_bad_call(
             "TDG.VP.VMCALL<RequestMMIO>",
             format!("{size} bytes at {:#x}: OPERAND_INVALID", regs.r14),
         );
@@ -117,24 +122,25 @@ fn mmio(shared_bit: u8, regs: &mut kvm_regs, services: &mut dyn Services) -> u64
     answer::SUCCESS
 }
 
-/// GHCI §3.2: R12 = first GPA, whose shared bit says what the range becomes, R13 = bytes; on `RETRY` R11 = where to go on.
+/// GHCI §3.2: R12 = first GPA, whose shared bit is the range's new state, R13 = bytes; on `RETRY` R11 = where to go on.
 fn map_gpa(shared_bit: u8, regs: &mut kvm_regs, services: &mut dyn Services) -> u64 {
     const CALL: &str = "TDG.VP.VMCALL<MapGPA>";
     let shared = regs.r12 >> shared_bit & 1 == 1;
     let (gpa, len) = (regs.r12 & !(1 << shared_bit), regs.r13);
     if !gpa.is_multiple_of(PAGE_SIZE) || !len.is_multiple_of(PAGE_SIZE) {
-        services.complain(CALL, format!("{gpa:#x} + {len:#x} is not page aligned: ALIGN_ERROR"));
+        services.report_bad_call(CALL, format!("{gpa:#x} + {len:#x} is not page aligned: ALIGN_ERROR"));
         regs.r11 = regs.r12;
         return answer::ALIGN_ERROR;
     }
     let end = gpa.checked_add(len).filter(|end| *end <= 1 << shared_bit);
     let Some(end) = end.filter(|_| len > 0) else {
-        services.complain(CALL, format!("{gpa:#x} + {len:#x} leaves the address space: OPERAND_INVALID"));
+        services
+            .report_bad_call(CALL, format!("{gpa:#x} + {len:#x} leaves the address space: OPERAND_INVALID"));
         regs.r11 = regs.r12;
         return answer::OPERAND_INVALID;
     };
     if !shared && let Some(device) = first_device(services, gpa, end) {
-        services.complain(CALL, format!("no memory at {device:#x} to make private: OPERAND_INVALID"));
+        services.report_bad_call(CALL, format!("no memory at {device:#x} to make private: OPERAND_INVALID"));
         regs.r11 = device;
         return answer::OPERAND_INVALID;
     }

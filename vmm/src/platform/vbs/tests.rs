@@ -50,7 +50,7 @@ fn pages_become_visible_and_hidden_again_and_lose_their_contents_each_time() {
     modify(&mut fake, HIDDEN, &pages, 0);
     let mut bytes = [1; 8];
     fake.memory.read(View::Private, PAGE, &mut bytes).unwrap();
-    assert_eq!((bytes, &fake.complaints[..]), ([0; 8], &[][..]));
+    assert_eq!((bytes, &fake.bad_calls[..]), ([0; 8], &[][..]));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_first_page_that_is_none_ends_the_list_and_the_count_says_where() {
         assert_eq!(found, (STATUS_INVALID_PARAMETER, 1), "{none:#x}");
         assert_eq!(fake.memory.state(PAGE), Some(PageState::Shared));
         assert_eq!(fake.memory.state(PAGE + PAGE_SIZE), Some(PageState::Private));
-        assert_eq!(fake.complaints.len(), 1);
+        assert_eq!(fake.bad_calls.len(), 1);
     }
 }
 
@@ -89,7 +89,7 @@ fn a_malformed_call_is_refused_and_told_and_does_nothing() {
     for (rcx, rdx, status) in cases {
         assert_eq!(enter(&mut fake, rcx, rdx), (status, 0), "{rcx:#x} {rdx:#x}");
     }
-    assert_eq!(fake.complaints.len(), cases.len());
+    assert_eq!(fake.bad_calls.len(), cases.len());
     assert_eq!(enter(&mut fake, call(1, 0) | INPUT_FAST, LIST), (STATUS_INVALID_INPUT, 0));
     assert_eq!(fake.memory.counters().conversions, 0);
     assert_eq!(enter(&mut fake, call(0, 0), LIST), (STATUS_SUCCESS, 0), "nothing to do is no mistake");

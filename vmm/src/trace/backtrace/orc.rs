@@ -21,9 +21,9 @@ const ENTRY_SIZE: usize = 6;
 /// The tables: for each range of code, where the caller's stack is.
 #[derive(Debug, Clone)]
 pub struct Orc {
-    /// `.orc_unwind_ip`: where ranges begin, each as distance from where it stands; ascending.
+    /// `.orc_unwind_ip`: where ranges begin, each as distance from its own address; ascending.
     ips: Vec<u8>,
-    /// Where `ips` stands in memory.
+    /// Address of `ips` in memory.
     address: u64,
     /// `.orc_unwind`.
     entries: Vec<u8>,
@@ -198,7 +198,7 @@ impl Layout {
         }
     }
 
-    /// What a number stands for: `ORC_REG_*`.
+    /// What a number represents: `ORC_REG_*`.
     fn base(self, number: u8) -> Base {
         use Base::{Ax, Bp, BpIndirect, Di, Dx, PreviousSp, R10, R13, Sp, SpIndirect, Undefined, Unknown};
         const SINCE_4_14: [Base; 10] =

@@ -29,7 +29,7 @@ pub(super) fn scan(code: &Code, memory: &dyn KernelMemory, rsp: u64, frames: &mu
     }
 }
 
-/// Whether the instruction before is a call. Asks memory and not the file: the kernel patches its code.
+/// Whether the instruction before is a call. Reads memory and not the file: the kernel patches its code.
 fn follows_call(code: &Code, memory: &dyn KernelMemory, address: u64) -> bool {
     let mut before = [0; MAX_CALL];
     let Some(start) = address.checked_sub(MAX_CALL as u64) else { return false };

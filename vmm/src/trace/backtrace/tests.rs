@@ -177,7 +177,7 @@ fn pt_regs(bp: u64, r10: u64, ip: u64, cs: u64, sp: u64) -> Vec<u64> {
 
 #[test]
 fn interrupts_and_system_calls() {
-    // What was interrupted stands at its first instruction, and returns to the end.
+    // What was interrupted is at its first instruction, and returns to the end.
     let interrupted = [TEXT + 0x020];
     let regs = pt_regs(7, 0, TEXT + 0x100, 0x10, rsp(&interrupted));
     let words = [&[TEXT + 0x410][..], &regs, &interrupted].concat();
@@ -306,7 +306,7 @@ fn calls_are_recognised() {
 #[test]
 fn layouts_are_told_apart() {
     let header: Vec<u8> = (0..20).collect();
-    // Too few calls to tell, unless the header does.
+    // Too few calls to decide, unless the header does.
     let (ips, long) = sections(&ENTRIES[3..7]);
     assert!(!unwinder_with(&ips, &long, None).has_orc());
     assert!(!unwinder_with(&ips, &long, Some(&header)).has_orc());

@@ -59,7 +59,7 @@ struct Walk<'a> {
     user: bool,
 }
 
-/// Adds the callers of the first frame, up to the end of the stack. If the walk cannot go on, tells from where on
+/// Adds the callers of the first frame, up to the end of the stack. If the walk cannot go on, returns from where on
 /// the stack could be searched.
 pub(super) fn unwind(
     orc: &Orc,

@@ -86,7 +86,7 @@ impl Cpu {
         deliver(&self.memory, &tables, &mut self.regs, &mut self.sregs, exception)
     }
 
-    /// What stands at RSP and above.
+    /// What is at RSP and above.
     fn frame<const N: usize>(&self) -> [u64; N] {
         std::array::from_fn(|i| {
             let mut word = [0; 8];
@@ -167,7 +167,7 @@ fn a_table_that_is_too_short_not_mapped_or_empty_takes_no_exception() {
         cpu.sregs.idt.limit = limit;
         if fits { cpu.deliver(exception(VE, None)).unwrap() } else { undeliverable(cpu, "beyond the end") }
     }
-    // Past the last address comes the first, where zeros stand.
+    // Past the last address comes the first, which holds zeros.
     let last = u64::MAX - 16 * u64::from(VE);
     for (base, why) in
         [(1 << 40, "not mapped"), (u64::MAX, "not present"), (last, "not mapped"), (last - 8, "not mapped")]

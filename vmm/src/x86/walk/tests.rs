@@ -69,7 +69,7 @@ fn a_page_size_bit_where_there_are_no_such_pages_is_no_leaf() {
     build(&memory, 4, 0, ALL, 0);
     put(&memory, 4, 3, table(4, 2) | ALL | LARGE);
     assert_eq!(translate(&memory, &tables(4, &PlainPlatform), ADDRESS).map(|t| t.page_size), Some(PAGE_SIZE));
-    // Bit 12 of a large entry is the PAT's, bit 63 says no-execute.
+    // Bit 12 of a large entry is the PAT's, bit 63 is no-execute.
     build(&memory, 4, 1, ALL, 0);
     put(&memory, 4, 1, TARGET | ALL | LARGE | 1 << 12 | 1 << 63);
     let found = translate(&memory, &tables(4, &PlainPlatform), ADDRESS).unwrap();

@@ -131,7 +131,7 @@ impl Sweeper<'_> {
         }
         // Pages that the batch converted come back first, or nothing could be written to them.
         let machine = self.session.machine();
-        let undone = machine.memory().undo_damage().map(|_| ());
+        let undone = machine.memory().restore_changed_pages().map(|_| ());
         let restored = saved.iter().flatten().try_fold((), |(), saved| saved.restore(machine));
         undone.and(restored).map_err(|error| Stopped::Memory("restored", error))
     }

@@ -23,7 +23,7 @@ const MAX_NAME: usize = 64;
 pub struct CodeSection {
     /// Its name; empty if the file does not tell.
     pub name: String,
-    /// Where it stands in the file, which is that long.
+    /// Where it is in the file, which is that long.
     pub file: Range<usize>,
 }
 
@@ -52,7 +52,7 @@ pub fn code_sections(bytes: &[u8]) -> Result<Vec<CodeSection>, ElfError> {
     Ok(found)
 }
 
-/// Tells whether this is a module: an object for this processor that nobody has linked yet.
+/// Whether this is a module: an object for this processor that nobody has linked yet.
 pub fn is_module(bytes: &[u8]) -> bool {
     is_elf(bytes)
         && Elf64Ehdr::read_from_prefix(bytes).is_ok_and(|(header, _)| {

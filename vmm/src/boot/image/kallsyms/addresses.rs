@@ -64,7 +64,7 @@ fn from_base(offsets: &[i32], base: u64) -> Option<Vec<u64>> {
     ascending(offsets.iter().map(|&offset| address(offset)).collect())
 }
 
-/// kernel/kallsyms.c: `kallsyms_sym_address` since 7.0: each offset counts from where it stands.
+/// kernel/kallsyms.c: `kallsyms_sym_address` since 7.0: each offset counts from its own address.
 fn from_place(offsets: &[i32], address: u64, image: &Range<u64>) -> Option<Vec<u64>> {
     let place = |index: usize| address.wrapping_add((index * size_of::<u32>()) as u64);
     let addresses: Vec<_> = offsets

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The compressed names: `kallsyms_num_syms`, `kallsyms_names` and `kallsyms_markers`, which stand in this order.
+//! The compressed names: `kallsyms_num_syms`, `kallsyms_names` and `kallsyms_markers`, which are in this order.
 
 use super::{LEAST_ALIGN, MAX_SYMBOLS, bytes_at};
 
@@ -22,7 +22,7 @@ pub(super) struct Names<'a> {
     bytes: &'a [u8],
     /// How many there are.
     pub count: usize,
-    /// Where the number of symbols stands in the data searched.
+    /// Where the number of symbols is in the data searched.
     pub start: usize,
 }
 

@@ -11,7 +11,7 @@ use crate::boot::image::{ElfFacts, Segment, Vmlinux, synth};
 const BASE: u64 = 0xffff_ffff_8100_0000;
 /// How large it is in memory.
 const SIZE: u64 = 0x100_0000;
-/// What the bytes that are no character stand for.
+/// What the bytes that are no character represent.
 const TOKENS: [(u8, &str); 3] = [(0x01, "Tsys_"), (0x80, "_read"), (0xff, "copy_from_")];
 
 /// Which tables come in what order.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The 256 texts that the bytes of a compressed name stand for: `kallsyms_token_table` and `kallsyms_token_index`.
+//! The 256 texts that the bytes of a compressed name represent: `kallsyms_token_table` and `kallsyms_token_index`.
 
 use super::bytes_at;
 
-/// scripts/kallsyms.c: `insert_real_symbols_in_table`: a character that occurs in a name stands for itself, and all
+/// scripts/kallsyms.c: `insert_real_symbols_in_table`: a character that occurs in a name represents itself, and all
 /// digits occur in every kernel's names.
 const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\0";
 /// How far apart one may look without missing `DIGITS`: they cover two neighbouring bytes looked at.
@@ -34,7 +34,7 @@ impl<'a> Tokens<'a> {
         digits(data).take(MAX_CANDIDATES).filter_map(move |digits| Self::around(data, digits, align))
     }
 
-    /// The text that a byte stands for.
+    /// The text that a byte represents.
     pub fn get(&self, code: u8) -> &'a [u8] {
         let rest = self.table.get(usize::from(self.index[usize::from(code)])..).unwrap_or_default();
         &rest[..rest.iter().position(|&b| b == 0).unwrap_or_default()]
@@ -72,7 +72,7 @@ fn after_text(data: &[u8], at: usize) -> Option<usize> {
     Some(at + length + 1)
 }
 
-/// Where digits stand as in the table; some are named twice.
+/// Where digits are as in the table; some are named twice.
 fn digits(data: &[u8]) -> impl Iterator<Item = usize> {
     (0..data.len()).step_by(STRIDE).filter_map(|at| {
         let start = match bytes_at(data, at)? {

@@ -61,8 +61,8 @@ impl Guest {
     }
 
     fn is_malformed(&self, reason: Reason) {
-        assert_eq!(self.answer(), (2, reason as u64), "{:?}", self.bench.complaints);
-        assert_eq!(self.bench.complaints.len(), 1, "{:?}", self.bench.complaints);
+        assert_eq!(self.answer(), (2, reason as u64), "{:?}", self.bench.bad_calls);
+        assert_eq!(self.bench.bad_calls.len(), 1, "{:?}", self.bench.bad_calls);
     }
 }
 
@@ -77,7 +77,7 @@ fn a_list_of_page_state_changes_is_worked_off() {
     assert_eq!((guest.answer(), guest.page[0x800]), ((0, 0), 2));
     assert_eq!(guest.bench.memory.state(0x30_0000), Some(PageState::Shared));
     assert_eq!(guest.bench.memory.state(0x11f_f000), Some(PageState::Shared));
-    assert_eq!(guest.bench.complaints, []);
+    assert_eq!(guest.bench.bad_calls, []);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_list_may_start_later_but_has_less_room_then() {
     second.page[start as usize + 2] = 9;
     let second = second.with(Field::SW_SCRATCH, GHCB + start).call(Event::PageStateChange, 0, 0);
     assert_eq!(second.answer(), (0, 1 << 32 | 1));
-    assert_eq!(second.bench.complaints.len(), 1);
+    assert_eq!(second.bench.bad_calls.len(), 1);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_guest_may_take_its_own_ghcb_away() {
     guest.bench.check(1);
     let (mut snp, mut bench) = (guest.snp, guest.bench);
     assert_eq!(bench.msr(&mut snp, GHCB).0, Next::Resume);
-    assert!(bench.complaints[0].1.contains("unaccepted, not shared"), "{:?}", bench.complaints);
+    assert!(bench.bad_calls[0].1.contains("unaccepted, not shared"), "{:?}", bench.bad_calls);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_page_that_is_no_ghcb_takes_no_answer() {
     for gpa in [0, 0xa_0000, 0x30_0000, 0xe000_0000, GHCB | 1 << C_BIT, !0xfff] {
         let mut guest = Guest::new();
         assert_eq!(guest.bench.msr(&mut guest.snp, gpa), (Next::Resume, gpa));
-        assert_eq!(guest.bench.complaints.len(), 1, "{gpa:#x}");
+        assert_eq!(guest.bench.bad_calls.len(), 1, "{gpa:#x}");
     }
 }
 
@@ -139,7 +139,7 @@ fn format_and_fields_are_checked() {
     let mut guest = Guest::new();
     guest.page[0xffa] = 9;
     let guest = guest.call(Event::NmiComplete, 0, 0);
-    assert_eq!((guest.answer(), guest.bench.complaints.len()), ((0, 0), 1));
+    assert_eq!((guest.answer(), guest.bench.bad_calls.len()), ((0, 0), 1));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn instructions_are_carried_out() {
     assert_eq!(guest.get(Field::RAX), Some((-1000i64).cast_unsigned()));
     for event in [Event::Wbinvd, Event::Invd, Event::NmiComplete] {
         let guest = Guest::new().call(event, 0, 0);
-        assert_eq!((guest.answer(), guest.bench.complaints.len()), ((0, 0), 0));
+        assert_eq!((guest.answer(), guest.bench.bad_calls.len()), ((0, 0), 0));
     }
     let guest = Guest::new().with(Field::RAX, 0).with(Field::RCX, 0).call(Event::Mwait, 0, 0);
     assert_eq!((guest.answer(), guest.bench.idles), ((0, 0), 1));
@@ -252,7 +252,7 @@ fn services_not_offered_are_refused() {
     }
     for event in [Event::GuestRequest, Event::ExtendedGuestRequest] {
         let guest = Guest::new().call(event, 0x30_0000, 0x30_1000);
-        assert_eq!((guest.answer(), guest.bench.complaints.len()), ((0, 0xffff_ffff << 32), 0));
+        assert_eq!((guest.answer(), guest.bench.bad_calls.len()), ((0, 0xffff_ffff << 32), 0));
         for (request, response) in [(0x30_0000, 0x30_0000), (0x30_0001, 0x30_1000), (0x30_0000, 0x30_1008)] {
             Guest::new().call(event, request, response).is_malformed(Reason::InvalidInput);
         }
@@ -272,7 +272,7 @@ fn the_guest_ends_itself_or_meets_what_it_does_not_know() {
     let (next, _) = Guest::new().calls(Event::Termination.code(), 1 | 2 << 4, 0);
     assert_eq!(next, Next::End(Termination::GhcbRequest { set: 1, reason: 2 }));
     let guest = Guest::new().call(Event::Unsupported, 0x404, 0);
-    assert_eq!((guest.answer(), guest.bench.complaints.len()), ((0, 0), 1));
+    assert_eq!((guest.answer(), guest.bench.bad_calls.len()), ((0, 0), 1));
 }
 
 #[test]
@@ -328,5 +328,5 @@ fn a_ghcb_made_private_again_is_left_alone() {
     guest.bench.msr(&mut guest.snp, GHCB);
     guest.bench.memory.read(View::Private, GHCB, &mut guest.page).unwrap();
     assert_eq!(guest.page, [0xaa; SIZE]);
-    assert_eq!(guest.bench.complaints.len(), 1);
+    assert_eq!(guest.bench.bad_calls.len(), 1);
 }

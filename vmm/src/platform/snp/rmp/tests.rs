@@ -40,9 +40,9 @@ fn pvalidate_rescinds_and_validates_and_tells_when_nothing_changes() {
     assert_eq!(bench.memory.state(PAGE), Some(PageState::Unaccepted));
     assert_eq!(validate(&mut bench, page, 0, 1), (SUCCESS, false));
     assert_eq!(bench.memory.state(PAGE), Some(PageState::Private));
-    assert_eq!(bench.complaints, []);
+    assert_eq!(bench.bad_calls, []);
     assert_eq!(validate(&mut bench, page, 0, 1), (SUCCESS, true));
-    assert_eq!(bench.complaints.len(), 1);
+    assert_eq!(bench.bad_calls.len(), 1);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn two_mib_need_a_two_mib_entry_and_four_kib_split_it() {
     assert_eq!(bench.memory.state(LARGE + PAGE_SIZE), Some(PageState::Unaccepted));
     assert!(!bench.memory.is_large_entry(LARGE));
     assert_eq!(validate(&mut bench, page, 1, 0), (FAIL_SIZEMISMATCH, false));
-    assert_eq!(bench.complaints, []);
+    assert_eq!(bench.bad_calls, []);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_shared_page_is_converted_first_and_that_is_told() {
         bench.memory.apply(PAGE, 1, Cause::MakeShared).unwrap();
         assert_eq!(validate(&mut bench, PAGE | PRIVATE, 0, cause), (SUCCESS, carry));
         assert_eq!(bench.memory.state(PAGE), Some(state));
-        assert_eq!(bench.complaints.len(), 1);
+        assert_eq!(bench.bad_calls.len(), 1);
     }
 }
 
@@ -82,7 +82,7 @@ fn operands_that_mean_nothing_are_refused_told_and_change_nothing() {
     ] {
         let mut bench = Bench::new().unwrap();
         assert_eq!(validate(&mut bench, address, size, validate_), (FAIL_INPUT, false), "{address:#x}");
-        assert_eq!(bench.complaints.len(), 1);
+        assert_eq!(bench.bad_calls.len(), 1);
         assert_eq!(bench.memory.unaccepted(), 0);
     }
 }
@@ -104,7 +104,7 @@ fn memory_that_is_not_there_ends_the_guest() {
             let mut regs = kvm_regs { rax: gpa | PRIVATE, rdx: 1, ..Default::default() };
             let next = instruction(&Snp::new(C_BIT, Mode::Faithful), &mut regs, &mut bench);
             assert_eq!(next, Next::End(Termination::NoMemory { gpa }));
-            assert_eq!(bench.complaints.len(), 1);
+            assert_eq!(bench.bad_calls.len(), 1);
         }
     }
 }
@@ -118,7 +118,7 @@ fn rmpadjust_tells_that_this_is_vmpl0() {
     assert_eq!(adjust(&mut bench, page, 0, 3 | 0xff << 8 | 1 << 16), SUCCESS);
     assert_eq!(adjust(&mut bench, page, 0, 0), FAIL_PERMISSION);
     assert_eq!(adjust(&mut bench, LARGE | PRIVATE, 1, 1), FAIL_SIZEMISMATCH);
-    assert_eq!(bench.complaints, []);
+    assert_eq!(bench.bad_calls, []);
     assert_eq!(bench.memory.state(PAGE), Some(PageState::Private));
     for (address, size, attributes) in [
         (page, 0, 4),
@@ -130,7 +130,7 @@ fn rmpadjust_tells_that_this_is_vmpl0() {
     ] {
         assert_eq!(adjust(&mut bench, address, size, attributes), FAIL_INPUT);
     }
-    assert_eq!(bench.complaints.len(), 6);
+    assert_eq!(bench.bad_calls.len(), 6);
 }
 
 fn faults(bench: &mut Bench, instruction: Instruction, rax: u64) -> Exception {
@@ -148,7 +148,7 @@ fn an_address_not_mapped_is_a_page_fault() {
         let mut bench = Bench::new().unwrap();
         let exception = faults(&mut bench, instruction, 1 << 50);
         assert_eq!(exception, Exception { vector: 14, error_code: Some(0), address: Some(1 << 50) });
-        assert_eq!(bench.complaints, [], "Linux maps its direct map as it faults");
+        assert_eq!(bench.bad_calls, [], "Linux maps its direct map as it faults");
     }
 }
 
@@ -159,7 +159,7 @@ fn rmpadjust_of_a_page_not_validated_is_vc_and_a_shared_page_is_converted() {
         bench.memory.apply(PAGE, 1, cause).unwrap();
         let exception = faults(&mut bench, rmpadjust, PAGE | PRIVATE);
         assert_eq!((exception.vector, exception.error_code), (29, Some(0x404)));
-        assert_eq!(bench.complaints.len(), 1);
+        assert_eq!(bench.bad_calls.len(), 1);
         assert_eq!(bench.memory.state(PAGE), Some(PageState::Unaccepted));
         assert_eq!(bench.memory.counters().mismatches, implicit);
     }
