@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # cache, workshop: set by cache.sh
 
-# Apt with its own state: usable without root, and leaves the system's alone.
+# Apt with its own state: usable without root, and without effect on the system's.
 apt_lists=()
 private_apt() { # private_apt PROGRAM ARGUMENT...
 	local program=$1
@@ -13,7 +13,7 @@ private_apt() { # private_apt PROGRAM ARGUMENT...
 }
 
 # with_lists WHAT FUNCTION [ARGUMENT...]: call FUNCTION with the system's package lists, and if that fails, as they may
-# be absent or old, with new ones of our own. It uses apt_log for apt's error messages.
+# be absent or old, with new ones in the cache. Apt's error messages go to apt_log.
 with_lists() {
 	local what=$1
 	shift
@@ -30,15 +30,15 @@ with_lists() {
 			! "$@" || return 0
 		fi
 	fi
-	fail 2 "could not fetch $what: $(grep -E '^E:|error:' "$apt_log" | tail -n1); is there a network, and has apt Debian's repositories (for the kernel, bookworm-security or newer)?"
+	fail 2 "could not fetch $what: $(grep -E '^E:|error:' "$apt_log" | tail -n1); check the network, and that apt has Debian's repositories (for the kernel, bookworm-security or newer)"
 }
 
-# newest PATTERN PREFIX: set `package` to the newest package that apt knows and whose name matches.
+# newest PATTERN PREFIX: set `package` to the newest package in apt's lists whose name matches.
 newest() {
 	private_apt apt-cache pkgnames "$2" >"$workshop/names" 2>>"$apt_log" || return 1
 	package=$(grep -E "$1" "$workshop/names" | sort -V | tail -n1)
 	[[ -n $package ]] || {
-		echo "E: apt knows no package like $2" >>"$apt_log"
+		echo "E: no package in apt's lists begins with $2" >>"$apt_log"
 		return 1
 	}
 }

@@ -3,8 +3,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # cache, parts, package, workshop: set by kvm-host, cache.sh and apt.sh
 
-# A kernel's name carries what it was made from, so that a changed l1.config
-# never meets an old kernel.
+# A kernel's name contains the hash of its configuration, so that an old kernel is
+# not used with a changed l1.config.
 config_hash() {
 	grep -v '^# SPDX-License-Identifier: ' "$parts/l1.config" | sha256sum | cut -c1-12
 }
@@ -16,7 +16,7 @@ require_build_tools() {
 	done
 	[[ -e /usr/include/libelf.h ]] || missing+=(libelf.h)
 	[[ ${#missing[@]} == 0 ]] ||
-		fail 2 "missing for building a kernel: ${missing[*]}; scripts/setup --kernels installs what is"
+		fail 2 "missing for building a kernel: ${missing[*]}; scripts/setup --kernels installs them"
 }
 
 fetch_source() {
@@ -64,14 +64,14 @@ build_small_kernel() {
 	say "built $tools/small-$(config_hash)-$version in $((SECONDS - begun)) s"
 }
 
-# Kconfig drops what it cannot satisfy without a word.
+# Kconfig drops options whose dependencies are missing without a message.
 check_config() { # check_config FILE
 	local want name
 	while read -r want; do
 		name=${want%%=*}
 		case $want in
-		CONFIG_*=n) ! grep -q "^$name=" "$1" || fail 2 "l1.config: $name stayed on" ;;
-		CONFIG_*) grep -qx "$want" "$1" || fail 2 "l1.config: $want was not possible" ;;
+		CONFIG_*=n) ! grep -q "^$name=" "$1" || fail 2 "l1.config: $name could not be switched off" ;;
+		CONFIG_*) grep -qx "$want" "$1" || fail 2 "l1.config: $want could not be set, as a dependency is missing" ;;
 		esac
 	done <"$parts/l1.config"
 }

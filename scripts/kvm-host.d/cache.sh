@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Where kvm-host keeps what it fetched. Sourced by kvm-host.
 #
-# What lies there is executed by whoever calls kvm-host, root included. So nobody else may be able to write there, and
-# every part has a list of checksums that is compared before the part is used.
+# Files in the cache are executed by the user of kvm-host, who may be root. So no other user may be able to write there,
+# and every part has a list of checksums that is compared before the part is used.
 # shellcheck shell=bash
 
-# Set `cache`, and create it; refuse one that somebody else could have filled.
+# Set `cache`, and create it; refuse one that another user could have written to.
 open_cache() {
 	local base at here=() owner mode group name overflow=-1
 	[[ -z ${cache-} ]] || return 0
@@ -16,7 +16,7 @@ open_cache() {
 	fi
 	cache=$base/copra/kvm-host
 	[[ -d $cache ]] || (umask 077 && mkdir -p "$cache") ||
-		fail 2 "could not make $cache; set XDG_CACHE_HOME to a directory of yours"
+		fail 2 "could not create $cache; set XDG_CACHE_HOME to a directory of yours"
 	at=$(readlink -f "$cache")
 	# In a user namespace the real root may have no number of its own.
 	grep -q '^ *0 *0 *4294967295$' /proc/self/uid_map || overflow=$(</proc/sys/kernel/overflowuid)
@@ -28,7 +28,7 @@ open_cache() {
 	while read -r owner mode name group at; do
 		((owner == 0 || owner == EUID || owner == overflow)) ||
 			fail 2 "$at belongs to $name, who could change what kvm-host runs from $cache; set XDG_CACHE_HOME to a directory of your own"
-		# A user's private group has the user's name; a sticky directory lets nobody else replace its entries.
+		# A user's private group has the user's name; in a sticky directory other users cannot replace entries.
 		((8#$mode & 8#002)) || { ((8#$mode & 8#020)) && [[ $name != "$group" ]]; } || continue
 		[[ $at != "${here[0]}" ]] && ((8#$mode & 8#1000)) && continue
 		fail 2 "$at can be written by others (mode $mode), who could change what kvm-host runs from $cache; chmod go-w $at and remove $cache, or set XDG_CACHE_HOME to a directory of your own"
@@ -36,12 +36,12 @@ open_cache() {
 	tools=$cache/tools
 }
 
-# A directory on the cache's file system: things are made there and moved to their final name when complete.
+# A directory on the cache's file system: parts are made there and moved to their final name when complete.
 open_workshop() {
 	local old
 	mkdir -p "$cache/tmp" "$tools"
 	if [[ -z ${workshop-} ]]; then
-		# What a power failure left behind.
+		# Leftovers of a power failure.
 		find "$cache/tmp" -mindepth 1 -maxdepth 1 -mtime +1 -exec rm -rf {} +
 		workshop=$(mktemp -d "$cache/tmp/XXXXXX")
 		remove_at_end "$workshop"
@@ -61,7 +61,7 @@ install_part() {
 	mv "$1" "$tools/$2"
 }
 
-# intact DIR: are all files there, and as they were when it was made?
+# intact DIR: succeed if all files exist and match their checksums.
 intact() {
 	[[ -e $1/SHA256SUMS ]] &&
 		[[ $(cut -c67- "$1/SHA256SUMS") == "$(files_of "$1" | tr '\0' '\n')" ]] &&
@@ -89,12 +89,12 @@ discard_damaged_parts() {
 	done
 }
 
-# with_lock FUNCTION: two kvm-hosts starting at once must not both fetch.
+# with_lock FUNCTION: call FUNCTION while no other kvm-host fetches into the cache.
 with_lock() {
 	local lock
 	exec {lock}>"$cache/lock"
 	flock -n "$lock" || {
-		say "waiting for another kvm-host's preparations"
+		say "waiting for another kvm-host that prepares the cache"
 		attended flock "$lock"
 	}
 	"$@"

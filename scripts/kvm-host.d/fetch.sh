@@ -4,10 +4,10 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # cache, parts and such: set by kvm-host and cache.sh; qemu, initrd: for qemu.sh
 
-# Loading order; 9pnet_virtio must be there before the file system asks for it.
+# Loading order; 9pnet_virtio must be loaded before the file system is mounted.
 debian_modules=(irqbypass ccp kvm kvm-amd netfs 9pnet 9pnet_virtio 9p)
 
-# Set `qemu`, `busybox`, `kernel` and `initrd`; succeed if all four are there.
+# Set `qemu`, `busybox`, `kernel` and `initrd`; succeed if all four exist.
 prepared() {
 	have_qemu && have_busybox && have_kernel && have_initrd
 }
@@ -23,8 +23,8 @@ prepare() {
 	prepared || fail 2 "what was fetched into $tools does not work here; remove it and try again"
 }
 
-# The installed QEMU, else the fetched one. The latter must start: it uses libraries that were installed when it was
-# fetched.
+# The installed QEMU, else the fetched one. It is tried, since it also uses installed libraries, which may have been removed
+# after it was fetched.
 have_qemu() {
 	local libraries
 	qemu=(qemu-system-x86_64)
@@ -36,8 +36,8 @@ have_qemu() {
 	"${qemu[@]}" --version >/dev/null 2>&1
 }
 
-# QEMU with the libraries that are not installed here. What would be installed is worked out without the QEMU packages
-# that are: a newer qemu-utils, say, would conflict, but nothing here is ever installed.
+# QEMU with the libraries that are not installed here. The list of packages is computed as if no QEMU package were installed:
+# an installed newer qemu-utils, for example, would conflict, but nothing is installed here.
 fetch_qemu() {
 	local w packages
 	open_workshop
@@ -49,7 +49,7 @@ fetch_qemu() {
 	mapfile -t packages < <(sed -nE "s/^'[^']*' ([^_]+)_([^_]+)_.*/\1=\2/p" "$workshop/plan" | sed 's/%3a/:/g' | tac)
 	unpack "$w" "${packages[@]}" || return 1
 	rm -rf "${w:?}"/usr/share/{doc,man,locale,bash-completion} "${w:?}"/{etc,var}
-	# Links out of this tree are of no use in it.
+	# Remove links whose target is outside of this tree.
 	find "$w" -xtype l -delete
 	install_part "$w" "qemu-$(sed -nE "s/.* qemu-system-x86_(.*)_[^_]*\.deb .*/\1/p" "$workshop/plan" | sed 's/%3a/-/')"
 }
@@ -96,7 +96,7 @@ fetch_debian_kernel() {
 	install_part "$w/made" "debian-${package#linux-image-}"
 }
 
-# It is made again when anything in it changes.
+# The initramfs is made again when one of its files changes.
 have_initrd() {
 	initrd=$tools/initrd-$(sha256sum "$parts/init" "${busybox%/*}/SHA256SUMS" "$kernel/SHA256SUMS" | cut -d' ' -f1 |
 		sha256sum | cut -c1-12)

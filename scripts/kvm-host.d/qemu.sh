@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Run one command on a KVM host inside QEMU. Sourced by kvm-host.
 #
-# Why it is started as it is (QEMU 7.2 on two busy cores, so what counts is the
-# processor time; the small kernel, "true" as the command: 1.1 s in all, with
-# Debian's kernel 4 s):
+# Reasons for its options (measured as processor time with QEMU 7.2 on two busy
+# cores; "true" as the command takes 1.1 s with the small kernel, 4 s with
+# Debian's):
 #
 #   q35, not microvm     microvm costs 0.4 s less, but has neither HPET nor ACPI
 #                        timer. On a busy machine the kernel then fails to
 #                        calibrate its clock, and hangs.
 #   qboot, not SeaBIOS   0.1 s less; nothing here needs a BIOS.
-#   one processor        A second one never made a guest start sooner, and costs
+#   one processor        A second one does not make guests start sooner, and costs
 #                        30 to 70 % more processor time.
 #   the APIC timer       "noapictimer" saves 0.1 s, but on the HPET alone guests
 #                        run at a third of their speed.
 #   tsc_early_khz        See tsc_khz below.
 #   the port "beat"      Once in several hundred runs QEMU's nested virtualization
-#                        forgets an interrupt, the last timer's: the processor
-#                        halts for ever. Any other interrupt wakes it, so there is
-#                        one each second.
-#   tb-size              Left at QEMU's default, 1 GiB taken as it is used.
+#                        loses a timer interrupt, and the processor halts for
+#                        ever. Any other interrupt wakes it, so there is one each
+#                        second.
+#   tb-size              Left at QEMU's default, 1 GiB allocated as it is used.
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # environment, kernel, initrd and such: set by kvm-host and fetch.sh
 
-quoted() { # quoted STRING: for sh, any bytes
+quoted() { # quoted STRING: print it quoted for sh; it may have any bytes
 	printf "'%s' " "${1//\'/\'\\\'\'}"
 }
 
-# What the machine inside executes: its directory, environment and arguments.
+# Print the script that the machine inside QEMU executes: directory, environment, arguments.
 write_command() { # write_command COMMAND ARGUMENT...
 	local LC_ALL=C v busybox=/dev/.kvm-host/busybox
 	local -a env=()
@@ -38,13 +38,13 @@ write_command() { # write_command COMMAND ARGUMENT...
 	printf 'cd %s|| exit 126\n' "$(quoted "$PWD")"
 	printf 'exec %s env -i ' $busybox
 	for v in "${env[@]}"; do quoted "$v"; done
-	# env would take a command with a "=" for a variable.
+	# env would treat a command with a "=" as a variable.
 	[[ $1 != *=* ]] || printf "%s sh -c 'exec \"\$0\" \"\$@\"' " $busybox
 	for v in "$@"; do quoted "$v"; done
 	echo
 }
 
-machine_memory() { # MiB for the machine: 6 GiB, or 3/4 of what there is
+machine_memory() { # MiB for the machine: 6 GiB, or 3/4 of this machine's memory if that is less
 	local all limit
 	all=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
 	limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null) || limit=max
@@ -53,9 +53,9 @@ machine_memory() { # MiB for the machine: 6 GiB, or 3/4 of what there is
 	echo $((all < 6144 ? all : 6144))
 }
 
-# The rate of this machine's time stamp counter, which the machine inside reads as
-# its own. It must be told: on a busy machine its own calibration fails, or worse,
-# succeeds with a fifth of the true value. Empty if nothing here knows.
+# The rate of this machine's time stamp counter, which the machine inside QEMU reads as
+# its own. It is passed on the command line, since on a busy machine the kernel's own
+# calibration fails, or gives a fifth of the true value. Empty if it cannot be found.
 tsc_khz() { # set `khz`
 	local boot
 	boot=$(</proc/sys/kernel/random/boot_id)
@@ -65,7 +65,7 @@ tsc_khz() { # set `khz`
 	echo "$khz" >"$cache/tsc-$boot"
 }
 
-measure_tsc() { # needs a C compiler, which whoever built copra has
+measure_tsc() { # needs a C compiler, as the build of copra does
 	attended cc -O -x c -o "$run/tsc" - <<-'EOF' 2>/dev/null
 		#include <stdio.h>
 		#include <time.h>
@@ -111,16 +111,16 @@ reported_tsc() { # what /proc/cpuinfo says, where that is not the present clock 
 	awk -F: '/^cpu MHz/ { printf "%.0f\n", $2 * 1000; exit }' /proc/cpuinfo
 }
 
-# A place for one run; its name goes onto a kernel command line. It is made after the process that removes it is there, so
+# The directory of one run; its name is put on a kernel command line. It is created after the process that removes it, so
 # that SIGKILL between the two leaves nothing.
 make_run_directory() {
 	run=$(mktemp -du "${TMPDIR:-/tmp}/copra-kvm-host.XXXXXX")
 	[[ $run =~ ^[A-Za-z0-9/._-]+$ ]] || run=$(mktemp -du /tmp/copra-kvm-host.XXXXXX)
 	remove_at_end "$run"
-	mkdir -m 700 "$run" || fail 2 "could not make $run; set TMPDIR to a directory that you can write to"
+	mkdir -m 700 "$run" || fail 2 "could not create $run; set TMPDIR to a directory that you can write to"
 }
 
-machine_log() { # what QEMU and the kernel in it had to say
+machine_log() { # messages of QEMU and of the kernel in it
 	cat "$run/qemu" "$run/console" 2>/dev/null | grep -v "TCG doesn't support requested feature" || true
 }
 
@@ -141,7 +141,7 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 	echo "$nonce" >"$run/nonce"
 	tsc_khz
 
-	# QEMU alone holds the writing ends, so its end, however it comes, is their end.
+	# Only QEMU has the writing ends open, so they are closed whenever it ends.
 	exec {out}> >(exec {in}<&- && exec "$parts/relay" out "$nonce" "$run/status" "$run/started")
 	out_pid=$!
 	exec {err}> >(exec {in}<&- {out}>&- && exec "$parts/relay" err "$nonce" "$run/status.err" >&2)
@@ -151,7 +151,7 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 		{out}>&- {err}>&- {in}<&- <>"$run/beat.in" >&0 2>/dev/null &
 	children+=($!)
 	disown
-	# (The small kernel has none, and says so on the console.)
+	# (The small kernel has no mitigations, and would warn about the option on the console.)
 	[[ $kernel == */small-* ]] || mitigations=' mitigations=off'
 	local -a options=(
 		-nodefaults -no-user-config -display none -no-reboot
@@ -177,7 +177,7 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 	verbose "kernel $kernel; log $run/console until the end"
 	"${tied[@]}" "${qemu[@]}" "${options[@]}" <&"$in" >"$run/qemu" 2>&1 &
 	children+=($!)
-	disown # should it be killed, the shell need not add its own words to ours
+	disown # so that the shell prints no message if it is killed
 	exec {in}<&- {out}>&- {err}>&-
 
 	wait "$out_pid" || ended=$?
@@ -190,6 +190,6 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 	machine_log >"$cache/failed.log"
 	case $ended in
 	4) fail 70 "the machine inside QEMU did not start within three minutes; see $cache/failed.log" ;;
-	*) fail 70 "the machine inside QEMU died; see $cache/failed.log" ;;
+	*) fail 70 "the machine inside QEMU ended unexpectedly; see $cache/failed.log" ;;
 	esac
 }
