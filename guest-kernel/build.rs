@@ -29,7 +29,7 @@ fn main() {
         .current_dir(&agent_dir)
         .args(["build", "--release", "--locked", "--offline", "--target", TARGET, "--target-dir"])
         .arg(&target_dir);
-    // What the outer cargo was told (flags, runner, target, wrappers such as clippy's) is not meant for the agent.
+    // Settings of the outer cargo (flags, runner, target, wrappers such as clippy's) are not meant for the agent.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         let keep = matches!(&*text, "CARGO_HOME" | "CARGO_MAKEFLAGS");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tells the linker that the agent brings everything itself and is loaded where it was linked.
+//! Linker flags: the agent has no libraries and is loaded where it was linked.
 
 fn main() {
     for argument in

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Debian packages without installing them: apt with a configuration and directories of its own, so that it needs no
-//! rights, and neither sees nor changes what the system's apt knows. apt checks signatures and hashes as always.
+//! rights, and neither uses nor changes the state of the system's apt. apt checks signatures and hashes as always.
 
 use self::sources::Found;
 use crate::cache::{self, Cache, Key, Lock, hash_file, remove};
@@ -30,7 +30,7 @@ impl Reach {
         }
     }
 
-    fn whose(self) -> &'static str {
+    fn owner(self) -> &'static str {
         match self {
             Self::System => "of the system's Debian archives",
             Self::Archive => "of Debian's other suites",
@@ -101,9 +101,9 @@ impl<'a> Apt<'a> {
             return Ok(());
         }
         let _ = fs::remove_file(self.stamp());
-        // apt-get does not say that the disk is full; it waits for ever.
+        // apt-get does not report that the disk is full; it waits for ever.
         self.cache.require_space(SPARE, "package lists")?;
-        let lists = format!("package lists {}", self.reach.whose());
+        let lists = format!("package lists {}", self.reach.owner());
         let names: Vec<String> = self.found.sources.iter().map(ToString::to_string).collect();
         self.progress.step(&format!("Fetching {lists} ({})", names.join("; ")));
         for refused in &self.found.refused {
@@ -115,7 +115,7 @@ impl<'a> Apt<'a> {
         Ok(self.cache.write(&self.stamp(), b"")?)
     }
 
-    /// Every version of the packages whose names begin with `prefix` and please `wanted`.
+    /// Every version of the packages whose names begin with `prefix` and that `wanted` accepts.
     pub(crate) fn packages(
         &self,
         prefix: &str,
@@ -164,7 +164,7 @@ impl<'a> Apt<'a> {
         match done {
             Err(_) if self.cache.is_full() => Err(cache::Error::full("a download", &self.dir, None).into()),
             Err(command::Error::Failed { .. }) if !bad_calls.is_empty() => {
-                // The first ones say it all; the last only sums up.
+                // The first lines name the cause; the last is a summary.
                 bad_calls.truncate(2);
                 Err(Error::Apt { purpose: purpose.to_owned(), bad_calls: bad_calls.concat() })
             }
@@ -278,9 +278,9 @@ pub enum Error {
         /// The package.
         package: String,
     },
-    /// apt's lists say otherwise.
+    /// The download does not match apt's signed lists.
     #[error(
-        "the downloaded package {package} has SHA-256 {sha256}, which is not what the signed list says; try again"
+        "the downloaded package {package} has SHA-256 {sha256}, which is not the one in the signed list; try again"
     )]
     Hash {
         /// The package.

@@ -28,7 +28,7 @@ pub(crate) struct Builder<'a> {
     toolchain: String,
 }
 
-/// A source tree that nobody else builds in.
+/// A source tree locked for one build.
 struct Bench {
     tree: Tree,
     base: &'static Base,
@@ -90,7 +90,7 @@ impl<'a> Builder<'a> {
         Ok(key)
     }
 
-    /// Notes what the name stands for, and what decided that.
+    /// Records the kernel that the name leads to, and what decided that.
     fn remember(&self, bench: &Bench, recipe: &Recipe, key: &Key) -> Result<(), Error> {
         let version = bench.tree.version().to_string();
         let inputs = vec![recipe.key()?.as_str().to_owned(), version, self.toolchain.clone()];
@@ -249,7 +249,7 @@ const BASE: &str = "base-";
 pub enum Error {
     /// Kconfig did not take everything.
     #[error(
-        "the configuration of {recipe} did not come out as asked for; this kernel does not have these options, or others forbid or force them:{}\nset in the fragment what they depend on, or leave them out",
+        "the configuration of {recipe} did not come out as requested; this kernel does not have these options, or others forbid or force them:{}\nset in the fragment what they depend on, or leave them out",
         config::lines(dropped)
     )]
     Dropped {

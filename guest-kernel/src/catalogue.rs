@@ -38,7 +38,7 @@ pub struct Catalogue {
 /// A name in the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// What to ask for.
+    /// Its name.
     pub spec: KernelSpec,
     /// What it is, in a few words.
     pub summary: String,
@@ -230,7 +230,7 @@ impl Catalogue {
         let source = |tree: &Tree| tree.version().to_string();
         let tree = Tree::find(&self.cache, recipe.base()?.series).as_ref().map(source);
         let toolchain = crate::tools::toolchain().ok();
-        // Whoever has neither source nor compiler is still served what was built before.
+        // Without source or compiler, what was built before is still served.
         let current = |inputs: &[String]| {
             let [known_recipe, known_tree, known_tools] = inputs else { return false };
             known_recipe == recipe_key.as_str()
@@ -248,7 +248,7 @@ impl Catalogue {
         self.stored(spec, &builder.build(recipe, newest)?)
     }
 
-    /// What the name stood for last time, if that is still there, and when that was.
+    /// The kernel the name led to last time, if it is still cached, and when that was.
     fn intact(&self, spec: &KernelSpec) -> Result<Option<(Kernel, SystemTime)>, Error> {
         let Some((known, at)) = store::recall(&self.cache, spec)? else { return Ok(None) };
         let kernel = store::find(&self.cache, &*self.progress, &known.key)?;
@@ -275,7 +275,7 @@ impl Catalogue {
 
 const RECIPES: &str = "recipes";
 
-/// What `mutant:NAME` stands for.
+/// The kernel that `mutant:NAME` names.
 fn mutant(name: &Name) -> Result<Choice, Error> {
     mutants::choice(name.as_str()).ok_or_else(|| Error::NoMutant {
         name: name.clone(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Kernels from a source tree of the user's, as it is now: `tree:DIR`, what `git bisect run` wants.
+//! Kernels from a source tree of the user's, as it is now: `tree:DIR`, for `git bisect run`.
 //!
 //! A tree with a `.config` is one the user builds in, so it is built in place and with those options, on a copy that
 //! `make olddefconfig` completes: the user's file stays as it is, and a bisection that passes a version without some
@@ -85,7 +85,7 @@ impl Checkout {
         }
         if !other.is_empty() {
             progress.note(&format!(
-                "this version of the kernel does not take {} of the options asked for:{}",
+                "this version of the kernel does not take {} of the options requested:{}",
                 other.len(),
                 config::lines(&other)
             ));
@@ -111,7 +111,7 @@ impl Checkout {
             config_sha256: Some(hash(&config)?),
             image,
             config: Some(config),
-            // What the tree does about /dev/mem is for the user to say.
+            // The policy of the tree for /dev/mem is for the user to name.
             policy: None,
             patches: vec![],
             build_id: about.build_id,
@@ -191,7 +191,7 @@ pub enum Error {
     },
     /// Built in before, but not configured.
     #[error(
-        "somebody built in {0} ({trace} is there), but its .config is gone; put one there, or run `make mrproper` in it to have it built beside with copra's own options",
+        "{0} was built in ({trace} is there), but its .config is gone; put one there, or run `make mrproper` in it to have it built beside with copra's own options",
         dir.display()
     )]
     NotClean {
@@ -254,7 +254,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// It is the source as it stands that gives no kernel: another version of it may.
+    /// This version of the source gives no kernel; another one may.
     pub fn is_of_this_version(&self) -> bool {
         matches!(
             self,

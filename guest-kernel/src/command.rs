@@ -84,8 +84,8 @@ impl Tool {
         if status.success() {
             return Ok(String::from_utf8_lossy(&stdout).into_owned());
         }
-        let said = [&stdout[..], &stderr[..]].concat();
-        Err(self.failed(status, &tail(String::from_utf8_lossy(&said).lines().map(str::to_owned))))
+        let output = [&stdout[..], &stderr[..]].concat();
+        Err(self.failed(status, &tail(String::from_utf8_lossy(&output).lines().map(str::to_owned))))
     }
 
     /// Runs to the end and hands over each line of both outputs as it comes.
@@ -102,7 +102,7 @@ impl Tool {
         while reader.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
             let text = String::from_utf8_lossy(&bytes);
             line(text.trim_end());
-            remember(&mut last, text.trim_end().to_owned());
+            keep_last(&mut last, text.trim_end().to_owned());
             bytes.clear();
         }
         let status = child.wait().map_err(|e| self.cannot_start(e))?;
@@ -130,7 +130,7 @@ impl Tool {
         spawned.map_err(|e| self.cannot_start(e))
     }
 
-    /// Nobody wants a build to go on for minutes after its copra was killed.
+    /// A build must end with its copra, not go on for minutes.
     fn dies_with_us(&mut self) -> &mut Command {
         let parent = std::process::id();
         // SAFETY: prctl and getppid are async-signal-safe, and nothing else happens between fork and exec.
@@ -155,38 +155,38 @@ impl Tool {
         Error::Start { program, purpose, source }
     }
 
-    fn failed(&self, status: ExitStatus, said: &[String]) -> Error {
+    fn failed(&self, status: ExitStatus, output: &[String]) -> Error {
         Error::Failed {
             program: self.program.clone(),
             purpose: self.purpose.clone(),
             status: status.to_string(),
-            said: said.iter().flat_map(|line| ["\n  ", line]).collect(),
+            output: output.iter().flat_map(|line| ["\n  ", line]).collect(),
         }
     }
 }
 
-/// A started program. Its error output is read along the way: tar on a full disk complains about every file.
+/// A started program. Its error output is read along the way: tar on a full disk prints a line for every file.
 pub(crate) struct Running {
     tool: Tool,
     child: Child,
-    said: JoinHandle<Vec<String>>,
+    output: JoinHandle<Vec<String>>,
 }
 
 impl Running {
     fn new(tool: Tool, mut child: Child) -> Self {
         let stderr = child.stderr.take();
-        let said = std::thread::spawn(move || {
+        let output = std::thread::spawn(move || {
             let lines = stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines());
             tail(lines.map_while(Result::ok))
         });
-        Self { tool, child, said }
+        Self { tool, child, output }
     }
 
     /// Waits for the end.
     pub(crate) fn finish(mut self) -> Result<(), Error> {
         let status = self.child.wait().map_err(|e| self.tool.cannot_start(e))?;
-        let said = self.said.join().unwrap_or_default();
-        if status.success() { Ok(()) } else { Err(self.tool.failed(status, &said)) }
+        let output = self.output.join().unwrap_or_default();
+        if status.success() { Ok(()) } else { Err(self.tool.failed(status, &output)) }
     }
 }
 
@@ -209,11 +209,11 @@ pub(crate) fn package_of(program: &str) -> &str {
 
 fn tail(lines: impl Iterator<Item = String>) -> Vec<String> {
     let mut last = VecDeque::new();
-    lines.for_each(|line| remember(&mut last, line));
+    lines.for_each(|line| keep_last(&mut last, line));
     last.into_iter().collect()
 }
 
-fn remember(last: &mut VecDeque<String>, line: String) {
+fn keep_last(last: &mut VecDeque<String>, line: String) {
     const ENOUGH: usize = 25;
     if last.len() == ENOUGH {
         last.pop_front();
@@ -247,7 +247,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The program failed.
-    #[error("cannot {purpose}: `{program}` ended with {status} and said:{said}")]
+    #[error("cannot {purpose}: `{program}` ended with {status} and printed:{output}")]
     Failed {
         /// The program.
         program: String,
@@ -256,7 +256,7 @@ pub enum Error {
         /// Its exit status.
         status: String,
         /// The end of what it printed.
-        said: String,
+        output: String,
     },
 }
 
@@ -276,7 +276,7 @@ mod tests {
     fn says_what_failed_and_why() {
         let tool = Tool::new("sh", "count sheep").args(["-c", "echo lost one >&2; exit 3"]);
         let error = tool.output().unwrap_err().to_string();
-        assert_eq!(error, "cannot count sheep: `sh` ended with exit status: 3 and said:\n  lost one");
+        assert_eq!(error, "cannot count sheep: `sh` ended with exit status: 3 and printed:\n  lost one");
     }
 
     #[test]

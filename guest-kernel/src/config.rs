@@ -87,7 +87,7 @@ impl Config {
         self.options.extend(later.options.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
 
-    /// What `self` asks for and `outcome` does not have. Kconfig drops such options without a word.
+    /// Options of `self` that `outcome` does not have. Kconfig drops such options silently.
     pub fn dropped_from(&self, outcome: &Self) -> Vec<Dropped> {
         self.iter()
             .filter(|(name, wanted)| outcome.get(name) != *wanted)
@@ -113,14 +113,14 @@ impl fmt::Display for Config {
     }
 }
 
-/// An option that did not come out as asked for.
+/// An option that did not come out as requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// The option, without `CONFIG_`.
     pub name: String,
-    /// What the fragment says.
+    /// Its value in the fragment.
     pub wanted: Value,
-    /// What the final configuration says.
+    /// Its value in the final configuration.
     pub got: Value,
 }
 

@@ -183,7 +183,7 @@ pub enum Error {
         "Debian's archives have no kernel image of series {series}, flavour {flavour}; old versions are dropped there, so name a series (debian:6.12) or a file (path:FILE)"
     )]
     NoSuchSeries {
-        /// What was wanted.
+        /// What was requested.
         series: Series,
         /// In which flavour.
         flavour: Flavour,
@@ -193,9 +193,9 @@ pub enum Error {
         "cannot look for a kernel of series {series}; is there a network? Without one, name a kernel as path:FILE\n{reasons}"
     )]
     NoLists {
-        /// What was wanted.
+        /// What was requested.
         series: Series,
-        /// What apt said.
+        /// apt's output.
         reasons: String,
     },
     /// A split package without one of its parts.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a kernel file says about itself.
+//! Facts read from a kernel file.
 
 use crate::cache::hex;
 use std::fs::File;
@@ -13,7 +13,7 @@ pub struct Image {
     pub format: Format,
     /// The release string, `uname -r` of the kernel, if it is there.
     pub release: Option<String>,
-    /// The GNU build id; a bzImage does not tell.
+    /// The GNU build id; a bzImage does not show it.
     pub build_id: Option<String>,
 }
 
@@ -83,7 +83,7 @@ fn word(text: &[u8]) -> Option<String> {
     word.starts_with(|c: char| c.is_ascii_digit()).then(|| word.to_owned())
 }
 
-/// The release in `Linux version 6.12.117-… (…)`, wherever it stands.
+/// The release in `Linux version 6.12.117-… (…)`, wherever it is.
 fn banner(file: &mut File) -> io::Result<Option<String>> {
     const MARK: &[u8] = b"Linux version ";
     const KEEP: usize = 128;

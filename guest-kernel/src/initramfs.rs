@@ -13,7 +13,7 @@ const CHARACTER_DEVICE: u32 = 0o020_600;
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 
-/// Says which extra files the guest gets.
+/// Lists the extra files of the guest.
 ///
 /// ```
 /// let archive = guest_kernel::initramfs::Initramfs::new().file("etc/motd", b"hello\n").build()?;

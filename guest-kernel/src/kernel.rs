@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One kernel, ready to boot, and everything a report says about it.
+//! One kernel, ready to boot, and all that a report shows of it.
 
 use crate::config::{self, Config};
 use crate::spec::KernelSpec;
@@ -9,12 +9,12 @@ use std::path::PathBuf;
 /// A kernel on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// What it was asked for as.
+    /// The name it was requested by.
     #[serde(serialize_with = "write_spec", deserialize_with = "read_spec")]
     pub spec: KernelSpec,
     /// A bzImage or a vmlinux.
     pub image: PathBuf,
-    /// `uname -r`, or `unknown` if the file does not tell.
+    /// `uname -r`, or `unknown` if the file does not show it.
     pub release: String,
     /// The Debian package it comes from or whose source it was built from.
     pub package: Option<DebianPackage>,
@@ -24,15 +24,15 @@ pub struct Kernel {
     pub config: Option<PathBuf>,
     /// Of the configuration.
     pub config_sha256: Option<String>,
-    /// The policy for /dev/mem it was built for; Debian's own kernels have `upstream`. `None` if nobody said.
+    /// The policy for /dev/mem it was built for; Debian's own kernels have `upstream`. `None` if it is unknown.
     pub policy: Option<String>,
     /// What was applied to the source.
     pub patches: Vec<Applied>,
-    /// The GNU build id. A bzImage does not tell before its vmlinux is extracted.
+    /// The GNU build id. A bzImage does not show it before its vmlinux is extracted.
     pub build_id: Option<String>,
     /// Compiler and linker, if built here.
     pub toolchain: Option<String>,
-    /// What its command line must say for it to be what it was asked for as.
+    /// The words its command line needs for it to be the kernel that was requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command_line: Vec<String>,
 }

@@ -44,7 +44,7 @@ pub(crate) fn vmlinux(
     let reason =
         |line: &&str| ["error:", "undefined reference", "No space left"].iter().any(|e| line.contains(e));
     let reasons: Vec<&str> = log.lines().filter(reason).take(10).collect();
-    // Unless it stands out, it stands at the end.
+    // Without a line marked as an error, the error is at the end.
     let end = || log.lines().skip(log.lines().count().saturating_sub(10)).collect();
     let shown: Vec<&str> = if reasons.is_empty() { end() } else { reasons };
     let errors = shown.into_iter().flat_map(|line| ["\n  ", line]).collect();

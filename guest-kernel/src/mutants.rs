@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Mistakes made on purpose: what tests of /dev/mem must notice.
+//! Mutants: intentional mistakes that tests of /dev/mem must notice.
 //!
 //! One kernel, `build:mutants`, has the code of every policy that is a patch, and of every mistake. Its command line chooses
 //! the policy (`copra_policy=NAME`), and that or `/sys/kernel/copra_mutant` one mistake by its number. `mutant:NAME` names
@@ -25,7 +25,7 @@ pub struct Mutant {
     pub wrong: String,
     /// The case and the step that must fail, `CASE#STEP`; or `boot`, `explore`, `audit`.
     pub killer: Option<String>,
-    /// What that step sees, as a report says it.
+    /// What that step observes, as a report shows it.
     pub got: Option<String>,
     /// Why nothing can notice the mistake.
     pub equivalent: Option<String>,
@@ -54,7 +54,7 @@ pub fn mutants() -> &'static [Mutant] {
     &MUTANTS
 }
 
-/// The number by which the kernel knows the mistake; 0 is `none`.
+/// The number of a mistake in the kernel; 0 is `none`.
 pub fn mutant_number(name: &str) -> Option<u16> {
     if name == NONE {
         return Some(0);
@@ -63,7 +63,7 @@ pub fn mutant_number(name: &str) -> Option<u16> {
     u16::try_from(place + 1).ok()
 }
 
-/// What stands for no mistake.
+/// The name for no mistake.
 pub const NONE: &str = "none";
 
 /// Where root in the guest writes the number.
@@ -76,7 +76,7 @@ pub(crate) const KERNEL: &str = "mutants";
 pub(crate) const SUMMARY: &str =
     "the policies that are patches, to choose from, and mistakes of theirs; as mutant:NAME";
 
-/// The policies that the kernel can follow, by what the command line must say.
+/// The policies that the kernel has, each with its command line.
 const POLICIES: [(&str, &str); 7] = [
     ("upstream", "copra_policy=upstream"),
     ("open-eperm", "copra_policy=open-eperm"),
@@ -95,7 +95,7 @@ pub(crate) struct Choice {
     pub(crate) about: String,
 }
 
-/// What `mutant:NAME` stands for.
+/// The choice that `mutant:NAME` names.
 pub(crate) fn choice(name: &str) -> Option<Choice> {
     let of = |wanted: &str| POLICIES.into_iter().find(|(policy, _)| *policy == wanted);
     if let Some((policy, word)) = of(name) {
@@ -107,7 +107,7 @@ pub(crate) fn choice(name: &str) -> Option<Choice> {
     Some(Choice { policy, words, about: format!("{policy}: {}", mutant.wrong) })
 }
 
-/// Every name that [`choice`] knows.
+/// Every name that [`choice`] takes.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     POLICIES.into_iter().map(|(policy, _)| policy).chain(MUTANTS.iter().map(|mutant| mutant.name.as_str()))
 }

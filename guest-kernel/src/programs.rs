@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use self::packages::Wanted;
+use self::packages::Selection;
 use crate::apt::{self, Apt, Package, Reach};
 use crate::cache::{self, Cache, Key};
 use crate::command;
@@ -66,7 +66,7 @@ impl Programs {
 
     /// Why a program is not among them, if so.
     pub fn lacks(&self, path: &str) -> Option<String> {
-        let why = || self.missing.get(path).cloned().unwrap_or_else(|| "it was not asked for".to_owned());
+        let why = || self.missing.get(path).cloned().unwrap_or_else(|| "it was not requested".to_owned());
         (!self.has(path)).then(why)
     }
 }
@@ -136,7 +136,7 @@ fn load(cache: &Cache, key: &Key) -> Result<Option<Programs>, cache::Error> {
 fn look(cache: &Cache, progress: &dyn Progress) -> Result<Programs, Error> {
     apt::require_tools()?;
     let mut reasons = Vec::new();
-    let mut best: Option<(Apt<'_>, Wanted)> = None;
+    let mut best: Option<(Apt<'_>, Selection)> = None;
     for reach in Reach::ALL {
         let Some(apt) = Apt::open(cache, progress, reach)? else { continue };
         // Lists that are partly old are better than none.
@@ -163,7 +163,7 @@ fn look(cache: &Cache, progress: &dyn Progress) -> Result<Programs, Error> {
     }
 }
 
-fn obtain(cache: &Cache, apt: &Apt<'_>, wanted: &Wanted) -> Result<Programs, Error> {
+fn obtain(cache: &Cache, apt: &Apt<'_>, wanted: &Selection) -> Result<Programs, Error> {
     let parts = wanted.packages.iter().map(|package| package.sha256.as_str());
     let key = Key::of([VERSION].into_iter().chain(parts).chain(wanted.missing.keys().copied()));
     let known = match load(cache, &key) {
@@ -219,7 +219,7 @@ pub enum Error {
         "cannot get dmidecode, busybox and hwinfo from Debian's archives; is there a network? What was tried:\n{reasons}"
     )]
     NoPackages {
-        /// What apt said.
+        /// apt's output.
         reasons: String,
     },
     /// The cache was emptied meanwhile.

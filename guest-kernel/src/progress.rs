@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is going on, for anything that takes more than a second.
 
-/// Hears about the long steps of fetching and building a kernel. The command implements it; [`Silent`] is for tests and
+/// Receives the long steps of fetching and building a kernel. The command implements it; [`Silent`] is for tests and
 /// for callers that do not care.
 pub trait Progress: Send + Sync {
     /// A step begins: `Downloading linux-source-6.12 6.12.117-1~deb12u1`. It ends when the next one begins.
@@ -53,7 +53,7 @@ pub enum Unit {
     Percent,
 }
 
-/// Says nothing.
+/// Reports nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -103,7 +103,7 @@ impl Recipe {
         }
     }
 
-    /// The same with other options, under the name that says so.
+    /// The same with other options, under the name with the variants.
     ///
     /// # Errors
     /// A variant that makes no difference to this recipe.
@@ -139,7 +139,7 @@ impl Recipe {
         &self.name
     }
 
-    /// What to ask for to get it.
+    /// The name to request it by.
     pub fn spec(&self) -> Result<KernelSpec, spec::Error> {
         Ok(KernelSpec::Build(self.name.parse()?))
     }
@@ -177,7 +177,7 @@ impl Recipe {
         Ok(merged)
     }
 
-    /// Stands for everything in the recipe that a build depends on.
+    /// Covers everything in the recipe that a build depends on.
     pub(crate) fn key(&self) -> Result<Key, Error> {
         let pieces = [self.patches()?, self.fragments()?].concat();
         let texts = pieces.iter().map(|piece| without_licence_line(&piece.text));

@@ -16,7 +16,7 @@ pub(crate) use patched::Patched;
 
 /// An unpacked source tree.
 ///
-/// `linux/` is as Debian ships it unless a build is going on, in which case `journal.json` says what was changed.
+/// `linux/` is as Debian ships it unless a build is going on, in which case `journal.json` lists what was changed.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     dir: PathBuf,
@@ -45,7 +45,7 @@ impl Tree {
         dirs.filter_map(|entry| tree(entry.path())).collect()
     }
 
-    /// A tree of the series, fetched if there is none, or if there is a newer one and the caller wants that.
+    /// A tree of the series, fetched if there is none, or if there is a newer one and the caller requests it.
     /// The caller holds the lock on builds of the series.
     pub(crate) fn obtain(
         cache: &Cache,
@@ -111,7 +111,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The source as the kernel's build wants it.
+    /// The source as the kernel's build needs it.
     pub(crate) fn linux(&self) -> PathBuf {
         self.dir.join(LINUX)
     }
@@ -188,7 +188,7 @@ fn unpack(deb: &Path, series: &str, into: &Path, mut progress: impl FnMut(u64)) 
         match inner.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => {
-                // A reader that has gone says why below.
+                // The reader's own failure is reported below.
                 if to.write_all(&buffer[..n]).is_err() {
                     break;
                 }
@@ -205,7 +205,7 @@ fn unpack(deb: &Path, series: &str, into: &Path, mut progress: impl FnMut(u64)) 
     Ok(dpkg.finish()?)
 }
 
-/// Writes a whole directory through to the disk, so that its final name never stands for less.
+/// Writes a whole directory through to the disk, so that its final name never holds less.
 pub(crate) fn sync(dir: &Path) -> Result<(), command::Error> {
     Tool::new("sync", "write the unpacked files to the disk").arg("-f").arg(dir).output().map(drop)
 }
@@ -221,7 +221,7 @@ pub enum Error {
     NoSource {
         /// The package.
         package: String,
-        /// What apt said.
+        /// apt's output.
         reasons: String,
     },
     /// A patch names files outside the tree.
@@ -247,7 +247,7 @@ pub enum Error {
     Mismatch {
         /// The patch.
         patch: String,
-        /// What patch said.
+        /// patch's output.
         source: Box<command::Error>,
     },
     /// A copy cannot be made there.

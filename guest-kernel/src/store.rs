@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Kernels in the cache, and which of them a name stands for.
+//! Kernels in the cache, and which of them a name leads to.
 
 use crate::cache::{self, Cache, Key};
 use crate::kernel::Kernel;
@@ -65,7 +65,7 @@ pub(crate) fn load(cache: &Cache, key: &Key) -> Result<Option<Kernel>, cache::Er
     Ok(Some(kernel))
 }
 
-/// What a name stood for when it was last looked up.
+/// What a name led to when it was last looked up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Resolved {
     /// The name.
@@ -76,7 +76,7 @@ pub(crate) struct Resolved {
     pub(crate) inputs: Vec<String>,
 }
 
-/// What a name stood for, and when that was looked up.
+/// What a name led to, and when that was looked up.
 pub(crate) fn recall(
     cache: &Cache,
     spec: &KernelSpec,
@@ -91,7 +91,7 @@ pub(crate) fn recall_all(cache: &Cache) -> Vec<Resolved> {
     files.filter_map(|file| serde_json::from_slice(&fs::read(file.path()).ok()?).ok()).collect()
 }
 
-/// Remembers what a name stands for from now on.
+/// Stores what a name leads to from now on.
 pub(crate) fn remember(
     cache: &Cache,
     spec: &KernelSpec,

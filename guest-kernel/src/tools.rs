@@ -26,7 +26,7 @@ pub(crate) fn require() -> Result<(), Error> {
 /// Which compiler and linker will do the work; part of what a built kernel depends on.
 pub(crate) fn toolchain() -> Result<String, command::Error> {
     let first = |program: &str| {
-        let text = Tool::new(program, format!("ask {program} for its version")).arg("--version").output()?;
+        let text = Tool::new(program, format!("read the version of {program}")).arg("--version").output()?;
         Ok(text.lines().next().unwrap_or_default().to_owned())
     };
     Ok(format!("{}, {}", first("gcc")?, first("ld")?))

@@ -3,7 +3,7 @@
 
 use crate::syscall;
 
-/// Mounts the usual file systems. One that the kernel does not have is left out; the steps that need it will say so.
+/// Mounts the usual file systems. One that the kernel does not have is left out; the steps that need it then fail.
 pub fn mount_all() {
     for (kind, place) in
         [(c"devtmpfs", c"/dev"), (c"proc", c"/proc"), (c"sysfs", c"/sys"), (c"tmpfs", c"/tmp")]
@@ -15,7 +15,7 @@ pub fn mount_all() {
     let _ = syscall::mount(c"debugfs", c"/sys/kernel/debug");
 }
 
-/// Whether the command line asks for the marker on the console.
+/// Whether the command line requests the marker on the console.
 pub fn wants_marker() -> bool {
     let mut line = [0; 4096];
     let Ok(file) = syscall::open(c"/proc/cmdline", syscall::O_CLOEXEC, 0) else { return false };
@@ -34,12 +34,12 @@ pub fn send_ready() {
             let _ = syscall::write(log, text);
             let _ = syscall::close(log);
         }
-        Err(_) => say(text),
+        Err(_) => print(text),
     }
 }
 
 /// Writes to the console; in a test run, to standard error.
-pub fn say(text: &[u8]) {
+pub fn print(text: &[u8]) {
     match syscall::open(c"/dev/console", syscall::O_WRONLY | syscall::O_NOCTTY | syscall::O_CLOEXEC, 0) {
         Ok(console) if syscall::getpid() == 1 => {
             let _ = syscall::write(console, text);

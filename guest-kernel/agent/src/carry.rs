@@ -23,7 +23,8 @@ pub fn execute(state: &State, window: Option<File>) -> Errno {
         let _ = syscall::close_on_exec(file, false);
     }
     let number = digits(window.cast_unsigned());
-    let arguments = [c"agent".as_ptr().cast(), worker::RESUME.as_ptr().cast(), number.as_ptr(), core::ptr::null()];
+    let arguments =
+        [c"agent".as_ptr().cast(), worker::RESUME.as_ptr().cast(), number.as_ptr(), core::ptr::null()];
     // SAFETY: the texts end with zero, and the lists with null.
     let errno = unsafe { syscall::execute(c"/proc/self/exe", &arguments, &[core::ptr::null()]) };
     for file in kept {

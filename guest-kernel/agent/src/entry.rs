@@ -36,31 +36,32 @@ extern "C" fn main(stack: *const usize) -> ! {
         // SAFETY: the same layout; there are three arguments, of which the second is in the middle.
         let word = unsafe { *stack.add(2) as *const u8 };
         // SAFETY: as above; a shorter argument ends with the zero that stops the comparison.
-        let resumes = worker::RESUME.to_bytes().iter().enumerate().all(|(at, &byte)| unsafe { *word.add(at) } == byte);
+        let resumes =
+            worker::RESUME.to_bytes().iter().enumerate().all(|(at, &byte)| unsafe { *word.add(at) } == byte);
         if resumes {
             worker::resume(file)
         }
         supervisor::run(file, false)
     }
-    boot::say(b"usage: agent --fd N (it is meant to be PID 1 of a copra guest)\n");
+    boot::print(b"usage: agent --fd N (it is meant to be PID 1 of a copra guest)\n");
     syscall::exit(2)
 }
 
 fn as_init() -> ! {
     boot::mount_all();
     let marker = boot::wants_marker();
-    let line = serial::open();
+    let port = serial::open();
     if marker {
         boot::send_ready();
     }
-    let Some(line) = line else {
+    let Some(port) = port else {
         if !marker {
-            boot::say(b"copra: agent: no second serial port (ttyS1): nothing to do, restarting\n");
+            boot::print(b"copra: agent: no second serial port (ttyS1): nothing to do, restarting\n");
         }
         syscall::sync();
         syscall::reboot(syscall::REBOOT_RESTART);
         // Not reached, unless the kernel forbids it; the end of PID 1 is a panic, and that ends the guest as well.
         syscall::exit(1)
     };
-    supervisor::run(line, true)
+    supervisor::run(port, true)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses that may fault: loads, stores and port instructions whose signal is an observation.
 //!
-//! They live in one stretch of assembly. The signal handler looks where the signal struck: inside, it notes what
+//! They are one stretch of assembly. The signal handler checks where the signal was raised: inside, it records what
 //! happened and lets the access return as if it were done; anywhere else, the worker dies of the signal.
 
 use core::arch::global_asm;
@@ -99,7 +99,7 @@ unsafe extern "C" {
     fn copra_out4(port: u32, value: u32);
 }
 
-/// A signal that struck an access.
+/// A signal raised by an access.
 #[derive(Clone, Copy)]
 pub struct Fault {
     pub signal: u8,
@@ -115,7 +115,7 @@ fn fault() -> Option<Fault> {
 /// Copies elements of `width`, one access each on both sides. Gives the number of whole elements copied.
 ///
 /// # Safety
-/// The side that Rust knows must be valid for the length.
+/// The side in Rust's memory must be valid for the length.
 unsafe fn copy(from: u64, to: u64, len: usize, width: Width) -> (usize, Option<Fault>) {
     let count = (len / width as usize) as u64;
     // SAFETY: the side that is not ours may fault, which the handler turns into a return.
@@ -136,7 +136,7 @@ pub fn load(address: u64, buffer: &mut [u8], width: Width) -> (usize, Option<Fau
     unsafe { copy(address, buffer.as_mut_ptr() as u64, buffer.len(), width) }
 }
 
-/// Stores to an address in a mapping of the host's making, never to memory that Rust knows.
+/// Stores to an address in a mapping of the host's making, never to Rust's memory.
 pub fn store(address: u64, bytes: &[u8], width: Width) -> (usize, Option<Fault>) {
     // SAFETY: the source is a buffer of ours.
     unsafe { copy(bytes.as_ptr() as u64, address, bytes.len(), width) }

@@ -20,7 +20,7 @@ struct Lists {
 }
 
 /// Runs a program until it ends; gives its wait status and how many bytes of its output are in `output`. `tick` is called
-/// now and then, so that nobody takes the wait for a hang.
+/// now and then, so that the wait is not taken for a hang.
 pub fn run(
     path: &CStr,
     arguments: &[u8],
@@ -109,7 +109,7 @@ fn watch(
         return Err(Errno(u16::from_le_bytes(number)));
     }
     let end = syscall::milliseconds() + u64::from(limit_ms);
-    let (mut len, mut open, mut dead) = (0, true, None);
+    let (mut len, mut open, mut exit) = (0, true, None);
     loop {
         tick();
         if open && syscall::wait_readable(out, PACE_MS) {
@@ -120,17 +120,17 @@ fn watch(
                 Ok(count) if count > 0 => len += if kept { count } else { 0 },
                 _ => open = false,
             }
-        } else if dead.is_some() {
-            // Dead and silent: what it started may hold the pipe for ever.
+        } else if exit.is_some() {
+            // It has exited and its output has paused: a process it started may hold the pipe open for ever.
             break;
         } else if !open {
             syscall::sleep(1);
         }
-        if dead.is_none()
+        if exit.is_none()
             && let Ok((gone, status)) = syscall::wait(process, NO_HANG)
             && gone == process
         {
-            dead = Some(status);
+            exit = Some(status);
         }
         if syscall::milliseconds() > end {
             break;
@@ -138,8 +138,8 @@ fn watch(
     }
     // All that is left of its group, itself included.
     let _ = syscall::kill(-process, syscall::SIGKILL);
-    if dead.is_none() {
+    if exit.is_none() {
         let _ = syscall::wait(process, 0);
     }
-    dead.map(|status| (status, len)).ok_or(ETIMEDOUT)
+    exit.map(|status| (status, len)).ok_or(ETIMEDOUT)
 }

@@ -79,6 +79,6 @@ unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, count: usize) -> i3
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    crate::boot::say(b"copra: agent: internal error\n");
+    crate::boot::print(b"copra: agent: internal error\n");
     crate::syscall::exit(101)
 }

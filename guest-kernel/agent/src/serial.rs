@@ -19,11 +19,11 @@ struct Termios {
 /// Opens the port and makes it raw; `None` if the guest has none. The kernel makes nodes for ports that do not exist
 /// too, but those have no settings.
 pub fn open() -> Option<File> {
-    let line = try_open().or_else(|_| {
+    let port = try_open().or_else(|_| {
         let _ = syscall::mknod(PATH, 4, 65);
         try_open()
     });
-    line.ok()
+    port.ok()
 }
 
 fn try_open() -> Result<File> {
@@ -34,9 +34,9 @@ fn try_open() -> Result<File> {
     const CLOCAL: u32 = 0o4000;
     const F_SETFL: u32 = 4;
     const VMIN: usize = 6;
-    // Without waiting for a carrier, which nobody raises.
+    // Without waiting for a carrier, which is never raised.
     let flags = syscall::O_RDWR | syscall::O_NOCTTY | syscall::O_NONBLOCK | syscall::O_CLOEXEC;
-    let line = syscall::open(PATH, flags, 0)?;
+    let port = syscall::open(PATH, flags, 0)?;
     let mut termios = Termios {
         input: 0,
         output: 0,
@@ -46,27 +46,27 @@ fn try_open() -> Result<File> {
         characters: [0; 19],
     };
     termios.characters[VMIN] = 1;
-    let set = syscall::ioctl(line, TCSETS, &raw const termios as u64)
-        .and_then(|_| syscall::set_flags(line, F_SETFL, syscall::O_RDWR));
+    let set = syscall::ioctl(port, TCSETS, &raw const termios as u64)
+        .and_then(|_| syscall::set_flags(port, F_SETFL, syscall::O_RDWR));
     match set {
-        Ok(_) => Ok(line),
+        Ok(_) => Ok(port),
         Err(error) => {
-            let _ = syscall::close(line);
+            let _ = syscall::close(port);
             Err(error)
         }
     }
 }
 
 /// Waits until everything written has left the port.
-pub fn drain(line: File) {
+pub fn drain(port: File) {
     const TCSBRK: u32 = 0x5409;
-    let _ = syscall::ioctl(line, TCSBRK, 1);
+    let _ = syscall::ioctl(port, TCSBRK, 1);
 }
 
-/// Writes everything. A line that fails cannot be told about anywhere.
-pub fn write_all(line: File, mut bytes: &[u8]) {
+/// Writes everything. A failure of the port cannot be reported anywhere.
+pub fn write_all(port: File, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        match syscall::write(line, bytes) {
+        match syscall::write(port, bytes) {
             Ok(count) if count > 0 => bytes = bytes.get(count..).unwrap_or_default(),
             _ => return,
         }

@@ -235,7 +235,7 @@ impl State {
                 return Err(Refusal::Syscall.into());
             }
             Step::Syscall { number, arguments } => {
-                // SAFETY: whoever writes the case answers for it; this process is there to be broken, and the supervisor
+                // SAFETY: the author of the case is responsible for it; this process is there to be broken, and the supervisor
                 // is another.
                 unsafe { syscall::raw(u64::from(number), arguments) }?.into()
             }

@@ -15,7 +15,7 @@ use crate::{boot, serial, worker};
 
 /// How long a killed worker may take to die.
 const DEATH_MS: u32 = 2_000;
-/// `wait` only for what is dead already.
+/// `wait` only for what has ended already.
 const NO_HANG: u32 = 1;
 
 struct Worker {
@@ -34,31 +34,31 @@ enum End {
 }
 
 struct Supervisor {
-    line: File,
+    port: File,
     is_init: bool,
     window: Window,
     worker: Option<Worker>,
 }
 
 /// Serves the host on `line` for ever.
-pub fn run(line: File, is_init: bool) -> ! {
+pub fn run(port: File, is_init: bool) -> ! {
     let memory = (Window::new(is_init), syscall::memory(MAX_FRAME, syscall::MAP_PRIVATE));
     let (Ok(window), Ok(buffer)) = memory else {
-        boot::say(b"copra: agent: out of memory\n");
+        boot::print(b"copra: agent: out of memory\n");
         syscall::exit(1)
     };
     syscall::ignore_broken_pipes();
-    let mut supervisor = Supervisor { line, is_init, window, worker: None };
+    let mut supervisor = Supervisor { port, is_init, window, worker: None };
     supervisor.attach();
     let mut decoder = Decoder::new(buffer);
     let mut bytes = [0; 256];
     loop {
-        if decoder.is_pending() && !syscall::wait_readable(line, HALF_FRAME_MS) {
+        if decoder.is_pending() && !syscall::wait_readable(port, HALF_FRAME_MS) {
             decoder.reset();
             supervisor.refuse(Error::Truncated);
             continue;
         }
-        let count = match syscall::read(line, &mut bytes) {
+        let count = match syscall::read(port, &mut bytes) {
             Ok(count) if count > 0 => count,
             // The test is over.
             _ if !is_init => syscall::exit(0),
@@ -107,9 +107,9 @@ impl Supervisor {
         let mut sink = Slice::new(&mut bytes);
         frame.encode(&mut sink);
         if sink.overflowed() {
-            frame.encode(&mut Line(self.line));
+            frame.encode(&mut PortSink(self.port));
         } else {
-            serial::write_all(self.line, sink.written());
+            serial::write_all(self.port, sink.written());
         }
     }
 
@@ -125,7 +125,7 @@ impl Supervisor {
         self.send(Kind::Hello, Payload::Inline(sink.written()));
     }
 
-    /// Makes the window ready for the next frame; if the directory page has moved, says so before it. False if there is
+    /// Makes the window ready for the next frame; if the directory page has moved, reports that first. False if there is
     /// no window.
     fn ring(&mut self) -> bool {
         let before = self.window.frame_number();
@@ -150,7 +150,7 @@ impl Supervisor {
         self.end_guest();
     }
 
-    /// Ends the guest if the last batch asked for it.
+    /// Ends the guest if the last batch requested it.
     fn end_guest(&self) {
         let command = match self.window.directory.reset.swap(0, Relaxed) {
             0 => return,
@@ -161,7 +161,7 @@ impl Supervisor {
         if !self.is_init {
             syscall::exit(0);
         }
-        serial::drain(self.line);
+        serial::drain(self.port);
         syscall::sync();
         syscall::reboot(command);
     }
@@ -227,11 +227,11 @@ impl Supervisor {
             Ok(0) => {
                 let _ = syscall::close(orders.writes);
                 let _ = syscall::close(answers.reads);
-                let _ = syscall::close(self.line);
+                let _ = syscall::close(self.port);
                 worker::run(&mut self.window, orders.reads, answers.writes)
             }
             Ok(process) => {
-                // A group of its own, so that its children can be ended with it; set on both sides, whoever is first.
+                // A group of its own, so that its children can be ended with it; set on both sides, as either may be first.
                 let _ = syscall::setpgid(process, process);
                 let _ = syscall::close(orders.reads);
                 let _ = syscall::close(answers.writes);
@@ -309,9 +309,9 @@ impl Supervisor {
 }
 
 /// The line as a sink, for what is too long to gather first.
-struct Line(File);
+struct PortSink(File);
 
-impl Sink for Line {
+impl Sink for PortSink {
     fn put(&mut self, bytes: &[u8]) {
         serial::write_all(self.0, bytes);
     }

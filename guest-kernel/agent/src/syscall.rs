@@ -35,7 +35,7 @@ pub const POLLIN: i16 = 1;
 /// Any system call.
 ///
 /// # Safety
-/// The call must not write to memory that Rust owns, except as the wrappers here say.
+/// The call must not write to memory that Rust owns, except as the wrappers here document.
 pub unsafe fn raw(number: u64, arguments: [u64; 6]) -> Result<u64> {
     let result: i64;
     // SAFETY: the kernel keeps all registers but these; the caller vouches for what the call does.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory shared with the worker and, if the kernel tells page frame numbers, with the host.
+//! Memory shared with the worker and, if the kernel shows page frame numbers, with the host.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -21,7 +21,7 @@ pub struct Window {
     /// The memory as a file, if the kernel has such files.
     file: Option<File>,
     is_init: bool,
-    announced: u64,
+    reported_frame: u64,
 }
 
 impl Window {
@@ -54,7 +54,7 @@ impl Window {
             pagemap,
             file,
             is_init,
-            announced: 0,
+            reported_frame: 0,
         })
     }
 
@@ -71,7 +71,7 @@ impl Window {
             pagemap: None,
             file: Some(file),
             is_init: false,
-            announced: 0,
+            reported_frame: 0,
         })
     }
 
@@ -80,10 +80,10 @@ impl Window {
         self.file
     }
 
-    /// The down half. The host writes to it only while the guest stands still, the supervisor only while the worker
+    /// The down half. The host writes to it only while the guest does not run, the supervisor only while the worker
     /// waits.
     pub fn down(&self) -> &[u8] {
-        // SAFETY: mapped for good, and nobody writes while it is borrowed.
+        // SAFETY: mapped for good, and it is not written while it is borrowed.
         unsafe { core::slice::from_raw_parts(self.down, DOWN_PAGES * PAGE) }
     }
 
@@ -92,24 +92,24 @@ impl Window {
         unsafe { core::slice::from_raw_parts_mut(self.down, DOWN_PAGES * PAGE) }
     }
 
-    /// The up half. Written by the worker while it executes, by the supervisor while the worker waits or is dead.
+    /// The up half. Written by the worker while it executes, by the supervisor while the worker waits or has ended.
     pub fn up(&mut self) -> &mut [u8] {
         // SAFETY: mapped for good; `self` is borrowed exclusively and the other process does not access it meanwhile.
         unsafe { core::slice::from_raw_parts_mut(self.up, UP_PAGES * PAGE) }
     }
 
-    /// Looks up where the pages are, counts the doorbell, stamps the down half. False if the host cannot be shown.
+    /// Looks up where the pages are, counts the notification, stamps the down half. False if the host cannot be shown.
     pub fn prepare(&mut self) -> bool {
         let directory = self.directory;
-        let doorbells = directory.doorbells.load(Relaxed).wrapping_add(1);
-        directory.doorbells.store(doorbells, Relaxed);
+        let notifications = directory.notifications.load(Relaxed).wrapping_add(1);
+        directory.notifications.store(notifications, Relaxed);
         if !self.look_up() {
             return false;
         }
         let key = directory.key.load(Relaxed);
         for (index, page) in self.down_mut().chunks_mut(PAGE).enumerate() {
             if let Some(place) = page.first_chunk_mut() {
-                *place = stamp(key, doorbells, index);
+                *place = stamp(key, notifications, index);
             }
         }
         true
@@ -141,7 +141,7 @@ impl Window {
                 return false;
             }
             match index.checked_sub(1) {
-                None => self.announced = number,
+                None => self.reported_frame = number,
                 Some(index) => self.directory.frame_numbers[index].store(number, Relaxed),
             }
         }
@@ -150,13 +150,13 @@ impl Window {
 
     /// Frame number of the directory page as of the last [`Window::prepare`].
     pub fn frame_number(&self) -> u64 {
-        self.announced
+        self.reported_frame
     }
 
-    /// What to tell the host.
+    /// The report of the window to the host.
     pub fn hello(&self, usable: bool) -> Hello {
         let key = self.directory.key.load(Relaxed) as u32;
-        let window = usable.then_some(protocol::Announced { frame_number: self.announced, key });
+        let window = usable.then_some(protocol::WindowAddress { frame_number: self.reported_frame, key });
         Hello { is_init: self.is_init, window }
     }
 
@@ -176,14 +176,14 @@ impl Window {
 
     /// The results.
     pub fn results(&self) -> &[u8] {
-        // SAFETY: mapped for good, and the worker waits or is dead.
+        // SAFETY: mapped for good, and the worker waits or has ended.
         let up = unsafe { core::slice::from_raw_parts(self.up, UP_PAGES * PAGE) };
         up.get(..self.up_len()).unwrap_or_default()
     }
 
-    /// Low byte of the doorbell counter.
+    /// Low byte of the notification counter.
     pub fn sequence(&self) -> u8 {
-        self.directory.doorbells.load(Relaxed) as u8
+        self.directory.notifications.load(Relaxed) as u8
     }
 
     /// Length of the results.
@@ -196,7 +196,7 @@ impl Window {
         self.directory.up_digest.store(digest(self.results()), Relaxed);
     }
 
-    /// Takes a payload that came over the line.
+    /// Takes a payload that came over the serial port.
     pub fn fill_down(&mut self, payload: &[u8]) -> core::result::Result<(), Error> {
         let place = self.down_mut().get_mut(..payload.len()).ok_or(Error::TooLong)?;
         place.copy_from_slice(payload);

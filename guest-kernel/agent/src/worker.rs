@@ -15,7 +15,7 @@ use crate::syscall::{self, File};
 use crate::window::Window;
 use crate::{boot, carry, guard};
 
-/// In [`Directory::reset`]: the worker ended because a step said so.
+/// In [`Directory::reset`]: the worker ended as a step requested.
 pub const LEFT: u64 = u64::MAX;
 
 /// Exit status of a forked child that a step ended.
@@ -38,7 +38,7 @@ pub fn resume(file: File) -> ! {
     let _ = syscall::close_on_exec(file, true);
     let (Ok(()), Ok(state)) = (guard::install(), carry::take(window.directory)) else { out_of_memory() };
     let (directory, _, up) = window.split();
-    let mut turn = Turn { directory, out: Slice::resume(up, directory.up_len.load(Relaxed) as usize) };
+    let mut turn = BatchRun { directory, out: Slice::resume(up, directory.up_len.load(Relaxed) as usize) };
     outcome::value(&mut turn.out, 0);
     turn.commit();
     let next = directory.step.load(Relaxed) as u32 + 1;
@@ -46,7 +46,7 @@ pub fn resume(file: File) -> ! {
 }
 
 fn out_of_memory() -> ! {
-    boot::say(b"copra: agent: out of memory\n");
+    boot::print(b"copra: agent: out of memory\n");
     syscall::exit(102)
 }
 
@@ -64,7 +64,7 @@ fn serve(window: &mut Window, mut state: State, mut first: Option<u32>) -> ! {
         while let Some(first) = next {
             let (directory, batch, up) = window.split();
             let out = Slice::resume(up, directory.up_len.load(Relaxed) as usize);
-            let end = Turn { directory, out }.execute(batch, first, file, &mut state);
+            let end = BatchRun { directory, out }.execute(batch, first, file, &mut state);
             // The batch that is there now, and the step at which the child ended.
             next = (end == Next::Resume).then(|| directory.step.load(Relaxed) as u32 + 1);
         }
@@ -99,12 +99,12 @@ enum Next {
 }
 
 /// One batch. Outcomes count as soon as they are committed, so nothing is lost when the worker dies.
-struct Turn<'a> {
+struct BatchRun<'a> {
     directory: &'static Directory,
     out: Slice<'a>,
 }
 
-impl Turn<'_> {
+impl BatchRun<'_> {
     fn commit(&self) {
         self.directory.up_len.store(self.out.len() as u64, Relaxed);
     }

@@ -17,7 +17,7 @@ pub fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// A 64-bit digest of bulk data, eight bytes at a time. Not cryptographic: it tells equal from different, and a window
+/// A 64-bit digest of bulk data, eight bytes at a time. Not cryptographic: it distinguishes equal from different, and a window
 /// page that was read from the wrong place from the right one.
 pub fn digest(bytes: &[u8]) -> u64 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Frames on the serial line, and the decoder that finds them among other bytes.
+//! Frames on the serial port, and the decoder that finds them among other bytes.
 
 use crate::check::{crc8, crc16};
 use crate::wire::{Reader, Sink};
@@ -25,7 +25,7 @@ pub enum Kind {
     Refused = 3,
     /// Host to agent: steps to execute.
     Batch = 8,
-    /// Host to agent: say hello again.
+    /// Host to agent: send a hello again.
     Attach = 9,
     /// Host to agent: send the last results again.
     Again = 10,
@@ -55,7 +55,7 @@ pub enum Payload<'a> {
 pub struct Frame<'a> {
     /// What it is.
     pub kind: Kind,
-    /// From the agent: low byte of the doorbell counter. From the host: a number the answer does not repeat.
+    /// From the agent: low byte of the notification counter. From the host: a number the answer does not repeat.
     pub sequence: u8,
     /// Host to agent: the answer may use the window.
     pub reply_by_window: bool,
@@ -105,7 +105,7 @@ struct Shape {
     total: usize,
 }
 
-/// Reads the header at the front of `bytes`; `Ok(None)` asks for more bytes.
+/// Reads the header at the front of `bytes`; `Ok(None)`: more bytes are needed.
 fn shape(bytes: &[u8]) -> Result<Option<Shape>, Error> {
     let mut reader = Reader::new(bytes);
     let parsed = (|| {
@@ -178,7 +178,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
         self.end = 0;
     }
 
-    /// Takes one byte from the line.
+    /// Takes one byte from the serial port.
     pub fn push(&mut self, byte: u8) {
         if self.start == self.end {
             if byte != SYNC {
@@ -200,7 +200,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
         }
     }
 
-    /// Gives up the frame that seemed to begin at `start` and goes to the next [`SYNC`].
+    /// Drops the frame that seemed to begin at `start` and goes to the next [`SYNC`].
     fn skip(&mut self) {
         let from = (self.start + 1).min(self.end);
         let bytes = self.buffer.as_ref().get(from..self.end).unwrap_or_default();
@@ -231,7 +231,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
         }
         let start = self.start;
         self.start += shape.total;
-        // Bytes between this frame and the next SYNC are nobody's.
+        // Bytes between this frame and the next SYNC belong to no frame.
         if self.start < self.end && self.buffer.as_ref().get(self.start) != Some(&SYNC) {
             self.skip();
         }

@@ -4,19 +4,19 @@
 use crate::Error;
 use crate::wire::{Reader, Sink};
 
-/// What the agent tells about itself. On the wire: u8 flags (bit 0: is PID 1; bit 1: has a window), then, with a window,
+/// What the agent reports of itself. On the wire: u8 flags (bit 0: is PID 1; bit 1: has a window), then, with a window,
 /// LEB page frame number of the directory page and the low 32 bits of its key, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Whether it is PID 1, not a test's child.
     pub is_init: bool,
     /// The window, if there is one.
-    pub window: Option<Announced>,
+    pub window: Option<WindowAddress>,
 }
 
 /// Where the window's directory page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Announced {
+pub struct WindowAddress {
     /// Page frame number of the directory page.
     pub frame_number: u64,
     /// Low half of the key the directory page holds.
@@ -40,7 +40,7 @@ impl Hello {
         let window = if flags & 2 == 0 {
             None
         } else {
-            Some(Announced { frame_number: reader.number()?, key: reader.word()? })
+            Some(WindowAddress { frame_number: reader.number()?, key: reader.word()? })
         };
         Ok(Self { is_init: flags & 1 != 0, window })
     }

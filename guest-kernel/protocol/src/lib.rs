@@ -2,11 +2,11 @@
 //! Frames, steps and outcomes between the runner and the agent inside the guest.
 //!
 //! The runner (host) and the agent (PID 1 of the guest) talk over a serial port on which every byte costs VM exits. So a
-//! whole batch of steps is one frame, and bulk payloads do not travel over the line at all: they lie in a *window*, a
-//! few pages of the agent's memory whose page frame numbers the agent tells, and which the host reads and writes while
-//! the guest stands still at the last byte of a frame.
+//! whole batch of steps is one frame, and bulk payloads do not travel over the serial port at all: they lie in a *window*, a
+//! few pages of the agent's memory whose page frame numbers the agent reports, and which the host reads and writes while
+//! the guest does not run, at the last byte of a frame.
 //!
-//! The agent says hello; from then on the host sends a frame and the agent answers it. Nothing else is ever sent.
+//! The agent sends a hello; from then on the host sends a frame and the agent answers it. Nothing else is ever sent.
 //!
 //! ```text
 //! agent                                   host
@@ -22,7 +22,7 @@
 //! |---|---|
 //! | 1 | `0xC5`, [`frame::SYNC`] |
 //! | 1 | bits 7..6 version ([`VERSION`]); bit 5: the payload is in the window; bit 4: the answer may use the window; bits 3..0: [`Kind`] |
-//! | 1 | sequence: from the agent, the low byte of the doorbell counter |
+//! | 1 | sequence: from the agent, the low byte of the notification counter |
 //! | 1..3 | length of the payload, LEB128, at most [`MAX_PAYLOAD`]; absent if the payload is in the window |
 //! | 1 | CRC-8 (0x07) of the bytes after `0xC5` so far |
 //! | length | payload |
@@ -97,7 +97,7 @@ pub mod wire;
 #[cfg(any(feature = "std", test))]
 pub use batch::Batch;
 pub use frame::{Decoder, Frame, Kind, Payload};
-pub use hello::{Announced, Hello};
+pub use hello::{Hello, WindowAddress};
 #[cfg(any(feature = "std", test))]
 pub use link::{Event, GuestMemory, Link, LinkError, Position, Stats};
 pub use outcome::{Call, FileStatus, Refusal};

@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 
 use crate::check::digest;
-use crate::hello::Announced;
+use crate::hello::WindowAddress;
 use crate::window::{DOWN_PAGES, Directory, MAGIC, MAX_PAGES, PAGE, stamp};
 use crate::{Batch, Decoder, Error, Frame, Hello, Kind, MAX_PAYLOAD, Payload, Results, frame::MAX_FRAME};
 
@@ -17,7 +17,7 @@ pub trait GuestMemory {
     fn write(&mut self, address: u64, bytes: &[u8]) -> bool;
 }
 
-/// No access to guest memory: everything goes over the line.
+/// No access to guest memory: everything goes over the serial port.
 impl GuestMemory for () {
     fn read(&mut self, _: u64, _: &mut [u8]) -> bool {
         false
@@ -27,7 +27,7 @@ impl GuestMemory for () {
     }
 }
 
-/// What the agent said.
+/// What the agent sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It is there (again). Send the first batch.
@@ -36,7 +36,7 @@ pub enum Event {
     Results(Results),
     /// It did not understand the last frame. Send it again.
     Refused(Error),
-    /// The last batch was executed, but its results could not be read. [`Link::again`] asks for them over the line.
+    /// The last batch was executed, but its results could not be read. [`Link::again`] requests them over the serial port.
     Lost(LinkError),
 }
 
@@ -50,7 +50,7 @@ pub enum LinkError {
         /// Guest physical address.
         address: u64,
     },
-    /// A page of the window is not what the agent said.
+    /// A page of the window is not the one that the agent reported.
     Moved {
         /// Guest physical address.
         address: u64,
@@ -81,7 +81,7 @@ impl core::fmt::Display for LinkError {
 
 impl core::error::Error for LinkError {}
 
-/// What went over the line.
+/// What went over the serial port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Bytes from the agent.
@@ -92,7 +92,7 @@ pub struct Stats {
     pub frames: u64,
     /// False starts and damaged frames from the agent.
     pub noise: u64,
-    /// Batches sent over the line although the agent had a window.
+    /// Batches sent over the serial port although the agent had a window.
     pub window_missed: u64,
 }
 
@@ -115,12 +115,12 @@ impl Checked {
         self.word(offset_of!(Directory, key))
     }
 
-    fn doorbells(&self) -> u64 {
-        self.word(offset_of!(Directory, doorbells))
+    fn notifications(&self) -> u64 {
+        self.word(offset_of!(Directory, notifications))
     }
 }
 
-/// Where the worker is, as the directory page says; see [`Link::position`].
+/// Where the worker is, from the directory page; see [`Link::position`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Number of the step in its batch.
@@ -131,9 +131,9 @@ pub struct Position {
     pub marker: u64,
 }
 
-/// The host's end of the line.
+/// the host's end of the agent channel.
 ///
-/// Feed it every byte the guest writes to the agent's port, at once and while the guest stands still: when
+/// Feed it every byte the guest writes to the agent's port, at once and while the guest does not run: when
 /// [`Link::receive`] gives an event, the window is valid until the guest runs on, and [`Link::send`] belongs in the same
 /// stop.
 ///
@@ -141,9 +141,9 @@ pub struct Position {
 #[derive(Clone, Debug)]
 pub struct Link {
     decoder: Decoder<Vec<u8>>,
-    window: Option<Announced>,
+    window: Option<WindowAddress>,
     /// Sequence number of the agent's last frame.
-    doorbell: u8,
+    notification: u8,
     sequence: u8,
     expected: Option<usize>,
     stats: Stats,
@@ -156,19 +156,19 @@ impl Default for Link {
 }
 
 impl Link {
-    /// A line on which nothing was said yet.
+    /// A channel without traffic yet.
     pub fn new() -> Self {
         Self {
             decoder: Decoder::new(vec![0; MAX_FRAME]),
             window: None,
-            doorbell: 0,
+            notification: 0,
             sequence: 0,
             expected: None,
             stats: Stats::default(),
         }
     }
 
-    /// What went over the line so far.
+    /// What went over the serial port so far.
     pub fn stats(&self) -> Stats {
         self.stats
     }
@@ -178,7 +178,7 @@ impl Link {
         self.expected.is_some()
     }
 
-    /// Whether the agent announced a window.
+    /// Whether the agent reported a window.
     pub fn has_window(&self) -> bool {
         self.window.is_some()
     }
@@ -189,7 +189,7 @@ impl Link {
         self.decoder.push(byte);
         let mut event = None;
         loop {
-            // What the payload is needed for is done before the decoder is asked again.
+            // What the payload is needed for is done before the decoder continues.
             let (kind, sequence, payload) = match self.decoder.poll() {
                 None => return event,
                 Some(Err(_)) => {
@@ -206,7 +206,7 @@ impl Link {
                 ),
             };
             self.stats.frames += 1;
-            self.doorbell = sequence;
+            self.notification = sequence;
             let payload = match payload {
                 Some(payload) => Ok(payload),
                 None => self.read_up(memory),
@@ -221,7 +221,7 @@ impl Link {
             (Kind::Hello, Ok(payload)) => match Hello::decode(&payload) {
                 Ok(hello) => {
                     self.window = hello.window;
-                    // In the middle of a batch it only says that the directory page has moved.
+                    // In the middle of a batch it only reports that the directory page has moved.
                     self.expected.is_none().then_some(Event::Hello(hello))
                 }
                 Err(error) => lost(error.into()),
@@ -250,7 +250,7 @@ impl Link {
     }
 
     /// Makes a batch ready: the payload in the window if there is one and it is sound, else in the frame. Returns the
-    /// bytes to hand to the guest's serial port. Call it while the guest stands still after an event.
+    /// bytes to hand to the guest's serial port. Call it after an event, while the guest does not run.
     pub fn send(&mut self, batch: &Batch, memory: &mut impl GuestMemory) -> Result<Vec<u8>, LinkError> {
         if self.expected.is_some() {
             return Err(LinkError::Busy);
@@ -266,12 +266,12 @@ impl Link {
         Ok(self.frame(Kind::Batch, by_window, payload))
     }
 
-    /// Asks for the last results once more, over the line.
+    /// Requests the last results once more, over the serial port.
     pub fn again(&mut self) -> Vec<u8> {
         self.frame(Kind::Again, false, Payload::Inline(&[]))
     }
 
-    /// Asks for a new hello; what the agent was doing for us is forgotten.
+    /// Requests a new hello; what the agent was doing is dropped.
     pub fn attach(&mut self) -> Vec<u8> {
         self.expected = None;
         self.frame(Kind::Attach, false, Payload::Inline(&[]))
@@ -298,16 +298,16 @@ impl Link {
     }
 
     fn directory(&self, memory: &mut impl GuestMemory, current: bool) -> Result<Checked, LinkError> {
-        let announced = self.window.ok_or(Error::Window)?;
-        let address = announced.frame_number.wrapping_mul(PAGE as u64);
+        let reported = self.window.ok_or(Error::Window)?;
+        let address = reported.frame_number.wrapping_mul(PAGE as u64);
         let mut page = vec![0; PAGE];
         if !memory.read(address, &mut page) {
             return Err(LinkError::NoMemory { address });
         }
         let directory = Checked { page };
         let sound = directory.word(offset_of!(Directory, magic)) == MAGIC
-            && directory.key() as u32 == announced.key
-            && (!current || directory.doorbells() as u8 == self.doorbell);
+            && directory.key() as u32 == reported.key
+            && (!current || directory.notifications() as u8 == self.notification);
         if sound { Ok(directory) } else { Err(LinkError::Moved { address }) }
     }
 
@@ -346,7 +346,7 @@ impl Link {
             if !memory.read(address, &mut found) {
                 return Err(LinkError::NoMemory { address });
             }
-            if found != stamp(directory.key(), directory.doorbells(), index) {
+            if found != stamp(directory.key(), directory.notifications(), index) {
                 return Err(LinkError::Moved { address });
             }
         }

@@ -84,7 +84,7 @@ impl Refusal {
         [Self::Malformed, Self::File, Self::Map, Self::Length, Self::Path, Self::Width, Self::Syscall];
 }
 
-/// What `stat` tells.
+/// What `stat` returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileStatus {
     /// Type and permissions.

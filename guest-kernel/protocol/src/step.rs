@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the agent can be asked to do.
+//! The steps that the agent executes.
 
 use self::field::Field;
 use crate::Error;
@@ -16,8 +16,8 @@ pub use operand::{Buffer, Reset, Via, Width};
 /// Most arguments of an [`Step::Execute`], the program's name not counted.
 pub const MAX_ARGUMENTS: usize = 14;
 
-/// Where the worker asks the kernel to put the mapping of a slot. The kernel follows it as long as nothing is there, so
-/// fault addresses can be told apart and are the same in every run.
+/// The address hint for the mapping of a slot. The kernel takes it as long as nothing is there, so fault addresses can
+/// be distinguished and are the same in every run.
 pub const fn map_address(map: u8) -> u64 {
     0x1000_0000_0000 + map as u64 * crate::MAP_STRIDE
 }
@@ -267,7 +267,7 @@ steps! {
         /// `1 << CAP_*`.
         mask: u64,
     }
-    /// Gives up the worker's groups, then `setresgid`, then `setresuid`.
+    /// Drops the worker's groups, then `setresgid`, then `setresuid`.
     0x1d SetUser {
         /// User.
         uid: u32,
@@ -283,7 +283,7 @@ steps! {
         /// Bytes.
         len: u32,
     }
-    /// Puts a number where the host sees it without being told ([`crate::window::Directory`]).
+    /// Stores a number where the host reads it without a frame ([`crate::window::Directory`]).
     0x1f Marker {
         /// The number.
         value: u64,

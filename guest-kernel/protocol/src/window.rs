@@ -2,10 +2,10 @@
 //! Bulk payloads by reference: pages of the agent that the host reads and writes in guest memory.
 //!
 //! The window is locked memory of the agent: one *directory* page, a *down* half (host to agent) and an *up* half (agent
-//! to host). Only the directory's page frame number travels over the line, in the agent's hello, and again whenever the
+//! to host). Only the directory's page frame number travels over the serial port, in the agent's hello, and again whenever the
 //! page has moved; the page itself lists the others.
 //!
-//! Before each frame the agent looks all frame numbers up again, counts [`Directory::doorbells`] up, and stamps every
+//! Before each frame the agent looks all frame numbers up again, counts [`Directory::notifications`] up, and stamps every
 //! page of the down half with [`stamp`]. The host trusts the directory only if magic and key are right and the counter's
 //! low byte is the frame's sequence number; it writes to a down page only if its stamp is right; and it takes a payload
 //! from the up half only if the digest is right. So a page that moved in between costs a retry and never another's memory.
@@ -32,10 +32,10 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"copra\0w1");
 pub struct Directory {
     /// [`MAGIC`].
     pub magic: AtomicU64,
-    /// Random, the same as long as the agent lives.
+    /// Random, the same as long as the agent runs.
     pub key: AtomicU64,
     /// Frames the agent has sent.
-    pub doorbells: AtomicU64,
+    pub notifications: AtomicU64,
     /// Pages of the down half and, above bit 32, of the up half.
     pub pages: AtomicU64,
     /// Bytes of results in the up half. The worker counts it up as it goes.
@@ -50,7 +50,7 @@ pub struct Directory {
     pub step: AtomicU64,
     /// Value of the last `Marker`.
     pub marker: AtomicU64,
-    /// Counts every step and iteration; stands still while one hangs.
+    /// Counts every step and iteration; does not change while one hangs.
     pub progress: AtomicU64,
     /// The worker's word to its supervisor: how the guest is to end, plus one.
     pub reset: AtomicU64,
@@ -64,10 +64,10 @@ const _: () = assert!(size_of::<Directory>() == PAGE && offset_of!(Directory, fr
 const _: () = assert!(DOWN_PAGES + UP_PAGES <= MAX_PAGES);
 
 /// What the first 16 bytes of a down page hold when the agent rings.
-pub fn stamp(key: u64, doorbells: u64, page: usize) -> [u8; 16] {
+pub fn stamp(key: u64, notifications: u64, page: usize) -> [u8; 16] {
     let mut stamp = [0; 16];
     let (first, second) = stamp.split_at_mut(8);
     first.copy_from_slice(&key.to_le_bytes());
-    second.copy_from_slice(&(doorbells << 16 | page as u64).to_le_bytes());
+    second.copy_from_slice(&(notifications << 16 | page as u64).to_le_bytes());
     stamp
 }

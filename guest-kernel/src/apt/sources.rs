@@ -32,7 +32,7 @@ impl fmt::Display for Source {
 pub(super) struct Found {
     /// The archives to use.
     pub(super) sources: Vec<Source>,
-    /// For each that looks like Debian's and is not used, one line that says why.
+    /// For each that looks like Debian's and is not used, one line with the reason.
     pub(super) refused: Vec<String>,
 }
 
@@ -86,14 +86,14 @@ fn choose(entry: &Entry, key: Option<&PathBuf>, file: &Path, found: &mut Found) 
         return;
     }
     for uri in entry.uris.iter().filter(|uri| is_word(uri)) {
-        let signed_by = match (whose(uri), key) {
-            (Whose::Other, _) => continue,
-            // Whatever the system trusts besides, these must come from Debian.
+        let signed_by = match (archive_of(uri), key) {
+            (Archive::Other, _) => continue,
+            // Besides the keys that the system trusts, these must come from Debian.
             (_, Some(key)) => Some(key.display().to_string()),
-            (Whose::Debian, None) => entry.signed_by.clone(),
-            (Whose::Mirror, None) => {
+            (Archive::Debian, None) => entry.signed_by.clone(),
+            (Archive::Mirror, None) => {
                 found.refused.push(format!(
-                    "{uri} of {} is not used: it is no host of debian.org, and without the package debian-archive-keyring its contents cannot be told from another's",
+                    "{uri} of {} is not used: it is no host of debian.org, and without the package debian-archive-keyring its contents cannot be verified",
                     file.display()
                 ));
                 continue;
@@ -105,21 +105,21 @@ fn choose(entry: &Entry, key: Option<&PathBuf>, file: &Path, found: &mut Found) 
 
 /// Who runs an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
+enum Archive {
     /// The host is of debian.org.
     Debian,
     /// The path is that of a copy of Debian's archives.
     Mirror,
-    /// Somebody else.
+    /// Another archive.
     Other,
 }
 
-fn whose(uri: &str) -> Whose {
-    let Some((scheme, rest)) = uri.split_once(':') else { return Whose::Other };
+fn archive_of(uri: &str) -> Archive {
+    let Some((scheme, rest)) = uri.split_once(':') else { return Archive::Other };
     // Methods are chained by plus signs (`tor+http`). A medium has to be changed by hand.
     let known = ["http", "https", "ftp", "tor", "mirror", "file", "copy"];
     if !scheme.split('+').all(|method| known.contains(&method)) {
-        return Whose::Other;
+        return Archive::Other;
     }
     let (authority, path) = match rest.strip_prefix("//") {
         Some(rest) => rest.split_once('/').unwrap_or((rest, "")),
@@ -128,13 +128,13 @@ fn whose(uri: &str) -> Whose {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = host.split_once(':').map_or(host, |(host, _)| host).trim_end_matches('.').to_lowercase();
     if host == "debian.org" || host.ends_with(".debian.org") {
-        return Whose::Debian;
+        return Archive::Debian;
     }
     if path.contains(['?', '#']) {
-        return Whose::Other;
+        return Archive::Other;
     }
     let folder = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    if FOLDERS.contains(&folder) { Whose::Mirror } else { Whose::Other }
+    if FOLDERS.contains(&folder) { Archive::Mirror } else { Archive::Other }
 }
 
 /// Nothing that could end a field or begin another.

@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Says which place was full, where that was the reason, and else what failed.
+    /// Names the place that was full, where that was the cause, and else what failed.
     pub(crate) fn io(what: &'static str, place: &Path, source: io::Error) -> Self {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) {

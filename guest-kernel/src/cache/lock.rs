@@ -13,7 +13,7 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, and calls `wait` first if somebody else has it.
+    /// Takes the lock, and calls `wait` first if another process has it.
     pub(super) fn take(path: &Path, wait: impl FnOnce()) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .create(true)
@@ -33,7 +33,7 @@ impl Lock {
         }
     }
 
-    /// Takes the lock if nobody has it.
+    /// Takes the lock if it is free.
     pub(super) fn try_take(path: &Path) -> Option<Self> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path).ok()?;
         FileExt::try_lock(&file).ok().map(|()| Self { file })

@@ -75,7 +75,7 @@ impl Cache {
 
     /// The path of a file made from other things, such as a vmlinux extracted from a bzImage. `parts` is everything the
     /// content depends on, the hash of the input and the version of the procedure included; `make` is called if the
-    /// file is not there yet. Others who want the same file at the same time wait for it.
+    /// file is not there yet. Other processes that need the same file wait for it.
     pub fn derived<E: From<Error>>(
         &self,
         parts: &[&str],
@@ -169,7 +169,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Turns any failure into that of a full disk, if the disk is full: a program that ran out of space seldom says so.
+    /// Turns any failure into that of a full disk, if the disk is full: programs seldom report that as the cause.
     pub(crate) fn is_full(&self) -> bool {
         const ALMOST: u64 = 8 << 20;
         error::free(&self.root) < ALMOST

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub(crate) struct Scratch {
     dir: TempDir,
-    /// Locked for as long as somebody works in the directory.
+    /// Locked for as long as the directory is in use.
     _held: File,
 }
 

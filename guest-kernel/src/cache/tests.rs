@@ -15,7 +15,7 @@ fn cache() -> (tempfile::TempDir, Cache) {
     (dir, cache)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the shape that `store` asks for")]
+#[expect(clippy::unnecessary_wraps, reason = "the signature that `store` takes")]
 fn fill(dir: &Path) -> Result<(), Error> {
     fs::write(dir.join("image"), "bits").unwrap();
     fs::write(dir.join("config"), "CONFIG_A=y").unwrap();
@@ -80,7 +80,7 @@ fn what_a_killed_process_left_is_swept_and_never_found() {
     fs::write(left.join("half"), "hal").unwrap();
     cache.sweep().unwrap();
     assert!(!left.exists());
-    assert!(mine.exists(), "somebody still works there");
+    assert!(mine.exists(), "its directory is still in use");
     assert_eq!(cache.get("rooms", &key).unwrap(), None);
 }
 
@@ -207,7 +207,7 @@ fn waits_for_others_and_says_so() {
         assert!(!other.is_finished());
         drop(lock);
     });
-    // A lock file that somebody left is no lock.
+    // A lock file without a lock on it is no lock.
     cache.lock("x", || unreachable!()).unwrap();
 }
 

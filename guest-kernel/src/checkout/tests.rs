@@ -5,7 +5,7 @@ use crate::progress::Silent;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-/// Stands for the kernel's: takes the configuration it is told to, and "builds" an ELF file that names a version.
+/// In place of the kernel's: takes the configuration given, and "builds" an ELF file that names a version.
 const MAKEFILE: &str = r#"
 O ?= .
 KCONFIG_CONFIG ?= .config
@@ -91,9 +91,9 @@ fn can_build() -> bool {
 }
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
+struct RecordedProgress(Mutex<Vec<String>>);
 
-impl Progress for Heard {
+impl Progress for RecordedProgress {
     fn step(&self, _what: &str) {}
     fn advance(&self, _amount: crate::progress::Amount) {}
     fn note(&self, what: &str) {
@@ -110,13 +110,13 @@ fn a_plain_tree_is_built_beside_and_not_changed() {
     }
     let checkout = Checkout::open(&fixture.cache, &fixture.dir()).unwrap();
     assert_eq!(checkout.built().unwrap(), None);
-    let heard = Heard::default();
-    let kernel = checkout.build(&fixture.cache, &heard).unwrap();
+    let progress = RecordedProgress::default();
+    let kernel = checkout.build(&fixture.cache, &progress).unwrap();
     assert_eq!(kernel.release, "6.99.0-tree");
     assert_eq!(kernel.spec.to_string(), format!("tree:{}", fixture.dir().display()));
     let config = Config::read(kernel.config.as_ref().unwrap()).unwrap();
     assert!(config.is_yes("STRICT_DEVMEM") && config.is_yes("SERIAL_8250_CONSOLE"));
-    let notes = heard.0.into_inner().unwrap();
+    let notes = progress.0.into_inner().unwrap();
     assert_eq!(notes.len(), 1);
     assert!(notes[0].ends_with("CONFIG_HYPERV should be y, is n"), "{notes:?}");
     assert_eq!(fixture.files(), before);

@@ -49,7 +49,7 @@ fn policies_are_those_that_kernels_are_built_for() {
         assert!(known, "{policy} is no policy");
         if let Some(name) = word.strip_prefix("copra_policy=") {
             assert_eq!(name, policy);
-            assert!(source.contains(&format!("\"{policy}\"")), "the kernel does not know {policy}");
+            assert!(source.contains(&format!("\"{policy}\"")), "the kernel has no {policy}");
         }
     }
     // What is no code but a kernel option cannot be chosen while the kernel runs.
@@ -71,7 +71,7 @@ fn a_mistake_is_chosen_by_its_number() {
     let choice = choice(&last.name).unwrap();
     assert_eq!(choice.policy, last.policy);
     assert_eq!(choice.words[1], format!("copra_mutant={number}"));
-    // As the header has it: the constant stands behind as many others.
+    // As in the header: the constant comes after as many others.
     let before = header().lines().position(|line| line == format!("+\t{},", constant(&last.name))).unwrap();
     let none = header().lines().position(|line| line == "+\tCOPRA_M_NONE,").unwrap();
     assert_eq!(before - none, MUTANTS.len());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::PROGRAMS;
 use crate::cache;
 
-/// Where a guest's dynamic linker looks without being told.
+/// Where a guest's dynamic linker looks by default.
 const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
 /// The dynamic linker, by the path that programs name.
 const LINKER: &str = "ld-linux-x86-64.so.2";
@@ -67,7 +67,7 @@ pub(super) fn choose(root: &Path) -> Result<Chosen, cache::Error> {
 fn walk(dir: &Path, root: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        // A link within the tree stands for its file; one that leads out of it would find this machine's own.
+        // A link within the tree is followed; one that leads out of it would find this machine's own file.
         let is_inside = || fs::canonicalize(&path).is_ok_and(|target| target.starts_with(root));
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => walk(&path, root, files),

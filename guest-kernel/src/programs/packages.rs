@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use super::PROGRAMS;
 use crate::apt::{self, Apt, Package};
 
-/// What an archive has of what is wanted.
-pub(super) struct Wanted {
+/// The packages of an archive that hold the programs needed.
+pub(super) struct Selection {
     /// Packages to unpack, by name.
     pub(super) packages: Vec<Package>,
     /// Packages of programs that are not to be had, and why.
     pub(super) missing: BTreeMap<&'static str, String>,
 }
 
-impl Wanted {
+impl Selection {
     /// The same by the programs' paths.
     pub(super) fn programs_missing(&self) -> impl Iterator<Item = (String, String)> {
         PROGRAMS.iter().filter_map(|program| {
@@ -24,7 +24,7 @@ impl Wanted {
 }
 
 /// The programs' packages and the libraries they depend on.
-pub(super) fn wanted(apt: &Apt<'_>) -> Result<Wanted, apt::Error> {
+pub(super) fn wanted(apt: &Apt<'_>) -> Result<Selection, apt::Error> {
     choose(|name| {
         let found = apt.packages(name, |other| other == name)?;
         Ok(found.into_iter().max_by(|a, b| a.version.cmp(&b.version)))
@@ -33,8 +33,8 @@ pub(super) fn wanted(apt: &Apt<'_>) -> Result<Wanted, apt::Error> {
 
 /// The same of an archive that is asked for the newest package of a name. A program is wanted with all its libraries or
 /// not at all.
-fn choose<E>(mut newest: impl FnMut(&str) -> Result<Option<Package>, E>) -> Result<Wanted, E> {
-    let mut chosen = Wanted { packages: Vec::new(), missing: BTreeMap::new() };
+fn choose<E>(mut newest: impl FnMut(&str) -> Result<Option<Package>, E>) -> Result<Selection, E> {
+    let mut chosen = Selection { packages: Vec::new(), missing: BTreeMap::new() };
     for program in &PROGRAMS {
         let mut names = vec![program.package.to_owned()];
         let mut new: Vec<Package> = Vec::new();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     /// An archive, as names and dependencies.
-    fn from(archive: &[(&str, &str)]) -> Wanted {
+    fn from(archive: &[(&str, &str)]) -> Selection {
         let newest = |name: &str| -> Result<Option<Package>, std::convert::Infallible> {
             Ok(archive.iter().find(|(known, _)| *known == name).map(|(name, depends)| Package {
                 name: (*name).to_owned(),
@@ -100,7 +100,7 @@ mod tests {
             ("libgcc-s1", "libc6"),
             ("libhd21", "libc6"),
         ];
-        let names = |wanted: &Wanted| {
+        let names = |wanted: &Selection| {
             wanted.packages.iter().map(|package| package.name.clone()).collect::<Vec<String>>()
         };
         let all = from(&whole);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Patches on a shared tree: what they change is set aside first, and put back after, times and all, so that make sees
+//! Patches on a shared tree: what they change is saved first, and restored after, times and all, so that make sees
 //! exactly the files that differ. A journal lets the next build put back what a killed one could not.
 
 use super::{Error, LINUX};
@@ -40,7 +40,7 @@ impl Patched {
         paths.retain(|path| !linux.join(path).is_dir());
         let (changed, added) = paths.into_iter().partition(|path| linux.join(path).exists());
         let journal = Journal { changed, added };
-        set_aside(dir, &journal.changed)?;
+        save_originals(dir, &journal.changed)?;
         cache.write(&dir.join(JOURNAL), &serde_json::to_vec_pretty(&journal).unwrap_or_default())?;
         let undo = Self { dir: dir.to_owned() };
         for path in &journal.changed {
@@ -53,7 +53,7 @@ impl Patched {
         Ok(undo)
     }
 
-    /// Puts everything back, and says if that failed.
+    /// Restores every file, and reports a failure.
     pub(crate) fn restore(self) -> Result<(), Error> {
         Ok(restore(&self.dir)?)
     }
@@ -66,7 +66,7 @@ impl Drop for Patched {
     }
 }
 
-fn set_aside(dir: &Path, changed: &[PathBuf]) -> Result<(), cache::Error> {
+fn save_originals(dir: &Path, changed: &[PathBuf]) -> Result<(), cache::Error> {
     let saved = dir.join(SAVED);
     remove(&saved);
     fs::create_dir(&saved).map_err(|e| cache::Error::io("create", &saved, e))?;

@@ -92,7 +92,7 @@ impl Agent {
         format!("/proc/{}/{name}", self.process.id()).into()
     }
 
-    /// The next thing the agent says.
+    /// The next event from the agent.
     pub fn event(&mut self) -> Event {
         loop {
             let mut byte = [0];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The line and the window: what travels where, and what damage does.
+//! The serial port and the window: what travels where, and what damage does.
 
 use std::io::Write;
 

@@ -30,8 +30,8 @@ fn programs_run_to_their_end_with_their_output_caught() {
     assert_eq!(outcomes[4], text(0, &[0; 64]), "as far as it fits");
     assert_eq!(outcomes[5], failed(7));
     assert_eq!(outcomes[6], text(0, b"y\n"), "a broken pipe ends its writer, silently");
-    assert_eq!(outcomes[7], text(0, b"left\n"), "nobody waits for what a program leaves running");
-    assert!(matches!(outcomes[8], Outcome::Data { .. }), "the worker lives");
+    assert_eq!(outcomes[7], text(0, b"left\n"), "the end of what a program leaves running is not awaited");
+    assert!(matches!(outcomes[8], Outcome::Data { .. }), "the worker goes on");
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn many_short_steps_are_not_a_hang() {
 
 #[test]
 fn a_worker_gives_up_privileges_and_the_next_has_them_again() {
-    // SAFETY: asks only.
+    // SAFETY: a query without side effects.
     if unsafe { libc::geteuid() } != 0 {
         eprintln!("not root: nothing to give up");
         return;

@@ -11,7 +11,7 @@ use crate::syscall::{self, File};
 
 /// Where no file is.
 const EMPTY: u64 = u64::MAX;
-/// A descriptor that execve(2) closed: the kernel has none of this number, and says so.
+/// A descriptor that execve(2) closed: the kernel has none of this number, and returns EBADF.
 const CLOSED: File = -1;
 
 impl State {

@@ -67,7 +67,7 @@ impl State {
         }
         let address = self.bad_address(buffer, len)?;
         let count = syscall::read_at_address(file, offset, address, len)?;
-        // As much as the kernel says it stored and we can see.
+        // As much as the kernel reports as stored, within the buffer.
         let seen = if buffer == Buffer::Straddling { mapped_part(len).min(count) as usize } else { 0 };
         let (seen, _) = guard::load(address, self.buffer(seen, 1)?, Width::Byte);
         Ok(Success::Data(count.cast_signed(), seen))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the kernel says of itself: its names and its log.
+//! What the kernel reports of itself: its names and its log.
 
 use protocol::{Call, MAX_DATA, Refusal};
 

@@ -36,8 +36,7 @@ pub(super) fn set_user(uid: u32, gid: u32, keep: bool) -> Outcome {
     syscall::keep_capabilities(keep)?;
     let done = syscall::set_uid(uid)?;
     if keep {
-        let [_, permitted, inheritable, _, high_permitted, high_inheritable] =
-            syscall::capabilities()?;
+        let [_, permitted, inheritable, _, high_permitted, high_inheritable] = syscall::capabilities()?;
         syscall::set_capabilities([
             permitted,
             permitted,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! System calls about processes: their lives, what others do to them, and what they may.
+//! System calls about processes: creation and end, tracing, credentials.
 
 use core::ffi::CStr;
 

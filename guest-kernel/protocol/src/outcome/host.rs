@@ -59,7 +59,7 @@ pub enum Outcome {
         /// The worker did not even die.
         undead: bool,
     },
-    /// What `stat` told.
+    /// What `stat` returned.
     Status(FileStatus),
     /// The results were full; not executed.
     NoRoom,

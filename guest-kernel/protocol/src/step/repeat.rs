@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a `Repeat` asks of the steps it covers.
+//! The requirements of a `Repeat` on the steps it covers.
 
 use super::Step;
 use crate::MAX_REPEATED;

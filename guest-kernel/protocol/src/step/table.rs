@@ -4,7 +4,7 @@
 /// Makes [`super::Step`] of a table: code, name and fields of each step, in the order in which they are on the wire.
 macro_rules! steps {
     ($($(#[$outer:meta])* $code:literal $name:ident $({ $($(#[$inner:meta])* $field:ident: $kind:ty,)* })?)*) => {
-        /// One thing the worker is asked to do.
+        /// One step of a batch.
         ///
         /// `file` is a slot below [`crate::FILE_SLOTS`], `map` one below [`crate::MAP_SLOTS`]; the host chooses them. Every
         /// step gives one [`Outcome`](crate::outcome), `Repeat` one for all it repeats.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Frames on a line that carries other bytes too.
+//! Frames among other bytes on the serial port.
 
 use std::cell::RefCell;
 

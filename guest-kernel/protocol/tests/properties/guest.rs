@@ -3,12 +3,12 @@
 
 use protocol::check::digest;
 use protocol::window::{DOWN_PAGES, Directory, MAGIC, PAGE, UP_PAGES, stamp};
-use protocol::{Announced, Event, Frame, GuestMemory, Hello, Kind, Link, Payload};
+use protocol::{Event, Frame, GuestMemory, Hello, Kind, Link, Payload, WindowAddress};
 
 /// A guest's memory with an agent's window in it, its pages out of order.
 pub struct Guest {
     pub memory: Vec<u8>,
-    doorbells: u64,
+    notifications: u64,
 }
 
 pub const KEY: u64 = 0x1122_3344_5566_7788;
@@ -31,7 +31,7 @@ impl GuestMemory for Guest {
 
 impl Guest {
     pub fn new() -> Self {
-        Self { memory: vec![0xee; 64 * PAGE], doorbells: 0 }
+        Self { memory: vec![0xee; 64 * PAGE], notifications: 0 }
     }
 
     pub fn page(index: usize) -> usize {
@@ -47,11 +47,11 @@ impl Guest {
     /// What the agent does before each frame.
     pub fn ring(&mut self, up: &[u8]) {
         use std::mem::offset_of;
-        self.doorbells += 1;
-        let doorbells = self.doorbells;
+        self.notifications += 1;
+        let notifications = self.notifications;
         self.word(offset_of!(Directory, magic), MAGIC);
         self.word(offset_of!(Directory, key), KEY);
-        self.word(offset_of!(Directory, doorbells), doorbells);
+        self.word(offset_of!(Directory, notifications), notifications);
         self.word(offset_of!(Directory, pages), (DOWN_PAGES | UP_PAGES << 32) as u64);
         self.word(offset_of!(Directory, up_len), up.len() as u64);
         self.word(offset_of!(Directory, up_digest), digest(up));
@@ -60,16 +60,16 @@ impl Guest {
         }
         for index in 0..DOWN_PAGES {
             let place = (Self::page(index) * PAGE) as u64;
-            assert!(self.write(place, &stamp(KEY, doorbells, index)));
+            assert!(self.write(place, &stamp(KEY, notifications, index)));
         }
         for (index, part) in up.chunks(PAGE).enumerate() {
             assert!(self.write((Self::page(DOWN_PAGES + index) * PAGE) as u64, part));
         }
     }
 
-    pub fn say(&mut self, link: &mut Link, kind: Kind, payload: Payload<'_>) -> Option<Event> {
+    pub fn send(&mut self, link: &mut Link, kind: Kind, payload: Payload<'_>) -> Option<Event> {
         let mut bytes = Vec::new();
-        let sequence = self.doorbells as u8;
+        let sequence = self.notifications as u8;
         Frame { kind, sequence, reply_by_window: false, payload }.encode(&mut bytes);
         let mut event = None;
         for byte in bytes {
@@ -83,9 +83,10 @@ impl Guest {
         let mut link = Link::new();
         self.ring(&[]);
         let mut payload = Vec::new();
-        let hello = Hello { is_init: true, window: Some(Announced { frame_number: HOME, key: KEY as u32 }) };
+        let hello =
+            Hello { is_init: true, window: Some(WindowAddress { frame_number: HOME, key: KEY as u32 }) };
         hello.encode(&mut payload);
-        assert_eq!(self.say(&mut link, Kind::Hello, Payload::Inline(&payload)), Some(Event::Hello(hello)));
+        assert_eq!(self.send(&mut link, Kind::Hello, Payload::Inline(&payload)), Some(Event::Hello(hello)));
         link
     }
 

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use protocol::outcome::sweep;
 use protocol::wire::Sink;
 use protocol::{
-    Announced, Call, Data, Errno, Error, FileStatus, Hello, MAX_DATA, MAX_PAYLOAD, Outcome, Refusal, Results,
-    Run, Sweep,
+    Call, Data, Errno, Error, FileStatus, Hello, MAX_DATA, MAX_PAYLOAD, Outcome, Refusal, Results, Run,
+    Sweep, WindowAddress,
 };
 
 use crate::one_of;
@@ -90,7 +90,7 @@ proptest! {
 
     #[test]
     fn hello_comes_back(is_init in any::<bool>(), window in prop::option::of(any::<(u64, u32)>())) {
-        let window = window.map(|(frame_number, key)| Announced { frame_number, key });
+        let window = window.map(|(frame_number, key)| WindowAddress { frame_number, key });
         let hello = Hello { is_init, window };
         let mut bytes = Vec::new();
         hello.encode(&mut bytes);

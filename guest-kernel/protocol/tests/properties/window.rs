@@ -3,8 +3,8 @@
 
 use protocol::window::{DOWN_PAGES, Directory, PAGE};
 use protocol::{
-    Announced, Batch, Buffer, Data, Event, GuestMemory, Hello, Kind, LinkError, MAX_DATA, MAX_PAYLOAD,
-    Outcome, Payload, Results, Step,
+    Batch, Buffer, Data, Event, GuestMemory, Hello, Kind, LinkError, MAX_DATA, MAX_PAYLOAD, Outcome, Payload,
+    Results, Step, WindowAddress,
 };
 
 use crate::frames::decode;
@@ -36,7 +36,7 @@ fn payloads_travel_by_window() {
         let mut up = Vec::new();
         results.encode(&mut up);
         guest.ring(&up);
-        assert_eq!(guest.say(&mut link, Kind::Results, Payload::Window), Some(Event::Results(results)));
+        assert_eq!(guest.send(&mut link, Kind::Results, Payload::Window), Some(Event::Results(results)));
     }
     assert_eq!(link.stats().window_missed, 0);
 }
@@ -50,7 +50,7 @@ fn a_page_that_is_not_the_agents_is_never_written() {
         guest.memory[moved * PAGE..(moved + 1) * PAGE].fill(0x55);
         let before = guest.memory.clone();
         let bytes = link.send(&batch(2 * PAGE + 1), &mut guest).unwrap();
-        assert!(bytes.len() > 2 * PAGE, "over the line instead");
+        assert!(bytes.len() > 2 * PAGE, "over the serial port instead");
         assert!(guest.memory == before);
         assert_eq!(link.stats().window_missed, 1);
     }
@@ -69,12 +69,12 @@ fn an_old_doorbell_is_not_trusted() {
     };
     guest.ring(&[0, 0]);
     assert!(guest.write(home, &stale));
-    let event = guest.say(&mut link, Kind::Results, Payload::Window);
+    let event = guest.send(&mut link, Kind::Results, Payload::Window);
     assert_eq!(event, Some(Event::Lost(LinkError::Moved { address: home })));
-    // The results are still there for the asking.
+    // The results can still be requested.
     let again = link.again();
     assert_eq!(decode(again).0[0].0, Kind::Again);
-    let event = guest.say(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
+    let event = guest.send(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
     let expected = Results { fresh: false, outcomes: vec![Outcome::Value(0)] };
     assert_eq!(event, Some(Event::Results(expected)));
 }
@@ -93,10 +93,10 @@ fn a_wrong_digest_or_length_loses_the_results_only() {
         let Ok(_) = link.send(&batch(1), &mut guest) else { panic!() };
         guest.ring(&[0, 0]);
         guest.word(field, value);
-        let event = guest.say(&mut link, Kind::Results, Payload::Window);
+        let event = guest.send(&mut link, Kind::Results, Payload::Window);
         assert!(matches!(event, Some(Event::Lost(_))), "{event:?}");
         guest.ring(&[0, 0]);
-        let event = guest.say(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
+        let event = guest.send(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
         assert!(matches!(event, Some(Event::Results(_))));
     }
 }
@@ -107,16 +107,16 @@ fn a_directory_that_moved_is_announced_before_the_results() {
     let mut link = guest.hello();
     link.send(&batch(1), &mut guest).unwrap();
     guest.ring(&[0, 0]);
-    // To a page nothing else uses; the old one is given to somebody.
+    // To a page nothing else uses; the old one is reused.
     let new = 1;
     let page = guest.memory[HOME as usize * PAGE..][..PAGE].to_vec();
     guest.memory[new * PAGE..][..PAGE].copy_from_slice(&page);
     guest.memory[HOME as usize * PAGE..][..PAGE].fill(0x55);
     let mut payload = Vec::new();
-    let window = Some(Announced { frame_number: new as u64, key: KEY as u32 });
+    let window = Some(WindowAddress { frame_number: new as u64, key: KEY as u32 });
     Hello { is_init: true, window }.encode(&mut payload);
-    assert_eq!(guest.say(&mut link, Kind::Hello, Payload::Inline(&payload)), None);
-    let event = guest.say(&mut link, Kind::Results, Payload::Window);
+    assert_eq!(guest.send(&mut link, Kind::Hello, Payload::Inline(&payload)), None);
+    let event = guest.send(&mut link, Kind::Results, Payload::Window);
     assert_eq!(event, Some(Event::Results(Results { fresh: false, outcomes: vec![Outcome::Value(0)] })));
     assert_eq!(link.send(&batch(5), &mut guest).unwrap().len(), 4);
     assert!(guest.memory[HOME as usize * PAGE..][..PAGE].iter().all(|&byte| byte == 0x55));

@@ -87,13 +87,13 @@ fn hosts_and_folders_decide() {
     for uri in
         ["http://deb.debian.org/debian", "https://u:p@security.debian.org:443", "tor+http://DEBIAN.org./x"]
     {
-        assert_eq!(whose(uri), Whose::Debian, "{uri}");
+        assert_eq!(archive_of(uri), Archive::Debian, "{uri}");
     }
     for uri in ["http://ftp.example.org/pub/debian/", "file:/srv/debian", "http://[::1]:8/debian-security"] {
-        assert_eq!(whose(uri), Whose::Mirror, "{uri}");
+        assert_eq!(archive_of(uri), Archive::Mirror, "{uri}");
     }
     for uri in ["", "debian", "ssh://deb.debian.org/debian", "http://debian.org.evil/x", "http://x/debian2"] {
-        assert_eq!(whose(uri), Whose::Other, "{uri}");
+        assert_eq!(archive_of(uri), Archive::Other, "{uri}");
     }
 }
 
@@ -103,7 +103,7 @@ fn reaches_nothing_without_keys() {
 }
 
 proptest! {
-    /// Whatever stands in the files: what is written has one archive a stanza, all of them signed by Debian.
+/// For any contents of the files: what is written has one archive a stanza, all of them signed by Debian.
     #[test]
     fn what_is_written_is_checked_by_debians_keys(
         list in "(deb( \\[[a-z=/ ]{0,12}\\])? (http://m/debian|https://deb.debian.org/x|[ -~]{0,20}) [a-z/]{1,8} main\n){0,3}",
