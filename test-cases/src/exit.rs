@@ -26,7 +26,7 @@ pub enum Exit {
     /// `git bisect run` tries another one.
     Untestable,
     /// `run --bisect`: nothing can be tested, whatever the commit; `git bisect run` stops.
-    Hopeless,
+    AbortBisect,
     /// Interrupted by Ctrl-C; reports hold what ran until then.
     Interrupted,
 }
@@ -39,7 +39,7 @@ impl Exit {
             Self::Finding | Self::Inconclusive => 1,
             Self::CouldNotRun => 2,
             Self::Untestable => 125,
-            Self::Hopeless => 128,
+            Self::AbortBisect => 128,
             Self::Interrupted => 130,
         }
     }
@@ -131,7 +131,7 @@ mod tests {
         // git-bisect(1): 125 skips, other codes below 128 are bad but 0, the rest stops.
         assert_eq!(Exit::Inconclusive.for_bisection(), Exit::Untestable);
         assert_eq!(Exit::Untestable.code(), 125);
-        assert!(Exit::Hopeless.code() > 127 && Exit::Interrupted.code() > 127);
+        assert!(Exit::AbortBisect.code() > 127 && Exit::Interrupted.code() > 127);
     }
 
     #[test]

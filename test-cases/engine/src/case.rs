@@ -13,6 +13,7 @@ mod references;
 mod step;
 mod step_display;
 mod term;
+mod write;
 
 pub use error::{CaseErrors, Problem, ProblemKind};
 pub use expectation::{Expectations, Expected, ExpectedEvent, Key, Scope};
@@ -21,13 +22,14 @@ pub use needs::{ConfigNeed, Guest, Needs, ReleaseBound};
 pub use parse::parse;
 pub use step::{Action, Handle, OUTPUT, Step, Yield};
 pub use term::Term;
+pub use write::{write, write_commented};
 
 use types::{Platform, Region};
 
-use crate::setup::Wishes;
+use crate::setup::SetupOverrides;
 
 /// One case, as read from one file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
     /// The file's path below the case folder, without `.toml`: `mmap/low-ram`.
     pub name: String,
@@ -41,13 +43,27 @@ pub struct Case {
     pub platforms: Vec<Platform>,
     /// What the guest must have for the case to run.
     pub needs: Needs,
-    /// What the case wants of its guest otherwise than the run has it.
-    pub guest: Wishes,
+    /// What the case sets otherwise than the run.
+    pub guest: SetupOverrides,
     /// What is done, in order.
     pub steps: Vec<Step>,
 }
 
 impl Case {
+    /// A case for every platform, without steps.
+    pub fn new(name: &str, title: &str, why: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            why: why.to_owned(),
+            tags: Vec::new(),
+            platforms: Platform::ALL.to_vec(),
+            needs: Needs::default(),
+            guest: SetupOverrides::default(),
+            steps: Vec::new(),
+        }
+    }
+
     /// The regions the steps speak of, each once.
     pub fn regions(&self) -> Vec<Region> {
         let mut regions: Vec<Region> =

@@ -89,9 +89,9 @@ impl Default for Setup {
     }
 }
 
-/// What a case wants otherwise than the run has it.
+/// What a case sets otherwise than the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct SetupOverrides {
     /// What follows a forbidden access.
     pub mode: Option<Mode>,
     /// The ROM area.
@@ -109,15 +109,15 @@ pub struct Wishes {
 impl Setup {
     /// This setup as a case wants it.
     #[must_use]
-    pub fn with(self, wishes: Wishes) -> Self {
+    pub fn with(self, overrides: SetupOverrides) -> Self {
         Self {
-            mode: wishes.mode.unwrap_or(self.mode),
-            rom: wishes.rom.or(self.rom),
-            sept_ve: wishes.sept_ve.unwrap_or(self.sept_ve),
+            mode: overrides.mode.unwrap_or(self.mode),
+            rom: overrides.rom.or(self.rom),
+            sept_ve: overrides.sept_ve.unwrap_or(self.sept_ve),
             unaccepted: self.unaccepted,
-            lockdown: wishes.lockdown.or(self.lockdown),
-            iomem: wishes.iomem.or(self.iomem),
-            mutant: wishes.mutant.or(self.mutant),
+            lockdown: overrides.lockdown.or(self.lockdown),
+            iomem: overrides.iomem.or(self.iomem),
+            mutant: overrides.mutant.or(self.mutant),
         }
     }
 
@@ -159,17 +159,19 @@ mod tests {
     #[test]
     fn a_case_gets_what_it_wishes_and_the_rest_stays() {
         let run = Setup { unaccepted: 50, ..Setup::default() };
-        let wishes = Wishes { mode: Some(Mode::Faithful), ..Wishes::default() };
-        let case = run.with(wishes);
+        let overrides = SetupOverrides { mode: Some(Mode::Faithful), ..SetupOverrides::default() };
+        let case = run.with(overrides);
         assert_eq!((case.mode, case.unaccepted, case.rom), (Mode::Faithful, 50, None));
         assert!(case.boots_like(run));
-        let other = run.with(Wishes { rom: Some(RomArea::Shared), ..Wishes::default() });
+        let other = run.with(SetupOverrides { rom: Some(RomArea::Shared), ..SetupOverrides::default() });
         assert!(!other.boots_like(run));
-        let locked = run.with(Wishes { lockdown: Some(Lockdown::Integrity), ..Wishes::default() });
+        let locked =
+            run.with(SetupOverrides { lockdown: Some(Lockdown::Integrity), ..SetupOverrides::default() });
         assert!(!locked.boots_like(run));
         assert_eq!(locked.words().collect::<Vec<_>>(), ["lockdown=integrity"]);
         assert_eq!(run.words().count(), 0);
-        let mutant = run.with(Wishes { mutant: "range-short".parse().ok(), ..Wishes::default() });
+        let mutant =
+            run.with(SetupOverrides { mutant: "range-short".parse().ok(), ..SetupOverrides::default() });
         assert_eq!(mutant.mutant, Some(Mutant(1)));
         assert!(mutant.boots_like(run));
     }

@@ -31,7 +31,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         Ok(exit) => exit.for_bisection(),
         Err(error) => {
             eprintln!("copra: {error}");
-            if error.is_of_this_version() { Exit::Untestable } else { Exit::Hopeless }
+            if error.is_of_this_version() { Exit::Untestable } else { Exit::AbortBisect }
         }
     })
 }
@@ -51,7 +51,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
             drop(outputs);
             // The inner command never ends with 2: that is the KVM host, which could not be had.
             let code = elsewhere(true)?;
-            std::process::exit(i32::from(if code == 2 { Exit::Hopeless.code() } else { code }))
+            std::process::exit(i32::from(if code == 2 { Exit::AbortBisect.code() } else { code }))
         }
         Place::Elsewhere(_) => {
             // The command that runs there opens them again.

@@ -10,27 +10,15 @@ use super::expectation::{Expectations, Expected, Key};
 use super::fields::{Fields, Value, wrong_type};
 use super::step::{Action, Yield};
 use super::term::Term;
-use crate::observation::DeathKind;
-use model::class::MemoryState;
 
 /// Reads the value of `expect`: one expectation for all, or a table with one per policy and platform.
-/// A step without `expect` must do what it is there for: leave memory alone, reset the guest, or else succeed.
 pub(super) fn expectations(
     value: Option<Value<'_, '_>>,
     action: &Action,
     sink: &mut Sink<'_>,
 ) -> Expectations {
     let yields = action.yields();
-    let Some(value) = value else {
-        let term = match action {
-            Action::Memory { .. } => Term::State(MemoryState::Unchanged),
-            Action::Reboot => Term::Death(DeathKind::Reset),
-            _ => Term::Ok,
-        };
-        let alternatives = vec![term];
-        let expected = Expected { alternatives, hole: None, events: None };
-        return Expectations { entries: vec![(Key::ANY, expected)] };
-    };
+    let Some(value) = value else { return Expectations::of_action(action) };
     let entries = match value.get_ref().as_table() {
         Some(table) if !is_single(table) => per_key(table, yields, sink),
         _ => expected(value, yields, sink).into_iter().map(|expected| (Key::ANY, expected)).collect(),

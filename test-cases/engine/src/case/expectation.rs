@@ -7,8 +7,11 @@ use std::str::FromStr;
 use thiserror::Error;
 use types::{EventKind, Platform, Policy};
 
+use super::step::Action;
 use super::term::Term;
+use crate::observation::DeathKind;
 use crate::place::{Base, Place, PlaceError};
+use model::class::MemoryState;
 use model::release::{BadRelease, Release};
 use types::names::UnknownName;
 
@@ -177,6 +180,17 @@ pub struct Expected {
 }
 
 impl Expected {
+    /// One thing that must come back, whatever accesses are made.
+    pub fn only(term: Term) -> Self {
+        Self { alternatives: vec![term], hole: None, events: None }
+    }
+
+    /// The same, with exactly these forbidden accesses.
+    #[must_use]
+    pub fn with_events(self, events: Vec<ExpectedEvent>) -> Self {
+        Self { events: Some(events), ..self }
+    }
+
     /// Whether every alternative is a refusal.
     pub fn is_denial(&self) -> bool {
         self.alternatives.iter().all(Term::is_denial)
@@ -215,6 +229,16 @@ pub struct Expectations {
 }
 
 impl Expectations {
+    /// What is expected of a step that states nothing: it leaves memory alone, resets the guest, or else succeeds.
+    pub fn of_action(action: &Action) -> Self {
+        let term = match action {
+            Action::Memory { .. } => Term::State(MemoryState::Unchanged),
+            Action::Reboot => Term::Death(DeathKind::Reset),
+            _ => Term::Ok,
+        };
+        Self { entries: vec![(Key::ANY, Expected::only(term))] }
+    }
+
     /// The entry that counts: of those that match, the most specific. With no release known, the newest.
     pub fn resolve(&self, policy: Policy, platform: Platform, release: Option<Release>) -> Option<&Expected> {
         let holds = |since: Option<Release>| match (since, release) {
@@ -246,7 +270,7 @@ mod tests {
     fn expect(keys: &[Key]) -> Expectations {
         let entry = |(index, key): (usize, &Key)| {
             let number = Term::Number(index as u64);
-            (*key, Expected { alternatives: vec![number], hole: None, events: None })
+            (*key, Expected::only(number))
         };
         Expectations { entries: keys.iter().enumerate().map(entry).collect() }
     }

@@ -10,7 +10,7 @@ use super::error::{CaseErrors, ProblemKind, Sink};
 use super::fields::{Fields, Value, is_name};
 use super::step::Step;
 use super::{Case, Needs, action_parse, expect_parse, references};
-use crate::setup::Wishes;
+use crate::setup::SetupOverrides;
 
 /// The most bytes a case file has: 256 steps, each with the longest data there is, have fewer.
 const MOST_TEXT: usize = 32 << 20;
@@ -56,7 +56,7 @@ fn read(mut f: Fields<'_, '_, '_, '_>, name: &str) -> Option<Case> {
     let wants = f.parsed_list("platforms");
     let platforms = if wants.is_empty() { Platform::ALL.to_vec() } else { wants };
     let needs = f.optional("needs").map_or_else(Needs::default, |value| needs(value, f.sink()));
-    let guest = f.optional("guest").map_or_else(Wishes::default, |value| guest(value, f.sink()));
+    let guest = f.optional("guest").map_or_else(SetupOverrides::default, |value| guest(value, f.sink()));
     let list = f.list("step", "at least one [[step]]");
     let mut steps = Vec::new();
     // Too many are refused unread.
@@ -87,13 +87,13 @@ fn needs(value: Value<'_, '_>, sink: &mut Sink<'_>) -> Needs {
     needs
 }
 
-fn guest(value: Value<'_, '_>, sink: &mut Sink<'_>) -> Wishes {
+fn guest(value: Value<'_, '_>, sink: &mut Sink<'_>) -> SetupOverrides {
     let Some(table) = value.get_ref().as_table() else {
         super::fields::wrong_type(sink, "guest", "a table, as in { mode = \"faithful\" }", value);
-        return Wishes::default();
+        return SetupOverrides::default();
     };
     let mut f = Fields::new(table, value.span(), "guest", sink);
-    let wishes = Wishes {
+    let overrides = SetupOverrides {
         mode: f.optional_parsed("mode"),
         rom: f.optional_parsed("rom"),
         sept_ve: f.optional("sept-ve").is_some().then(|| f.flag("sept-ve", false)).flatten(),
@@ -102,7 +102,7 @@ fn guest(value: Value<'_, '_>, sink: &mut Sink<'_>) -> Wishes {
         mutant: f.optional_parsed("mutant"),
     };
     f.finish();
-    wishes
+    overrides
 }
 
 fn step(value: Value<'_, '_>, index: usize, sink: &mut Sink<'_>) -> Option<(Step, Range<usize>)> {
@@ -110,7 +110,6 @@ fn step(value: Value<'_, '_>, index: usize, sink: &mut Sink<'_>) -> Option<(Step
         super::fields::wrong_type(sink, "step", "a table: write [[step]]", value);
         return None;
     };
-    let line = sink.line(value.span().start);
     let mut f = Fields::new(table, value.span(), format!("step {}", index + 1), sink);
     let id = f.text("id", "a short name in quotes, as in \"read-low\"");
     let id = id.and_then(|(id, span)| {
@@ -134,7 +133,7 @@ fn step(value: Value<'_, '_>, index: usize, sink: &mut Sink<'_>) -> Option<(Step
     let expect = expect_parse::expectations(expect, &action, f.sink());
     let span = f.span().clone();
     f.finish();
-    Some((Step { id: id?, action, expect, note, line }, span))
+    Some((Step { id: id?, action, expect, note }, span))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::term::Term;
 /// What the steps so far have: by name, so that a long case is read in one pass.
 #[derive(Default)]
 struct Earlier<'a> {
-    steps: HashMap<&'a str, &'a Step>,
+    steps: HashMap<&'a str, (&'a Step, usize)>,
     /// Files and mappings, with the line of the step that obtains them.
     obtained: HashMap<&'a str, (usize, bool)>,
     /// What the process that does the steps has given up, by the step that did.
@@ -45,8 +45,9 @@ pub(super) fn check(steps: &[(Step, Range<usize>)], platforms: &[Platform], sink
     let readable = sink.is_clean();
     let mut earlier = Earlier::default();
     for (step, span) in steps {
-        if let Some(first) = earlier.steps.get(step.id.as_str()) {
-            let (name, first) = (step.id.clone(), first.line);
+        let line = sink.line(span.start);
+        if let Some(&(_, first)) = earlier.steps.get(step.id.as_str()) {
+            let name = step.id.clone();
             sink.add(span, ProblemKind::Twice { what: "step", name, first });
         }
         check_obtained(step, span, &earlier, sink);
@@ -55,10 +56,10 @@ pub(super) fn check(steps: &[(Step, Range<usize>)], platforms: &[Platform], sink
             let (step, policy, platform) = (step.id.clone(), policy.to_string(), platform.to_string());
             sink.add(span, ProblemKind::Gap { step, policy, platform });
         }
-        earlier.steps.entry(&step.id).or_insert(step);
+        earlier.steps.entry(&step.id).or_insert((step, line));
         earlier.give_up(step);
         if let Some(name) = step.action.obtains() {
-            earlier.obtained.entry(name).or_insert((step.line, step.action.obtains_map()));
+            earlier.obtained.entry(name).or_insert((line, step.action.obtains_map()));
         }
     }
 }
@@ -88,7 +89,7 @@ fn check_used(step: &Step, span: &Range<usize>, earlier: &Earlier<'_>, sink: &mu
         }
     }
     if let Action::Memory { wrote: Some(wrote), .. } = &step.action {
-        match earlier.steps.get(wrote.as_str()).map(|step| step.action.data()) {
+        match earlier.steps.get(wrote.as_str()).map(|(step, _)| step.action.data()) {
             None => sink.add(span, dangling("step", wrote)),
             Some(None) => {
                 let why = format!("step `{wrote}` writes nothing that `{}` could look for", step.id);

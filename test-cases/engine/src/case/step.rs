@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One step of a case: a system call or an access inside the guest, or a look at memory from outside.
 
-use super::expectation::Expectations;
+use super::expectation::{Expectations, Expected, Key};
 use super::flags::{Direction, OpenFlags, Protection, Share, UserBuffer, ViewChoice};
 use crate::place::Place;
 
@@ -12,7 +12,7 @@ pub type Handle = String;
 pub const OUTPUT: u32 = 60 << 10;
 
 /// One step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The step's name within its case.
     pub id: String,
@@ -22,8 +22,20 @@ pub struct Step {
     pub expect: Expectations,
     /// A remark printed with the evidence.
     pub note: Option<String>,
-    /// The line of the case file on which the step starts.
-    pub line: usize,
+}
+
+impl Step {
+    /// A step that must do what it is there for (see [`Expectations::of_action`]).
+    pub fn new(id: &str, action: Action) -> Self {
+        let expect = Expectations::of_action(&action);
+        Self { id: id.to_owned(), action, expect, note: None }
+    }
+
+    /// The same step, of which this is expected under every policy and on every platform.
+    #[must_use]
+    pub fn expecting(self, expected: Expected) -> Self {
+        Self { expect: Expectations { entries: vec![(Key::ANY, expected)] }, ..self }
+    }
 }
 
 /// What a step gives back when it succeeds, and so what can be expected of it.
@@ -44,7 +56,7 @@ pub enum Yield {
 }
 
 /// What a step does.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are the system calls' parameters, by their names")]
 pub enum Action {
     /// open(2)
