@@ -64,6 +64,15 @@ impl Case {
         }
     }
 
+    /// The same case, of whose step `id` this is expected.
+    #[must_use]
+    pub fn expecting(mut self, id: &str, expected: &Expected) -> Self {
+        for step in self.steps.iter_mut().filter(|step| step.id == id) {
+            *step = step.clone().expecting(expected.clone());
+        }
+        self
+    }
+
     /// The regions the steps speak of, each once.
     pub fn regions(&self) -> Vec<Region> {
         let mut regions: Vec<Region> =

@@ -9,7 +9,7 @@ mod facts;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use types::{Errno, EventKind, Region, Signal};
+use types::{AccessTarget, Errno, EventKind, Region, Signal};
 
 pub use boot::BootObservation;
 pub use death::{Aborted, Death, DeathKind, Deaths};
@@ -84,8 +84,8 @@ pub struct AccessEvent {
     /// The region it lies in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<Region>,
-    /// The page's state at that moment, as the VMM names it (`private`, `shared`, `unaccepted`).
-    pub state: String,
+    /// The page's state at that moment, or that a device answers there.
+    pub state: AccessTarget,
     /// The instruction.
     #[serde(serialize_with = "address")]
     pub rip: u64,

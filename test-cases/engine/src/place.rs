@@ -38,6 +38,16 @@ pub enum PlaceError {
 }
 
 impl Place {
+    /// An address.
+    pub const fn address(address: u64) -> Self {
+        Self { base: Base::Address(address), offset: 0 }
+    }
+
+    /// So many bytes behind the start of a region.
+    pub const fn in_region(region: Region, offset: i64) -> Self {
+        Self { base: Base::Region(region), offset }
+    }
+
     /// Reads a place from its text form.
     pub fn parse(text: &str) -> Result<Self, PlaceError> {
         let (base, sign, offset) = match (text.split_once('+'), text.split_once(" - ")) {

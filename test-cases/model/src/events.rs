@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use types::{PageState, Platform, View};
+use types::{AccessKind, EventKind, PageState, Platform, View};
 
 use super::page::PAGE;
 use super::prediction::Effect;
@@ -23,6 +23,13 @@ pub struct Event {
     pub write: bool,
     /// It may come or not: what the processor's own devices answer, and pages that are still there from a touch before.
     pub optional: bool,
+}
+
+impl Event {
+    /// Its view and access as one kind.
+    pub const fn kind(&self) -> EventKind {
+        EventKind::of(self.view, if self.write { AccessKind::Write } else { AccessKind::Read })
+    }
 }
 
 /// Pages whose contents stand in the view that is not theirs (SEV: they follow every touch).

@@ -41,6 +41,23 @@ impl EventKind {
             (View::Private, AccessKind::Fetch) => Self::PrivateFetch,
         }
     }
+
+    /// The view it goes through.
+    pub const fn view(self) -> View {
+        match self {
+            Self::SharedRead | Self::SharedWrite | Self::SharedFetch => View::Shared,
+            Self::PrivateRead | Self::PrivateWrite | Self::PrivateFetch => View::Private,
+        }
+    }
+
+    /// What the access does.
+    pub const fn access(self) -> AccessKind {
+        match self {
+            Self::SharedRead | Self::PrivateRead => AccessKind::Read,
+            Self::SharedWrite | Self::PrivateWrite => AccessKind::Write,
+            Self::SharedFetch | Self::PrivateFetch => AccessKind::Fetch,
+        }
+    }
 }
 
 /// What an access is made to.

@@ -31,7 +31,7 @@ pub fn fill(
     let under = |policy| {
         let world = World { policy, ..world.clone() };
         let probe: Vec<Probed> =
-            probe.iter().map(|one| predict::case(&world, facts.regions, &one.case)).collect();
+            probe.iter().map(|one| predict::case(&world, facts.regions, one.subject, &one.case)).collect();
         Predicted { policy, findings: check(&probe), probe }
     };
     let today = under(world.policy);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What an audit found.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use types::{PlacedRegion, Policy};
 
 use super::place::Pages;
+use crate::case::{self, Case};
 use types::names::named;
 
 named! {
@@ -57,8 +58,8 @@ pub struct Finding {
     /// Policies of the thread that would close it.
     pub closed_by: Vec<Policy>,
     /// A case that shows it, for `copra run`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub case: String,
+    #[serde(serialize_with = "as_file", skip_serializing_if = "Option::is_none")]
+    pub case: Option<Case>,
     /// Whether the case names a region: it then holds for guests of other sizes too.
     #[serde(skip)]
     pub of_region: bool,
@@ -80,7 +81,7 @@ impl Finding {
             evidence: Vec::new(),
             code_path: Vec::new(),
             closed_by: Vec::new(),
-            case: String::new(),
+            case: None,
             of_region: false,
             paths: Vec::new(),
         }
@@ -126,6 +127,12 @@ impl Finding {
         self.places = self.pages.names(regions);
         self.name = self.sentence.replacen("{}", &self.places.join(", "), 1);
     }
+}
+
+/// A case stands in reports as the text of its file.
+#[expect(clippy::ref_option, reason = "serde's serialize_with hands over a reference to the field")]
+fn as_file<S: Serializer>(case: &Option<Case>, serializer: S) -> Result<S::Ok, S::Error> {
+    case.as_ref().map(case::write).serialize(serializer)
 }
 
 /// What is the same in evidence of hundreds of pages.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The invariants, checked on what one probe saw.
 
-use types::{EventKind, Platform, Region};
+use types::{AccessKind, AccessTarget, Errno, PageState, Platform, Region, View};
 
 use super::finding::{Finding, Invariant, TELLING, Weight};
 use super::place::Pages;
 use super::probe::{self, PATHS, Path, Spot};
-use super::{Facts, Probed};
+use super::{Facts, Probed, doors};
+use crate::case::{Expected, Term};
 use crate::observation::{AccessEvent, Answer, StepObservation};
 use model::class::Class;
 
@@ -72,17 +73,17 @@ fn one_answer(result: &Probed, spot: &Spot) -> Option<Finding> {
     let (shown, hidden) = (by(&[Seen::Shown]), by(&[Seen::Refused, Seen::Zeroed]));
     let (first, hides) = (shown.first()?, hidden.first()?);
     let (how, expected) = if by(&[Seen::Zeroed]).is_empty() {
-        ("refuses", "\"EPERM\"")
+        ("refuses", Term::Errno(Errno::EPERM))
     } else {
-        ("gives zeros for", "\"zeros\"")
+        ("gives zeros for", Term::Class(Class::Zeros))
     };
     let sentence = format!("{} shows bytes of {{}} that {} {how}", first.name, hides.name);
-    let title = sentence.replace("{}", &spot.label);
+    let title = sentence.replace("{}", &spot.to_string());
     let gpa = gpa(result);
     Some(Finding {
         pages: Pages::of(gpa),
         gpa,
-        case: probe::look(spot, &[hides.id, first.id], &title, Some(expected)),
+        case: Some(probe::look(spot, &[hides.id, first.id], &title, Some(Expected::only(expected)))),
         evidence: hidden.iter().chain(&shown).filter_map(|path| line(result, path.id)).collect(),
         paths: shown.iter().map(|path| path.id.to_owned()).collect(),
         ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)
@@ -122,11 +123,11 @@ fn views(result: &Probed, spot: &Spot) -> Vec<Finding> {
                 }
                 continue;
             }
-            let title = sentence.replace("{}", &spot.label);
+            let title = sentence.replace("{}", &spot.to_string());
             found.push(Finding {
                 pages,
                 gpa: event.gpa,
-                case: probe::look(spot, &[path.id], &title, Some(probe::NOTHING_FORBIDDEN)),
+                case: Some(probe::look(spot, &[path.id], &title, Some(probe::nothing_forbidden()))),
                 evidence: evidence.collect(),
                 code_path: event.backtrace.clone(),
                 paths: vec![path.id.to_owned()],
@@ -138,13 +139,20 @@ fn views(result: &Probed, spot: &Spot) -> Vec<Finding> {
 }
 
 /// What a forbidden access breaks, the kind of memory it met, and the view it used.
-pub(super) fn met(event: &AccessEvent) -> (Invariant, String, &'static str) {
-    let view = if event.kind.name().starts_with("shared") { "shared" } else { "private" };
-    match event.state.as_str() {
-        "unaccepted" => (Invariant::AcceptedOnly, "memory never accepted".to_owned(), view),
-        "device" => (Invariant::OneView, "devices".to_owned(), view),
-        state => (Invariant::OneView, format!("{state} pages"), view),
+pub(super) fn met(event: &AccessEvent) -> (Invariant, String, View) {
+    let view = event.kind.view();
+    match event.state {
+        AccessTarget::Page(PageState::Unaccepted) => {
+            (Invariant::AcceptedOnly, "memory never accepted".to_owned(), view)
+        }
+        AccessTarget::Device => (Invariant::OneView, "devices".to_owned(), view),
+        AccessTarget::Page(state) => (Invariant::OneView, format!("{state} pages"), view),
     }
+}
+
+/// The expectation that a step is refused.
+fn refusal() -> Expected {
+    Expected::only(Term::Errno(Errno::EPERM))
 }
 
 fn named(event: &AccessEvent, path: &Path) -> (Invariant, String) {
@@ -156,7 +164,7 @@ fn named(event: &AccessEvent, path: &Path) -> (Invariant, String) {
 
 /// Whether an access is a store.
 pub(super) fn is_write(event: &AccessEvent) -> bool {
-    matches!(event.kind, EventKind::SharedWrite | EventKind::PrivateWrite)
+    event.kind.access() == AccessKind::Write
 }
 
 /// Memory that is refused at one address and shown at another: the address with the encryption bit in it. `plain` is the
@@ -171,7 +179,7 @@ pub fn alias(plain: &Probed, alias: &Probed) -> Option<Finding> {
     Some(Finding {
         pages: Pages::of(gpa),
         gpa,
-        case: probe::look(&spot, &[first.id], &title, Some("\"EPERM\"")),
+        case: Some(probe::look(&spot, &[first.id], &title, Some(refusal()))),
         evidence: line(plain, denial.id).into_iter().chain(line(alias, first.id)).collect(),
         paths: shown.iter().map(|path| path.id.to_owned()).collect(),
         ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)
@@ -179,7 +187,7 @@ pub fn alias(plain: &Probed, alias: &Probed) -> Option<Finding> {
 }
 
 /// What is refused on /dev/mem and granted elsewhere, and what was lost.
-pub fn doors(facts: &Facts<'_>, result: &Probed) -> Vec<Finding> {
+pub fn side_doors(facts: &Facts<'_>, result: &Probed) -> Vec<Finding> {
     let platform = facts.platform;
     let answer = |id: &str| result.observed.step(id).map(|step| &step.answer);
     let granted = |id: &str| matches!(answer(id), Some(Answer::Returned { .. }));
@@ -189,10 +197,10 @@ pub fn doors(facts: &Facts<'_>, result: &Probed) -> Vec<Finding> {
             "map-resource" => vec!["resource", id],
             _ => vec![id],
         };
-        let expected = if invariant == Invariant::NothingLost { "\"ok\"" } else { "\"EPERM\"" };
+        let expected = if invariant == Invariant::NothingLost { Expected::only(Term::Ok) } else { refusal() };
         Finding {
             evidence: ["mem", id].into_iter().filter_map(|id| line(result, id)).collect(),
-            case: probe::door(&steps, &sentence, expected),
+            case: Some(doors::some(&steps, &sentence, &expected)),
             paths: vec![id.to_owned()],
             ..Finding::new(invariant, weight, sentence)
         }
@@ -218,7 +226,7 @@ pub fn doors(facts: &Facts<'_>, result: &Probed) -> Vec<Finding> {
         let name = format!("{closed}, in an ordinary guest too");
         let mut lost = finding(Invariant::NothingLost, Weight::Note, "mem", name);
         if granted("mem") {
-            lost.case = probe::door(&["mem", "look"], &lost.sentence, "\"ok\"");
+            lost.case = Some(doors::some(&["mem", "look"], &lost.sentence, &Expected::only(Term::Ok)));
         }
         found.push(lost);
     }

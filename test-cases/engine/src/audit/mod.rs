@@ -3,6 +3,7 @@
 //! every range the guest knows, judged by what no sane kernel does.
 
 mod closers;
+pub mod doors;
 pub mod finding;
 mod incomplete;
 pub mod invariant;
@@ -23,14 +24,29 @@ use std::collections::BTreeMap;
 use types::{PlacedRegion, Platform, Region};
 
 use self::probe::Spot;
+use self::writes::Way;
 use crate::case::Case;
 use crate::observation::CaseObservation;
-use crate::report::Report;
+use crate::place::Base;
+use crate::report::{CaseResult, Report};
 use model::World;
+
+/// What a case of the audit tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Every path to the bytes of a spot.
+    Look(Spot),
+    /// One way to change them.
+    Write(Spot, Way),
+    /// Other ways to what /dev/mem gives.
+    SideDoors,
+}
 
 /// A case with what it gave, in a guest or by the model.
 #[derive(Debug, Clone)]
 pub struct Probed {
+    /// What it tries.
+    pub subject: Subject,
     /// The case.
     pub case: Case,
     /// What it gave.
@@ -46,16 +62,55 @@ pub struct Facts<'a> {
     pub regions: &'a [PlacedRegion],
 }
 
+impl Subject {
+    /// Everything that is tried by name: regions, and side doors.
+    fn named() -> impl Iterator<Item = Self> {
+        let looks = Region::ALL.iter().map(|region| Self::Look(Spot::of(*region)));
+        let writes = writes::regions().map(|(spot, way)| Self::Write(spot, way));
+        looks.chain([Self::SideDoors]).chain(writes)
+    }
+
+    /// The name of its case.
+    fn name(&self) -> String {
+        match self {
+            Self::Look(spot) => probe::name(spot),
+            Self::Write(spot, way) => writes::name(spot, *way),
+            Self::SideDoors => doors::NAME.to_owned(),
+        }
+    }
+
+    /// Its case: of a region every path, of an address those of a sweep.
+    fn case(&self) -> Case {
+        match self {
+            Self::Look(Spot { base: Base::Region(region), .. }) => probe::case(*region),
+            Self::Look(spot) => probe::case_at(spot),
+            Self::Write(spot, way) => writes::case(spot, *way),
+            Self::SideDoors => doors::case(),
+        }
+    }
+}
+
 /// Every case about regions.
 pub fn cases() -> Vec<Case> {
-    probe::cases().into_iter().chain(writes::cases()).collect()
+    Subject::named().map(|subject| subject.case()).collect()
+}
+
+/// The cases of a report that ran, with what each tries.
+fn ran(report: &Report) -> impl Iterator<Item = (Subject, &CaseResult)> {
+    let named: BTreeMap<String, Subject> = Subject::named().map(|it| (it.name(), it)).collect();
+    let ran = report.cases.iter().filter(|result| result.observed.not_run.is_none());
+    ran.filter_map(move |result| Some((*named.get(&result.case.name)?, result)))
 }
 
 /// How many regions were looked at, and how many of them written to as well.
 pub fn regions(report: &Report) -> (usize, usize) {
-    let ran = || report.cases.iter().filter(|result| result.observed.not_run.is_none());
-    let looks = ran().filter(|result| result.case.name.starts_with(probe::PREFIX)).count();
-    let mut written: Vec<&str> = ran().filter_map(|result| writes::label(&result.case)).collect();
+    let looks = ran(report).filter(|(subject, _)| matches!(subject, Subject::Look(_))).count();
+    let mut written: Vec<Spot> = ran(report)
+        .filter_map(|(subject, _)| match subject {
+            Subject::Write(spot, _) => Some(spot),
+            _ => None,
+        })
+        .collect();
     written.dedup();
     (looks, written.len())
 }
@@ -64,8 +119,10 @@ pub fn regions(report: &Report) -> (usize, usize) {
 /// guest.
 pub fn findings(report: &Report, swept: &Swept, world: Option<&World>) -> Vec<Finding> {
     let facts = Facts { platform: report.platform.platform, regions: &report.platform.regions };
-    let ran = report.cases.iter().filter(|result| result.observed.not_run.is_none());
-    let probed = ran.map(|result| Probed { case: result.case.clone(), observed: result.observed.clone() });
+    let probed = ran(report).map(|(subject, result)| {
+        let (case, observed) = (result.case.clone(), result.observed.clone());
+        Probed { subject, case, observed }
+    });
     found(groups(probed.chain(swept.probed.iter().cloned()), facts), facts, world)
 }
 
@@ -100,24 +157,30 @@ type Check<'a> = Box<dyn Fn(&[Probed]) -> Vec<Finding> + 'a>;
 /// side doors.
 fn groups(probed: impl Iterator<Item = Probed>, facts: Facts<'_>) -> Vec<(Vec<Probed>, Check<'_>)> {
     let mut groups: Vec<(Vec<Probed>, Check<'_>)> = Vec::new();
-    let mut written: BTreeMap<String, Vec<Probed>> = BTreeMap::new();
+    let mut written: BTreeMap<String, (Spot, Vec<Probed>)> = BTreeMap::new();
     let (mut plain, mut alias) = (None, None);
     for one in probed {
-        if let Some(label) = writes::label(&one.case) {
-            written.entry(label.to_owned()).or_default().push(one);
-        } else if let Some(spot) = one.case.name.strip_prefix(probe::PREFIX).and_then(spot) {
-            match spot.label.parse() {
-                Ok(Region::Ram) => plain = Some(one.clone()),
-                Ok(Region::CbitAliasRam) => alias = Some(one.clone()),
-                _ => {}
+        match one.subject {
+            Subject::Write(spot, _) => {
+                written.entry(spot.to_string()).or_insert((spot, Vec::new())).1.push(one);
             }
-            let check =
-                move |probe: &[Probed]| probe.iter().flat_map(|one| invariant::look(one, &spot)).collect();
-            groups.push((vec![one], Box::new(check)));
-        } else if one.case.name == probe::SIDE_DOORS {
-            let check =
-                move |probe: &[Probed]| probe.iter().flat_map(|one| invariant::doors(&facts, one)).collect();
-            groups.push((vec![one], Box::new(check)));
+            Subject::Look(spot) => {
+                match spot.base {
+                    Base::Region(Region::Ram) => plain = Some(one.clone()),
+                    Base::Region(Region::CbitAliasRam) => alias = Some(one.clone()),
+                    _ => {}
+                }
+                let check = move |probe: &[Probed]| {
+                    probe.iter().flat_map(|one| invariant::look(one, &spot)).collect()
+                };
+                groups.push((vec![one], Box::new(check)));
+            }
+            Subject::SideDoors => {
+                let check = move |probe: &[Probed]| {
+                    probe.iter().flat_map(|one| invariant::side_doors(&facts, one)).collect()
+                };
+                groups.push((vec![one], Box::new(check)));
+            }
         }
     }
     if let (Some(plain), Some(alias)) = (plain, alias) {
@@ -127,20 +190,10 @@ fn groups(probed: impl Iterator<Item = Probed>, facts: Facts<'_>) -> Vec<(Vec<Pr
         };
         groups.push((vec![plain, alias], Box::new(check)));
     }
-    for (label, probe) in written {
-        if let Some(spot) = spot(&label) {
-            groups.push((probe, Box::new(move |probe: &[Probed]| writes::findings(&spot, probe))));
-        }
+    for (spot, probe) in written.into_values() {
+        groups.push((probe, Box::new(move |probe: &[Probed]| writes::findings(&spot, probe))));
     }
     groups
-}
-
-/// The spot with this label.
-fn spot(label: &str) -> Option<Spot> {
-    match label.parse::<Region>() {
-        Ok(region) => Some(Spot::of(region)),
-        Err(_) => Some(Spot::at(crate::place::parse_number(label)?, sweep::LEN)),
-    }
 }
 
 /// Findings that say the same of several places become one; heaviest first.

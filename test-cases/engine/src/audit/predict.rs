@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use protocol::{Via, Width};
-use types::{EventKind, PageState, PlacedRegion, Platform, Signal, View};
+use types::{AccessTarget, PageState, PlacedRegion, Platform, Signal, View};
 
-use super::Probed;
+use super::{Probed, Subject};
 use crate::case::{Action, Case, Direction, Share};
 use crate::observation::{AccessEvent, Answer, CaseObservation, GpaRange, StepObservation};
 use crate::place::Place;
@@ -18,7 +18,7 @@ use model::{self, Effect, Node, Op, Outcome, PAGE, Piece, Source, Task, Through,
 const SOME_BYTE: u8 = 0x5a;
 
 /// What the case gives in this world.
-pub fn case(world: &World, regions: &[PlacedRegion], case: &Case) -> Probed {
+pub fn case(world: &World, regions: &[PlacedRegion], subject: Subject, case: &Case) -> Probed {
     let mut guest = Predicted {
         world,
         regions,
@@ -28,7 +28,7 @@ pub fn case(world: &World, regions: &[PlacedRegion], case: &Case) -> Probed {
         effects: HashMap::new(),
     };
     let steps = case.steps.iter().map(|step| guest.step(&step.id, &step.action)).collect();
-    Probed { case: case.clone(), observed: CaseObservation { steps, ..CaseObservation::default() } }
+    Probed { subject, case: case.clone(), observed: CaseObservation { steps, ..CaseObservation::default() } }
 }
 
 struct Predicted<'a> {
@@ -198,24 +198,17 @@ impl Predicted<'_> {
     }
 
     fn event(&self, event: &Event) -> AccessEvent {
-        let kind = match (event.view, event.write) {
-            (View::Shared, false) => EventKind::SharedRead,
-            (View::Shared, true) => EventKind::SharedWrite,
-            (View::Private, false) => EventKind::PrivateRead,
-            (View::Private, true) => EventKind::PrivateWrite,
-        };
-        let state = match self.world.standing(event.gpa) {
-            _ if !self.world.is_memory(event.gpa) => "device",
-            PageState::Private => "private",
-            PageState::Shared => "shared",
-            PageState::Unaccepted => "unaccepted",
+        let state = if self.world.is_memory(event.gpa) {
+            AccessTarget::Page(self.world.standing(event.gpa))
+        } else {
+            AccessTarget::Device
         };
         AccessEvent {
-            kind,
+            kind: event.kind(),
             gpa: event.gpa,
             len: None,
             region: None,
-            state: state.to_owned(),
+            state,
             rip: 0,
             symbol: None,
             cpl: 0,

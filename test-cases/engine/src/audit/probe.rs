@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The paths to a page: one case per region, made here and not read from a file, with no expectation in it.
 
-use std::fmt::Write as _;
+use std::fmt;
 
 use types::Region;
 use vmm::layout::PAGE_SIZE;
 
-use crate::case::{Case, parse};
+use crate::case::{Action, Case, Direction, Expected, Share, Step, Term, UserBuffer};
+use crate::place::{Base, Place};
 
 /// Bytes looked at in a region.
 const LEN: u64 = 64;
 /// What every name of a case that looks begins with.
-pub(super) const PREFIX: &str = "audit/look/";
+const PREFIX: &str = "audit/look/";
 
 /// Where a probe looks, and the page it maps for that.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spot {
-    /// In names of cases: a region, or an address.
-    pub(super) label: String,
-    /// The bytes, as a place.
-    pub(super) at: String,
-    /// The page, as a place.
-    pub(super) page: String,
+    /// The region or the address; the spot's name in names of cases.
+    pub(super) base: Base,
+    /// The bytes.
+    pub(super) at: Place,
+    /// The page.
+    pub(super) page: Place,
     /// The bytes in that page.
     pub(super) offset: u64,
     /// How many.
@@ -30,44 +31,51 @@ pub struct Spot {
 
 impl Spot {
     /// The spot in a region.
-    pub fn of(region: Region) -> Self {
-        let name = region.name();
+    pub const fn of(region: Region) -> Self {
+        // Structures stand in the first cells of the first two, markers behind them; the next two begin in the middle of their
+        // page.
         match region {
-            // The first cells of these hold structures; markers stand behind them.
-            Region::Page0 => Self::inside(name, 0x500),
-            Region::Rom => Self::inside(name, 0x100),
-            // They begin in the middle of their page.
-            Region::Bda => Self {
-                at: format!("{name} + 0x20"),
-                page: "page0".into(),
-                offset: 0x420,
-                ..Self::inside(name, 0)
-            },
-            Region::Ebda => Self {
-                at: format!("{name} + 0x100"),
-                page: format!("{name} - 0xc00"),
-                offset: 0xd00,
-                ..Self::inside(name, 0)
-            },
-            _ => Self::inside(name, 0),
+            Region::Page0 => Self::inside(region, 0x500),
+            Region::Rom => Self::inside(region, 0x100),
+            Region::Bda => {
+                Self { page: Place::in_region(Region::Page0, 0), offset: 0x420, ..Self::inside(region, 0x20) }
+            }
+            Region::Ebda => {
+                Self { page: Place::in_region(region, -0xc00), offset: 0xd00, ..Self::inside(region, 0x100) }
+            }
+            _ => Self::inside(region, 0),
         }
     }
 
-    fn inside(name: &str, offset: u64) -> Self {
-        let at = format!("{name} + {offset:#x}");
-        Self { label: name.to_owned(), at, page: name.to_owned(), offset, len: LEN }
+    const fn inside(region: Region, offset: u32) -> Self {
+        let at = Place::in_region(region, offset as i64);
+        Self {
+            base: Base::Region(region),
+            at,
+            page: Place::in_region(region, 0),
+            offset: offset as u64,
+            len: LEN,
+        }
     }
 
     /// The spot at an address, in one page.
-    pub fn at(gpa: u64, len: u64) -> Self {
+    pub const fn at(gpa: u64, len: u64) -> Self {
         let offset = gpa % PAGE_SIZE;
+        let rest = PAGE_SIZE - offset;
         Self {
-            label: format!("{gpa:#x}"),
-            at: format!("{gpa:#x}"),
-            page: format!("{:#x}", gpa - offset),
+            base: Base::Address(gpa),
+            at: Place::address(gpa),
+            page: Place::address(gpa - offset),
             offset,
-            len: len.min(PAGE_SIZE - offset),
+            len: if len < rest { len } else { rest },
         }
+    }
+}
+
+impl fmt::Display for Spot {
+    /// The region's name, or the address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Place { base: self.base, offset: 0 }.fmt(f)
     }
 }
 
@@ -98,22 +106,24 @@ pub const PATHS: &[Path] = &[
 /// Of the paths those through different functions of the kernel: the ones by which each single page is looked at.
 pub const SWEPT: &[&str] = &["pread", "load-shared", "load-private", "load-sync", "self-mem"];
 
-/// What a path is held to that may come back as it likes, in the words of a case.
-pub const NOTHING_FORBIDDEN: &str = "{ is = \"ok\", events = [] }";
+/// What a path is held to that may not make a forbidden access.
+pub(super) fn nothing_forbidden() -> Expected {
+    Expected::only(Term::Ok).with_events(Vec::new())
+}
 
-/// The cases that look at every region by every path, and the one about side doors.
-pub fn cases() -> Vec<Case> {
-    let regions = Region::ALL.iter().map(|region| {
-        let text = look(&Spot::of(*region), &all(), &format!("Every path to {region}"), None);
-        (format!("{PREFIX}{region}"), text)
-    });
-    let doors = std::iter::once((SIDE_DOORS.to_owned(), DOORS.to_owned()));
-    // The texts are made here; one that does not parse is caught by a test.
-    regions.chain(doors).filter_map(|(name, text)| parse(&text, &name).ok()).collect()
+/// The case that looks at a region by every path.
+pub fn case(region: Region) -> Case {
+    let paths: Vec<&str> = PATHS.iter().map(|path| path.id).collect();
+    look(&Spot::of(region), &paths, &format!("Every path to {region}"), None)
+}
+
+/// The name of the case that looks at a spot.
+pub(super) fn name(spot: &Spot) -> String {
+    format!("{PREFIX}{spot}")
 }
 
 /// The case that looks at a spot by the paths of a sweep.
-pub fn case_at(spot: &Spot) -> Option<Case> {
+pub fn case_at(spot: &Spot) -> Case {
     // Each mapping goes before the next is made, as in a sweep: two that differ in caching exclude each other.
     const ORDER: [&str; 10] = [
         "open",
@@ -127,237 +137,100 @@ pub fn case_at(spot: &Spot) -> Option<Case> {
         "map-sync",
         "load-sync",
     ];
-    let mut text = head("A page by every path");
-    let steps = steps(spot);
+    let all = steps(spot);
+    let mut case = of_audit(&name(spot), "A page by every path");
     for id in ORDER {
-        text.extend(steps.iter().filter(|(known, _)| *known == id).map(|(_, step)| step.as_str()));
+        case.steps.extend(all.iter().filter(|step| step.id == id).cloned());
         let unmapped = match id {
             "self-mem" => "shared",
             "load-private" => "private",
             "load-sync" => "sync",
             _ => continue,
         };
-        let _ =
-            write!(text, "\n[[step]]\nid = \"unmap-{unmapped}\"\ndo = \"munmap\"\nmap = \"{unmapped}\"\n");
+        case.steps.push(Step::new(&format!("unmap-{unmapped}"), Action::Munmap { map: unmapped.to_owned() }));
     }
-    parse(&text, &format!("{PREFIX}{}", spot.label)).ok()
+    case
 }
 
-/// The name of the case about side doors.
-pub(super) const SIDE_DOORS: &str = "audit/side-doors";
-
-/// The case with some steps of the one about side doors; the last is held to `expected`, in the words of a case.
-pub(super) fn door(ids: &[&str], title: &str, expected: &str) -> String {
-    let mut text = head(title);
-    for step in DOORS.split("\n[[step]]\n").skip(1) {
-        let id = step.split('"').nth(1).unwrap_or_default();
-        if ids.contains(&id) {
-            let _ = writeln!(text, "\n[[step]]\n{}", step.trim_end());
-            if ids.last() == Some(&id) {
-                let _ = writeln!(text, "expect = {expected}");
-            }
-        }
+/// The case that goes some paths to a spot, with the steps they need and no more. `expected` is what the last of the paths is
+/// held to; without, nothing is expected.
+pub fn look(spot: &Spot, paths: &[&str], title: &str, expected: Option<Expected>) -> Case {
+    let needed = PATHS.iter().filter(|path| paths.contains(&path.id));
+    let wanted: Vec<&str> = needed.flat_map(|path| path.needs.iter().chain([&path.id])).copied().collect();
+    let mut case = of_audit(&name(spot), title);
+    case.steps = steps(spot).into_iter().filter(|step| wanted.contains(&step.id.as_str())).collect();
+    match (paths.last(), expected) {
+        (Some(id), Some(expected)) => case.expecting(id, &expected),
+        _ => case,
     }
-    text
 }
 
-fn all() -> Vec<&'static str> {
-    PATHS.iter().map(|path| path.id).collect()
+/// A case of the audit, without steps.
+pub(super) fn of_audit(name: &str, title: &str) -> Case {
+    let why = "Found by copra audit; what the kernel decides here is not stated.";
+    Case { tags: vec!["audit".to_owned()], ..Case::new(name, title, why) }
 }
 
-/// The case that goes some paths to a spot, with the steps they need and no more. The last of the paths is held to
-/// `expected`, in the words of a case; without, nothing is expected.
-pub fn look(spot: &Spot, paths: &[&str], title: &str, expected: Option<&str>) -> String {
-    let mut wanted: Vec<&str> = Vec::new();
-    for path in PATHS.iter().filter(|path| paths.contains(&path.id)) {
-        for id in path.needs.iter().chain([&path.id]) {
-            if !wanted.contains(id) {
-                wanted.push(id);
-            }
-        }
-    }
-    let mut text = head(title);
-    for (id, step) in steps(spot) {
-        if wanted.contains(&id) {
-            text.push_str(&step);
-            if let Some(expected) = expected.filter(|_| paths.last() == Some(&id)) {
-                let _ = writeln!(text, "expect = {expected}");
-            }
-        }
-    }
-    text
-}
-
-pub(super) fn head(title: &str) -> String {
-    format!(
-        "title = {title:?}\nwhy = \"Found by copra audit; what the kernel decides here is not stated.\"\ntags = [\"audit\"]\n"
-    )
-}
-
-/// Every step on a spot, with its id.
-fn steps(spot: &Spot) -> Vec<(&'static str, String)> {
-    let Spot { at, page, offset, len, .. } = spot;
-    let open = |id: &'static str, flags: &str, handle: &str| {
-        (id, format!("do = \"open\"\npath = \"/dev/mem\"\nflags = \"{flags}\"\nas = \"{handle}\"\n"))
-    };
-    let map = |id: &'static str, fd: &str, share: &str, handle: &str| {
-        let what = format!(
-            "do = \"mmap\"\nfd = \"{fd}\"\nat = \"{page}\"\nlen = 4096\nprot = \"r\"\nshare = \"{share}\"\nas = \"{handle}\"\n"
-        );
-        (id, what)
-    };
-    let look = |id: &'static str, action: &str, map: &str| {
-        (id, format!("do = \"{action}\"\nmap = \"{map}\"\noffset = {offset}\nlen = {len}\n"))
-    };
-    let pread = |id: &'static str, fd: &str| {
-        (id, format!("do = \"pread\"\nfd = \"{fd}\"\nat = \"{at}\"\nlen = {len}\n"))
-    };
-    let raw = vec![
-        open("open", "O_RDONLY", "mem"),
+/// Every step on a spot.
+fn steps(spot: &Spot) -> Vec<Step> {
+    let Spot { at, page, offset, len, .. } = *spot;
+    let open = |id, flags, handle| Step::open(id, "/dev/mem", flags, handle);
+    let map = |id, fd, share, handle| Step::map_to_read(id, fd, page, PAGE_SIZE, share, handle);
+    let pread =
+        |id, fd: &str| Step::new(id, Action::Pread { fd: fd.to_owned(), at, len, buffer: UserBuffer::Good });
+    let peek = |id, map| Step::peek(id, map, offset, len);
+    let (mem, shared) = (|| "mem".to_owned(), || "shared".to_owned());
+    vec![
+        open("open", libc::O_RDONLY, "mem"),
         pread("pread", "mem"),
-        ("seek", format!("do = \"lseek\"\nfd = \"mem\"\nto = \"{at}\"\n")),
-        ("read", format!("do = \"read\"\nfd = \"mem\"\nlen = {len}\n")),
-        open("open-rw", "O_RDWR", "mem-rw"),
+        Step::new("seek", Action::Lseek { fd: mem(), to: at, whence: Direction::Set }),
+        Step::new("read", Action::Read { fd: mem(), len, buffer: UserBuffer::Good }),
+        open("open-rw", libc::O_RDWR, "mem-rw"),
         pread("pread-rw", "mem-rw"),
-        map("map-shared", "mem", "shared", "shared"),
-        look("load-shared", "peek", "shared"),
-        map("map-private", "mem", "private", "private"),
-        look("load-private", "peek", "private"),
-        open("open-sync", "O_RDWR|O_SYNC", "mem-sync"),
-        map("map-sync", "mem-sync", "shared", "sync"),
-        look("load-sync", "peek", "sync"),
-        look("self-mem", "self-mem-read", "shared"),
-        look("vm-readv", "vm-readv", "shared"),
-        look("ptrace", "ptrace-peek", "shared"),
-    ];
-    raw.into_iter()
-        .map(|(id, body)| {
-            let mut text = String::new();
-            let _ = write!(text, "\n[[step]]\nid = \"{id}\"\n{body}");
-            (id, text)
-        })
-        .collect()
+        map("map-shared", "mem", Share::Shared, "shared"),
+        peek("load-shared", "shared"),
+        map("map-private", "mem", Share::Private, "private"),
+        peek("load-private", "private"),
+        open("open-sync", libc::O_RDWR | libc::O_SYNC, "mem-sync"),
+        map("map-sync", "mem-sync", Share::Shared, "sync"),
+        peek("load-sync", "sync"),
+        Step::new("self-mem", Action::SelfMemRead { map: shared(), offset, len }),
+        Step::new("vm-readv", Action::VmReadv { map: shared(), offset, len }),
+        Step::new("ptrace", Action::PtracePeek { map: shared(), offset, len }),
+    ]
 }
-
-/// Other ways to what /dev/mem gives, and what must keep working.
-const DOORS: &str = r#"
-title = "Side doors, and what must keep working"
-why = "What is refused on /dev/mem may be had elsewhere; SMBIOS tables must stay readable."
-tags = ["audit"]
-
-[[step]]
-id = "mem"
-do = "open"
-path = "/dev/mem"
-flags = "O_RDONLY"
-as = "mem"
-
-[[step]]
-id = "look"
-do = "pread"
-fd = "mem"
-at = "reserved"
-len = 16
-
-[[step]]
-id = "port"
-do = "open"
-path = "/dev/port"
-flags = "O_RDONLY"
-as = "port"
-
-[[step]]
-id = "kcore"
-do = "open"
-path = "/proc/kcore"
-flags = "O_RDONLY"
-as = "kcore"
-
-[[step]]
-id = "msr"
-do = "open"
-path = "/dev/cpu/0/msr"
-flags = "O_RDONLY"
-as = "msr"
-
-[[step]]
-id = "resource"
-do = "open"
-path = "/sys/bus/pci/devices/0000:00:01.0/resource0"
-flags = "O_RDONLY"
-as = "resource"
-
-[[step]]
-id = "map-resource"
-do = "mmap"
-fd = "resource"
-at = 0
-len = 4096
-prot = "r"
-share = "shared"
-as = "bar"
-
-[[step]]
-id = "ioperm"
-do = "ioperm"
-port = 0x80
-count = 1
-on = true
-
-[[step]]
-id = "iopl"
-do = "iopl"
-level = 3
-
-[[step]]
-id = "dmi"
-do = "read-file"
-path = "/sys/firmware/dmi/tables/DMI"
-len = 64
-
-[[step]]
-id = "dmi-entry"
-do = "read-file"
-path = "/sys/firmware/dmi/tables/smbios_entry_point"
-len = 16
-"#;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::{parse, write};
 
     #[test]
-    fn every_region_and_the_doors_become_a_case() {
+    fn every_region_has_a_case_of_its_own_name_that_can_be_written() {
         for region in Region::ALL {
-            let text = look(&Spot::of(*region), &all(), "every path", None);
-            assert!(parse(&text, "audit/x").is_ok(), "{region}: {text}");
-        }
-        assert!(parse(DOORS, "audit/doors").is_ok(), "{:?}", parse(DOORS, "audit/doors").err());
-        assert_eq!(cases().len(), Region::ALL.len() + 1);
-    }
-
-    #[test]
-    fn a_door_becomes_a_case_of_its_own() {
-        for ids in [&["mem", "port"][..], &["mem", "resource", "map-resource"], &["dmi"]] {
-            let case = parse(&door(ids, "a door", "\"EPERM\""), "door").unwrap();
-            assert_eq!(case.steps.iter().map(|step| step.id.as_str()).collect::<Vec<_>>(), ids);
+            let case = case(*region);
+            assert_eq!(case.name, format!("audit/look/{region}"));
+            assert_eq!(parse(&write(&case), &case.name).unwrap(), case);
         }
     }
 
     #[test]
     fn every_page_becomes_a_case_with_its_paths() {
         for gpa in [0xff0, 0xf_fff0, 0x1bfe_0000, 0xffff_ffff_ffff_fff0] {
-            let case = case_at(&Spot::at(gpa, 16)).unwrap();
+            let case = case_at(&Spot::at(gpa, 16));
             assert!(SWEPT.iter().all(|id| case.step(id).is_some()), "{gpa:#x}");
+            assert_eq!(parse(&write(&case), &case.name).unwrap(), case);
         }
     }
 
     #[test]
-    fn a_minimal_case_has_what_its_paths_need_and_parses() {
+    fn a_minimal_case_has_what_its_paths_need() {
         let spot = Spot::of(Region::LowRam);
-        let text = look(&spot, &["pread", "load-shared"], "one \"answer\"", Some("\"zeros\""));
-        let case = parse(&text, "found").unwrap();
+        let expected = Expected::only(Term::Ok);
+        let case = look(&spot, &["pread", "load-shared"], "one \"answer\"", Some(expected.clone()));
         let ids: Vec<&str> = case.steps.iter().map(|step| step.id.as_str()).collect();
         assert_eq!(ids, ["open", "pread", "map-shared", "load-shared"]);
+        assert_eq!(case.step("load-shared").unwrap().expect.entries[0].1, expected);
+        assert_eq!(parse(&write(&case), &case.name).unwrap(), case);
     }
 }

@@ -14,9 +14,9 @@ use vmm::machine::Machine;
 use vmm::memory::MemoryError;
 
 use self::batch::{Access, Path, Place, Sweeper};
-use super::probe::{self, Spot};
-use super::{Probed, incomplete, writes};
-use crate::case::Case;
+use super::probe::Spot;
+use super::writes::Way;
+use super::{Probed, Subject, incomplete, writes};
 use crate::explore::{GuestError, Kernel};
 use crate::guest::{self, Target};
 use crate::observation::{Answer, CaseObservation};
@@ -25,7 +25,7 @@ use model::World;
 use model::iomem::Iomem;
 
 /// Bytes looked at and written: a block of the memory cipher.
-pub(super) const LEN: u64 = 16;
+pub(super) const LEN: u64 = writes::DATA.len() as u64;
 
 /// What a sweep gave.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ const LOOKS: [Path; 5] = {
     ]
 };
 
-/// The ways of [`writes`].
+/// The paths of [`Way::ALL`].
 const WRITES: [Path; 3] = {
     const fn way(id: &'static str, map: Option<(&'static str, &'static str, i32)>, access: Access) -> Path {
         Path { open: "open", flags: libc::O_RDWR, map, id, access }
@@ -136,12 +136,12 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
         let unanswered = place.unanswered();
         swept.looked_at += usize::from(unanswered.is_empty());
         swept.unanswered.extend(unanswered);
-        swept.probed.extend(place.probed(probe::case_at(&Spot::at(place.gpa, LEN))));
+        swept.probed.push(place.probed(Subject::Look(Spot::at(place.gpa, LEN))));
     }
     let mut not_written: BTreeSet<u64> = BTreeSet::new();
-    for (number, way) in WRITES.into_iter().enumerate() {
+    for (way, path) in Way::ALL.into_iter().zip(WRITES) {
         let mut places = unseen(&written_to);
-        swept.interrupted |= !sweeper.go(way, &mut places)?;
+        swept.interrupted |= !sweeper.go(path, &mut places)?;
         if swept.interrupted {
             return Ok(swept);
         }
@@ -149,8 +149,7 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
             let unanswered = place.unanswered();
             not_written.extend((!unanswered.is_empty()).then_some(place.gpa));
             swept.unanswered.extend(unanswered);
-            let case = writes::cases_at(&Spot::at(place.gpa, LEN)).into_iter().nth(number);
-            swept.probed.extend(place.probed(case));
+            swept.probed.push(place.probed(Subject::Write(Spot::at(place.gpa, LEN), way)));
         }
     }
     swept.written_to = written_to.len() - not_written.len();
@@ -170,9 +169,9 @@ impl Place {
         incomplete::unanswered(&format!("{:#x}", self.gpa), &self.steps)
     }
 
-    fn probed(&self, case: Option<Case>) -> Option<Probed> {
+    fn probed(&self, subject: Subject) -> Probed {
         let observed = CaseObservation { steps: self.steps.clone(), ..CaseObservation::default() };
-        Some(Probed { case: case?, observed })
+        Probed { subject, case: subject.case(), observed }
     }
 }
 
@@ -219,6 +218,7 @@ fn fill(machine: &Machine, gpa: u64) -> Result<(), MemoryError> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::probe;
     use super::*;
     use crate::observation::StepObservation;
 
@@ -227,7 +227,7 @@ mod tests {
         let ids = |paths: &[Path]| paths.iter().map(|path| path.id).collect::<Vec<_>>();
         assert_eq!(ids(&LOOKS), probe::SWEPT);
         let spot = Spot::at(0xf_ffe0, LEN);
-        let look = probe::case_at(&spot).unwrap();
+        let look = probe::case_at(&spot);
         for path in LOOKS {
             let steps = [Some(path.open), path.map.map(|map| map.0), Some(path.id)];
             assert!(steps.into_iter().flatten().all(|id| look.step(id).is_some()), "{}", path.id);
@@ -235,9 +235,10 @@ mod tests {
                 assert_eq!(look.step(id).unwrap().action.obtains(), Some(handle));
             }
         }
-        for (path, case) in WRITES.into_iter().zip(writes::cases_at(&spot)) {
+        for (path, way) in WRITES.into_iter().zip(Way::ALL) {
+            let case = Subject::Write(spot, way).case();
             assert!(case.step(path.id).is_some(), "{} is not the way of {}", path.id, case.name);
-            assert_eq!(case.step(path.id).unwrap().action.data(), Some(&batch::DATA[..]));
+            assert_eq!(case.step(path.id).unwrap().action.data(), Some(&writes::DATA[..]));
         }
     }
 

@@ -4,7 +4,7 @@
 use super::*;
 use crate::observation::AccessEvent;
 use model::fixture::{BIT, world};
-use types::{EventKind, Policy};
+use types::{AccessTarget, EventKind, PageState, Policy};
 
 fn regions(platform: Platform) -> Vec<PlacedRegion> {
     let mut placed: Vec<(Region, u64, u64)> = vec![
@@ -40,26 +40,27 @@ fn every_page() -> Vec<u64> {
 /// One page of each kind, and both ends of some.
 const SOME_PAGES: [u64; 9] = [0, 1, 0x20, 0x9f, 0xa0, 0xc0, 0xef, 0xf0, 0xff];
 
-/// Cases about the regions this guest has, and about pages of the first MiB.
-fn all_cases(regions: &[PlacedRegion], pages: &[u64]) -> Vec<Case> {
-    let has = |case: &Case| {
-        case.regions().iter().all(|region| regions.iter().any(|placed| placed.region == *region))
+/// What is tried of the regions this guest has, and of pages of the first MiB.
+fn subjects(regions: &[PlacedRegion], pages: &[u64]) -> Vec<Subject> {
+    let has = |subject: &Subject| {
+        let of_case = subject.case().regions();
+        of_case.iter().all(|region| regions.iter().any(|placed| placed.region == *region))
     };
     let swept = pages.iter().flat_map(|page| {
         let spot = Spot::at(page * 4096 + 4096 - sweep::LEN, sweep::LEN);
         let is_memory = !(0xa0..0xc0).contains(page);
-        let writes = if is_memory { writes::cases_at(&spot) } else { Vec::new() };
-        probe::case_at(&spot).into_iter().chain(writes)
+        let writes = Way::ALL.into_iter().filter(move |_| is_memory);
+        std::iter::once(Subject::Look(spot)).chain(writes.map(move |way| Subject::Write(spot, way)))
     });
-    cases().into_iter().filter(has).chain(swept).collect()
+    Subject::named().filter(has).chain(swept).collect()
 }
 
 /// What an audit of a kernel finds that is as the model has it.
 fn audited(platform: Platform, policy: Policy, pages: &[u64], mistake: &dyn Fn(&mut Probed)) -> Vec<Finding> {
     let (world, regions) = (world(platform, policy), regions(platform));
     let facts = Facts { platform, regions: &regions };
-    let probed = all_cases(&regions, pages).into_iter().map(|case| {
-        let mut probed = predict::case(&world, &regions, &case);
+    let probed = subjects(&regions, pages).into_iter().map(|subject| {
+        let mut probed = predict::case(&world, &regions, subject, &subject.case());
         mistake(&mut probed);
         probed
     });
@@ -116,7 +117,7 @@ fn event(kind: EventKind, gpa: u64) -> AccessEvent {
         gpa,
         len: None,
         region: None,
-        state: "private".to_owned(),
+        state: AccessTarget::Page(PageState::Private),
         rip: 0,
         symbol: None,
         cpl: 3,
@@ -130,7 +131,7 @@ fn event(kind: EventKind, gpa: u64) -> AccessEvent {
 fn wrong_view(page: u64) -> impl Fn(&mut Probed) {
     move |probed| {
         let gpa = page * 4096 + 4096 - sweep::LEN;
-        if probed.case.name == format!("{}{gpa:#x}", probe::PREFIX)
+        if probed.subject == Subject::Look(Spot::at(gpa, sweep::LEN))
             && let Some(step) = probed.observed.steps.iter_mut().find(|step| step.step == "load-shared")
         {
             step.events.push(event(EventKind::SharedRead, gpa));
@@ -155,12 +156,15 @@ fn every_event_of_a_step_counts() {
     let spot = Spot::of(Region::Reserved);
     let regions = regions(Platform::Sev);
     let world = world(Platform::Sev, Policy::OpenEperm);
-    let case = probe::cases().into_iter().find(|case| case.name == "audit/look/reserved").unwrap();
-    let mut probed = predict::case(&world, &regions, &case);
+    let predict = |subject: Subject| predict::case(&world, &regions, subject, &subject.case());
+    let mut probed = predict(Subject::Look(spot));
     let step = probed.observed.steps.iter_mut().find(|step| step.step == "pread").unwrap();
     step.events = vec![
         event(EventKind::SharedRead, 0x1bfe_0000),
-        AccessEvent { state: "unaccepted".to_owned(), ..event(EventKind::PrivateRead, 0x1bfe_0000) },
+        AccessEvent {
+            state: AccessTarget::Page(PageState::Unaccepted),
+            ..event(EventKind::PrivateRead, 0x1bfe_0000)
+        },
         event(EventKind::SharedRead, 0x1bfe_1000),
     ];
     let found = invariant::look(&probed, &spot);
@@ -168,7 +172,7 @@ fn every_event_of_a_step_counts() {
     let (view, accepted) = (Invariant::OneView, Invariant::AcceptedOnly);
     assert_eq!(seen, [(view, 0x1bfe_0000), (accepted, 0x1bfe_0000), (view, 0x1bfe_1000)]);
 
-    let mut written = predict::case(&world, &regions, &writes::cases_at(&spot)[0]);
+    let mut written = predict(Subject::Write(spot, Way::Pwrite));
     let step = written.observed.steps.iter_mut().find(|step| step.step == "pwrite").unwrap();
     step.events = vec![event(EventKind::SharedRead, 0x1bfe_0000), event(EventKind::SharedWrite, 0x1bfe_0000)];
     assert_eq!(writes::findings(&spot, &[written]).len(), 2);
@@ -179,8 +183,8 @@ fn the_same_observations_give_the_same_text_in_any_order() {
     let platform = Platform::Tdx;
     let (world, regions) = (world(platform, Policy::Upstream), regions(platform));
     let facts = Facts { platform, regions: &regions };
-    let probed: Vec<Probed> =
-        all_cases(&regions, &SOME_PAGES).iter().map(|case| predict::case(&world, &regions, case)).collect();
+    let predict = |subject: &Subject| predict::case(&world, &regions, *subject, &subject.case());
+    let probed: Vec<Probed> = subjects(&regions, &SOME_PAGES).iter().map(predict).collect();
     let once = names(&found(groups(probed.iter().cloned(), facts), facts, None));
     let again = names(&found(groups(probed.into_iter().rev(), facts), facts, None));
     assert_eq!(once, again);

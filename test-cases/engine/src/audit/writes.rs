@@ -2,13 +2,14 @@
 //! The ways to change a page: one case per region and way, made here, and what they show together.
 
 use types::Region;
+use vmm::layout::PAGE_SIZE;
 
-use super::Probed;
 use super::finding::{Finding, Invariant, Weight};
 use super::invariant::{gpa, innermost, is_write, line, met};
 use super::place::Pages;
-use super::probe::{self, Spot, head};
-use crate::case::{Case, parse};
+use super::probe::{self, Spot, of_audit};
+use super::{Probed, Subject};
+use crate::case::{Action, Case, Expected, Protection, Share, Step, Term, UserBuffer, ViewChoice};
 use crate::observation::{AccessEvent, Answer};
 use model::class::MemoryState;
 
@@ -25,21 +26,42 @@ const REGIONS: [Region; 8] = [
 ];
 /// What every name of a case here begins with.
 const PREFIX: &str = "audit/write/";
-/// Bytes written, a block of the memory cipher.
-const LEN: u64 = 16;
+/// What is written: a block of the memory cipher.
+pub(super) const DATA: [u8; 16] = [0x5a; 16];
 
-/// A way to write: the step's id, what it is called, and whether it goes by a mapping.
-struct Way {
-    id: &'static str,
-    name: &'static str,
-    mapped: bool,
+/// A way to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// pwrite(2).
+    Pwrite,
+    /// A store by the processor.
+    Store,
+    /// A write of /proc/self/mem.
+    SelfMem,
 }
 
-const WAYS: [Way; 3] = [
-    Way { id: "pwrite", name: "pwrite(2)", mapped: false },
-    Way { id: "poke", name: "a store to a shared mapping", mapped: true },
-    Way { id: "self-mem-write", name: "a write of /proc/self/mem over a mapping", mapped: true },
-];
+impl Way {
+    /// Every way, in the order they are tried.
+    pub const ALL: [Self; 3] = [Self::Pwrite, Self::Store, Self::SelfMem];
+
+    /// The id of its step.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Pwrite => "pwrite",
+            Self::Store => "poke",
+            Self::SelfMem => "self-mem-write",
+        }
+    }
+
+    /// For people.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pwrite => "pwrite(2)",
+            Self::Store => "a store to a shared mapping",
+            Self::SelfMem => "a write of /proc/self/mem over a mapping",
+        }
+    }
+}
 
 /// What became of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,58 +76,46 @@ enum Came {
     Neither,
 }
 
-/// The cases that write to regions.
-pub fn cases() -> Vec<Case> {
-    REGIONS.iter().flat_map(|region| cases_at(&Spot::of(*region))).collect()
+/// The regions that are written to, each in every way.
+pub fn regions() -> impl Iterator<Item = (Spot, Way)> {
+    REGIONS.iter().flat_map(|region| Way::ALL.map(|way| (Spot::of(*region), way)))
 }
 
-/// The cases that write to a spot, one for each way.
-pub fn cases_at(spot: &Spot) -> Vec<Case> {
-    // The texts are made here; one that does not parse is caught by a test.
-    WAYS.iter().filter_map(|way| parse(&text(spot, way, None), &name(spot, way)).ok()).collect()
+/// The name of the case that writes to a spot.
+pub(super) fn name(spot: &Spot, way: Way) -> String {
+    format!("{PREFIX}{spot}/{}", way.id())
 }
 
-fn name(spot: &Spot, way: &Way) -> String {
-    format!("{PREFIX}{}/{}", spot.label, way.id)
-}
-
-/// The case with its expectation, if any: the id of the step, and what is expected of it in the words of a case.
-fn text(spot: &Spot, way: &Way, expected: Option<(&str, &str)>) -> String {
-    let Spot { at, page, offset, label, .. } = spot;
-    let id = way.id;
-    let of = |id: &str| match expected {
-        Some((step, expected)) if step == id => format!("\nexpect = {expected}"),
-        _ => String::new(),
-    };
-    let data = format!("hex = \"5a\"\nrepeat = {LEN}{}", of(id));
-    let open =
-        "id = \"open\"\ndo = \"open\"\npath = \"/dev/mem\"\nflags = \"O_RDWR\"\nas = \"mem\"".to_owned();
-    let mut steps = vec![open];
-    if way.mapped {
-        steps.push(format!(
-            "id = \"map\"\ndo = \"mmap\"\nfd = \"mem\"\nat = \"{page}\"\nlen = 4096\nprot = \"rw\"\nshare = \"shared\"\nas = \"page\""
-        ));
-        steps.push(format!("id = \"{id}\"\ndo = \"{id}\"\nmap = \"page\"\noffset = {offset}\n{data}"));
-    } else {
-        steps.push(format!("id = \"{id}\"\ndo = \"{id}\"\nfd = \"mem\"\nat = \"{at}\"\n{data}"));
+/// The case that writes to a spot.
+pub fn case(spot: &Spot, way: Way) -> Case {
+    let Spot { at, page, offset, .. } = *spot;
+    let id = way.id();
+    let (mem, map, data) = ("mem".to_owned(), "page".to_owned(), DATA.to_vec());
+    let mut steps = vec![Step::open("open", "/dev/mem", libc::O_RDWR, &mem)];
+    if way != Way::Pwrite {
+        let prot = Protection((libc::PROT_READ | libc::PROT_WRITE).cast_unsigned());
+        let (fd, handle) = (mem.clone(), map.clone());
+        let share = Share::Shared;
+        let mapped = Action::Mmap { fd, at: page, len: PAGE_SIZE, prot, share, over: None, handle };
+        steps.push(Step::new("map", mapped));
     }
-    steps.push(format!(
-        "id = \"memory\"\ndo = \"memory\"\nat = \"{at}\"\nlen = {LEN}\nwrote = \"{id}\"{}",
-        of("memory")
+    steps.push(Step::new(
+        id,
+        match way {
+            Way::Pwrite => Action::Pwrite { fd: mem, at, data, buffer: UserBuffer::Good },
+            Way::Store => Action::Poke { map, offset, data },
+            Way::SelfMem => Action::SelfMemWrite { map, offset, data },
+        },
     ));
-    let steps = steps.iter().flat_map(|step| ["\n[[step]]\n", step, "\n"]);
-    head(&format!("{}: {label}", way.name)) + &steps.collect::<String>()
-}
-
-/// The spot a case here writes to, by its label.
-pub fn label(case: &Case) -> Option<&str> {
-    case.name.strip_prefix(PREFIX)?.rsplit_once('/').map(|(label, _)| label)
+    let (len, wrote) = (DATA.len() as u64, Some(id.to_owned()));
+    steps.push(Step::new("memory", Action::Memory { at, len, wrote, view: ViewChoice::Owner }));
+    Case { steps, ..of_audit(&name(spot, way), &format!("{}: {spot}", way.name())) }
 }
 
 /// Every finding of the writes to one spot.
 pub fn findings(spot: &Spot, results: &[Probed]) -> Vec<Finding> {
-    let of = |way| results.iter().find(|result| result.case.name == name(spot, way));
-    let tried: Vec<(&Way, &Probed)> = WAYS.iter().filter_map(|way| Some((way, of(way)?))).collect();
+    let of = |way| results.iter().find(|result| result.subject == Subject::Write(*spot, way));
+    let tried: Vec<(Way, &Probed)> = Way::ALL.into_iter().filter_map(|way| Some((way, of(way)?))).collect();
     let mut found: Vec<Finding> = one_answer(spot, &tried).into_iter().collect();
     for (way, result) in tried {
         found.extend(views(spot, way, result));
@@ -121,12 +131,12 @@ fn state(result: &Probed) -> Option<MemoryState> {
     first.or_else(|| states.only())
 }
 
-fn came(way: &Way, result: &Probed) -> Came {
-    let refused = ["open", "map", way.id]
+fn came(way: Way, result: &Probed) -> Came {
+    let refused = ["open", "map", way.id()]
         .iter()
         .filter_map(|id| result.observed.step(id))
         .any(|step| matches!(step.answer, Answer::Failed { errno } if errno.is_refusal()));
-    let Some(step) = result.observed.step(way.id) else { return Came::Neither };
+    let Some(step) = result.observed.step(way.id()) else { return Came::Neither };
     match (state(result), &step.answer) {
         _ if refused => Came::Refused,
         (Some(MemoryState::Written | MemoryState::Zeroed | MemoryState::Corrupted), _) => Came::Taken,
@@ -137,31 +147,33 @@ fn came(way: &Way, result: &Probed) -> Came {
 }
 
 /// Bytes that one way leaves alone no other way changes.
-fn one_answer(spot: &Spot, tried: &[(&Way, &Probed)]) -> Option<Finding> {
-    let by = |wanted: Came| tried.iter().find(|(way, result)| came(way, result) == wanted);
+fn one_answer(spot: &Spot, tried: &[(Way, &Probed)]) -> Option<Finding> {
+    let by = |wanted: Came| tried.iter().find(|(way, result)| came(*way, result) == wanted);
     let (taken, result) = by(Came::Taken)?;
     let (kept, how) = match (by(Came::Refused), by(Came::Dropped)) {
         (Some(kept), _) => (kept, "refuses to change"),
         (None, Some(kept)) => (kept, "only claims to change"),
         (None, None) => return None,
     };
-    let sentence = format!("{} changes bytes of {{}} that {} {how}", taken.name, kept.0.name);
-    let evidence = [(kept.1, kept.0.id), (kept.1, "memory"), (*result, taken.id), (*result, "memory")];
+    let sentence = format!("{} changes bytes of {{}} that {} {how}", taken.name(), kept.0.name());
+    let evidence = [(kept.1, kept.0.id()), (kept.1, "memory"), (*result, taken.id()), (*result, "memory")];
     let gpa = gpa(result);
     Some(Finding {
         pages: Pages::of(gpa),
         gpa,
         evidence: evidence.into_iter().filter_map(|(result, id)| line(result, id)).collect(),
-        case: text(spot, taken, Some(("memory", "\"unchanged\""))),
-        paths: vec![taken.id.to_owned()],
+        case: Some(
+            case(spot, *taken).expecting("memory", &Expected::only(Term::State(MemoryState::Unchanged))),
+        ),
+        paths: vec![taken.id().to_owned()],
         ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)
     })
 }
 
 /// No write goes through a view the page's state forbids. Each access of the step counts.
-fn views(spot: &Spot, way: &Way, result: &Probed) -> Vec<Finding> {
+fn views(spot: &Spot, way: Way, result: &Probed) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
-    let events = result.observed.step(way.id).map(|step| step.events.as_slice()).unwrap_or_default();
+    let events = result.observed.step(way.id()).map(|step| step.events.as_slice()).unwrap_or_default();
     for event in events {
         let (invariant, sentence) = named(event, way, state(result));
         let code_path: Vec<String> = event.backtrace.iter().take(innermost(event).max(1)).cloned().collect();
@@ -176,45 +188,41 @@ fn views(spot: &Spot, way: &Way, result: &Probed) -> Vec<Finding> {
         found.push(Finding {
             pages,
             gpa: event.gpa,
-            evidence: line(result, way.id).into_iter().chain(seen).chain(line(result, "memory")).collect(),
+            evidence: line(result, way.id()).into_iter().chain(seen).chain(line(result, "memory")).collect(),
             code_path,
-            case: text(spot, way, Some((way.id, probe::NOTHING_FORBIDDEN))),
-            paths: vec![way.id.to_owned()],
+            case: Some(case(spot, way).expecting(way.id(), &probe::nothing_forbidden())),
+            paths: vec![way.id().to_owned()],
             ..Finding::new(invariant, Weight::Hole, sentence)
         });
     }
     found
 }
 
-fn named(event: &AccessEvent, way: &Way, state: Option<MemoryState>) -> (Invariant, String) {
+fn named(event: &AccessEvent, way: Way, state: Option<MemoryState>) -> (Invariant, String) {
     let (invariant, what, view) = met(event);
     if !is_write(event) {
-        return (invariant, format!("{} reads {what} through the {view} view: {{}}", way.name));
+        return (invariant, format!("{} reads {what} through the {view} view: {{}}", way.name()));
     }
     let consequence = match state {
         Some(MemoryState::Corrupted | MemoryState::Zeroed) => "which garbles them",
         Some(MemoryState::Unchanged) => "where it is lost",
         _ => "and goes through",
     };
-    (invariant, format!("{} writes {what} through the {view} view, {consequence}: {{}}", way.name))
+    (invariant, format!("{} writes {what} through the {view} view, {consequence}: {{}}", way.name()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::{parse, write};
 
     #[test]
-    fn every_case_parses() {
-        for region in REGIONS {
-            let spot = Spot::of(region);
-            for way in &WAYS {
-                let text = text(&spot, way, Some((way.id, probe::NOTHING_FORBIDDEN)));
-                assert!(parse(&text, "audit/x").is_ok(), "{text}");
-            }
+    fn every_case_can_be_written() {
+        let at_address = Way::ALL.map(|way| (Spot::at(0xf_fff0, 16), way));
+        for (spot, way) in regions().chain(at_address) {
+            let case = case(&spot, way).expecting(way.id(), &probe::nothing_forbidden());
+            assert_eq!(parse(&write(&case), &case.name).unwrap(), case);
         }
-        let cases = cases();
-        assert_eq!(cases.len(), REGIONS.len() * WAYS.len());
-        assert!(cases.iter().all(|case| label(case).is_some()));
-        assert_eq!(label(&cases_at(&Spot::at(0xf_fff0, 16))[0]), Some("0xffff0"));
+        assert_eq!(name(&at_address[0].0, Way::Pwrite), "audit/write/0xffff0/pwrite");
     }
 }

@@ -31,6 +31,24 @@ impl Step {
         Self { id: id.to_owned(), action, expect, note: None }
     }
 
+    /// Opens a file under a name; `flags` are open(2)'s.
+    pub fn open(id: &str, path: &str, flags: i32, handle: &str) -> Self {
+        let (path, handle) = (path.to_owned(), handle.to_owned());
+        Self::new(id, Action::Open { path, flags: OpenFlags(flags), handle })
+    }
+
+    /// Maps a part of a file under a name, only to read it.
+    pub fn map_to_read(id: &str, fd: &str, at: Place, len: u64, share: Share, handle: &str) -> Self {
+        let (fd, handle) = (fd.to_owned(), handle.to_owned());
+        let prot = Protection(libc::PROT_READ.cast_unsigned());
+        Self::new(id, Action::Mmap { fd, at, len, prot, share, over: None, handle })
+    }
+
+    /// Loads bytes from a mapping.
+    pub fn peek(id: &str, map: &str, offset: u64, len: u64) -> Self {
+        Self::new(id, Action::Peek { map: map.to_owned(), offset, len })
+    }
+
     /// The same step, of which this is expected under every policy and on every platform.
     #[must_use]
     pub fn expecting(self, expected: Expected) -> Self {

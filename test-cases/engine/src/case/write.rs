@@ -52,7 +52,7 @@ fn needs(out: &mut Keys, needs: &Needs) {
     if !needs.kernel.is_empty() {
         inner.add("kernel", &list(&needs.kernel));
     }
-    out.table("needs", inner);
+    out.table("needs", &inner);
 }
 
 fn guest(out: &mut Keys, guest: SetupOverrides) {
@@ -66,7 +66,7 @@ fn guest(out: &mut Keys, guest: SetupOverrides) {
     inner.optional("lockdown", lockdown);
     inner.optional("iomem", iomem);
     inner.optional("mutant", mutant);
-    out.table("guest", inner);
+    out.table("guest", &inner);
 }
 
 /// An inline table.
@@ -115,7 +115,7 @@ impl Keys {
         self.raw(key, &list(values))
     }
 
-    fn table(&mut self, key: &str, inner: Inline) {
+    fn table(&mut self, key: &str, inner: &Inline) {
         if !inner.0.is_empty() {
             self.raw(key, &inner.end());
         }

@@ -1,80 +1,83 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A sequence as a case file, with what the model says as expectation.
+//! A sequence as a case, with what the model says as expectation.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use protocol::{Buffer, Via};
 
 use super::expectation::Predictor;
 use super::guest::Guest;
 use super::sequence::Difference;
-use crate::case::{OpenFlags, Protection};
+use crate::case::{
+    self, Action, Case, Direction, Handle, OpenFlags, Protection, Share, Step, Term, UserBuffer,
+};
 use crate::guest::Target;
+use crate::place::Place;
 use model::capability;
-use model::class::hex;
 use model::{Op, Through};
 
-/// Writes it. Operations that case files have no words for stand there as comments.
+/// The sequence as the text of a case file. Every operation stands there as a comment too; one that case files have no words
+/// for, as a comment alone.
 pub fn write(guest: &Guest, ops: &[Op], difference: &Difference, target: &Target) -> String {
-    let mut text = format!(
-        "title = \"{} as {} guest disagrees with the model of /dev/mem\"\nwhy = '''\n{}\n'''\nplatforms = [\"{}\"]\n",
-        target.kernel.spec,
-        target.platform,
-        difference.text.replace("'''", "\"\"\""),
-        target.platform
-    );
-    let mut writer = Writer::default();
+    let title =
+        format!("{} as {} guest disagrees with the model of /dev/mem", target.kernel.spec, target.platform);
+    let mut case = Case::new("explored", &title, difference.text.trim());
+    case.platforms = vec![target.platform];
+    // By the step they stand before.
+    let mut comments: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let mut maker = Maker::default();
     let mut predictor = Predictor::default();
     for (index, op) in ops.iter().enumerate() {
-        let expectation = predictor.expectation(guest, op, difference.in_events);
-        let _ = writeln!(text, "\n# {op}");
-        let Some(step) = writer.step(op) else {
-            text.push_str("# (case files have no words for this)\n");
+        let expected = predictor.expectation(guest, op, difference.in_events);
+        let here = comments.entry(case.steps.len()).or_default();
+        here.push(op.to_string());
+        let Some(action) = maker.action(op) else {
+            here.push("(case files have no words for this)".to_owned());
             continue;
         };
-        let _ = writeln!(text, "[[step]]\nid = \"step-{index}\"\n{step}");
-        if let Some(expectation) = expectation {
-            let _ = writeln!(text, "expect = {expectation}");
-            if expectation.contains("\"ok\"") {
-                writer.give_up(op);
+        let mut step = Step::new(&format!("step-{index}"), action);
+        if let Some(expected) = expected {
+            if expected.alternatives == [Term::Ok] {
+                maker.give_up(op);
             }
+            step = step.expecting(expected);
         }
+        case.steps.push(step);
     }
-    text
+    case::write_commented(&case, |step| comments.get(&step).cloned().unwrap_or_default())
 }
 
+/// Makes the steps of a case, and knows what files and mappings are called in it.
 #[derive(Default)]
-struct Writer {
-    names: BTreeMap<(char, u8), String>,
+struct Maker {
+    names: BTreeMap<(char, u8), Handle>,
     /// The names that processes have which wait for a forked one.
-    parents: Vec<BTreeMap<(char, u8), String>>,
+    parents: Vec<BTreeMap<(char, u8), Handle>>,
     /// The file slot of the last read.
     read: Option<u8>,
     made: usize,
 }
 
-/// The key for a buffer that is not a good one.
-const fn buffer_key(buffer: Buffer) -> &'static str {
+const fn buffer(buffer: Buffer) -> UserBuffer {
     match buffer {
-        Buffer::Good => "",
-        Buffer::Null => "\nbuffer = \"bad\"",
-        Buffer::Kernel => "\nbuffer = \"kernel\"",
-        Buffer::Straddling => "\nbuffer = \"partly-bad\"",
+        Buffer::Good => UserBuffer::Good,
+        Buffer::Null => UserBuffer::Bad,
+        Buffer::Kernel => UserBuffer::Kernel,
+        Buffer::Straddling => UserBuffer::PartlyBad,
     }
 }
 
-impl Writer {
+impl Maker {
     /// A new name for what an operation puts into a slot.
-    fn make(&mut self, kind: char, slot: u8) -> String {
+    fn make(&mut self, kind: char, slot: u8) -> Handle {
         self.made += 1;
         let name = format!("{kind}{}", self.made);
         self.names.insert((kind, slot), name.clone());
         name
     }
 
-    fn name(&self, kind: char, slot: u8) -> Option<&str> {
-        self.names.get(&(kind, slot)).map(String::as_str)
+    fn name(&self, kind: char, slot: u8) -> Option<Handle> {
+        self.names.get(&(kind, slot)).cloned()
     }
 
     /// Forgets the name of what an operation gave up: a case cannot use it any more.
@@ -94,127 +97,105 @@ impl Writer {
         file: u8,
         (offset, len): (u64, u64),
         (prot, flags): (u32, u32),
-        over: Option<&str>,
-    ) -> Option<String> {
-        let fd = self.name('f', file)?.to_owned();
-        let share = [None, Some("shared"), Some("private")].get(flags as usize).copied().flatten()?;
-        let (prot, name) = (Protection(prot), self.make('m', map));
-        let fixed = over.map_or_else(String::new, |over| format!("\nfixed = \"{over}\""));
-        Some(format!(
-            "do = \"mmap\"\nfd = \"{fd}\"\nat = \"{offset:#x}\"\nlen = {len}\nprot = \"{prot}\"\nshare = \"{share}\"{fixed}\nas = \"{name}\""
-        ))
+        over: Option<Handle>,
+    ) -> Option<Action> {
+        let fd = self.name('f', file)?;
+        let share =
+            [None, Some(Share::Shared), Some(Share::Private)].get(flags as usize).copied().flatten()?;
+        let (at, prot, handle) = (Place::address(offset), Protection(prot), self.make('m', map));
+        Some(Action::Mmap { fd, at, len, prot, share, over, handle })
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each operation")]
-    fn step(&mut self, op: &Op) -> Option<String> {
+    fn action(&mut self, op: &Op) -> Option<Action> {
         Some(match op {
-            Op::Open { file, node, flags } => {
-                let name = self.make('f', *file);
-                format!(
-                    "do = \"open\"\npath = \"{}\"\nflags = \"{}\"\nas = \"{name}\"",
-                    node.path(),
-                    OpenFlags(*flags)
-                )
-            }
-            Op::Close { file } => format!("do = \"close\"\nfd = \"{}\"", self.name('f', *file)?),
+            Op::Open { file, node, flags } => Action::Open {
+                path: node.path().to_owned(),
+                flags: OpenFlags(*flags),
+                handle: self.make('f', *file),
+            },
+            Op::Close { file } => Action::Close { fd: self.name('f', *file)? },
             Op::Lseek { file, offset, whence } => {
-                let whence = ["SEEK_SET", "SEEK_CUR", "SEEK_END"].get(usize::from(*whence))?;
-                let fd = self.name('f', *file)?;
-                format!("do = \"lseek\"\nfd = \"{fd}\"\nto = \"{offset:#x}\"\nwhence = \"{whence}\"")
+                let whence = *Direction::ALL.get(usize::from(*whence))?;
+                let to = Place::address(offset.cast_unsigned());
+                Action::Lseek { fd: self.name('f', *file)?, to, whence }
             }
-            Op::Read { file, at, len, buffer } => {
+            Op::Read { file, at, len, buffer: given } => {
                 self.read = Some(*file);
-                let (fd, buffer) = (self.name('f', *file)?, buffer_key(*buffer));
+                let (fd, len, buffer) = (self.name('f', *file)?, *len, buffer(*given));
                 match at {
-                    None => format!("do = \"read\"\nfd = \"{fd}\"\nlen = {len}{buffer}"),
-                    Some(at) => {
-                        format!("do = \"pread\"\nfd = \"{fd}\"\nat = \"{at:#x}\"\nlen = {len}{buffer}")
-                    }
+                    None => Action::Read { fd, len, buffer },
+                    Some(at) => Action::Pread { fd, at: Place::address(*at), len, buffer },
                 }
             }
-            Op::Write { file, at, data, buffer } => {
-                let (fd, data, buffer) = (self.name('f', *file)?, hex(data), buffer_key(*buffer));
+            Op::Write { file, at, data, buffer: given } => {
+                let (fd, data, buffer) = (self.name('f', *file)?, data.clone(), buffer(*given));
                 match at {
-                    None => format!("do = \"write\"\nfd = \"{fd}\"\nhex = \"{data}\"{buffer}"),
-                    Some(at) => {
-                        format!("do = \"pwrite\"\nfd = \"{fd}\"\nat = \"{at:#x}\"\nhex = \"{data}\"{buffer}")
-                    }
+                    None => Action::Write { fd, data, buffer },
+                    Some(at) => Action::Pwrite { fd, at: Place::address(*at), data, buffer },
                 }
             }
             Op::Mmap { map, file, offset, len, prot, flags } => {
                 self.mmap(*map, *file, (*offset, *len), (*prot, *flags), None)?
             }
             Op::MmapOver { map, over, file, offset, len, prot, flags } => {
-                let over = self.name('m', *over)?.to_owned();
-                self.mmap(*map, *file, (*offset, *len), (*prot, *flags), Some(&over))?
+                let over = self.name('m', *over)?;
+                self.mmap(*map, *file, (*offset, *len), (*prot, *flags), Some(over))?
             }
             Op::Mprotect { map, offset, len, prot } => {
                 let (map, prot) = (self.name('m', *map)?, Protection(*prot));
-                format!(
-                    "do = \"mprotect\"\nmap = \"{map}\"\noffset = {offset}\nlen = {len}\nprot = \"{prot}\""
-                )
+                Action::Mprotect { map, offset: *offset, len: *len, prot }
             }
-            Op::Mremap { map, to, len } => {
-                let name = self.name('m', *map)?.to_owned();
-                let moved =
-                    if to == map { String::new() } else { format!("\nas = \"{}\"", self.make('m', *to)) };
-                format!("do = \"mremap\"\nmap = \"{name}\"\nlen = {len}{moved}")
+            Op::Mremap { map: slot, to, len } => {
+                let map = self.name('m', *slot)?;
+                let handle = (to != slot).then(|| self.make('m', *to));
+                Action::Mremap { map, len: *len, handle }
             }
             Op::Fork => {
                 self.parents.push(self.names.clone());
-                "do = \"fork\"".to_owned()
+                Action::Fork
             }
             Op::Exit => {
                 self.names = self.parents.pop()?;
-                "do = \"exit\"".to_owned()
+                Action::Exit
             }
-            Op::Exec => "do = \"exec\"".to_owned(),
-            Op::SendFile { file } => format!("do = \"send-file\"\nfd = \"{}\"", self.name('f', *file)?),
-            Op::ReceiveFile { file } => format!("do = \"receive-file\"\nas = \"{}\"", self.make('f', *file)),
+            Op::Exec => Action::Exec,
+            Op::SendFile { file } => Action::SendFile { fd: self.name('f', *file)? },
+            Op::ReceiveFile { file } => Action::ReceiveFile { handle: self.make('f', *file) },
             Op::Left { from, len } if *len > 0 => {
-                format!(
-                    "do = \"buffer\"\nfd = \"{}\"\nfrom = {from}\nlen = {len}",
-                    self.name('f', self.read?)?
-                )
+                let fd = self.name('f', self.read?)?;
+                Action::Buffer { fd, from: (*from).into(), len: (*len).into() }
             }
-            Op::Munmap { map } => format!("do = \"munmap\"\nmap = \"{}\"", self.name('m', *map)?),
+            Op::Munmap { map } => Action::Munmap { map: self.name('m', *map)? },
             Op::Load { map, offset, len, .. } => {
-                format!("do = \"peek\"\nmap = \"{}\"\noffset = {offset}\nlen = {len}", self.name('m', *map)?)
+                Action::Peek { map: self.name('m', *map)?, offset: *offset, len: (*len).into() }
             }
             Op::Store { map, offset, data, .. } => {
-                let (map, data) = (self.name('m', *map)?, hex(data));
-                format!("do = \"poke\"\nmap = \"{map}\"\noffset = {offset}\nhex = \"{data}\"")
+                Action::Poke { map: self.name('m', *map)?, offset: *offset, data: data.clone() }
             }
             Op::Fetch { through, map, offset, len } => {
-                let action = match through {
-                    Through::ProcMem(Via::Itself) => "self-mem-read",
-                    Through::ProcessVm(Via::Child) => "vm-readv",
-                    Through::Ptrace => "ptrace-peek",
+                let (map, offset, len) = (self.name('m', *map)?, *offset, (*len).into());
+                match through {
+                    Through::ProcMem(Via::Itself) => Action::SelfMemRead { map, offset, len },
+                    Through::ProcessVm(Via::Child) => Action::VmReadv { map, offset, len },
+                    Through::Ptrace => Action::PtracePeek { map, offset, len },
                     _ => return None,
-                };
-                let map = self.name('m', *map)?;
-                format!("do = \"{action}\"\nmap = \"{map}\"\noffset = {offset}\nlen = {len}")
+                }
             }
             Op::Put { through: Through::ProcMem(Via::Itself), map, offset, data } => {
-                let (map, data) = (self.name('m', *map)?, hex(data));
-                format!("do = \"self-mem-write\"\nmap = \"{map}\"\noffset = {offset}\nhex = \"{data}\"")
+                Action::SelfMemWrite { map: self.name('m', *map)?, offset: *offset, data: data.clone() }
             }
             Op::Ioperm { from, count, on } => {
-                format!("do = \"ioperm\"\nport = {from}\ncount = {count}\non = {on}")
+                let (port, count) = (u16::try_from(*from).ok()?, u16::try_from(*count).ok()?);
+                Action::Ioperm { port, count, on: *on }
             }
-            Op::Iopl { level } => format!("do = \"iopl\"\nlevel = {level}"),
-            Op::PortIn { port, width } => {
-                format!("do = \"port-in\"\nport = {port}\nwidth = {}", *width as u8)
-            }
+            Op::Iopl { level } => Action::Iopl { level: *level },
+            Op::PortIn { port, width } => Action::PortIn { port: *port, width: *width as u8 },
             Op::DropCaps { mask } => {
-                let caps: Vec<String> = capability::names(*mask).map(|name| format!("\"{name}\"")).collect();
-                format!("do = \"drop-caps\"\ncaps = [{}]", caps.join(", "))
+                Action::DropCaps { caps: capability::names(*mask).map(str::to_owned).collect() }
             }
-            Op::SetUser { uid, gid, keep } => {
-                format!("do = \"setuid\"\nuid = {uid}\ngid = {gid}\nkeep = {keep}")
-            }
-            Op::UserNamespace => "do = \"user-namespace\"".to_owned(),
-            Op::NoNewPrivs => "do = \"no-new-privs\"".to_owned(),
+            Op::SetUser { uid, gid, keep } => Action::Setuid { uid: *uid, gid: *gid, keep: *keep },
+            Op::UserNamespace => Action::UserNamespace,
+            Op::NoNewPrivs => Action::NoNewPrivs,
             _ => return None,
         })
     }
@@ -226,25 +207,25 @@ mod tests {
 
     #[test]
     fn what_was_given_up_has_no_name() {
-        let mut writer = Writer::default();
+        let mut maker = Maker::default();
         for (kind, slot) in [('f', 0), ('m', 0), ('m', 1)] {
-            writer.make(kind, slot);
+            maker.make(kind, slot);
         }
         let read = Op::Lseek { file: 0, offset: 0, whence: 0 };
         let unmap = |map| Op::Munmap { map };
-        assert!(writer.step(&read).is_some());
-        writer.give_up(&read);
-        assert!(writer.step(&read).is_some());
-        writer.give_up(&Op::Close { file: 0 });
-        assert!(writer.step(&read).is_none());
-        writer.give_up(&unmap(0));
-        assert!(writer.step(&unmap(0)).is_none() && writer.step(&unmap(1)).is_some());
+        assert!(maker.action(&read).is_some());
+        maker.give_up(&read);
+        assert!(maker.action(&read).is_some());
+        maker.give_up(&Op::Close { file: 0 });
+        assert!(maker.action(&read).is_none());
+        maker.give_up(&unmap(0));
+        assert!(maker.action(&unmap(0)).is_none() && maker.action(&unmap(1)).is_some());
         let remap = Op::Mremap { map: 1, to: 2, len: 4096 };
-        assert!(writer.step(&remap).is_some());
-        writer.give_up(&remap);
-        assert!(writer.step(&unmap(1)).is_none() && writer.step(&unmap(2)).is_some());
-        assert!(writer.step(&Op::Mremap { map: 2, to: 2, len: 4096 }).is_some());
-        writer.give_up(&Op::Mremap { map: 2, to: 2, len: 4096 });
-        assert!(writer.step(&unmap(2)).is_some());
+        assert!(maker.action(&remap).is_some());
+        maker.give_up(&remap);
+        assert!(maker.action(&unmap(1)).is_none() && maker.action(&unmap(2)).is_some());
+        assert!(maker.action(&Op::Mremap { map: 2, to: 2, len: 4096 }).is_some());
+        maker.give_up(&Op::Mremap { map: 2, to: 2, len: 4096 });
+        assert!(maker.action(&unmap(2)).is_some());
     }
 }

@@ -3,8 +3,9 @@
 
 use super::contents::Memory;
 use super::guest::Guest;
+use crate::case::{Expected, ExpectedEvent, Term};
 use model::class::Class;
-use model::events::{Contents, Event};
+use model::events::Contents;
 use model::{self, Op, Outcome, Piece, Source, Task, World};
 
 /// Follows a sequence with the model, one operation at a time, as a case is run.
@@ -17,7 +18,7 @@ pub struct Predictor {
 
 impl Predictor {
     /// What the next operation gives, as far as case files can say it; with its forbidden accesses if they are what counts.
-    pub fn expectation(&mut self, guest: &Guest, op: &Op, with_events: bool) -> Option<String> {
+    pub fn expectation(&mut self, guest: &Guest, op: &Op, with_events: bool) -> Option<Expected> {
         let (world, machine) = (&guest.world, guest.session.machine());
         let prediction = model::step(world, &mut self.task, op);
         self.contents.asked();
@@ -27,45 +28,36 @@ impl Predictor {
             events.extend(self.contents.apply(world, effect));
             self.memory.apply(world, machine, effect);
         }
-        let term = term(world, op, &prediction.outcome, &bytes)?;
+        let expected = Expected::only(term(world, op, &prediction.outcome, &bytes)?);
         // One that need not come cannot be stated.
         if !with_events || events.iter().any(|event| event.optional) {
-            return Some(format!("\"{term}\""));
+            return Some(expected);
         }
-        let names: Vec<String> = events.iter().map(|event| format!("\"{}\"", name(event))).collect();
-        Some(format!("{{ is = \"{term}\", events = [{}] }}", names.join(", ")))
+        Some(
+            expected.with_events(
+                events.iter().map(|event| ExpectedEvent { kind: event.kind(), at: None }).collect(),
+            ),
+        )
     }
 }
 
-const fn name(event: &Event) -> &'static str {
-    match (event.view, event.write) {
-        (types::View::Shared, false) => "shared-read",
-        (types::View::Shared, true) => "shared-write",
-        (types::View::Private, false) => "private-read",
-        (types::View::Private, true) => "private-write",
-    }
-}
-
-fn term(world: &World, op: &Op, outcome: &Outcome, bytes: &[Option<u8>]) -> Option<String> {
+fn term(world: &World, op: &Op, outcome: &Outcome, bytes: &[Option<u8>]) -> Option<Term> {
     Some(match outcome {
         Outcome::Value(value) => match op {
-            Op::Lseek { .. } | Op::PortIn { .. } => format!("= {value}"),
+            Op::Lseek { .. } | Op::PortIn { .. } => Term::Number(*value),
             Op::Write { data, .. } | Op::Store { data, .. } | Op::Put { data, .. }
                 if *value != data.len() as u64 =>
             {
-                format!("= {value}")
+                Term::Number(*value)
             }
-            _ => "ok".to_owned(),
+            _ => Term::Ok,
         },
         Outcome::Bytes { value, pieces } => {
             let whole = asked(op) == Some(*value);
-            match class(world, pieces, bytes).filter(|_| whole) {
-                Some(class) => class.to_string(),
-                None => format!("= {value}"),
-            }
+            class(world, pieces, bytes).filter(|_| whole).map_or(Term::Number(*value), Term::Class)
         }
-        Outcome::Failed { errno, .. } => errno.to_string(),
-        Outcome::Signal { signal, .. } | Outcome::Oops { signal } => signal.to_string(),
+        Outcome::Failed { errno, .. } => Term::Errno(*errno),
+        Outcome::Signal { signal, .. } | Outcome::Oops { signal } => Term::Signal(*signal),
         Outcome::Refused(_) => return None,
     })
 }

@@ -4,84 +4,35 @@
 
 use serde::Serialize;
 
-use types::{Errno, Policy};
+use types::{Errno, Policy, Region};
+use vmm::layout::PAGE_SIZE;
 
-use crate::case::{Case, parse};
+use crate::audit::doors;
+use crate::case::{Action, Case, Share, Step, UserBuffer};
 use crate::observation::{Answer, StepObservation};
+use crate::place::Place;
 use crate::report::Report;
 use model::class::Class;
 
-/// The steps that tell policies apart. A PCI resource file is what `LOCKDOWN_PCI_ACCESS` governs and nothing else here.
-const STEPS: &str = r#"
-title = "What tells one policy from another"
-why = "Each policy of the thread answers at least one of these steps as no other does."
-
-[[step]]
-id = "open"
-do = "open"
-path = "/dev/mem"
-flags = "O_RDONLY"
-as = "mem"
-
-[[step]]
-id = "port"
-do = "open"
-path = "/dev/port"
-flags = "O_RDONLY"
-as = "port"
-
-[[step]]
-id = "read-rom"
-do = "pread"
-fd = "mem"
-at = "rom + 0x100"
-len = 64
-
-[[step]]
-id = "read-low"
-do = "pread"
-fd = "mem"
-at = "low-ram"
-len = 64
-
-[[step]]
-id = "map-low"
-do = "mmap"
-fd = "mem"
-at = "low-ram"
-len = 4096
-prot = "r"
-share = "shared"
-as = "low"
-
-[[step]]
-id = "load-low"
-do = "peek"
-map = "low"
-offset = 0
-len = 64
-
-[[step]]
-id = "resource"
-do = "open"
-path = "/sys/bus/pci/devices/0000:00:01.0/resource0"
-flags = "O_RDWR"
-as = "resource"
-
-[[step]]
-id = "map-resource"
-do = "mmap"
-fd = "resource"
-at = "0x0"
-len = 4096
-prot = "r"
-share = "shared"
-as = "bar"
-"#;
-
-/// The case behind it; `None` only if the text above is broken, which a test sees.
-pub fn case() -> Option<Case> {
-    parse(STEPS, "identify").ok()
+/// The case whose steps tell policies apart. A PCI resource file is what `LOCKDOWN_PCI_ACCESS` governs and nothing else here.
+pub fn case() -> Case {
+    let low = Place::in_region(Region::LowRam, 0);
+    // The region begins with a structure; markers stand behind it.
+    let rom = Place::in_region(Region::Rom, 0x100);
+    let pread =
+        |id, at| Step::new(id, Action::Pread { fd: "mem".to_owned(), at, len: 64, buffer: UserBuffer::Good });
+    let steps = vec![
+        Step::open("open", "/dev/mem", libc::O_RDONLY, "mem"),
+        Step::open("port", "/dev/port", libc::O_RDONLY, "port"),
+        pread("read-rom", rom),
+        pread("read-low", low),
+        Step::map_to_read("map-low", "mem", low, PAGE_SIZE, Share::Shared, "low"),
+        Step::peek("load-low", "low", 0, 64),
+        Step::open("resource", doors::RESOURCE, libc::O_RDWR, "resource"),
+        doors::map_resource(),
+    ];
+    let why = "Each policy of the thread answers at least one of these steps as no other does.";
+    Case { steps, ..Case::new("identify", "What tells one policy from another", why) }
 }
 
 /// What a step told.

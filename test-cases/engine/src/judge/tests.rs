@@ -114,7 +114,7 @@ fn shared_read() -> AccessEvent {
         gpa: 0x472,
         len: None,
         region: Some(Region::Bda),
-        state: "private".to_owned(),
+        state: types::AccessTarget::Page(types::PageState::Private),
         rip: 0,
         symbol: None,
         cpl: 0,

@@ -13,7 +13,7 @@ use super::{Combination, Matrix, operations};
 use crate::observation::{AccessEvent, Answer, CaseObservation, GpaRange, KernelFacts, StepObservation};
 use crate::report::{CaseResult, Report, fixture};
 use model::class::{Class, Classes};
-use types::{Errno, EventKind, PlacedRegion, Platform, Policy, Region};
+use types::{AccessTarget, Errno, EventKind, PageState, PlacedRegion, Platform, Policy, Region};
 
 const PLACES: [(Region, u64, u64); 14] = [
     (Region::Page0, 0, 0x1000),
@@ -86,7 +86,7 @@ fn report(kernel: &KernelFacts, platform: Platform) -> Report {
 fn observed(case: &str, step: &str, platform: Platform, shut: bool) -> StepObservation {
     let failed = |errno| Answer::Failed { errno };
     let closed = |needs: &str| Answer::NotReached { needs: needs.to_owned() };
-    let region = case.strip_prefix("matrix/").and_then(|name| name.parse::<Region>().ok());
+    let region = operations::regions().find(|region| case == format!("matrix/{region}"));
     let Some(region) = region else {
         if case == "matrix/programs" || (case == "matrix/scan" && step == "scan") {
             return program(step, platform, shut);
@@ -159,7 +159,7 @@ fn event(region: Region, gpa: u64) -> AccessEvent {
         gpa,
         len: Some(8),
         region: Some(region),
-        state: "private".to_owned(),
+        state: AccessTarget::Page(PageState::Private),
         rip: 0xffff_ffff_8133_3b56,
         symbol: Some("copy_from_kernel_nofault+0xbb".to_owned()),
         cpl: 0,

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The fixed list of things a matrix tries, and the cases that try them.
 
-use std::fmt::Write as _;
-
 use types::Region;
 
 use super::programs;
-use crate::audit::probe;
-use crate::case::{Case, parse};
+use crate::audit::{doors, probe};
+use crate::case::{Action, Case, Step, UserBuffer};
 
 /// A way to the bytes of a region: name, and the steps of the region's case, of which the last one gives them.
 const WAYS: [(&str, &str, &[&str]); 3] = [
@@ -116,16 +114,13 @@ pub fn regions() -> impl Iterator<Item = Region> {
 pub fn cases() -> Vec<Case> {
     let regions = REGIONS.iter().map(|(region, _)| {
         let title = format!("{region}, three ways");
-        (
-            format!("matrix/{region}"),
-            probe::look(&probe::Spot::of(*region), &["pread", "load-shared", "self-mem"], &title, None),
-        )
+        let ways = ["pread", "load-shared", "self-mem"];
+        Case {
+            name: format!("matrix/{region}"),
+            ..probe::look(&probe::Spot::of(*region), &ways, &title, None)
+        }
     });
-    // The texts are made here; one that does not parse is caught by a test.
-    regions
-        .chain(others().map(|(name, text)| (name.to_owned(), text)))
-        .filter_map(|(name, text)| parse(&text, &name).ok())
-        .collect()
+    regions.chain([doors()]).chain(programs::cases()).collect()
 }
 
 fn heading(region: Region) -> &'static str {
@@ -166,51 +161,42 @@ const OTHERS: [Door; 7] = [
     ("sysfs/entry", BESIDE, "sysfs DMI entry", &["dmi-entry"]),
 ];
 
-fn doors() -> String {
-    let mut text = head("Beside memory itself");
-    let mut step = |id: &str, body: &str| {
-        let _ = write!(text, "\n[[step]]\nid = \"{id}\"\n{body}\n");
-    };
-    let open = |path: &str, flags: &str, handle: &str| {
-        format!("do = \"open\"\npath = \"{path}\"\nflags = \"{flags}\"\nas = \"{handle}\"")
-    };
-    step("open-mem", &open("/dev/mem", "O_RDONLY", "mem"));
-    step("open-port", &open("/dev/port", "O_RDONLY", "port"));
-    step("open-resource", &open("/sys/bus/pci/devices/0000:00:01.0/resource0", "O_RDWR", "resource"));
-    step(
-        "map-resource",
-        "do = \"mmap\"\nfd = \"resource\"\nat = \"0x0\"\nlen = 4096\nprot = \"r\"\nshare = \"shared\"\nas = \"bar\"",
-    );
-    step("load-resource", "do = \"peek\"\nmap = \"bar\"\noffset = 0\nlen = 64");
-    step("iopl", "do = \"iopl\"\nlevel = 3");
-    step("ioperm", "do = \"ioperm\"\nport = 0x80\ncount = 1\non = true");
-    step("open-msr", &open("/dev/cpu/0/msr", "O_RDONLY", "msr"));
-    step("open-kcore", &open("/proc/kcore", "O_RDONLY", "kcore"));
-    step("read-kcore", "do = \"read\"\nfd = \"kcore\"\nlen = 64");
-    step("dmi", "do = \"read-file\"\npath = \"/sys/firmware/dmi/tables/DMI\"\nlen = 64");
-    step("dmi-entry", "do = \"read-file\"\npath = \"/sys/firmware/dmi/tables/smbios_entry_point\"\nlen = 16");
-    text
+fn doors() -> Case {
+    let open = |id, path, handle| Step::open(id, path, libc::O_RDONLY, handle);
+    let fd = "kcore".to_owned();
+    let read_kcore = Action::Read { fd, len: 64, buffer: UserBuffer::Good };
+    let mut steps = vec![
+        open("open-mem", "/dev/mem", "mem"),
+        open("open-port", "/dev/port", "port"),
+        Step::open("open-resource", doors::RESOURCE, libc::O_RDWR, "resource"),
+        doors::map_resource(),
+        Step::peek("load-resource", "bar", 0, 64),
+        doors::iopl(),
+        doors::ioperm(),
+        open("open-msr", "/dev/cpu/0/msr", "msr"),
+        open("open-kcore", "/proc/kcore", "kcore"),
+        Step::new("read-kcore", read_kcore),
+    ];
+    steps.extend(doors::dmi());
+    of_matrix(DOORS, "Beside memory itself", steps)
 }
 
-/// The texts of the cases that are not about one region, by name.
-fn others() -> impl Iterator<Item = (&'static str, String)> {
-    std::iter::once((DOORS, doors())).chain(programs::texts())
-}
-
-/// What every case here begins with.
-pub(super) fn head(title: &str) -> String {
-    format!("title = \"{title}\"\nwhy = \"What comes back is shown, not held to a policy.\"\n")
+/// A case of a matrix.
+pub(super) fn of_matrix(name: &str, title: &str, steps: Vec<Step>) -> Case {
+    let why = "What comes back is shown, not held to a policy.";
+    Case { steps, ..Case::new(name, title, why) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::{parse, write};
 
     #[test]
     fn every_operation_is_tried_by_steps_that_are_there() {
         let cases = cases();
-        for (name, text) in others() {
-            assert!(parse(&text, name).is_ok(), "{:?}", parse(&text, name).err());
+        for case in &cases {
+            assert_eq!(parse(&write(case), &case.name).unwrap(), *case);
         }
         for operation in all() {
             let case = cases.iter().find(|case| case.name == operation.case).unwrap();

@@ -17,9 +17,10 @@ use engine::judge::Verdict;
 use engine::report::Report;
 
 /// A case to be written.
-struct Exported<'a> {
+struct Exported {
     file: String,
-    text: &'a str,
+    text: String,
+    /// As it was read back from the text.
     case: Case,
 }
 
@@ -52,21 +53,23 @@ pub fn write(
                 exported.file
             );
         }
-        let text = head(args, target, &report, &exported.file, &replayed) + exported.text;
+        let text = head(args, target, &report, &exported.file, &replayed) + &exported.text;
         fs::write(folder.join(&exported.file), text).map_err(|error| failed(folder, &error))?;
     }
     Ok(())
 }
 
-fn exported(findings: &[Finding]) -> Result<Vec<Exported<'_>>, Failed> {
-    let with_case = findings.iter().filter(|finding| !finding.case.is_empty());
+fn exported(findings: &[Finding]) -> Result<Vec<Exported>, Failed> {
+    let with_case = findings.iter().filter_map(|finding| Some((finding, finding.case.as_ref()?)));
     with_case
         .enumerate()
-        .map(|(number, finding)| {
+        .map(|(number, (finding, case))| {
             let place = finding.places.first().map_or("door", String::as_str);
             let name = format!("{:02}-{}-{place}", number + 1, finding.invariant);
-            let case = case::parse(&finding.case, &name).map_err(Failed::new)?;
-            Ok(Exported { file: format!("{name}.toml"), text: &finding.case, case })
+            let text = case::write(case);
+            // What is run again is what stands in the file.
+            let case = case::parse(&text, &name).map_err(Failed::new)?;
+            Ok(Exported { file: format!("{name}.toml"), text, case })
         })
         .collect()
 }

@@ -13,6 +13,7 @@ use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 use vmm::machine::Machine;
 use vmm::memory::MemoryError;
 
+use super::super::writes::DATA;
 use super::{LEN, SweepError, fill};
 use crate::observation::{AccessEvent, Answer, GpaRange, StepObservation};
 use crate::runner::{self, Prior, Recorded};
@@ -21,10 +22,6 @@ use model::class::memory_state;
 
 /// Places in one batch: their results fit the agent's window.
 const PLACES: usize = 32;
-/// Bytes written.
-const WRITTEN: usize = LEN as usize;
-/// What is written.
-pub(super) const DATA: [u8; WRITTEN] = [0x5a; WRITTEN];
 /// The slots of file and mapping.
 const SLOT: u8 = 0;
 
@@ -175,7 +172,7 @@ fn width(offset: u64) -> Width {
 
 /// What the owner sees of the bytes that are written.
 fn owned(machine: &Machine, gpa: u64) -> Vec<u8> {
-    runner::seen(machine, gpa, WRITTEN, ViewChoice::Owner)
+    runner::seen(machine, gpa, DATA.len(), ViewChoice::Owner)
 }
 
 impl Place {
@@ -205,7 +202,7 @@ impl Place {
         }
         let observed = StepObservation::new(path.id, missing.map_or(answer, not_reached));
         let is_write = matches!(path.access, Access::Pwrite | Access::Store | Access::SelfMemWrite);
-        let len = if is_write { WRITTEN as u64 } else { len(self.gpa) };
+        let len = if is_write { DATA.len() as u64 } else { len(self.gpa) };
         let observed = if bytes.is_empty() { observed } else { prior.compare(machine, observed, bytes) };
         self.steps.push(StepObservation { gpa: Some(GpaRange { start: self.gpa, len }), ..observed });
         if is_write {

@@ -34,8 +34,9 @@ fn every_bundled_case_reads_back() {
 }
 
 #[test]
-fn every_case_of_audit_and_matrix_reads_back() {
+fn every_case_made_by_a_command_reads_back() {
     let made = crate::audit::cases().into_iter().chain(crate::matrix::operations::cases());
+    let made = made.chain([crate::identify::case()]);
     for case in made {
         assert_eq!(read_back(&case), case, "{}", case.name);
     }

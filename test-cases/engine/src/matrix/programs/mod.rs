@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Programs that know of /dev/mem: what of them a matrix runs, and what came of it.
 
-use std::fmt::Write as _;
-
 use guest_kernel::Programs;
 
-use super::operations::{Judged, Operation, head};
+use super::operations::{Judged, Operation, of_matrix};
 use super::{Cell, Matrix, Sign};
-use crate::case::{Action, Case};
+use crate::case::{Action, Case, Share, Step};
+use crate::place::Place;
 
 pub mod judge;
 pub mod summary;
@@ -37,12 +36,12 @@ const ROWS: [Row; 6] = [
 ];
 
 /// The steps that run a program: its path and arguments.
-const RUN_STEPS: [(&str, &str, &str); 5] = [
-    ("dmidecode", "/usr/sbin/dmidecode", "\"-q\""),
-    ("dmidecode-mem", "/usr/sbin/dmidecode", "\"-q\", \"--no-sysfs\""),
-    ("biosdecode", "/usr/sbin/biosdecode", ""),
-    ("devmem", "/bin/busybox", "\"devmem\", \"0xf0000\", \"32\""),
-    ("hwinfo", "/usr/sbin/hwinfo", "\"--bios\""),
+const RUN_STEPS: [(&str, &str, &[&str]); 5] = [
+    ("dmidecode", "/usr/sbin/dmidecode", &["-q"]),
+    ("dmidecode-mem", "/usr/sbin/dmidecode", &["-q", "--no-sysfs"]),
+    ("biosdecode", "/usr/sbin/biosdecode", &[]),
+    ("devmem", "/bin/busybox", &["devmem", "0xf0000", "32"]),
+    ("hwinfo", "/usr/sbin/hwinfo", &["--bios"]),
 ];
 
 /// The rows.
@@ -59,47 +58,27 @@ pub(super) fn operations() -> impl Iterator<Item = Operation> {
     })
 }
 
-/// The cases' texts by name.
-pub(super) fn texts() -> [(&'static str, String); 2] {
-    [(SCAN, head("What libdebian-installer does to find SMBIOS") + SCAN_STEPS), (RUNS, runs())]
+/// The cases behind them.
+pub(super) fn cases() -> [Case; 2] {
+    [scan(), runs()]
 }
 
-fn runs() -> String {
-    let mut text = head("Programs that know of /dev/mem");
-    for (id, program, args) in RUN_STEPS {
-        let _ = write!(
-            text,
-            "\n[[step]]\nid = \"{id}\"\ndo = \"run\"\nprogram = \"{program}\"\nargs = [{args}]\n"
-        );
-    }
-    text
+fn runs() -> Case {
+    let run = |(id, program, args): &(&str, &str, &[&str])| {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Step::new(id, Action::Run { program: (*program).to_owned(), args })
+    };
+    of_matrix(RUNS, "Programs that know of /dev/mem", RUN_STEPS.iter().map(run).collect())
 }
 
-const SCAN_STEPS: &str = r#"
-[[step]]
-id = "open"
-do = "open"
-path = "/dev/mem"
-flags = "O_RDONLY"
-as = "mem"
-
-[[step]]
-id = "map"
-do = "mmap"
-fd = "mem"
-at = "0xf0000"
-len = 65536
-prot = "r"
-share = "shared"
-as = "rom"
-
-[[step]]
-id = "scan"
-do = "peek"
-map = "rom"
-offset = 0
-len = 32768
-"#;
+fn scan() -> Case {
+    let steps = vec![
+        Step::open("open", "/dev/mem", libc::O_RDONLY, "mem"),
+        Step::map_to_read("map", "mem", Place::address(0xf_0000), 0x1_0000, Share::Shared, "rom"),
+        Step::peek("scan", "rom", 0, 0x8000),
+    ];
+    of_matrix(SCAN, "What libdebian-installer does to find SMBIOS", steps)
+}
 
 /// The cases without the steps whose program is not there.
 pub fn runnable(cases: Vec<Case>, programs: &Programs) -> Vec<Case> {
