@@ -90,7 +90,7 @@ impl<'a> Apt<'a> {
         cache.write(&apt.dir.join("sources.list.d/debian.sources"), text.as_bytes())?;
         cache.write(&apt.dir.join("state/status"), b"")?;
         cache.write(&apt.config(), configuration(&apt.dir).as_bytes())?;
-        apt.remember_sources(&text)?;
+        apt.store_sources(&text)?;
         Ok(Some(apt))
     }
 
@@ -186,7 +186,7 @@ impl<'a> Apt<'a> {
     }
 
     /// New sources need new lists.
-    fn remember_sources(&self, text: &str) -> Result<(), Error> {
+    fn store_sources(&self, text: &str) -> Result<(), Error> {
         let key = Key::of([text]);
         let known = self.dir.join("sources.key");
         if Cache::read(&known)?.is_none_or(|(old, _)| old != key.as_str().as_bytes()) {

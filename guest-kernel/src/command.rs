@@ -80,7 +80,7 @@ impl Tool {
     /// Runs to the end; standard output as text.
     pub(crate) fn output(mut self) -> Result<String, Error> {
         let Output { status, stdout, stderr } =
-            self.dies_with_us().output().map_err(|e| self.cannot_start(e))?;
+            self.ends_with_copra().output().map_err(|e| self.cannot_start(e))?;
         if status.success() {
             return Ok(String::from_utf8_lossy(&stdout).into_owned());
         }
@@ -91,8 +91,9 @@ impl Tool {
     /// Runs to the end and hands over each line of both outputs as it comes.
     pub(crate) fn lines(mut self, mut line: impl FnMut(&str)) -> Result<(), Error> {
         let (reader, writer) = io::pipe().map_err(|e| self.cannot_start(e))?;
-        let both =
-            writer.try_clone().and_then(|second| self.dies_with_us().stdout(writer).stderr(second).spawn());
+        let both = writer
+            .try_clone()
+            .and_then(|second| self.ends_with_copra().stdout(writer).stderr(second).spawn());
         let mut child = both.map_err(|e| self.cannot_start(e))?;
         // The command still holds the writing ends; without them the end of the output shows.
         self.command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -126,12 +127,12 @@ impl Tool {
     }
 
     fn spawn_piped(&mut self, stdout: Stdio) -> Result<Child, Error> {
-        let spawned = self.dies_with_us().stdout(stdout).stderr(Stdio::piped()).spawn();
+        let spawned = self.ends_with_copra().stdout(stdout).stderr(Stdio::piped()).spawn();
         spawned.map_err(|e| self.cannot_start(e))
     }
 
     /// A build must end with its copra, not go on for minutes.
-    fn dies_with_us(&mut self) -> &mut Command {
+    fn ends_with_copra(&mut self) -> &mut Command {
         let parent = std::process::id();
         // SAFETY: prctl and getppid are async-signal-safe, and nothing else happens between fork and exec.
         unsafe {
@@ -273,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn says_what_failed_and_why() {
+    fn errors_name_what_failed_and_why() {
         let tool = Tool::new("sh", "count sheep").args(["-c", "echo lost one >&2; exit 3"]);
         let error = tool.output().unwrap_err().to_string();
         assert_eq!(error, "cannot count sheep: `sh` ended with exit status: 3 and printed:\n  lost one");
     }
 
     #[test]
-    fn says_what_to_install() {
+    fn errors_name_what_to_install() {
         let error = Tool::new("no-such-program", "do it").output().unwrap_err().to_string();
         assert!(error.ends_with("install it with: apt-get install no-such-program"), "{error}");
     }

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_else_it_is() {
+    fn names_what_else_it_is() {
         let message = |bytes: &[u8]| inspect(bytes).unwrap_err().to_string();
         assert!(message(b"").ends_with("it is empty"));
         assert!(message(b"\x1f\x8b\x08").contains("gzip"));

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_flavours_apart() {
+    fn distinguishes_flavours() {
         let cloud = "linux-image-6.12.117+deb12-cloud-amd64";
         let generic = "linux-image-6.12.117+deb12-amd64";
         assert!(Flavour::Cloud.names(cloud) && !Flavour::Cloud.names(generic));

@@ -78,7 +78,7 @@ mod tests {
 
     /// What the message names is what `scripts/setup --kernels` installs.
     #[test]
-    fn the_setup_script_knows_them() {
+    fn the_setup_script_installs_them() {
         let script =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/setup")).unwrap();
         for program in PROGRAMS {

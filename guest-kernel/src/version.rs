@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_the_series() {
+    fn reads_the_series() {
         let of = |v: &str, s: &str| Version::new(v).is_of_series(s);
         assert!(of("6.12.117-1~deb12u1", "6.12"));
         assert!(of("6.12.117-1~deb12u1", "6.12.117"));

@@ -53,12 +53,12 @@ pub const HIGH_MEMORY: u64 = 0x10_0000;
 
 /// Bytes of the e820 reserved hole that ends low RAM together with the ACPI data.
 pub const RESERVED_SIZE: u64 = 0x1_0000;
-/// Where in the system ROM an ordinary guest's SMBIOS structure table lies: behind what cases look at.
+/// Where in the system ROM an ordinary guest's SMBIOS structure table lies: behind the entry point.
 pub const SMBIOS_TABLE_OFFSET: u64 = 0x8000;
 /// Bytes of e820 ACPI data at the very end of low RAM; holds a confidential guest's SMBIOS structure table.
 pub const ACPI_DATA_SIZE: u64 = 0x1_0000;
 
-/// Where in the ACPI data the SMBIOS entry point stands a second time, for the EFI tables to point to: on SEV-SNP the
+/// Where in the ACPI data a second copy of the SMBIOS entry point is, for the EFI tables to point to: on SEV-SNP the
 /// ROM area is not validated.
 pub const SMBIOS_ENTRY_OFFSET: u64 = 0x8000;
 /// Bytes kept for EFI tables below the reserved hole.

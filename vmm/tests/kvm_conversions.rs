@@ -253,7 +253,7 @@ fn neighbours_that_are_declared_follow_the_first_that_is_accessed_byte_for_byte(
 }
 
 guest_code!(
-    // From the address at RESULT on, as many times as stands behind it: a byte into every second page.
+    // From the address at RESULT on, as many times as the next quadword holds: a byte into every second page.
     flip_every_second_page,
     "mov rdi, [0x200000]",
     "mov rcx, [0x200008]",

@@ -77,7 +77,7 @@ guest_code!(
 );
 
 #[test]
-fn a_port_nobody_decodes_floats_high() {
+fn a_port_without_a_device_floats_high() {
     let mut machine = guest(Sev, nobodys_port(), &[]);
     pass(&mut machine);
     assert_eq!([0, 1, 2].map(|i| result(&machine, i)), [0xff, 0xffff, 0xffff_ffff]);
@@ -182,7 +182,7 @@ fn device_memory_keeps_what_is_written_by_every_width_until_it_is_restored() {
 }
 
 #[test]
-fn an_address_nobody_decodes_floats_high_and_keeps_nothing() {
+fn an_address_without_a_device_floats_high_and_keeps_nothing() {
     for gpa in [layout::UNCLAIMED_MMIO, 0x1_0400_0000] {
         let mut machine = guest(Sev, load_by_every_width(), &[(Shared, gpa)]);
         pass(&mut machine);
@@ -225,7 +225,7 @@ fn one_access_may_straddle_ram_and_a_device() {
 }
 
 #[test]
-fn the_truth_of_any_address_can_be_asked() {
+fn the_truth_of_any_address_can_be_read() {
     let machine = machine(Sev);
     machine.memory().write(layout::VGA - 4, b"abcd").unwrap();
     assert_eq!(&seen::<8>(&machine, Private, layout::VGA - 4), b"abcd<dev", "half RAM, half device");

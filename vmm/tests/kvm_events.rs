@@ -17,7 +17,7 @@ use vmm::x86::cpuid::host_is_tcg;
 
 use self::common::*;
 
-/// What an event says beyond where the vCPU was.
+/// An event without the vCPU's place.
 fn what(event: &AccessEvent) -> (u64, View, AccessKind, AccessTarget) {
     (event.gpa, event.view, event.kind, event.state)
 }
@@ -292,7 +292,7 @@ fn a_device_reached_through_the_private_view_is_recorded_and_answers() {
         assert_eq!(what(store), (gpa, Private, Write, AccessTarget::Device));
         let exact = |event: &AccessEvent| event.at.as_ref().filter(|at| at.exact).map(|at| at.rip);
         assert_eq!(exact(load), Some(result(&machine, 0)));
-        // KVM has finished a store by the time it tells of it: no address, or the right one.
+        // KVM has finished a store when it reports it: no address, or the right one.
         assert!([None, Some(result(&machine, 1))].contains(&exact(store)), "{store}");
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a guest asks of its processor: CPUID, MSRs, hypercalls.
+//! Exits of a guest's instructions: CPUID, MSRs, hypercalls.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -47,7 +47,7 @@ guest_code!(
     "ret",
 );
 
-/// EAX, EBX, ECX, EDX of each leaf the guest above asks for.
+/// EAX, EBX, ECX, EDX of each leaf the guest above reads.
 fn leaves(machine: &vmm::machine::Machine) -> [[u32; 4]; 6] {
     let bytes: [u8; 96] = seen(machine, Private, RESULT);
     let words: Vec<u32> = bytes.chunks_exact(4).map(|w| u32::from_le_bytes(w.try_into().unwrap())).collect();
@@ -64,7 +64,7 @@ fn a_sev_guest_sees_the_encryption_leaf_and_its_bit() {
     assert!(largest >= 0x8000_001f);
     assert!(sizes & 0xff > bit, "the bit must be a physical address bit");
     assert_eq!(sizes & 0xff, u32::from(machine.guest_physical_bits()));
-    assert_ne!(features & 1 << 17, 0, "the guest must be told to announce conversions");
+    assert_ne!(features & 1 << 17, 0, "the guest must see KVM_FEATURE_MIGRATION_CONTROL");
 }
 
 /// CPUID 0x8000001f EAX: SME in bit 0, SEV in bit 1 (AMD APM volume 3, appendix E).

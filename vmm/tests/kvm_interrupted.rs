@@ -15,7 +15,7 @@ use self::common::*;
 
 /// Pages the guest loads from.
 const PAGES: usize = 65;
-/// Where the handler of the guest's timer interrupt stands: vector 0x1e of [`catch_exceptions`].
+/// Address of the handler of the guest's timer interrupt: vector 0x1e of [`catch_exceptions`].
 const TIMER_HANDLER: u64 = 0x3_9000 + 16 * 0x1e;
 
 // Before each load the local APIC's timer is set to expire while the VMM has the load in its hands.

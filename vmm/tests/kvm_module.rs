@@ -20,7 +20,7 @@ use self::common::*;
 
 const OPERAND_INVALID: u64 = 0x8000_0000_0000_0000;
 const ALIGN_ERROR: u64 = 0x8000_0000_0000_0002;
-/// KVM's answer to a hypercall it does not know, negative (`include/uapi/linux/kvm_para.h`).
+/// KVM's answer to an unknown hypercall, negative (`include/uapi/linux/kvm_para.h`).
 const KVM_ENOSYS: u64 = 1000;
 /// Malformed calls kept at most.
 const KEPT: usize = 4096;
@@ -83,7 +83,7 @@ fn a_call_may_end_the_guest_with_its_own_words() {
 }
 
 #[test]
-fn an_out_to_a_calls_port_from_where_no_call_was_is_refused_and_told() {
+fn an_out_to_a_calls_port_from_another_address_is_refused_and_reported() {
     let mut script = Script::new();
     let ports = [0xf1, 0xf2, 0xf3, 0xf4, 0xf5];
     for port in ports {
@@ -126,7 +126,7 @@ guest_code!(
 );
 
 #[test]
-fn user_mode_calls_nobody_even_at_a_site_of_the_kernels() {
+fn user_mode_makes_no_call_even_at_a_site_of_the_kernels() {
     let mut machine = guest(Tdx, call_from_ring_3(), &[]);
     catch_exceptions(&machine);
     open_to_user(&machine);
@@ -329,7 +329,7 @@ fn a_flood_of_hostile_hypercalls_stays_bounded_in_time_and_memory() {
     for (rcx, rdx) in &calls[2..] {
         script.call(CALL_PAGE, *rcx, *rdx);
     }
-    // The answer stands where the input was.
+    // The answer is where the input was.
     for ((rcx, _), index) in calls.iter().zip(0..) {
         script.store(SCRIPT + 128 * (start as u64 + index) + 16, *rcx);
     }

@@ -98,7 +98,7 @@ fn a_shared_access_of_a_private_page_converts_it_and_the_next_private_access_is_
 }
 
 #[test]
-fn two_mib_are_validated_at_once_only_where_one_entry_stands() {
+fn two_mib_are_validated_at_once_only_where_there_is_one_entry() {
     const CHUNK: u64 = PLAYGROUND;
     let mut script = Script::new();
     script.catch_exceptions();
@@ -140,8 +140,8 @@ fn a_vc_that_cannot_be_delivered_a_device_and_a_request_all_end_the_guest() {
     let mut script = Script::new();
     script.ghcb_msr(3 << 16 | 1 << 12 | 0x100);
     let mut machine = script.machine(&config(Snp), &[]);
-    let asked = Termination::GhcbRequest { set: 1, reason: 3 };
-    assert_eq!(run(&mut machine), Stop::Terminated(asked));
+    let requested = Termination::GhcbRequest { set: 1, reason: 3 };
+    assert_eq!(run(&mut machine), Stop::Terminated(requested));
 }
 
 #[test]

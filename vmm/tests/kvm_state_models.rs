@@ -98,8 +98,8 @@ impl Life {
             self.events.push((gpa(page), view));
             if view == Private {
                 model.state = PageState::Unaccepted;
-                let told = self.script.veinfo();
-                self.expected.extend([Expected::Fault(step, gpa(page)), Expected::Status(told, 0, 0)]);
+                let info = self.script.veinfo();
+                self.expected.extend([Expected::Fault(step, gpa(page)), Expected::Status(info, 0, 0)]);
                 return;
             }
             (model.state, model.held) = (PageState::Shared, Box::new([0; 4096]));
@@ -209,7 +209,7 @@ fn bit(platform: Platform) -> u64 {
 }
 
 #[test]
-fn pages_of_a_td_live_as_the_model_says() {
+fn pages_of_a_td_change_as_in_the_model() {
     let bit = bit(Tdx);
     for seed in 1..=4 {
         let mut life = Life::new(seed << 32 | 0x5eed);
@@ -234,7 +234,7 @@ fn pages_of_a_td_live_as_the_model_says() {
 }
 
 #[test]
-fn pages_of_a_vbs_guest_live_as_the_model_says() {
+fn pages_of_a_vbs_guest_change_as_in_the_model() {
     for seed in 1..=2 {
         let mut life = Life::new(seed << 32 | 0x5eed);
         life.script.enable_call_page();

@@ -110,7 +110,7 @@ fn what_hyper_v_does_is_not_documented_so_the_access_goes_on_and_nothing_changes
 }
 
 #[test]
-fn a_td_without_ve_is_dead_at_its_first_access_of_memory_it_has_not_accepted() {
+fn a_td_without_ve_ends_at_its_first_access_of_memory_it_has_not_accepted() {
     for (gpa, kind) in [(PLAYGROUND, Read), (layout::HIGH_RAM, Write), (ROM_PAGE, Read), (PLAYGROUND, Fetch)]
     {
         let mut script = Script::new();
@@ -125,13 +125,13 @@ fn a_td_without_ve_is_dead_at_its_first_access_of_memory_it_has_not_accepted() {
         let at = if kind == Fetch { ALIAS } else { rip(&machine, access) };
         one_event(&machine, gpa, Private, kind, AccessTarget::Page(PageState::Unaccepted), at);
         assert_eq!(machine.memory().state(gpa), Some(PageState::Unaccepted));
-        // Dead stays dead.
+        // It cannot be resumed.
         assert_eq!(run(&mut machine), Stop::Terminated(Termination::SeptViolation { gpa }));
     }
 }
 
 #[test]
-fn a_shared_page_accessed_through_the_private_view_is_taken_back_and_the_td_is_dead() {
+fn a_shared_page_accessed_through_the_private_view_is_converted_and_the_td_ends() {
     let mut script = Script::new();
     script.load(ALIAS);
     let mut machine = script.machine(&config(Tdx), &[(Private, PLAYGROUND)]);
@@ -146,11 +146,11 @@ fn a_shared_page_accessed_through_the_private_view_is_taken_back_and_the_td_is_d
 }
 
 #[test]
-fn a_td_that_asked_for_ve_gets_one_at_the_instruction_and_learns_the_page_once() {
+fn a_td_with_ve_enabled_gets_one_at_the_instruction_and_reads_the_page_once() {
     let mut script = Script::new();
     script.catch_exceptions();
     let load = script.load(PLAYGROUND + 0x18);
-    let (told, nothing) = (script.veinfo(), script.veinfo());
+    let (info, none) = (script.veinfo(), script.veinfo());
     let store = script.store(PLAYGROUND + 0x1000, BYTES);
     let told_again = script.veinfo();
     let accepted = script.accept(PLAYGROUND, 0);
@@ -160,10 +160,10 @@ fn a_td_that_asked_for_ve_gets_one_at_the_instruction_and_learns_the_page_once()
     pass(&mut machine);
     assert_eq!(script::fault(&machine, load), rip(&machine, load));
     assert_eq!(script::fault(&machine, store), rip(&machine, store));
-    let first = registers(&machine, told);
+    let first = registers(&machine, info);
     assert_eq!((first.rax, first.rcx, first.rdx, first.r9), (0, EPT_VIOLATION, 1, PLAYGROUND));
     assert_eq!(first.r8, PLAYGROUND + 0x18, "the guest linear address");
-    assert_eq!(registers(&machine, nothing).rax, NO_VALID_VE_INFO);
+    assert_eq!(registers(&machine, none).rax, NO_VALID_VE_INFO);
     let second = registers(&machine, told_again);
     assert_eq!((second.rax, second.rcx, second.rdx, second.r9), (0, EPT_VIOLATION, 2, PLAYGROUND + 0x1000));
     assert_eq!((registers(&machine, accepted).rax, script::fault(&machine, works)), (0, 0));
@@ -208,7 +208,7 @@ fn a_ve_without_a_table_to_deliver_it_by_ends_the_td() {
 }
 
 #[test]
-fn a_ve_whose_frame_would_stand_in_memory_not_accepted_ends_the_td() {
+fn a_ve_whose_frame_would_be_in_memory_not_accepted_ends_the_td() {
     const STACK: u64 = layout::FLAT_CODE - PAGE_SIZE;
     let mut script = Script::new();
     script.catch_exceptions();
@@ -230,7 +230,7 @@ fn a_ve_whose_frame_would_stand_in_memory_not_accepted_ends_the_td() {
 }
 
 #[test]
-fn recording_only_changes_nothing_and_each_access_after_an_exit_is_told_again() {
+fn recording_only_changes_nothing_and_each_access_after_an_exit_is_reported_again() {
     let pages =
         [(Shared, PageState::Private), (Private, PageState::Shared), (Private, PageState::Unaccepted)];
     for (view, state) in pages {

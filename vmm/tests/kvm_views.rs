@@ -67,21 +67,21 @@ fn a_plain_guest_sees_one_page_at_every_alias_and_nothing_is_recorded() {
 }
 
 #[test]
-fn what_the_guest_sees_is_what_the_host_says_each_view_shows() {
+fn the_guest_reads_what_the_host_reads_through_each_view() {
     for gpa in places(&machine(Sev)) {
         let mut machine = two_views(copy_both(), gpa);
-        let said: (Page, Page) = (seen(&machine, Shared, gpa), seen(&machine, Private, gpa));
+        let expected: (Page, Page) = (seen(&machine, Shared, gpa), seen(&machine, Private, gpa));
         pass(&mut machine);
-        assert!(copies(&machine) == said, "{gpa:#x}");
+        assert!(copies(&machine) == expected, "{gpa:#x}");
         assert!(
-            (seen(&machine, Shared, gpa), seen(&machine, Private, gpa)) == said,
+            (seen(&machine, Shared, gpa), seen(&machine, Private, gpa)) == expected,
             "looking changes nothing"
         );
     }
 }
 
 #[test]
-fn markers_tell_private_memory_from_ciphertext_and_from_devices() {
+fn markers_distinguish_private_memory_from_ciphertext_and_from_devices() {
     let mut machine = two_views(copy_both(), ROM_PAGE);
     pass(&mut machine);
     let (shared, private) = copies(&machine);
@@ -258,7 +258,7 @@ fn sixteen_bytes_across_two_pages_of_different_state_come_half_from_each() {
 }
 
 #[test]
-fn the_encryption_bit_may_stand_anywhere_it_fits() {
+fn the_encryption_bit_may_be_anywhere_it_fits() {
     for bit in 38..machine(Sev).host().physical_bits.min(48) {
         let config = vmm::machine::MachineConfig { encryption_bit: Some(bit), ..config(Sev) };
         let mut machine = Machine::new(&config).unwrap();

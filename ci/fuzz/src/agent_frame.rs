@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whatever a guest writes to the agent's port, and whatever its memory holds, the host's end of the line takes it.
+//! The host's end of the agent channel takes any bytes of a guest, and any contents of its memory.
 
 use protocol::{Batch, Buffer, Frame, GuestMemory, Hello, Kind, Link, Payload, Step};
 
@@ -20,7 +20,7 @@ impl GuestMemory for Fuzzed<'_> {
     }
 }
 
-/// Feeds the bytes to the line; after each event sends a batch, so that results are expected too.
+/// Feeds the bytes to the channel; after each event sends a batch, so that results are expected too.
 pub fn run(bytes: &[u8]) {
     let mut link = Link::new();
     let mut batch = Batch::new().new_worker();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A machine that is not there, and programs of calls made of fuzzed bytes.
+//! Services for platforms under test, and programs of calls made of fuzzed bytes.
 
 use types::{Mode, PageState, VcpuId, View};
 use vmm::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
@@ -9,7 +9,7 @@ use vmm::memory::{Content, GuestMemory};
 use vmm::platform::services::Services;
 use vmm::x86::cpuid::Leaf;
 
-/// Position of the bit that tells the views apart.
+/// Position of the bit that selects the view.
 pub const BIT: u8 = 46;
 /// A page whose contents must never be seen through the other view.
 pub const SECRET: u64 = 0x60_0000;
@@ -31,7 +31,7 @@ const PLACES: [u64; 12] = [
     1 << BIT,
 ];
 
-/// RAM nobody enforces; ports, devices and MSRs give their own numbers back.
+/// RAM without enforcement; reads of ports, devices and MSRs return the number read.
 pub struct Bench {
     /// RAM.
     pub memory: GuestMemory,

@@ -8,7 +8,7 @@ use vmm::boot::image;
 #[path = "../../../vmm/src/boot/image/synth.rs"]
 mod synth;
 
-/// Asks everything that can be asked of a kernel file.
+/// Calls everything on a kernel file.
 pub(crate) fn run(bytes: &[u8]) {
     let format = image::identify(bytes);
     let kernel = match image::extract_vmlinux(bytes) {

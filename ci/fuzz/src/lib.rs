@@ -33,10 +33,10 @@ pub const CASE_FILE: Target = Target { name: "case_file", run: case_file::run, s
 pub const AGENT_FRAME: Target =
     Target { name: "agent_frame", run: agent_frame::run, seeds: agent_frame::seeds };
 
-/// What a TD asks the TDX module and the hypervisor behind it.
+/// Calls of a TD to the TDX module and the hypervisor behind it.
 pub const TDCALL: Target = Target { name: "tdcall", run: tdcall::run, seeds: tdcall::seeds };
 
-/// What a VBS guest asks Hyper-V.
+/// Hypercalls of a VBS guest to Hyper-V.
 pub const VBS_HYPERCALL: Target =
     Target { name: "vbs_hypercall", run: vbs_hypercall::run, seeds: vbs_hypercall::seeds };
 
@@ -44,10 +44,10 @@ pub const VBS_HYPERCALL: Target =
 pub const PAGE_STATES: Target =
     Target { name: "page_states", run: page_states::run, seeds: page_states::seeds };
 
-/// What an SNP guest asks its firmware and the hypervisor.
+/// Requests of an SNP guest to its firmware and the hypervisor.
 pub const VMGEXIT: Target = Target { name: "vmgexit", run: vmgexit::run, seeds: vmgexit::seeds };
 
-/// What programs in a guest say.
+/// Output of programs in a guest.
 pub const PROGRAM_OUTPUT: Target =
     Target { name: "program_output", run: program_output::run, seeds: program_output::seeds };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whatever a program in a guest says, it can be compared with what it usually says.
+//! Any output of a program in a guest can be compared with its usual output.
 
 use engine::matrix::Sign;
 use engine::matrix::operations::Judged;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whatever a TD puts into its registers before TDCALL, the module answers or ends it, and every page stays something.
+//! For any registers at TDCALL the module answers or ends the TD, and every page keeps a state.
 
 use kvm_bindings::kvm_regs;
 use types::{AccessKind, Mode, PageState, View};
@@ -57,7 +57,7 @@ pub fn run(bytes: &[u8]) {
     bench.check();
 }
 
-/// What Linux asks for, and what it should not.
+/// Calls that Linux makes, and malformed ones.
 pub fn seeds() -> Vec<(String, Vec<u8>)> {
     let shared = 1 << BIT;
     let program = |calls: &[[u64; 11]]| {

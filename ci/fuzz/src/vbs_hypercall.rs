@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whatever stands in the registers and in the input page, the hypercall page answers, and every page is private or shared.
+//! For any registers and input page the hypercall page answers, and every page is private or shared.
 
 use kvm_bindings::kvm_regs;
 use types::{Mode, VcpuId};

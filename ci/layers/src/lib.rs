@@ -2,7 +2,7 @@
 //! Checks in tests that a crate's top-level modules form layers: each imports only those below it.
 //!
 //! A path counts wherever it is written, in a `use` or in an expression, if it begins with `crate::` or with as many
-//! `super::` as lead to the crate's root. Test code is exempt: `tests.rs`, `tests/` and what stands under
+//! `super::` as lead to the crate's root. Test code is exempt: `tests.rs`, `tests/` and items under
 //! `#[cfg(test)]`. So are `lib.rs`, `main.rs` and `bin/`, which are above every module. Modules in a total order
 //! cannot import each other in a circle without an upward import, so a circle is reported as one.
 

@@ -16,7 +16,7 @@ pub fn mount_all() {
 }
 
 /// Whether the command line requests the marker on the console.
-pub fn wants_marker() -> bool {
+pub fn marker_requested() -> bool {
     let mut line = [0; 4096];
     let Ok(file) = syscall::open(c"/proc/cmdline", syscall::O_CLOEXEC, 0) else { return false };
     let len = syscall::read(file, &mut line).unwrap_or_default();

@@ -16,7 +16,7 @@ pub fn with_stopped<T>(control: [File; 2], act: impl FnOnce(i32) -> T) -> Result
         for file in control {
             let _ = syscall::close(file);
         }
-        syscall::die_with_parent();
+        syscall::end_with_parent();
         let _ = syscall::trace_me();
         let _ = syscall::kill(syscall::getpid(), syscall::SIGSTOP);
         syscall::exit(0)

@@ -49,7 +49,7 @@ extern "C" fn main(stack: *const usize) -> ! {
 
 fn as_init() -> ! {
     boot::mount_all();
-    let marker = boot::wants_marker();
+    let marker = boot::marker_requested();
     let port = serial::open();
     if marker {
         boot::send_ready();

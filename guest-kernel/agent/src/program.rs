@@ -79,7 +79,7 @@ fn lists(path: &CStr, arguments: &[u8]) -> Result<Lists> {
 
 /// The child's part: never comes back. What keeps it from becoming the program goes into `failure`.
 fn become_program(path: &CStr, lists: &Lists, out: File, failure: File) -> ! {
-    syscall::die_with_parent();
+    syscall::end_with_parent();
     // What it starts can be ended with it.
     let _ = syscall::setpgid(0, 0);
     syscall::restore_sigpipe();

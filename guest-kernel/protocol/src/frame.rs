@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_agent_is_told_by_its_version() {
+    fn an_old_agent_is_recognised_by_its_version() {
         let mut decoder = Decoder::new(vec![0; MAX_FRAME]);
         for byte in [SYNC, 0x82, 0] {
             decoder.push(byte);

@@ -187,7 +187,7 @@ fn derived_is_made_once_and_again_after_damage() {
 }
 
 #[test]
-fn a_failing_maker_is_asked_again() {
+fn a_failing_maker_is_called_again() {
     let (_dir, cache) = cache();
     let failed = cache.derived(&["x"], "y", || Err::<Vec<u8>, _>(Error::NoHome));
     assert!(matches!(failed, Err(Error::NoHome)));
@@ -195,7 +195,7 @@ fn a_failing_maker_is_asked_again() {
 }
 
 #[test]
-fn waits_for_others_and_says_so() {
+fn waits_for_others_and_reports_it() {
     let (_dir, cache) = cache();
     let waited = AtomicUsize::new(0);
     let lock = cache.lock("x", || unreachable!()).unwrap();

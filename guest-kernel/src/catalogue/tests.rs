@@ -177,7 +177,7 @@ fn a_mutant_is_the_one_kernel_with_words_on_its_command_line() {
 
 /// Lines that patches change, and by how many lines: a change here is a change of what a policy means.
 #[test]
-fn policies_change_what_they_say() {
+fn policies_change_the_files_they_name() {
     let mut found = vec![];
     for policy in &POLICIES {
         for patch in Recipe::predefined(policy.name).unwrap().patches().unwrap() {

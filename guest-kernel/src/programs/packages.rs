@@ -71,7 +71,7 @@ mod tests {
     use crate::version::Version;
 
     #[test]
-    fn libraries_are_told_from_other_dependencies() {
+    fn libraries_are_distinguished_from_other_dependencies() {
         let depends = "libc6 (>= 2.33), debconf | libx, libhd21 (>= 21.0), libuuid1:any | liby";
         assert_eq!(libraries(depends), ["libc6", "libhd21", "libuuid1"]);
     }

@@ -38,7 +38,7 @@ fn full_results_stop_the_batch_without_losing_any() {
 }
 
 #[test]
-fn nonsense_in_a_batch_is_refused_where_it_stands() {
+fn nonsense_in_a_batch_is_refused_where_it_is() {
     use protocol::{Frame, Kind, Payload};
     let mut agent = Agent::start();
     let send = |agent: &mut Agent, payload: &[u8]| {

@@ -40,7 +40,7 @@ fn sweeps_count_equal_iterations_together() {
 }
 
 #[test]
-fn a_sweep_that_kills_tells_where() {
+fn a_sweep_that_kills_reports_where() {
     let mut agent = Agent::start();
     let mut batch = Batch::new();
     let path = agent.pages(2);

@@ -12,7 +12,7 @@ const GETPID: u32 = 39;
 const PAUSE: u32 = 34;
 
 #[test]
-fn a_dead_worker_is_an_outcome_and_is_replaced() {
+fn a_killed_worker_is_an_outcome_and_is_replaced() {
     let mut agent = Agent::start();
     let path = agent.pages(1);
     let outcomes = agent.steps(&[
@@ -66,7 +66,7 @@ fn a_worker_that_died_between_batches_is_replaced() {
 }
 
 #[test]
-fn workers_that_leave_are_told_from_workers_that_die() {
+fn workers_that_exit_are_distinguished_from_workers_that_are_killed() {
     let mut agent = Agent::start();
     assert_eq!(agent.steps(&[Step::ExitWorker, Step::Uname]), [Outcome::Value(0), Outcome::NotRun]);
     let exit = Step::Syscall { number: 60, arguments: [3, 0, 0, 0, 0, 0] };

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The least of EFI that makes Linux find a table of unaccepted memory: a system table, its configuration tables and
-//! a memory map. `arch/x86/platform/efi/efi.c:efi_init` reads them if `boot_params.efi_info` says so.
+//! a memory map. `arch/x86/platform/efi/efi.c:efi_init` reads them if `boot_params.efi_info` leads to them.
 //!
 //! There are no runtime services. Without `efi=noruntime` on the command line Linux looks for them in the memory map,
-//! says "EFI runtime non-functional" and goes on.
+//! prints "EFI runtime non-functional" and goes on.
 //!
 //! The tables lie in RAM that e820 calls RAM. Linux maps them by `early_memremap`, which is private in a confidential
-//! guest whatever e820 says; but `drivers/firmware/efi/efi.c:reserve_unaccepted` makes the pages of the unaccepted table
+//! guest whatever its e820 type; but `drivers/firmware/efi/efi.c:reserve_unaccepted` makes the pages of the unaccepted table
 //! known as memory, and to do that in a reserved range would make one more kind of page for /dev/mem. All but the memory
 //! map and that table, which Linux reserves itself, are read before memblock gives out its first page; boot services data
 //! they are so that Linux keeps them until later anyway (`arch/x86/platform/efi/quirks.c:efi_reserve_boot_services`).
@@ -64,7 +64,7 @@ pub enum EfiError {
         /// What the first bit represents.
         phys_base: u64,
     },
-    /// Unaccepted memory that the bitmap cannot say.
+    /// Unaccepted memory that the bitmap cannot represent.
     #[error(
         "unaccepted memory from {start:#x} to {end:#x} does not consist of units behind the start of all, or \
          takes a bitmap of more than {MAX_BITMAP} bytes"
@@ -83,7 +83,7 @@ pub enum EfiError {
     },
 }
 
-/// What the tables say.
+/// Contents of the tables.
 #[derive(Debug, Clone)]
 pub struct Params<'a> {
     /// Where they lie: a page of RAM that no one else's data are in.
@@ -101,7 +101,7 @@ pub struct Params<'a> {
 pub struct Unaccepted<'a> {
     /// What the first bit represents; all below is accepted.
     pub phys_base: u64,
-    /// Bytes for which a bit stands; Linux' EFI stub takes 2 MiB.
+    /// Bytes per bit; Linux' EFI stub uses 2 MiB.
     pub unit_size: u32,
     /// What is unaccepted, in whole units.
     pub ranges: &'a [Range<u64>],
@@ -112,11 +112,11 @@ pub struct Unaccepted<'a> {
 pub struct Efi {
     /// Belongs at [`Params::base`]; whole pages.
     pub bytes: Vec<u8>,
-    /// What `boot_params` say of it.
+    /// Its description for `boot_params`.
     pub info: EfiInfo,
 }
 
-/// What the kernel has to know to find the tables.
+/// What the kernel needs to find the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EfiInfo {
     /// Address of the system table.
@@ -243,7 +243,7 @@ fn system_table(vendor: u64, configuration: u64, entries: u64) -> SystemTable {
     table
 }
 
-/// The memory map, in which `own` is the tables'. EFI knows whole pages only: what is not all RAM is none.
+/// The memory map, in which `own` is the tables'. EFI has whole pages only: a page that is not all RAM is left out.
 ///
 /// Firmware's ranges are reserved, not runtime services data: the latter Linux maps private where it maps a reserved range
 /// shared (`arch/x86/mm/ioremap.c:__ioremap_check_other`), so EFI would change what /dev/mem shows.

@@ -54,7 +54,7 @@ pub fn write_shared(memory: &GuestMemory, start: u64, end: u64) -> Result<(), Me
 /// so a table there would be ciphertext to the guest (`arch/x86/mm/ioremap.c:__ioremap_check_encrypted`); ACPI data it maps
 /// private. The price is that /dev/mem does not show them to anyone: ACPI data are busy
 /// (`arch/x86/kernel/e820.c:do_mark_busy`), which `IO_STRICT_DEVMEM` refuses. OVMF's table lies in runtime services data
-/// (edk2's `SmbiosDxe.c`), which Linux knows to be private and does not mark busy; there are none here (`efi.rs` says why).
+/// (edk2's `SmbiosDxe.c`), which Linux maps private and does not mark busy; there are none here, for the reason in `efi.rs`.
 pub fn smbios_table(platform: Platform, ram: &Ram) -> u64 {
     match platform {
         Platform::None => layout::SYSTEM_ROM + layout::SMBIOS_TABLE_OFFSET,

@@ -43,7 +43,7 @@ pub enum ImageError {
     Read {
         /// What was to be read.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The path leads to a directory, a device or a pipe.
@@ -97,7 +97,7 @@ pub enum Format {
 pub struct Vmlinux<'a> {
     /// The ELF file; borrowed if the input was one. What a relocatable kernel's build appends may follow it.
     pub elf: Cow<'a, [u8]>,
-    /// What the ELF headers say.
+    /// Facts from the ELF headers.
     pub facts: ElfFacts,
     /// What only a bzImage has.
     pub bzimage: Option<BzImageFacts>,
@@ -134,7 +134,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
     Ok(bytes)
 }
 
-/// Tells what kind of kernel file this is, or why it is none. Looks at the headers only.
+/// The kind of kernel file this is, or why it is none, from the headers alone.
 pub fn identify(bytes: &[u8]) -> Result<Format, ImageError> {
     if elf::is_elf(bytes) {
         elf::check_header(bytes)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a confidential guest finds at its launch beside the kernel: page states, EFI tables that tell of unaccepted
+//! What a confidential guest finds at its launch beside the kernel: page states, EFI tables that list unaccepted
 //! memory, and what SEV-SNP's firmware measures in.
 
 use std::ops::Range;
@@ -23,7 +23,7 @@ pub struct Launch {
     pub unaccepted_percent: u8,
 }
 
-/// Unaccepted memory is told of in units of this, as Linux' EFI stub does.
+/// Unaccepted memory is listed in units of this, as by Linux' EFI stub.
 const UNIT: u64 = LARGE_PAGE_SIZE;
 
 /// Places the EFI tables of a platform with unaccepted memory. `used` is what the loader has put into RAM above 1 MiB.

@@ -28,11 +28,11 @@ use crate::x86::opcode::Opcode;
 const HEADROOM: u64 = 32 << 20;
 /// `type_of_loader`: "undefined" (boot.rst).
 const LOADER_UNDEFINED: u8 = 0xff;
-/// Boot protocol 2.15, what 6.x kernels speak.
+/// Boot protocol 2.15, that of 6.x kernels.
 const PROTOCOL: u16 = 0x020f;
 /// `HdrS`.
 const HEADER_MAGIC: u32 = 0x5372_6448;
-/// Alignment a relocatable kernel wants (`CONFIG_PHYSICAL_ALIGN`).
+/// Alignment of a relocatable kernel (`CONFIG_PHYSICAL_ALIGN`).
 const KERNEL_ALIGNMENT: u32 = 2 << 20;
 
 /// What every guest's command line starts with: the console on the first serial port, one device range marked busy, a
@@ -81,25 +81,25 @@ pub enum LoadError {
     },
     /// Kernel below the first MiB or such.
     #[error(
-        "the kernel's segment at {0:#x} lies below 1 MiB, where boot data stand: build it with the usual PHYSICAL_START"
+        "the kernel's segment at {0:#x} lies below 1 MiB, where boot data are: build it with the usual PHYSICAL_START"
     )]
     KernelTooLow(u64),
     /// The ROM area cannot be so.
     #[error(
-        "the ROM area cannot be launched unaccepted on {0}, which knows no acceptance: choose validated or shared (--rom)"
+        "the ROM area cannot be launched unaccepted on {0}, which has no acceptance of pages: choose validated or shared (--rom)"
     )]
     RomState(Platform),
     /// EFI tables do not fit.
     #[error("building the guest's EFI tables: {0}")]
     Efi(String),
-    /// The instructions to rewrite cannot be told.
+    /// The instructions to rewrite cannot be found.
     #[error(transparent)]
     Opcode(#[from] OpcodeError),
     /// The SNP launch pages do not fit.
     #[error("building the guest's SEV-SNP launch pages: {0}")]
     SnpLaunch(String),
     /// The ELF loader refused.
-    #[error("loading the kernel's ELF segments: {0}; the image is damaged or of a kind copra does not know")]
+    #[error("loading the kernel's ELF segments: {0}; the image is damaged or of an unknown kind")]
     Elf(String),
     /// Guest memory refused.
     #[error(transparent)]
@@ -128,7 +128,7 @@ pub struct Entry {
     pub cr3: u64,
     /// Instructions that were found; those of the platform are rewritten.
     pub sites: Sites,
-    /// Modules in the initramfs that contain some of the platform's instructions: not rewritten, as nobody knows where they
+    /// Modules in the initramfs that contain some of the platform's instructions: not rewritten, as it is not known where they
     /// will be loaded, so they would fault there.
     pub unserved_modules: Vec<UnservedModule>,
 }
@@ -267,7 +267,7 @@ fn params(ram: Ram, boot: &LinuxBoot<'_>, initramfs: u64) -> boot_params {
     params
 }
 
-/// Guest memory as the loader crate wants it: the private view's host mapping.
+/// Guest memory for the loader crate: the private view's host mapping.
 fn loader_memory(memory: &GuestMemory) -> Result<GuestMemoryMmap, LoadError> {
     let mut regions = Vec::new();
     for (gpa, len) in memory.ram().backed() {

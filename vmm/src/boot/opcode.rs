@@ -4,7 +4,7 @@
 //!
 //! Without the hardware TDCALL, PVALIDATE and RMPADJUST are undefined (#UD in the guest, no exit) and VMGEXIT is a
 //! VMMCALL that KVM answers itself (`arch/x86/kvm/x86.c:handle_ud`, `kvm_emulate_hypercall`). An OUT to a port that only
-//! copra knows is as long, changes no register either, and leaves KVM with RIP still at it.
+//! found has the same length, changes no register either, and leaves KVM with RIP still at it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -29,7 +29,7 @@ const MAX_CANDIDATES: usize = 4096;
 /// How many bytes before and after a site its hash covers.
 const HASHED: usize = 32;
 
-/// Why a kernel's sites cannot be told.
+/// Why a kernel's sites cannot be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpcodeError {
     /// Section headers that contradict the file.
@@ -60,7 +60,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// What stands there in the file.
+    /// The bytes there in the file.
     pub const fn original(&self) -> [u8; Opcode::LEN] {
         self.opcode.bytes()
     }

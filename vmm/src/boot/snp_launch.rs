@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the launch of an SNP guest puts into its memory: the pages the firmware fills (SEV Secure Nested Paging Firmware
-//! ABI, AMD 56860) and the blob that tells Linux where they are. All of it belongs into private memory that is validated.
+//! ABI, AMD 56860) and the blob by which Linux finds them. All of it belongs into private memory that is validated.
 
 use std::mem::size_of;
 
@@ -46,9 +46,9 @@ pub enum CpuidPageError {
 /// An answer of CPUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuidEntry {
-    /// EAX asked with.
+    /// EAX of the CPUID instruction.
     pub leaf: u32,
-    /// ECX asked with.
+    /// ECX of the CPUID instruction.
     pub subleaf: u32,
     /// EAX answered.
     pub eax: u32,
@@ -80,8 +80,8 @@ pub fn cc_blob(secrets: u64, cpuid: u64) -> Vec<u8> {
 /// The CPUID page, the hypervisor's leaves included. Answers of zeros are left out, as Linux answers zeros to what is not
 /// there (`arch/x86/coco/sev/shared.c:snp_cpuid`) and the page has not many entries.
 pub fn cpuid_page(entries: &[CpuidEntry]) -> Result<Vec<u8>, CpuidPageError> {
-    let says = |entry: &&CpuidEntry| [entry.eax, entry.ebx, entry.ecx, entry.edx] != [0; 4];
-    let functions: Vec<_> = entries.iter().filter(says).map(function).collect();
+    let is_used = |entry: &&CpuidEntry| [entry.eax, entry.ebx, entry.ecx, entry.edx] != [0; 4];
+    let functions: Vec<_> = entries.iter().filter(is_used).map(function).collect();
     if functions.len() > MAX_CPUID_ENTRIES {
         return Err(CpuidPageError::TooMany(functions.len()));
     }
@@ -95,7 +95,7 @@ pub fn cpuid_page(entries: &[CpuidEntry]) -> Result<Vec<u8>, CpuidPageError> {
     Ok(page)
 }
 
-/// An entry as the firmware has it. Linux wants the sizes of the extensions' state for XCR0 as at reset
+/// An entry as the firmware has it. Linux needs the sizes of the extensions' state for XCR0 as at reset
 /// (`arch/x86/coco/sev/shared.c:snp_cpuid_get_validated_func`) and computes the rest.
 fn function(entry: &CpuidEntry) -> CpuidFunction {
     let sizes = entry.leaf == XSTATE_LEAF && XSTATE_SIZES.contains(&entry.subleaf);
@@ -112,7 +112,7 @@ fn function(entry: &CpuidEntry) -> CpuidFunction {
     }
 }
 
-/// The secrets page, without secrets: its keys say themselves that they are none. There is no SVSM, as the kernel runs
+/// The secrets page, without secrets: its keys are texts that mark them as none. There is no SVSM, as the kernel runs
 /// at VMPL 0.
 pub fn secrets_page() -> Vec<u8> {
     let page = SecretsPage {

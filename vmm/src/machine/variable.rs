@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_zeros_tells_nothing() {
+    fn a_page_of_zeros_holds_no_variable() {
         assert_eq!(read::<4>(&memory(Content::OneView), AT + PAGE_SIZE), None);
     }
 

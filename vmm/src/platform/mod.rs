@@ -156,7 +156,7 @@ pub trait PlatformModel: fmt::Debug + Send {
     /// What shows, up to the agent's start, that the guest runs as a guest of this platform.
     fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence>;
 
-    /// A forbidden access of RAM that does not complete. `address` is the guest virtual address, where known; `exact` says that the
+    /// A forbidden access of RAM that does not complete. `address` is the guest virtual address, where known; `exact`: the
     /// vCPU is at the instruction, so that an exception can be raised there.
     fn denied(&mut self, mismatch: &Mismatch, address: u64, exact: bool) -> Consequence {
         let _ = (mismatch, address, exact);

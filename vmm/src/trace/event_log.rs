@@ -102,7 +102,7 @@ impl EventLog {
     }
 
     /// Counts a device access if it repeats the last event, so that its instruction need not be looked at again: of a
-    /// store KVM does not know it anyway. Returns whether it was one.
+    /// store KVM does not report it anyway. Returns whether it was one.
     pub fn repeat_device(&mut self, gpa: u64, view: View, kind: AccessKind) -> bool {
         let what = (gpa, view, AccessTarget::Device, kind);
         let last = self.entries.last_mut().filter(|last| !self.sealed && last.is_open(self.next));

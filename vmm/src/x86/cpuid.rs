@@ -119,7 +119,7 @@ const LEAF_KVM_FEATURES: u32 = 0x4000_0001;
 /// Host signature of QEMU's TCG in leaf 0x40000000.
 const TCG_SIGNATURE: &[u8; 12] = b"TCGTCGTCGTCG";
 
-/// What every platform needs, whatever it pretends to be.
+/// Edits common to every platform.
 pub fn common(table: &mut CpuidTable, apic_id: u32) {
     const HYPERVISOR: u32 = 1 << 31;
     const TSC_DEADLINE: u32 = 1 << 24;

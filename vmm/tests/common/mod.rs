@@ -18,7 +18,7 @@ use vmm::trace::AccessEvent;
 /// Bytes of a page.
 pub type Page = [u8; PAGE];
 
-/// How a guest says that it got where it should.
+/// The code by which a guest reports that it reached its end.
 pub const PASS: Stop = Stop::DebugExit(0x4b);
 /// Where the first alias is mapped; the next one is a page further.
 pub const ALIAS: u64 = SECOND_GIB;

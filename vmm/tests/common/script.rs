@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest that does what a table in its memory says: tests write down accesses and calls, and read back what came.
+//! A guest that executes a table in its memory: tests write accesses and calls, and read back the results.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use vmm::machine::{Machine, MachineConfig};
 
 use super::{Page, boot, catch_exceptions, recorded, seen};
 
-/// Where the table lies, 16 quadwords per step; what a step gives stands in it afterwards.
+/// Where the table lies, 16 quadwords per step; results of a step are in it afterwards.
 pub const SCRIPT: u64 = 0x100_0000;
 /// Pages of input for calls that take one.
 pub const LISTS: u64 = 0x180_0000;
@@ -188,7 +188,7 @@ pub struct Script {
     lists: Vec<Page>,
 }
 
-/// Registers of a TDCALL, as they stand in a step from quadword 1 on.
+/// Registers of a TDCALL, in a step from quadword 1 on.
 #[derive(Default, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registers {
     pub rax: u64,
@@ -333,7 +333,7 @@ pub fn value(machine: &Machine, index: usize) -> u64 {
     step(machine, index)[VALUE]
 }
 
-/// Where the load or store of a step stands.
+/// Address of the load or store of a step.
 pub fn rip(machine: &Machine, index: usize) -> u64 {
     step(machine, index)[RIP]
 }
@@ -360,7 +360,7 @@ pub fn registers(machine: &Machine, index: usize) -> Registers {
     Registers { rax, rcx, rdx, r8, r9, r10, r11, r12, r13, r14, r15 }
 }
 
-/// What went wrong in a machine, for a failed test to say.
+/// What went wrong in a machine, for the message of a failed test.
 pub fn account(machine: &Machine) -> String {
     let mut text = String::new();
     for event in recorded(machine).iter().take(8) {

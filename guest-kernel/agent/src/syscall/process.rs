@@ -48,7 +48,7 @@ pub unsafe fn execute(path: &CStr, arguments: &[*const u8], environment: &[*cons
 }
 
 /// Dies with the parent.
-pub fn die_with_parent() {
+pub fn end_with_parent() {
     let _ = call!(157, 1, SIGKILL);
 }
 

@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_frame_is_not_believed(
+    fn a_damaged_frame_is_not_accepted(
         parts in frame_parts(),
         at in any::<prop::sample::Index>(),
         bit in 0u8..8,

@@ -16,7 +16,7 @@ pub(super) const DESCRIPTOR_VERSION: u32 = 1;
 /// §7.2.3: `EFI_MEMORY_WB`. Without it `add_efi_memmap` takes RAM for reserved
 /// (`arch/x86/platform/efi/efi.c:do_add_efi_memmap`).
 pub(super) const MEMORY_WB: u64 = 8;
-/// The version of [`UnacceptedTable`] that Linux knows (`drivers/firmware/efi/efi.c:efi_config_parse_tables`).
+/// The version of [`UnacceptedTable`] that Linux reads (`drivers/firmware/efi/efi.c:efi_config_parse_tables`).
 pub(super) const UNACCEPTED_VERSION: u32 = 1;
 /// `SMBIOS_TABLE_GUID` (§4.6.1): the 32-bit entry point.
 pub(super) const SMBIOS_TABLE: Guid =
@@ -100,7 +100,7 @@ pub(super) struct ConfigurationTable {
 const _: () = assert!(size_of::<ConfigurationTable>() == 24);
 
 /// §7.2.3, and 8 bytes more: real firmware makes its descriptors longer than they are (EDK II,
-/// `CoreGetMemoryMap`), so that nobody relies on their size.
+/// `CoreGetMemoryMap`), so that no reader relies on their size.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(super) struct MemoryDescriptor {
@@ -123,7 +123,7 @@ const _: () = {
 #[repr(C)]
 pub(super) struct UnacceptedTable {
     pub version: U32,
-    /// Bytes for which a bit stands.
+    /// Bytes per bit.
     pub unit_size: U32,
     /// What the first bit represents.
     pub phys_base: U64,

@@ -88,7 +88,7 @@ fn a_kernel_finds_its_way_from_efi_info_to_all_tables() {
 }
 
 #[test]
-fn guids_stand_in_memory_as_efi_has_them() {
+fn guids_are_in_memory_as_efi_has_them() {
     let expected =
         [0x3c, 0xde, 0xd1, 0xd5, 0x5c, 0x10, 0xf9, 0x44, 0x9e, 0xa9, 0xbc, 0xef, 0x98, 0x12, 0x00, 0x31];
     assert_eq!(UNACCEPTED_TABLE.as_bytes(), expected);

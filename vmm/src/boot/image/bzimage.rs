@@ -59,7 +59,7 @@ pub struct SetupHeader {
     pub root_dev: U16,
     /// 0xAA55.
     pub boot_flag: U16,
-    /// Jump over the header; its second byte says where the header ends.
+    /// Jump over the header; its second byte gives the end of the header.
     pub jump: U16,
     /// [`HEADER_MAGIC`].
     pub header: U32,

@@ -11,7 +11,7 @@ use xz2::stream::Stream;
 /// The largest kernel that is unpacked: ten times a distribution's.
 pub const MAX_UNPACKED: usize = 512 << 20;
 
-/// `scripts/xz_wrap.sh` asks for a dictionary of 128 MiB at most; liblzma needs a little more than that.
+/// `scripts/xz_wrap.sh` uses a dictionary of 128 MiB at most; liblzma needs a little more than that.
 const XZ_MEMORY: u64 = 160 << 20;
 /// The lz4 format description, "Legacy frame": the most a block unpacks to.
 const LZ4_BLOCK: usize = 8 << 20;
@@ -20,7 +20,7 @@ const LZ4_MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
 /// The size of a size: a block's in lz4, and the unpacked size at the payload's end.
 const SIZE_FIELD: usize = 4;
 
-/// How a payload is compressed: lib/decompress.c knows these.
+/// How a payload is compressed: the methods of lib/decompress.c.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// Not at all.
@@ -42,7 +42,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Tells the method by the payload's first bytes.
+    /// The method by the payload's first bytes.
     pub fn identify(payload: &[u8]) -> Option<Self> {
         const MAGIC: [(&[u8], Compression); 9] = [
             (b"\x7fELF", Compression::None),
@@ -77,7 +77,7 @@ impl fmt::Display for Compression {
 /// Why a payload does not unpack.
 #[derive(Debug, Error)]
 pub enum DecompressError {
-    /// Nobody knows this method.
+    /// The method is unknown.
     #[error(
         "cannot unpack the bzImage's payload: its first bytes {first:02x?} belong to no compression method \
          that Linux has; fetch or build it again, or give the vmlinux"
@@ -112,7 +112,7 @@ pub enum DecompressError {
     Damaged {
         /// The method.
         method: Compression,
-        /// What the decoder said.
+        /// The decoder's error.
         reason: String,
     },
     /// It unpacks to something else than what was packed.
@@ -123,7 +123,7 @@ pub enum DecompressError {
         method: Compression,
         /// What it gives; one more than expected if it is more.
         actual: usize,
-        /// What its last four bytes say.
+        /// The size in its last four bytes.
         expected: usize,
     },
 }

@@ -18,9 +18,9 @@ pub use linked::Section;
 pub use sections::{CodeSection, code_sections, is_module};
 
 const ELFMAG: &[u8] = b"\x7fELF";
-/// gABI `e_ident[EI_CLASS]`: where the class stands.
+/// gABI `e_ident[EI_CLASS]`: offset of the class.
 const EI_CLASS: usize = 4;
-/// gABI `e_ident[EI_DATA]`: where the byte order stands.
+/// gABI `e_ident[EI_DATA]`: offset of the byte order.
 const EI_DATA: usize = 5;
 const ELFCLASS32: u8 = 1;
 const ELFCLASS64: u8 = 2;
@@ -127,7 +127,7 @@ impl Segment {
     }
 }
 
-/// What an ELF vmlinux says about itself.
+/// Facts from an ELF vmlinux.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ElfFacts {
     /// Physical address of the 64-bit entry (arch/x86/kernel/vmlinux.lds.S: `phys_startup_64`).
@@ -253,7 +253,7 @@ impl ElfFacts {
             let contents = || slice(bytes, offset, filesz, || format!("program header {index}"));
             match header.p_type.get() {
                 PT_INTERP => {
-                    let what = "a user-space program (it asks for a dynamic linker)".to_owned();
+                    let what = "a user-space program (it needs a dynamic linker)".to_owned();
                     return Err(ElfError::WrongKind { what });
                 }
                 PT_NOTE if build_id.is_none() => build_id = find_build_id(contents()?),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Names for files that are no x86-64 kernel, so that a refusal can say what was given instead.
+//! Names for files that are no x86-64 kernel, so that a refusal can name what was given instead.
 
-/// What to do if there is nothing better to say.
+/// The general advice.
 const GIVE_A_KERNEL: &str = "give an x86-64 bzImage (as /boot/vmlinuz-*) or ELF vmlinux";
 
 /// What to do about a compressed file.
@@ -75,12 +75,12 @@ const PE_SECTION_HEADER: usize = 40;
 const UKI_LINUX: &[u8] = b".linux\0\0";
 /// Where a PC boot sector has its signature.
 const BOOT_SIGNATURE: usize = 0x1fe;
-/// How much of a file is looked at to tell whether it is text.
+/// How much of a file is read to decide whether it is text.
 const TEXT_SAMPLE: usize = 512;
 /// How much of a text is shown.
 const TEXT_SHOWN: usize = 40;
 
-/// Says what the file is, as "an arm64 Image", and what to do about it.
+/// What the file is, as "an arm64 Image", and what to do about it.
 pub(super) fn describe(bytes: &[u8]) -> (String, &'static str) {
     if bytes.is_empty() {
         return ("an empty file".to_owned(), "fetch or build it again");

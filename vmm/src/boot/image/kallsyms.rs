@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The symbols that a kernel carries for itself, and keeps when it is stripped (kernel/kallsyms.c).
 //!
-//! No header leads to the tables, but they stand one after the other in `.rodata`, each aligned to 8 bytes or,
+//! No header leads to the tables, but they follow each other in `.rodata`, each aligned to 8 bytes or,
 //! in 7.3, to 4 (scripts/kallsyms.c: `write_src`): until 6.3 in the order offsets, `relative_base`, `num_syms`, names, markers,
 //! `token_table`, `token_index`; since 6.4 the first two come last. The token table has a shape that nothing else
-//! has; from there each table leads to the next, and a table is believed only if all of it agrees with the others.
+//! has; from there each table leads to the next, and a table is accepted only if all of it agrees with the others.
 //! Names have lengths as since 6.1.
 
 use std::ops::Range;

@@ -40,7 +40,7 @@ pub(super) struct RawSymbol {
 /// Names and addresses, sorted both ways.
 #[derive(Debug, Clone, Default)]
 pub struct SymbolTable {
-    /// By address; of several at one address, the most telling comes last.
+    /// By address; of several at one address, the most specific comes last.
     symbols: Vec<RawSymbol>,
     /// Indices of `symbols` by name.
     by_name: Vec<u32>,

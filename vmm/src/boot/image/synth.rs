@@ -15,7 +15,7 @@ pub(crate) const DATA_MEMSZ: u64 = 0x3000;
 pub(crate) const ENTRY: u64 = 0x40;
 /// The build id in the note.
 pub(crate) const BUILD_ID: [u8; 20] = *b"copra-test-build-id!";
-/// What the banner says.
+/// The text of the banner.
 pub(crate) const VERSION: &str = "6.12.0-test (me@here) #1 SMP";
 /// Size of `startup_64` in the symbol table.
 pub(crate) const STARTUP_SIZE: u64 = 0x20;
@@ -184,7 +184,7 @@ pub(crate) fn pack(method: &str, data: &[u8]) -> std::io::Result<Vec<u8>> {
 pub(crate) const SETUP_SECTS: usize = 7;
 /// Where the payload is in the protected-mode code.
 pub(crate) const PAYLOAD: usize = 0x2cc;
-/// What stands between the payload and the end of the file.
+/// The bytes between the payload and the end of the file.
 pub(crate) const TRAILER: usize = 100;
 
 /// A bzImage around a payload, as arch/x86/boot/header.S and tools/build.c lay it out.

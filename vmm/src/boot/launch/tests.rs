@@ -23,7 +23,7 @@ fn bytes(ranges: &[Range<u64>]) -> u64 {
 }
 
 #[test]
-fn nothing_or_everything_free_is_unaccepted_as_asked_for() {
+fn nothing_or_everything_free_is_unaccepted_as_requested() {
     let memory = memory(Platform::Tdx, MIN_RAM);
     let kernel = 16 << 20..40 << 20;
     let used = std::slice::from_ref(&kernel);
@@ -62,7 +62,7 @@ fn each_platform_starts_with_the_states_its_firmware_leaves() {
 }
 
 #[test]
-fn the_rom_area_is_what_was_asked_for() {
+fn the_rom_area_is_what_was_requested() {
     for rom in [PageState::Private, PageState::Shared, PageState::Unaccepted] {
         for platform in [Platform::Snp, Platform::Tdx] {
             let memory = memory(platform, MIN_RAM);

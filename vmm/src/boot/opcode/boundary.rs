@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tells instructions from bytes that only look like one.
+//! Distinguishes instructions from bytes that only look like one.
 //!
 //! Where x86 instructions begin is a matter of where one starts to read. But reading resynchronises: two readings of
 //! the same code that start at different bytes meet after a few instructions and agree from then on, because most
@@ -64,7 +64,7 @@ enum Reading {
     PassesPrefix,
 }
 
-/// Every place where the bytes of one of `opcodes` stand, whatever they are there.
+/// Every place with the bytes of one of `opcodes`, instruction or not.
 pub(super) fn candidates(bytes: &[u8]) -> impl Iterator<Item = (usize, Opcode)> {
     bytes.windows(Opcode::LEN).enumerate().filter_map(|(at, window)| {
         // The two bytes all four have in common, so that nearly every place is left at once.

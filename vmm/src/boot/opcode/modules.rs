@@ -123,7 +123,7 @@ fn scan_archive<'a>(bytes: &'a [u8], findings: &mut Findings) -> Result<&'a [u8]
     Ok(rest)
 }
 
-/// Looks through a module, packed or not; its first bytes tell.
+/// Looks through a module, packed or not, as its first bytes show.
 fn scan_file(contents: &[u8]) -> Result<Vec<Opcode>, ModuleError> {
     let elf = if is_elf(contents) {
         Cow::Borrowed(contents)

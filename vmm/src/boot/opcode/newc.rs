@@ -22,7 +22,7 @@ pub(super) struct Member<'a> {
     pub contents: &'a [u8],
 }
 
-/// Tells an archive by its first bytes.
+/// Recognises an archive by its first bytes.
 pub(super) fn is_archive(bytes: &[u8]) -> bool {
     MAGIC.iter().any(|magic| bytes.starts_with(magic))
 }

@@ -132,7 +132,7 @@ fn pack(method: &str, data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_rewrite_is_as_long_as_the_instruction_and_tells_it_by_its_port() {
+fn a_rewrite_is_as_long_as_the_instruction_and_has_a_port_of_its_own() {
     for opcode in Opcode::ALL {
         let [out, port, ..] = opcode.replacement();
         assert_eq!(out, 0xe7);

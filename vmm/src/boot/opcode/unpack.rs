@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Unpacks modules and initramfs archives, whose unpacked size nobody tells.
+//! Unpacks modules and initramfs archives, whose unpacked size is not recorded.
 
 use std::io::{self, Read};
 

@@ -145,7 +145,7 @@ const _: () =
     assert!(offset_of!(MemoryMapping, partition_width) == 0x0e && size_of::<MemoryMapping>() == 0x1f);
 
 impl MemoryMapping {
-    /// As if there were no holes: the e820 map is what tells about those.
+    /// As if there were no holes: those are in the e820 map.
     pub(super) fn new(kib: u64) -> Self {
         /// §7.20: the extended fields hold the addresses, in bytes.
         const EXTENDED: u32 = 0xffff_ffff;

@@ -18,7 +18,7 @@ fn entry() -> impl Strategy<Value = CpuidEntry> {
 }
 
 #[test]
-fn keys_say_that_they_are_no_secret() {
+fn keys_are_marked_as_no_secret() {
     let page = secrets_page();
     assert_eq!(page.len(), 4096);
     let secrets: SecretsPage = read(&page, 0);

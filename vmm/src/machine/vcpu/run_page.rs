@@ -64,7 +64,7 @@ impl RunPage {
         let run = self.run();
         // SAFETY: the mapping is readable for the whole structure.
         let reason = unsafe { addr_of!((*run).exit_reason).read_volatile() };
-        // SAFETY (each read of a union member below): the same, `exit_reason` says which member KVM filled in (api.rst
+        // SAFETY (each read of a union member below): the same, `exit_reason` selects the member KVM filled in (api.rst
         // §5), and every member is plain data.
         match reason {
             KVM_EXIT_IO => self.decode_port(),
@@ -278,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_in_the_page_is_decoded_and_answered_within_it(
+        fn any_kvm_run_page_is_decoded_and_answered_within_it(
             reason in 0u32..60,
             rest in prop::collection::vec(any::<u8>(), 0..128),
         ) {

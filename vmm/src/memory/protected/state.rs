@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn no_row_stands_twice() {
+    fn no_row_is_there_twice() {
         for table in [SNP, TDX, VBS] {
             for (i, row) in table.iter().enumerate() {
                 assert!(table[i + 1..].iter().all(|other| (other.0, other.1) != (row.0, row.1)));

@@ -145,7 +145,7 @@ fn what_the_guest_itself_converts_afterwards_is_not_put_back() {
 }
 
 #[test]
-fn what_is_kept_to_be_put_back_is_bounded_and_says_so() {
+fn pages_saved_for_restoring_are_bounded_and_the_bound_is_reported() {
     let memory = tdx();
     let pages = 5000;
     for page in 0..pages {
@@ -185,7 +185,7 @@ fn a_temporarily_mapped_page_changes_no_state_and_keeps_no_write() {
 }
 
 #[test]
-fn a_watched_page_tells_its_life_and_no_others() {
+fn a_watched_page_has_its_own_history_and_no_others() {
     let memory = tdx();
     memory.watch(CHUNK + 17);
     memory.apply(CHUNK - PAGE_SIZE, 3, Cause::MakeShared).unwrap();

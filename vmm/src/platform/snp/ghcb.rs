@@ -157,7 +157,7 @@ impl Ghcb {
         self.bytes[byte] |= bit;
     }
 
-    /// Version of the protocol the guest speaks.
+    /// Protocol version of the guest.
     pub fn protocol_version(&self) -> u16 {
         u16::from_le_bytes([self.bytes[PROTOCOL_VERSION], self.bytes[PROTOCOL_VERSION + 1]])
     }

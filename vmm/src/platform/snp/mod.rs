@@ -41,7 +41,7 @@ const MSR_SEV_STATUS: u32 = 0xc001_0131;
 /// SEV, SEV-ES and SEV-SNP are active.
 const SEV_STATUS: u64 = 0b111;
 
-/// The one version of the protocol spoken: SNP needs 2, and nothing newer is defined.
+/// The one protocol version supported: SNP needs 2, and nothing newer is defined.
 const PROTOCOL_VERSION: u16 = 2;
 /// GHCB hypervisor features, bit 0: SNP (`arch/x86/include/asm/sev-common.h:GHCB_HV_FT_SNP`). AP creation, restricted
 /// injection and further VMPLs are not there.
@@ -54,7 +54,7 @@ const VC: u8 = 29;
 /// #VC error code `PAGE_NOT_VALIDATED` (AMD APM volume 2 §15.36.10).
 const PAGE_NOT_VALIDATED: u32 = 0x404;
 
-/// What bad_calls name.
+/// Names of calls in reports of bad ones.
 mod call {
     pub const VMGEXIT: &str = "VMGEXIT";
     pub const MSR_PROTOCOL: &str = "GHCB MSR protocol";

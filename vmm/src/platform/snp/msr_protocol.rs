@@ -65,7 +65,7 @@ pub enum Message {
     },
     /// 0x001: protocol versions and the C-bit.
     SevInformation {
-        /// [63:48]: newest protocol version the hypervisor speaks.
+        /// [63:48]: newest protocol version of the hypervisor.
         max: u16,
         /// [47:32]: oldest.
         min: u16,
@@ -233,7 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn messages_stand_as_linux_writes_and_reads_them() {
+    fn messages_are_encoded_as_linux_writes_and_reads_them() {
         // GHCB_MSR_SEV_INFO(2, 1, 51).
         assert_eq!(Message::SevInformation { max: 2, min: 1, c_bit: 51 }.encode(), 0x0002_0001_3300_0001);
         // GHCB_CPUID_REQ(0x8000001f, GHCB_CPUID_REQ_EBX).

@@ -49,7 +49,7 @@ fn a_cpuid_table_without_kvm_leaves_gets_none() {
 }
 
 #[test]
-fn the_msr_protocol_answers_what_linux_asks_at_boot() {
+fn the_msr_protocol_answers_the_requests_of_linux_at_boot() {
     let (answer, bench) = request(Message::SevInformationRequest);
     assert_eq!(answer, Message::SevInformation { max: 2, min: 2, c_bit: C_BIT });
     assert_eq!(bench.bad_calls, []);
@@ -79,7 +79,7 @@ fn a_page_state_change_by_msr_changes_one_page() {
 }
 
 #[test]
-fn what_the_hypervisor_has_not_is_refused_and_told() {
+fn what_the_hypervisor_has_not_is_refused_and_reported() {
     let refused = [
         (
             Message::PageStateRequest { frame: 0xe_0000, operation: 2 },
@@ -112,7 +112,7 @@ fn what_the_hypervisor_has_not_is_refused_and_told() {
 }
 
 #[test]
-fn reserved_bits_are_told_and_ignored() {
+fn reserved_bits_are_reported_and_ignored() {
     let mut bench = Bench::new().unwrap();
     let (_, answer) = bench.msr(&mut snp(), 1 << 50 | 0x080);
     assert_eq!(Message::parse(answer), Message::FeaturesResponse { features: 1 });
@@ -127,7 +127,7 @@ fn the_guest_ends_itself_by_msr() {
 }
 
 #[test]
-fn other_instructions_than_snps_are_told() {
+fn other_instructions_than_snps_are_reported() {
     let mut bench = Bench::new().unwrap();
     let next = snp().instruction(Opcode::Tdcall, &mut kvm_regs::default(), &mut bench);
     assert_eq!((next, bench.bad_calls.len()), (Next::Resume, 1));

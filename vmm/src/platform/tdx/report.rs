@@ -10,9 +10,9 @@ pub const DATA_SIZE: usize = 64;
 const DATA: usize = 128;
 /// Offset of the MAC, 32 bytes.
 const MAC: usize = 224;
-/// Where `TDINFO_STRUCT.ATTRIBUTES` stands.
+/// Offset of `TDINFO_STRUCT.ATTRIBUTES`.
 const ATTRIBUTES: usize = 512;
-/// Where `TDINFO_STRUCT.MRTD` stands, 48 bytes.
+/// Offset of `TDINFO_STRUCT.MRTD`, 48 bytes.
 const MRTD: usize = 528;
 /// REPORTMACSTRUCT.REPORTTYPE.TYPE of a TD.
 const TYPE_TDX: u8 = 0x81;
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_callers_data_come_back_and_the_rest_says_what_it_is() {
+    fn a_report_returns_the_callers_data_and_names_itself_simulated() {
         let report = fake(&[7; DATA_SIZE], 1 << 28);
         assert_eq!(report[DATA..DATA + DATA_SIZE], [7; DATA_SIZE]);
         assert!(report[MAC..].starts_with(b"FAKE"));

@@ -56,7 +56,7 @@ fn a_td_learns_its_width_attributes_and_that_it_is_alone() {
 }
 
 #[test]
-fn a_leaf_nobody_has_is_refused_and_told_and_the_version_does_not_matter() {
+fn an_unknown_leaf_is_refused_and_reported_and_the_version_does_not_matter() {
     let (mut td, mut fake) = td();
     for rax in [2, 9, 0xffff, 1 << 24, u64::MAX] {
         let regs = call(&mut td, &mut fake, kvm_regs { rax, ..Default::default() });
@@ -92,7 +92,7 @@ fn violation(kind: AccessKind) -> Mismatch {
 }
 
 #[test]
-fn what_a_ve_was_about_is_told_once_and_a_second_one_before_that_is_the_end() {
+fn ve_information_is_returned_once_and_a_second_ve_before_that_is_the_end() {
     let (_, mut fake) = td();
     let mut td = Tdx::new(BIT, Mode::Faithful, false);
     let veinfo_get = kvm_regs { rax: tdcall::VP_VEINFO_GET, rcx: 1, ..Default::default() };
@@ -130,7 +130,7 @@ fn a_page_is_accepted_once_with_zeros_in_it() {
 }
 
 #[test]
-fn two_mib_are_accepted_where_one_entry_stands_and_never_in_part() {
+fn two_mib_are_accepted_where_there_is_one_entry_and_never_in_part() {
     let (_, mut fake) = td();
     fake.memory.launch_as(CHUNK, LARGE_PAGE_SIZE, PageState::Unaccepted).unwrap();
     assert_eq!(accept(&mut fake, CHUNK | 1), status::SUCCESS);
@@ -145,7 +145,7 @@ fn two_mib_are_accepted_where_one_entry_stands_and_never_in_part() {
 }
 
 #[test]
-fn accepting_shared_pages_makes_the_hypervisor_convert_them_and_is_told() {
+fn accepting_shared_pages_makes_the_hypervisor_convert_them_and_is_reported() {
     let (_, mut fake) = td();
     fake.memory.launch_as(CHUNK, LARGE_PAGE_SIZE, PageState::Shared).unwrap();
     assert_eq!(accept(&mut fake, CHUNK), status::SUCCESS);
@@ -252,7 +252,7 @@ fn device_memory_is_reached_by_address_and_ram_is_not() {
 }
 
 #[test]
-fn a_long_conversion_is_done_in_parts_and_each_answer_says_where_to_go_on() {
+fn a_long_conversion_is_done_in_parts_and_each_answer_holds_the_next_address() {
     let (_, mut fake) = td();
     let (start, end) = (layout::HIGH_MEMORY, fake.memory.ram().low_end());
     let (mut r12, mut rounds) = (start | SHARED, 0);
@@ -303,7 +303,7 @@ fn a_range_that_is_none_is_refused_and_nothing_is_converted() {
 }
 
 #[test]
-fn a_td_that_gives_up_says_why_in_sixty_four_bytes() {
+fn a_td_reports_a_fatal_error_in_sixty_four_bytes() {
     let (mut td, mut fake) = td();
     let text = *b"0123456789 abcdefghijklmnopqrstuvwxyz\x01ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| text[8 * at + i]));

@@ -54,7 +54,7 @@ fn pages_become_visible_and_hidden_again_and_lose_their_contents_each_time() {
 }
 
 #[test]
-fn the_first_page_that_is_none_ends_the_list_and_the_count_says_where() {
+fn the_first_page_that_is_none_ends_the_list_and_the_count_shows_where() {
     for none in [VGA, BAR32, 1 << BIT, !0xfff] {
         let (_, mut fake) = vbs();
         let found = modify(&mut fake, VISIBLE, &[PAGE, none, PAGE + PAGE_SIZE], 0);
@@ -66,7 +66,7 @@ fn the_first_page_that_is_none_ends_the_list_and_the_count_says_where() {
 }
 
 #[test]
-fn a_malformed_call_is_refused_and_told_and_does_nothing() {
+fn a_malformed_call_is_refused_and_reported_and_does_nothing() {
     let (_, mut fake) = vbs();
     let call =
         |reps: u64, first: u64| CALL_MODIFY_HOST_VISIBILITY | reps << REPS_SHIFT | first << REP_START_SHIFT;

@@ -304,7 +304,7 @@ fn calls_are_recognised() {
 }
 
 #[test]
-fn layouts_are_told_apart() {
+fn layouts_are_distinguished() {
     let header: Vec<u8> = (0..20).collect();
     // Too few calls to decide, unless the header does.
     let (ips, long) = sections(&ENTRIES[3..7]);

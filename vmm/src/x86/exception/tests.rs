@@ -97,7 +97,7 @@ impl Cpu {
 }
 
 #[test]
-fn a_frame_on_the_same_stack_is_aligned_and_says_where_it_came_from() {
+fn a_frame_on_the_same_stack_is_aligned_and_holds_the_old_rip_and_rsp() {
     let mut cpu = Cpu::new();
     cpu.deliver(exception(VE, None)).unwrap();
     assert_eq!((cpu.regs.rip, cpu.regs.rsp), (HANDLER, (STACK & !0xf) - 40));
@@ -108,7 +108,7 @@ fn a_frame_on_the_same_stack_is_aligned_and_says_where_it_came_from() {
 }
 
 #[test]
-fn an_error_code_stands_below_the_frame_and_a_page_faults_address_in_cr2() {
+fn an_error_code_is_below_the_frame_and_a_page_faults_address_in_cr2() {
     let mut cpu = Cpu::new();
     cpu.deliver(exception(VC, Some(0x404))).unwrap();
     assert_eq!(cpu.regs.rsp, (STACK & !0xf) - 48);

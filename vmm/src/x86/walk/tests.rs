@@ -141,7 +141,7 @@ fn bytes_across_two_pages_are_both_pages_and_a_missing_one_spoils_them() {
 }
 
 #[test]
-fn what_a_pages_state_forbids_takes_no_bytes_and_says_so() {
+fn a_write_that_the_pages_state_forbids_fails_and_changes_nothing() {
     let content = Content::SeparateBacking { architecture: Architecture::Snp, mode: Mode::Faithful };
     let memory = GuestMemory::unenforced(Ram::new(layout::MIN_RAM).unwrap(), content).unwrap();
     let tables = tables(4, &Sev::new(BIT, 0));

@@ -42,7 +42,7 @@ impl Vmlinux<'_> {
         Some(Section { address: found.sh_addr.get(), bytes: bytes? })
     }
 
-    /// Where code may be, as virtual addresses. Segments say less than sections: the kernel's first is executable
+    /// Where code may be, as virtual addresses. Segments are less exact than sections: the kernel's first is executable
     /// as a whole and holds `.rodata`, too (arch/x86/kernel/vmlinux.lds.S: `PHDRS`).
     pub fn code(&self) -> Vec<Range<u64>> {
         let code = |section: &Elf64Shdr| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sections that hold code. Nothing needs them to boot; whoever looks at a kernel's instructions does.
+//! Sections that hold code. Booting does not need them; finding instructions does.
 
 use std::mem::size_of;
 use std::ops::Range;
@@ -21,7 +21,7 @@ const MAX_NAME: usize = 64;
 /// A section of instructions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeSection {
-    /// Its name; empty if the file does not tell.
+    /// Its name; empty if the file has none.
     pub name: String,
     /// Where it is in the file, which is that long.
     pub file: Range<usize>,
@@ -52,7 +52,7 @@ pub fn code_sections(bytes: &[u8]) -> Result<Vec<CodeSection>, ElfError> {
     Ok(found)
 }
 
-/// Whether this is a module: an object for this processor that nobody has linked yet.
+/// Whether this is a module: an object for this processor that is not linked yet.
 pub fn is_module(bytes: &[u8]) -> bool {
     is_elf(bytes)
         && Elf64Ehdr::read_from_prefix(bytes).is_ok_and(|(header, _)| {

@@ -17,7 +17,7 @@ pub(super) struct Data<'a> {
     pub address: u64,
 }
 
-/// Reads the addresses that stand `behind` the token index, as since 6.4, or before the number of symbols, as until
+/// Reads the addresses that are `behind` the token index, as since 6.4, or before the number of symbols, as until
 /// 6.3. They ascend, and lie in the image unless they are offsets in the per-CPU area.
 pub(super) fn read(
     data: Data<'_>,

@@ -9,7 +9,7 @@ const PER_MARKER: usize = 256;
 const MIN_BLOCK: usize = PER_MARKER * 2;
 /// scripts/kallsyms.c: `write_src`: a name has at most 0x3fff bytes, and two bytes of length.
 const MAX_BLOCK: usize = PER_MARKER * (0x3fff + 2);
-/// How many bytes per symbol stand between the markers and the token table: none, or those of
+/// How many bytes per symbol are between the markers and the token table: none, or those of
 /// `kallsyms_seqs_of_names`, which is there in 6.2, 6.3 and late releases of 6.1.
 const BETWEEN: [usize; 2] = [0, 3];
 /// How often something may look like the first marker, or like the number of symbols, and not be it.
@@ -49,7 +49,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Where every 256th name begins. One marker alone is not believed, since no kernel has so few symbols.
+/// Where every 256th name begins. One marker alone is not accepted, since no kernel has so few symbols.
 #[derive(Debug)]
 struct Markers {
     at: usize,

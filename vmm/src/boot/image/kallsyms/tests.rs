@@ -48,7 +48,7 @@ const KINDS: [(Order, Encoding); 8] = [
 
 type Symbols = Vec<(u64, String)>;
 
-/// Some symbols, with their types, by address; two of them per-CPU if there is a way to say so.
+/// Some symbols, with their types, by address; two of them per-CPU if the layout allows it.
 fn some_symbols(count: u64, encoding: Encoding) -> Symbols {
     let mut symbols = vec![];
     if encoding == Encoding::AbsolutePercpu {
@@ -195,7 +195,7 @@ fn an_address_beside_the_image_has_no_name() {
 }
 
 #[test]
-fn what_contradicts_itself_is_not_believed() {
+fn what_contradicts_itself_is_not_accepted() {
     let symbols = some_symbols(600, Encoding::Relative);
     let good = tables(&symbols, Order::NamesFirst, Encoding::Relative);
     assert!(kernel(good.clone()).kallsyms().is_some());

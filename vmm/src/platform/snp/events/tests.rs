@@ -268,7 +268,7 @@ fn the_jump_table_is_kept() {
 }
 
 #[test]
-fn the_guest_ends_itself_or_meets_what_it_does_not_know() {
+fn the_guest_ends_itself_or_reports_an_unhandled_vc() {
     let (next, _) = Guest::new().calls(Event::Termination.code(), 1 | 2 << 4, 0);
     assert_eq!(next, Next::End(Termination::GhcbRequest { set: 1, reason: 2 }));
     let guest = Guest::new().call(Event::Unsupported, 0x404, 0);

@@ -37,14 +37,14 @@ fn run(current: u16, end: u16, entries: &[Entry]) -> (Outcome, Vec<u8>, GuestMem
 }
 
 #[test]
-fn entries_stand_as_linux_lays_them_out() {
+fn entries_are_encoded_as_linux_lays_them_out() {
     // struct psc_entry: cur_page 12, gfn 40, operation 4, pagesize 1, reserved 7.
     let value = Entry { done: 5, frame: 0x1a00, operation: 2, large: true }.encode();
     assert_eq!(value, 0x0120_0000_01a0_0005);
 }
 
 #[test]
-fn a_list_is_worked_off_and_says_so() {
+fn a_list_is_processed_and_its_header_shows_it() {
     let (outcome, bytes, memory) =
         run(0, 2, &[entry(SHARED, 0x1000, true), entry(SHARED, 0x300, false), entry(PRIVATE, 0x1000, true)]);
     assert_eq!((outcome, header(&bytes)), (Outcome::Done, (3, 2)));

@@ -33,7 +33,7 @@ fn adjust(bench: &mut Bench, address: u64, size: u64, attributes: u64) -> u32 {
 }
 
 #[test]
-fn pvalidate_rescinds_and_validates_and_tells_when_nothing_changes() {
+fn pvalidate_rescinds_and_validates_and_reports_when_nothing_changes() {
     let mut bench = Bench::new().unwrap();
     let page = PAGE | PRIVATE;
     assert_eq!(validate(&mut bench, page, 0, 0), (SUCCESS, false));
@@ -62,7 +62,7 @@ fn two_mib_need_a_two_mib_entry_and_four_kib_split_it() {
 }
 
 #[test]
-fn a_shared_page_is_converted_first_and_that_is_told() {
+fn a_shared_page_is_converted_first_and_that_is_reported() {
     for (cause, state, carry) in [(1, PageState::Private, false), (0, PageState::Unaccepted, true)] {
         let mut bench = Bench::new().unwrap();
         bench.memory.apply(PAGE, 1, Cause::MakeShared).unwrap();
@@ -73,7 +73,7 @@ fn a_shared_page_is_converted_first_and_that_is_told() {
 }
 
 #[test]
-fn operands_that_mean_nothing_are_refused_told_and_change_nothing() {
+fn invalid_operands_are_refused_and_reported_and_change_nothing() {
     for (address, size, validate_) in [
         (PAGE | PRIVATE | 8, 0, 0),
         (LARGE | PRIVATE | PAGE_SIZE, 1, 0),
@@ -110,7 +110,7 @@ fn memory_that_is_not_there_ends_the_guest() {
 }
 
 #[test]
-fn rmpadjust_tells_that_this_is_vmpl0() {
+fn rmpadjust_shows_that_this_is_vmpl0() {
     let mut bench = Bench::new().unwrap();
     let page = PAGE | PRIVATE;
     // `svsm_setup_ca`: VMPL1, no rights.
