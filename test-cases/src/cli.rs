@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 pub use audit::AuditArgs;
 pub use explain::ExplainArgs;
 pub use explore::ExploreArgs;
-pub use guest::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, GuestArgs};
+pub use guest::{CommonOptions, DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
 pub use identify::IdentifyArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs, KernelSourceArgs};
 pub use matrix::MatrixArgs;

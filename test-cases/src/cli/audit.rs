@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::guest::GuestArgs;
+use super::guest::CommonOptions;
 
 /// Which kernel as which guest.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ everywhere, 130 interrupted. Notes are no holes.")]
 pub struct AuditArgs {
     /// The guest
     #[command(flatten)]
-    pub guest: GuestArgs,
+    pub guest: CommonOptions,
 
     /// Show the evidence of every finding
     #[arg(short, long)]

@@ -5,7 +5,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use types::Mode;
 
-use super::guest::{GuestArgs, one_of};
+use super::guest::{CommonOptions, one_of};
 use engine::place::parse_number;
 
 /// Which page, in which guest, and what is done there meanwhile.
@@ -26,7 +26,7 @@ pub struct ExplainArgs {
 
     /// The guest
     #[command(flatten)]
-    pub guest: GuestArgs,
+    pub guest: CommonOptions,
 
     /// What follows a forbidden access; a case that depends on it says so itself
     #[arg(long, default_value = "faithful", value_name = "MODE", value_parser = one_of!(Mode))]

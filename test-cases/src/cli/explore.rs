@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::guest::{GuestArgs, one_of};
+use super::guest::{CommonOptions, one_of};
 use types::Policy;
 
 /// How long, in which guest, and where a disagreement goes.
@@ -29,7 +29,7 @@ pub struct ExploreArgs {
 
     /// The guest
     #[command(flatten)]
-    pub guest: GuestArgs,
+    pub guest: CommonOptions,
 
     /// The policy the model follows [default: the one the kernel was built for, else upstream]
     #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]

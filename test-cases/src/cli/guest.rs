@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which kernel as which guest: options of every command that boots one.
+//! Which kernel as which guest: options that commands have in common.
 
 use std::path::PathBuf;
 
@@ -21,16 +21,23 @@ macro_rules! one_of {
 
 pub(super) use one_of;
 
+/// The kernel where none is named.
+pub const DEFAULT_KERNEL: &str = "debian:6.12";
 /// Guest memory in MiB where none is asked for.
 pub const DEFAULT_MEMORY: u64 = 512;
 /// Seconds after which a silent guest counts as hung where none are asked for.
 pub const DEFAULT_TIMEOUT: u64 = 60;
 
+/// Guest memory in MiB, up to 1 TiB.
+pub(super) fn memory() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=1_048_576)
+}
+
 /// A guest.
 #[derive(Debug, Clone, Args)]
-pub struct GuestArgs {
+pub struct CommonOptions {
     /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
-    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
+    #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]
     pub kernel: String,
 
     /// What the guest believes it runs on
@@ -46,7 +53,7 @@ pub struct GuestArgs {
     pub rom: Option<RomArea>,
 
     /// Guest memory in MiB
-    #[arg(long, default_value_t = DEFAULT_MEMORY, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    #[arg(long, default_value_t = DEFAULT_MEMORY, value_name = "MIB", value_parser = memory())]
     pub memory: u64,
 
     /// Seconds after which a silent guest counts as hung

@@ -3,6 +3,8 @@
 
 use clap::Args;
 
+use super::guest::DEFAULT_KERNEL;
+
 /// Which kernel.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -12,7 +14,7 @@ use clap::Args;
 Exit codes: 0 it follows a policy of the thread, or none (upstream); 1 it fits no policy; 2 could not run.")]
 pub struct IdentifyArgs {
     /// The kernel: `debian:SERIES`, `build:NAME` or `path:FILE`
-    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
+    #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]
     pub kernel: String,
 
     /// The kernel's .config, where it cannot be found next to the image

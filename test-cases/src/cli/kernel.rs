@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
+use super::guest::one_of;
 use types::Policy;
 
 /// What to do with kernels.
@@ -44,9 +45,7 @@ pub struct KernelBuildArgs {
     pub base: String,
 
     /// Apply the patch and options of this policy
-    #[arg(long, value_name = "POLICY", value_parser = PossibleValuesParser::new(
-        Policy::ALL.iter().map(|policy| PossibleValue::new(policy.name()).help(policy.about()))
-    ).try_map(|name| name.parse::<Policy>()))]
+    #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]
     pub policy: Option<Policy>,
 
     /// Apply a patch with `patch -p1`; may be given several times, applied in this order

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use types::Platform;
 
-use super::guest::one_of;
+use super::guest::{DEFAULT_MEMORY, memory, one_of};
 
 /// Which kernels on which platforms, and where the tables go.
 #[derive(Debug, Args)]
@@ -48,6 +48,6 @@ pub struct MatrixArgs {
     pub markdown: bool,
 
     /// Guest memory in MiB
-    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    #[arg(long, default_value_t = DEFAULT_MEMORY, value_name = "MIB", value_parser = memory())]
     pub memory: u64,
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use types::{Mode, Platform, Policy};
 
-use super::guest::{GuestArgs, one_of};
+use super::guest::{CommonOptions, DEFAULT_KERNEL, one_of};
 use types::names::named;
 
 named! {
@@ -54,7 +54,7 @@ pub struct RunArgs {
 
     /// The guest
     #[command(flatten)]
-    pub guest: GuestArgs,
+    pub guest: CommonOptions,
 
     /// The policy the kernel is held to [default: the one the kernel was built for, else upstream]
     #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]
@@ -114,7 +114,7 @@ pub struct ReproArgs {
     pub subject: ReproSubject,
 
     /// The kernel that shows it: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
-    #[arg(short, long, default_value = "debian:6.12", value_name = "KERNEL")]
+    #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]
     pub kernel: String,
 
     /// What the guest believes it runs on [default: the platform it was reported on]

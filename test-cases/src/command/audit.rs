@@ -9,8 +9,7 @@ use std::path::Path;
 use engine::report::{Ended, Report};
 use serde_json::json;
 
-use super::host::{self, Place};
-use super::{Failed, guests, interrupt, run};
+use super::{Failed, guests, interrupt};
 use crate::cli::AuditArgs;
 use crate::exit::Exit;
 use engine::audit::{self, Finding, Swept, Weight};
@@ -25,12 +24,7 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     if let Some(folder) = &args.cases {
         cases::make_folder(folder)?;
     }
-    let found = guests::find(&args.guest, quiet)?;
-    let host = match host::choose_for(args.guest.platform) {
-        Place::Here(host) => host,
-        Place::Elsewhere(_) => return run::start_over(),
-    };
-    let usual = guests::target(&args.guest, &found, &host);
+    let usual = guests::target(&args.guest, &[], quiet)?;
     let interrupt = interrupt::flag()?;
     let target = Target { policy: Policy::Upstream, ..usual.clone() };
     let mut watcher = guests::Silent::new(quiet);

@@ -4,8 +4,7 @@
 use std::fmt::Write as _;
 use std::io;
 
-use super::host::{self, Place};
-use super::{Failed, guests, interrupt, kernels, run};
+use super::{Failed, guests, interrupt};
 use crate::cli::ExplainArgs;
 use crate::exit::Exit;
 use crate::report::plain;
@@ -21,15 +20,8 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
         [] => Vec::new(),
         named => library::select(named).map_err(Failed::new)?,
     };
-    let found = guests::find(&args.guest, quiet)?;
-    let programs = kernels::programs(&cases, quiet);
-    let host = match host::choose_for(args.guest.platform) {
-        Place::Here(host) => host,
-        Place::Elsewhere(_) => return run::start_over(),
-    };
-    let usual = guests::target(&args.guest, &found, &host);
-    let target =
-        Target { programs, setup: Setup { mode: args.mode, ..usual.setup }, watch: Some(args.gpa), ..usual };
+    let usual = guests::target(&args.guest, &cases, quiet)?;
+    let target = Target { setup: Setup { mode: args.mode, ..usual.setup }, watch: Some(args.gpa), ..usual };
     let report = engine::run::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
         .map_err(Failed::new)?;
     let shown = plain::write(io::stdout(), &history(args, &report));

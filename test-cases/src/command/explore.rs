@@ -6,8 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::host::{self, Place};
-use super::{Failed, guests, interrupt, run};
+use super::{Failed, guests, interrupt};
 use crate::cli::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, ExploreArgs};
 use crate::exit::Exit;
 use engine::explore::coverage::Operation;
@@ -24,12 +23,7 @@ const SHOWN: usize = 24;
 
 /// Explores and tells.
 pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
-    let found = guests::find(&args.guest, quiet)?;
-    let host = match host::choose_for(args.guest.platform) {
-        Place::Here(host) => host,
-        Place::Elsewhere(_) => return run::start_over(),
-    };
-    let usual = guests::target(&args.guest, &found, &host);
+    let usual = guests::target(&args.guest, &[], quiet)?;
     let target = Target { policy: args.policy.unwrap_or(usual.policy), ..usual };
     let plan = Plan { seed: args.seed, steps: args.steps };
     let mut screen =

@@ -1,56 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What commands that boot guests of their own have in common.
+//! The guest of a command: its kernel, the programs of its cases, the host it runs on.
 
 use std::time::Duration;
 
 use engine::report::{CaseResult, Report};
+use guest_kernel::Programs;
 use types::{Platform, Policy};
 
-use super::Failed;
 use super::kernels::{self, Found};
-use crate::cli::GuestArgs;
+use super::{Failed, host, start_over};
+use crate::cli::{CommonOptions, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
+use engine::case::Case;
 use engine::guest::Target;
 use engine::observation::KvmHost;
 use engine::run::Watcher;
 use engine::setup::Setup;
 
-/// A silent guest counts as hung after this.
-const LIMIT: Duration = Duration::from_secs(60);
-/// Guest memory in MiB.
-pub(super) const MEMORY: u64 = 512;
-
-/// The kernel of a command's guest, fetched or built if need be. What no host could run is told before.
-pub fn find(args: &GuestArgs, quiet: bool) -> Result<Found, Failed> {
-    engine::guest::check(args.memory).map_err(Failed::new)?;
-    kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)
+/// What a guest needs that may come over the network.
+#[derive(Debug)]
+pub struct Ready {
+    found: Found,
+    programs: Programs,
 }
 
-/// The guest a command was asked for, held to the policy its kernel was built for.
-pub fn target(args: &GuestArgs, found: &Found, host: &KvmHost) -> Target {
-    Target {
-        policy: found.facts.policy.unwrap_or(Policy::Upstream),
-        setup: Setup { rom: args.rom, ..Setup::default() },
-        memory_mib: args.memory,
-        command_line: [&found.command_line[..], &args.cmdline_append].concat(),
-        limit: Duration::from_secs(args.timeout),
-        ..usual(found, args.platform, host)
+impl Ready {
+    /// Finds kernel and programs, fetched or built if need be. What no host could run is reported before.
+    pub fn find(options: &CommonOptions, cases: &[Case], quiet: bool) -> Result<Self, Failed> {
+        engine::guest::check(options.memory).map_err(Failed::new)?;
+        let found = kernels::find(&options.kernel, options.kernel_config.as_deref(), quiet)?;
+        Ok(Self { found, programs: kernels::programs(cases, quiet) })
+    }
+
+    /// The guest that was asked for, held to the policy its kernel was built for.
+    pub fn target(self, options: &CommonOptions, host: &KvmHost) -> Target {
+        let usual = default_target(&self.found, options.platform, host);
+        Target {
+            setup: Setup { rom: options.rom, ..usual.setup },
+            memory_mib: options.memory,
+            command_line: [&usual.command_line[..], &options.cmdline_append].concat(),
+            limit: Duration::from_secs(options.timeout),
+            programs: self.programs,
+            ..usual
+        }
     }
 }
 
-/// A kernel as a guest of the usual kind, held to no policy.
-pub fn usual(found: &Found, platform: Platform, host: &KvmHost) -> Target {
+/// The guest that was asked for, on a host that can run it: this process, or it starts over on the KVM host in QEMU.
+pub fn target(options: &CommonOptions, cases: &[Case], quiet: bool) -> Result<Target, Failed> {
+    let ready = Ready::find(options, cases, quiet)?;
+    let host = start_over::kvm_host(host::choose_for(options.platform))?;
+    Ok(ready.target(options, &host))
+}
+
+/// A kernel as a guest with every option at its default, held to the policy the kernel was built for.
+pub fn default_target(found: &Found, platform: Platform, host: &KvmHost) -> Target {
     Target {
         kernel: found.facts.clone(),
         image: found.image.clone(),
         config: found.config.clone(),
         platform,
-        policy: Policy::Upstream,
+        policy: found.facts.policy.unwrap_or(Policy::Upstream),
         setup: Setup::default(),
         watch: None,
-        memory_mib: MEMORY,
+        memory_mib: DEFAULT_MEMORY,
         command_line: found.command_line.clone(),
-        programs: guest_kernel::Programs::default(),
-        limit: LIMIT,
+        programs: Programs::default(),
+        limit: Duration::from_secs(DEFAULT_TIMEOUT),
         console: false,
         host: host.clone(),
     }

@@ -54,7 +54,7 @@ pub fn choose() -> Place {
 
 /// Decides where guests of one platform run: an ordinary guest needs no address bit for encryption.
 pub fn choose_for(platform: Platform) -> Place {
-    choose_by(|| vmm::probe::probe(platform.name().parse().unwrap_or(Platform::Sev)))
+    choose_by(|| vmm::probe::probe(platform))
 }
 
 fn choose_by(probe: impl FnOnce() -> Result<(), ProbeError>) -> Place {
@@ -78,15 +78,6 @@ pub fn elsewhere(arguments: &[OsString]) -> Result<Command, HostError> {
         .map_err(|source| HostError::Start { what: "finding this program's file".into(), source })?;
     let mut command = Command::new(script);
     command.arg("--qemu").arg("--").arg(program).args(arguments);
-    Ok(command)
-}
-
-/// A command that runs this very program with `arguments` right here.
-pub fn myself(arguments: &[OsString]) -> Result<Command, HostError> {
-    let program = env::current_exe()
-        .map_err(|source| HostError::Start { what: "finding this program's file".into(), source })?;
-    let mut command = Command::new(program);
-    command.args(arguments);
     Ok(command)
 }
 

@@ -5,23 +5,21 @@ use engine::report::Ended;
 use serde_json::json;
 use types::{Platform, Policy};
 
-use super::host::{self, Place};
-use super::{Failed, guests, interrupt, kernels, run};
+use super::{Failed, guests, host, interrupt, kernels, start_over};
 use crate::cli::IdentifyArgs;
 use crate::exit::Exit;
+use engine::guest::Target;
 use engine::identify;
 
 /// Boots the kernel twice and tells its policy from what it answers.
 pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
-    let host = match host::choose() {
-        Place::Here(host) => host,
-        Place::Elsewhere(_) => return run::start_over(),
-    };
+    let host = start_over::kvm_host(host::choose())?;
     let case = identify::case();
     let mut reports = Vec::new();
     for platform in [Platform::Sev, Platform::None] {
-        let target = guests::usual(&found, platform, &host);
+        let usual = guests::default_target(&found, platform, &host);
+        let target = Target { policy: Policy::Upstream, ..usual };
         let cases = std::slice::from_ref(&case);
         let report = engine::run::run(&target, cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
             .map_err(Failed::new)?;

@@ -11,10 +11,10 @@ use engine::report::{CaseResult, Ended, Report};
 use guest_kernel::{KernelSpec, Programs};
 use types::{Platform, Policy};
 
-use super::host::{self, Place};
 use super::kernels::Found;
-use super::{Failed, guests, interrupt, kernels, run};
-use crate::cli::MatrixArgs;
+use super::output::Output;
+use super::{Failed, guests, host, interrupt, kernels, start_over};
+use crate::cli::{DEFAULT_KERNEL, MatrixArgs};
 use crate::exit::Exit;
 use crate::matrix::{html, json, table};
 use crate::report::plain::{in_json, plain};
@@ -24,8 +24,6 @@ use engine::matrix::programs::{runnable, skip};
 use engine::observation::KvmHost;
 use engine::run::Watcher;
 
-/// The kernel everyone has.
-const DEBIAN: &str = "debian:6.12";
 /// What guests believe they run on if nothing is said.
 const PLATFORMS: [Platform; 4] = [Platform::None, Platform::Sev, Platform::Snp, Platform::Tdx];
 
@@ -34,17 +32,14 @@ pub fn matrix(args: &MatrixArgs, quiet: bool) -> Result<Exit, Failed> {
     let platforms = if args.platforms.is_empty() { PLATFORMS.to_vec() } else { args.platforms.clone() };
     engine::guest::check(args.memory).map_err(Failed::new)?;
     for path in [&args.html, &args.json].into_iter().flatten().filter(|path| *path != Path::new("-")) {
-        run::place(path)?;
+        Output::check(path)?;
     }
     // Kernels are fetched and built where there are a network and a compiler.
     let found = find(args, quiet)?;
     let programs = kernels::programs(&operations::cases(), quiet);
-    let host = match host::choose() {
-        Place::Here(host) => host,
-        Place::Elsewhere(_) => return run::start_over(),
-    };
-    let alike = Alike { memory: args.memory, host: &host, programs: &programs, quiet };
-    let mut matrix = fill(&found, &platforms, &alike)?;
+    let host = start_over::kvm_host(host::choose())?;
+    let common = Common { memory: args.memory, host: &host, programs: &programs, quiet };
+    let mut matrix = fill(&found, &platforms, &common)?;
     skip(&mut matrix, &programs);
     judge(&mut matrix);
     write(args, &matrix)?;
@@ -64,10 +59,10 @@ fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
     }
     let build = args.build && !host::is_inside();
     let mut found = Vec::new();
-    match kernels::find(DEBIAN, None, quiet) {
+    match kernels::find(DEFAULT_KERNEL, None, quiet) {
         Ok(kernel) => found.push(kernel),
         Err(error) if host::is_inside() => return Err(error),
-        Err(error) => eprintln!("copra: without {DEBIAN}: {error}"),
+        Err(error) => eprintln!("copra: without {DEFAULT_KERNEL}: {error}"),
     }
     let mut told = String::new();
     for known in kernels::catalogue(true)?.list() {
@@ -100,29 +95,30 @@ fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
 }
 
 /// What all guests have in common.
-struct Alike<'a> {
+struct Common<'a> {
     memory: u64,
     host: &'a KvmHost,
     programs: &'a Programs,
     quiet: bool,
 }
 
-fn fill(found: &[Found], platforms: &[Platform], alike: &Alike<'_>) -> Result<Matrix, Failed> {
+fn fill(found: &[Found], platforms: &[Platform], common: &Common<'_>) -> Result<Matrix, Failed> {
     let interrupt = interrupt::flag()?;
-    let cases = runnable(operations::cases(), alike.programs);
+    let cases = runnable(operations::cases(), common.programs);
     let mut matrix = Matrix::default();
     let total = found.len() * platforms.len();
     for platform in platforms {
         for kernel in found {
             let started = Instant::now();
             let target = Target {
-                memory_mib: alike.memory,
-                programs: alike.programs.clone(),
-                ..guests::usual(kernel, *platform, alike.host)
+                memory_mib: common.memory,
+                programs: common.programs.clone(),
+                policy: Policy::Upstream,
+                ..guests::default_target(kernel, *platform, common.host)
             };
             let number = matrix.combinations.len() + 1;
             let mut screen = Screen {
-                quiet: alike.quiet,
+                quiet: common.quiet,
                 head: format!("{number}/{total} {} as {platform} guest", kernel.facts.spec),
             };
             let combination = match engine::run::run(&target, &cases, &mut screen, &interrupt) {

@@ -21,6 +21,8 @@ mod output;
 mod progress;
 mod repro;
 mod run;
+mod screen;
+mod start_over;
 mod watchdog;
 
 use std::fmt::Display;

@@ -1,23 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `copra repro`: the documented behaviour, told step by step, and the patch that ends it.
+//! `copra repro`: the documented behaviour, step by step, and the patch that ends it.
 
 mod narrative;
 mod observed;
 mod transcript;
 
-use std::path::Path;
-use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use serde_json::Value;
+use engine::case::Case;
+use engine::library;
+use engine::observation::KvmHost;
+use engine::report::{Ended, Report};
+use engine::run::Watcher;
 use types::Platform;
 
 use self::observed::Observed;
-use super::{Failed, host, kernels};
+use super::kernels::Found;
+use super::screen::{Screen, Shown};
+use super::{Failed, guests, host, interrupt, kernels, start_over};
 use crate::cli::{ReproArgs, ReproSubject};
 use crate::exit::Exit;
 
 /// The kernel whose patch closes the hole.
 const PATCHED: &str = "build:open-eperm";
+
+/// Why a reproduction ended before its end.
+enum Stopped {
+    /// By Ctrl-C.
+    Interrupted,
+    /// For this reason.
+    Failed(Failed),
+}
+
+impl From<Failed> for Stopped {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
 
 /// Reproduces, and says in plain words what it saw.
 pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
@@ -26,45 +46,21 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
         outln!("{reason}.");
         outln!("Guests run on a KVM host inside QEMU instead: slower, with the same results.\n");
     }
-    let folder = tempfile::tempdir().map_err(|error| {
-        Failed::new(format!("making a temporary folder: {error}; free some space, or set TMPDIR"))
-    })?;
-    kernels::find(&args.kernel, None, quiet)?;
-    let platform = args.platform.unwrap_or(args.subject.platform());
-    let case = format!("repro/{}", args.subject);
-    let stage = Stage { args, case, place, folder: folder.path() };
-    let stock = Run::start(&stage, &args.kernel, platform)?.finish(&stage)?;
-    let mut reproduced = match args.subject {
-        ReproSubject::MmapHole => narrative::tell(&stock, platform),
-        ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::tell(&stock, platform),
-    };
-
-    if kernels::find_built(PATCHED, args.no_build, quiet)?.is_none() {
-        outln!(
-            "\nThe patched kernel was not looked at (--no-build); to see the denial: copra repro {}",
-            args.subject
-        );
-        return Ok(verdict(reproduced));
+    // Kernels are fetched and built where there are a network and a compiler.
+    let stock = kernels::find(&args.kernel, None, quiet)?;
+    let patched = kernels::find_built(PATCHED, args.no_build, quiet);
+    if let (host::Place::Elsewhere(_), Err(error)) = (&place, &patched) {
+        // What the stock kernel does is shown in any case; why there is no other is known here alone.
+        eprintln!("copra: without {PATCHED}: {error}");
     }
-    let patched = patched(&stage, platform)?;
-    reproduced &= match args.subject {
-        ReproSubject::MmapHole => narrative::contrast(&stock, &patched, platform),
-        ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::contrast(&patched),
-    };
-    Ok(verdict(reproduced))
-}
-
-/// The patched kernel as the platform asked for, and as an ordinary guest, at the same time.
-fn patched(stage: &Stage<'_>, platform: Platform) -> Result<Vec<Observed>, Failed> {
-    let mut platforms = vec![platform];
-    if platform != Platform::None && stage.args.subject == ReproSubject::MmapHole {
-        platforms.push(Platform::None);
+    let host = start_over::kvm_host(place)?;
+    let cases = library::select(&[format!("repro/{}", args.subject)]).map_err(Failed::new)?;
+    let guests = Guests { args, cases, host, interrupt: interrupt::flag()?, quiet };
+    match guests.reproduce(&stock, patched) {
+        Ok(exit) => Ok(exit),
+        Err(Stopped::Interrupted) => Ok(Exit::Interrupted),
+        Err(Stopped::Failed(failed)) => Err(failed),
     }
-    let runs: Vec<Run> = platforms
-        .into_iter()
-        .map(|platform| Run::start(stage, PATCHED, platform))
-        .collect::<Result<_, _>>()?;
-    runs.into_iter().map(|run| run.finish(stage)).collect()
 }
 
 fn verdict(reproduced: bool) -> Exit {
@@ -77,66 +73,76 @@ fn verdict(reproduced: bool) -> Exit {
     }
 }
 
-/// What the runs of one reproduction have in common.
-struct Stage<'a> {
+/// What the guests of one reproduction have in common.
+struct Guests<'a> {
     args: &'a ReproArgs,
     /// The case behind the narrative.
-    case: String,
-    place: host::Place,
-    folder: &'a Path,
+    cases: Vec<Case>,
+    host: KvmHost,
+    interrupt: Arc<AtomicBool>,
+    quiet: bool,
 }
 
-/// `copra run` of the case, its results by way of a file.
-struct Run {
-    child: Child,
-    json: std::path::PathBuf,
-    what: String,
-}
-
-impl Run {
-    fn start(stage: &Stage<'_>, kernel: &str, platform: Platform) -> Result<Self, Failed> {
-        let what = format!("{kernel} as {platform} guest");
-        let json = stage.folder.join(format!("{}-{platform}.json", kernel.replace([':', '/'], "-")));
-        let mut arguments: Vec<std::ffi::OsString> =
-            vec!["run".into(), (&stage.case).into(), "--kernel".into(), kernel.into(), "--platform".into()];
-        arguments.extend([platform.name().into(), "--json".into(), json.clone().into_os_string()]);
-        if stage.args.verbose {
-            arguments.push("--verbose".into());
-        } else {
-            arguments.push("--quiet".into());
-        }
-        let mut command = match &stage.place {
-            host::Place::Here(_) => host::myself(&arguments).map_err(Failed::new)?,
-            host::Place::Elsewhere(_) => host::elsewhere(&arguments).map_err(Failed::new)?,
+impl Guests<'_> {
+    fn reproduce(&self, stock: &Found, patched: Result<Option<Found>, Failed>) -> Result<Exit, Stopped> {
+        let subject = self.args.subject;
+        let platform = self.args.platform.unwrap_or(subject.platform());
+        let stock = self.run(stock, platform)?;
+        let mut reproduced = match subject {
+            ReproSubject::MmapHole => narrative::tell(&stock, platform),
+            ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::tell(&stock, platform),
         };
-        command.env("COPRA_QUIET", "1");
-        if !stage.args.verbose {
-            command.stdout(std::process::Stdio::null());
+        let Some(patched) = patched? else {
+            outln!(
+                "\nThe patched kernel was not looked at (--no-build); to see the denial: copra repro {subject}"
+            );
+            return Ok(verdict(reproduced));
+        };
+        let mut platforms = vec![platform];
+        if platform != Platform::None && subject == ReproSubject::MmapHole {
+            platforms.push(Platform::None);
         }
-        eprintln!("copra: booting {what}");
-        let child = command.spawn().map_err(|error| Failed::new(format!("starting {what}: {error}")))?;
-        Ok(Self { child, json, what })
+        let patched: Vec<Observed> =
+            platforms.into_iter().map(|platform| self.run(&patched, platform)).collect::<Result<_, _>>()?;
+        reproduced &= match subject {
+            ReproSubject::MmapHole => narrative::contrast(&stock, &patched, platform),
+            ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::contrast(&patched),
+        };
+        Ok(verdict(reproduced))
     }
 
-    fn finish(mut self, stage: &Stage<'_>) -> Result<Observed, Failed> {
-        let status =
-            self.child.wait().map_err(|error| Failed::new(format!("waiting for {}: {error}", self.what)))?;
-        let text = std::fs::read_to_string(&self.json).map_err(|_| {
-            Failed::new(format!(
-                "{} gave no results (exit code {}); see above",
-                self.what,
-                host::code(status)
-            ))
-        })?;
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|error| Failed::new(format!("reading the results of {}: {error}", self.what)))?;
-        let observed = Observed::of(value, &stage.case)
-            .ok_or_else(|| Failed::new(format!("{} did not run {}; see above", self.what, stage.case)))?;
+    /// Runs the case in a guest of its own.
+    fn run(&self, kernel: &Found, platform: Platform) -> Result<Observed, Stopped> {
+        let target = guests::default_target(kernel, platform, &self.host);
+        let run = |watcher: &mut dyn Watcher| {
+            engine::run::run(&target, &self.cases, watcher, &self.interrupt)
+                .map_err(|error| Failed::of_engine(&error))
+        };
+        let report = if self.args.verbose {
+            let mut screen = Screen::new(Shown::ForPeople { verbose: true, quiet: self.quiet });
+            let report = run(&mut screen)?;
+            screen.end(&report)?;
+            report
+        } else {
+            run(&mut guests::Silent::new(self.quiet))?
+        };
+        let what = format!("{} as {platform} guest", kernel.facts.spec);
+        self.observed(report, &what)
+    }
+
+    /// What the guest showed, if it came to the end of the case.
+    fn observed(&self, report: Report, what: &str) -> Result<Observed, Stopped> {
+        let case = &format!("repro/{}", self.args.subject);
+        if report.ended == Ended::Interrupted {
+            return Err(Stopped::Interrupted);
+        }
+        let why = report.cut_short().unwrap_or_else(|| "it does not apply to this guest".to_owned());
+        let observed = Observed::of(report, case)
+            .ok_or_else(|| Failed::new(format!("{what} did not run {case}: {why}")))?;
         match observed.not_run() {
-            Some(reason) => Err(Failed::new(format!(
-                "{} did not come to the end of {}, which shows nothing: {reason}",
-                self.what, stage.case
-            ))),
+            Some(reason) => Err(Stopped::Failed(Failed::new(format!(
+                "{what} did not come to the end of {case}, which shows nothing: {reason}"
+            )))),
             None => Ok(observed),
         }
     }

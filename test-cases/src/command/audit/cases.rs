@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::super::{Failed, guests};
-use crate::cli::GuestArgs;
+use crate::cli::{CommonOptions, DEFAULT_MEMORY};
 use engine::audit::Finding;
 use engine::case::{self, Case};
 use engine::guest::Target;
@@ -33,7 +33,7 @@ pub fn make_folder(folder: &Path) -> Result<(), Failed> {
 pub fn write(
     folder: &Path,
     findings: &[Finding],
-    args: &GuestArgs,
+    args: &CommonOptions,
     target: &Target,
     interrupt: &Arc<AtomicBool>,
     quiet: bool,
@@ -88,7 +88,7 @@ fn replayed(report: &Report, name: &str) -> Result<(), String> {
 
 /// Where the case comes from, and how it is run again, as comments.
 fn head(
-    args: &GuestArgs,
+    args: &CommonOptions,
     target: &Target,
     report: &Report,
     file: &str,
@@ -115,7 +115,7 @@ fn head(
     if let Some(rom) = args.rom {
         let _ = write!(text, " --rom {rom}");
     }
-    if args.memory != guests::MEMORY {
+    if args.memory != DEFAULT_MEMORY {
         let _ = write!(text, " --memory {}", args.memory);
     }
     for words in &args.cmdline_append {

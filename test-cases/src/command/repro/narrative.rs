@@ -5,6 +5,7 @@ use types::Platform;
 
 use super::observed::Observed;
 use engine::report::evidence::hexdump;
+use model::class::Class;
 
 /// A place and what is to be said of it.
 struct Section {
@@ -40,16 +41,16 @@ pub fn tell(stock: &Observed, platform: Platform) -> bool {
 
 /// Which kernel as which guest, and what it says of itself.
 pub fn head(stock: &Observed, platform: Platform) {
-    let rewritten = stock.rewritten();
+    let (rewritten, kernel) = (stock.rewritten(), stock.kernel());
     outln!(
         "{} ({}) as {} guest{}, sha256 {}",
-        stock.text("/kernel/spec"),
-        stock.text("/kernel/release"),
+        kernel.spec,
+        kernel.release,
         name(platform),
         if rewritten.is_empty() { ", unmodified" } else { "" },
-        stock.text("/kernel/sha256").get(..16).unwrap_or("?")
+        kernel.sha256.get(..16).unwrap_or("?")
     );
-    for line in stock.log() {
+    for line in &kernel.log {
         outln!("  guest log: {}", line.trim());
     }
     if !rewritten.is_empty() {
@@ -90,7 +91,7 @@ pub fn contrast(stock: &Observed, patched: &[Observed], platform: Platform) -> b
 
 fn show(observed: &Observed, id: &str, call: &str) -> bool {
     let good = mark(observed, id, call, &brief(observed, id));
-    for line in hexdump(observed.gpa(id), &observed.bytes(id)).iter().take(2) {
+    for line in hexdump(observed.gpa(id), observed.bytes(id)).iter().take(2) {
         outln!("      {line}");
     }
     for line in observed.events(id).iter().take(2) {
@@ -111,15 +112,15 @@ fn sign(good: bool) -> char {
 }
 
 fn brief(observed: &Observed, id: &str) -> String {
-    let classes = observed.classes(id);
-    if classes.is_empty() { observed.answer(id) } else { classes.join(" and ") }
+    let classes = observed.class_names(id);
+    if classes.is_empty() { observed.answer(id) } else { classes }
 }
 
 /// One sentence on what the three answers mean together.
 fn conclusion(observed: &Observed, section: &str, platform: Platform) -> &'static str {
-    let is = |path: &str, class: &str| observed.classes(&format!("{section}-{path}")).contains(&class);
-    let other_view = is("read", "ciphertext") || is("read", "shared");
-    match (is("read", "zeros"), other_view, is("mmap", "plain")) {
+    let is = |path: &str, class: Class| observed.classes(&format!("{section}-{path}")).contains(class);
+    let other_view = is("read", Class::Ciphertext) || is("read", Class::Shared);
+    match (is("read", Class::Zeros), other_view, is("mmap", Class::Plain)) {
         (true, _, true) => "→ the mmap hole: what read(2) hides, mmap(2) shows.",
         (_, true, true) => {
             "→ two views of one page: read(2) goes through the shared one, mmap(2) through the private one."

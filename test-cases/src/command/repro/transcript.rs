@@ -29,16 +29,16 @@ pub fn contrast(patched: &[Observed]) -> bool {
 fn steps(observed: &Observed) -> bool {
     let mut all = true;
     for (id, call) in observed.calls() {
-        let what = match observed.classes(&id).as_slice() {
-            [] => observed.answer(&id),
-            classes => format!("{}: {}", observed.answer(&id), classes.join(" and ")),
+        let what = match observed.class_names(&id) {
+            classes if classes.is_empty() => observed.answer(&id),
+            classes => format!("{}: {classes}", observed.answer(&id)),
         };
         all &= mark(observed, &id, &call, &what);
         let bytes = observed.bytes(&id);
         let lines = if observed.is_of_memory(&id) {
-            hexdump(observed.gpa(&id), &bytes)
+            hexdump(observed.gpa(&id), bytes)
         } else {
-            String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+            String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
         };
         for line in lines.iter().take(ROWS) {
             outln!("      {line}");
