@@ -51,9 +51,7 @@ pub fn base_command_line(platform: Platform) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Kernel beyond the end of RAM.
-    #[error(
-        "the kernel needs RAM up to {need} MiB and {have} MiB of low RAM are there: give the guest more (--memory)"
-    )]
+    #[error("the kernel needs RAM up to {need} MiB and {have} MiB of low RAM are there: give the guest more")]
     KernelTooLarge {
         /// MiB needed.
         need: u64,
@@ -62,7 +60,7 @@ pub enum LoadError {
     },
     /// Initramfs does not fit.
     #[error(
-        "the initramfs of {size} MiB does not fit between the kernel's end at {kernel_end} MiB and the {have} MiB of low RAM with {} MiB to spare: make it smaller or give the guest more RAM (--memory)",
+        "the initramfs of {size} MiB does not fit between the kernel's end at {kernel_end} MiB and the {have} MiB of low RAM with {} MiB to spare: make it smaller or give the guest more RAM",
         HEADROOM >> 20
     )]
     InitramfsTooLarge {
@@ -86,7 +84,7 @@ pub enum LoadError {
     KernelTooLow(u64),
     /// The ROM area cannot be so.
     #[error(
-        "the ROM area cannot be launched unaccepted on {0}, which has no acceptance of pages: choose validated or shared (--rom)"
+        "the ROM area cannot be launched unaccepted on {0}, which has no acceptance of pages: choose validated or shared"
     )]
     RomState(Platform),
     /// EFI tables do not fit.
@@ -320,9 +318,12 @@ mod tests {
         let ram = Ram::new(192 << 20).unwrap();
         let kernel = facts(16 << 20, 64 << 20);
         let error = place_initramfs(ram, &kernel, 100 << 20).unwrap_err().to_string();
-        assert!(error.contains("initramfs of 100 MiB") && error.contains("--memory"), "{error}");
+        assert!(error.contains("initramfs of 100 MiB") && error.contains("more RAM"), "{error}");
         let error = place_initramfs(ram, &facts(16 << 20, 200 << 20), 0).unwrap_err().to_string();
-        assert!(error.contains("needs RAM up to 232 MiB") && error.contains("--memory"), "{error}");
+        assert!(
+            error.contains("needs RAM up to 232 MiB") && error.contains("give the guest more"),
+            "{error}"
+        );
     }
 
     proptest::proptest! {

@@ -15,7 +15,7 @@ pub enum MachineError {
     )]
     Open(kvm_ioctls::Error),
     /// An ioctl failed.
-    #[error("{attempt}: KVM answered {source}; run `copra doctor` to see what this host can do")]
+    #[error("{attempt}: KVM answered {source}")]
     Kvm {
         /// What was attempted.
         attempt: &'static str,
@@ -23,9 +23,7 @@ pub enum MachineError {
         source: kvm_ioctls::Error,
     },
     /// KVM lacks something.
-    #[error(
-        "this KVM has no {capability} ({purpose}); use a newer host kernel, or `scripts/kvm-host --qemu`"
-    )]
+    #[error("this KVM has no {capability} ({purpose}); use a newer host kernel")]
     Capability {
         /// Its name in the KVM API.
         capability: &'static str,

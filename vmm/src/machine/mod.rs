@@ -223,7 +223,7 @@ impl Machine {
         Ok(firmware::write(&self.memory, self.platform.kind())?)
     }
 
-    /// Makes the present memory what tests start from.
+    /// Makes the present memory the baseline that [`Self::restore_firmware`] returns to.
     pub fn mark_start(&mut self) -> Result<(), MachineError> {
         Ok(self.memory.mark_start()?)
     }

@@ -221,10 +221,10 @@ impl GuestMemory {
         encryption.uffd.copy(self.mapping(encryption, to).base() + offset, &page).map_err(failed)
     }
 
-    /// Restores every page that a mismatch changed, so that no test affects the next one. Returns how many there were.
+    /// Restores every page that a mismatch changed since [`Self::mark_start`]. Returns how many there were.
     ///
     /// # Errors
-    /// Where a page could not be restored. The guest must not be used for another test then.
+    /// Where a page could not be restored. The guest is in an unknown state then.
     pub fn restore_changed_pages(&self) -> Result<usize, MemoryError> {
         match &self.scheme {
             Scheme::OneView => Ok(0),
@@ -233,7 +233,7 @@ impl GuestMemory {
         }
     }
 
-    /// Tests start from the present memory: earlier changes by mismatches are not restored. On SEV contents are moved to
+    /// Makes the present memory the baseline: earlier changes by mismatches are not restored. On SEV contents are moved to
     /// the view the guest uses, since each access through the other one is a mismatch.
     pub fn mark_start(&self) -> Result<(), MemoryError> {
         match &self.scheme {

@@ -41,7 +41,7 @@ pub enum PageChange {
         /// State of the page.
         state: PageState,
     },
-    /// Restored to what it was before a mismatch, between two tests.
+    /// Restored to what it was before a mismatch ([`GuestMemory::restore_changed_pages`]).
     Restored(Option<PageState>),
 }
 
@@ -65,8 +65,8 @@ impl fmt::Display for PageChange {
             Self::Permitted { view, state } => {
                 write!(f, "accessed through the {view} view while {state}; recorded, nothing changed")
             }
-            Self::Restored(Some(state)) => write!(f, "restored to {state} after a test"),
-            Self::Restored(None) => write!(f, "restored after a test"),
+            Self::Restored(Some(state)) => write!(f, "restored to {state} by the VMM"),
+            Self::Restored(None) => write!(f, "restored by the VMM"),
         }
     }
 }

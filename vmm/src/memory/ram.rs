@@ -7,13 +7,13 @@ use crate::layout::{self, HIGH_RAM, HIGH_RAM_SIZE, LARGE_PAGE_SIZE};
 #[derive(Debug, thiserror::Error)]
 pub enum RamError {
     /// The kernel, its swiotlb and its initramfs need more.
-    #[error("{} MiB of guest RAM is too small: give at least {} MiB (--memory)", .0 >> 20, layout::MIN_RAM >> 20)]
+    #[error("{} MiB of guest RAM is too small: give at least {} MiB", .0 >> 20, layout::MIN_RAM >> 20)]
     TooSmall(u64),
     /// Low RAM would run into the device hole.
-    #[error("{} MiB of guest RAM is too much: copra places at most {} MiB (--memory)", .0 >> 20, layout::MAX_RAM >> 20)]
+    #[error("{} MiB of guest RAM is too much: copra places at most {} MiB", .0 >> 20, layout::MAX_RAM >> 20)]
     TooLarge(u64),
     /// Memory slots with huge pages need whole 2 MiB pages.
-    #[error("{} MiB of guest RAM is not a multiple of 2 MiB: give an even number (--memory)", .0 >> 20)]
+    #[error("{} MiB of guest RAM is not a multiple of 2 MiB: give an even number", .0 >> 20)]
     Unaligned(u64),
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Pages as they were before forbidden accesses moved or converted them, to be restored between two tests.
+//! Pages as they were before forbidden accesses moved or converted them, to be restored later.
 
 use std::collections::BTreeMap;
 

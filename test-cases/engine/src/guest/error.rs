@@ -37,7 +37,7 @@ pub enum EngineError {
         option: &'static str,
     },
     /// No guest can have that much memory, or that little.
-    #[error(transparent)]
+    #[error("{0} (--memory)")]
     Memory(#[from] RamError),
 }
 

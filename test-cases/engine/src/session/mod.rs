@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One booted guest with an agent that answers: batches in, results out, death as a value.
 
+mod advice;
 mod death;
 mod files;
 mod memory;
@@ -52,7 +53,7 @@ pub struct Plan<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The machine could not be made.
-    #[error(transparent)]
+    #[error("{error}{end}", error = .0, end = advice::on(.0))]
     Machine(#[from] MachineError),
     /// The guest ended before its agent answered; what is left of it is the evidence.
     #[error("{end}")]

@@ -45,7 +45,7 @@ pub(super) struct Protected {
     pub(super) pending: Pending,
     /// Pages present in a view that may not access them, until the next exit.
     mapped_temporarily: Vec<(View, u64)>,
-    /// What mismatches destroyed, by mapping offset, to be restored between two tests.
+    /// What mismatches destroyed, by mapping offset, to be restored by [`GuestMemory::restore_changed_pages`].
     pub(super) originals: SavedPages<Original>,
     pub(super) counters: MemoryCounters,
     pub(super) failed: Option<MemoryError>,

@@ -80,7 +80,7 @@ impl PageTable {
         }
     }
 
-    /// Sets a state outright: what firmware launches with, and what a test run puts back.
+    /// Sets a state outright: for the launch, and for pages that are restored.
     pub fn put(&mut self, page: usize, to: PageState) -> Option<PageState> {
         let from = std::mem::replace(self.states.get_mut(page)?, to);
         let counts = &mut self.admitted[page / PAGES_PER_CHUNK];
