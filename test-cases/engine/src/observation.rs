@@ -11,8 +11,10 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use types::{AccessTarget, Errno, EventKind, Region, Signal};
 
+use vmm::trace::backtrace::Method;
+
 pub use boot::BootObservation;
-pub use death::{Aborted, Death, DeathKind, Deaths};
+pub use death::{Aborted, Death, DeathKind, Deaths, During};
 pub use event_text::Alike;
 pub use facts::{
     BadCall, Counters, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts, Unaccepted,
@@ -100,9 +102,9 @@ pub struct AccessEvent {
     /// The kernel functions that had not returned, innermost first; `? ` before what is only found on the stack.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backtrace: Vec<String>,
-    /// How they were found: `orc`, `stack-scan`, `orc-then-scan`.
+    /// How they were found.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unwound_by: Option<&'static str>,
+    pub unwound_by: Option<Method>,
 }
 
 /// One change of the page that is watched.

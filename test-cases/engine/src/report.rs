@@ -14,7 +14,7 @@ use types::{Mode, Policy};
 use crate::boot::BootResult;
 use crate::case::Case;
 use crate::judge::{CaseVerdict, Rigour, Verdict};
-use crate::observation::{Aborted, CaseObservation, Counters, Death, KernelFacts, PlatformFacts};
+use crate::observation::{Aborted, CaseObservation, Counters, Death, During, KernelFacts, PlatformFacts};
 
 /// A run: what it ran on, what was planned, and what came of it so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,11 +111,9 @@ impl Report {
 
     /// The death is what a case specifies for one of its steps, known holes included.
     pub fn is_expected(&self, death: &Death) -> bool {
-        let Some((name, id)) = death.during.as_deref().and_then(|during| during.split_once('#')) else {
-            return false;
-        };
-        self.cases.iter().filter(|result| result.case.name == name).any(|result| {
-            let index = result.case.steps.iter().position(|step| step.id == id);
+        let Some(During { case: name, step: id }) = &death.during else { return false };
+        self.cases.iter().filter(|result| result.case.name == *name).any(|result| {
+            let index = result.case.steps.iter().position(|step| step.id == *id);
             let verdict = index.and_then(|index| result.verdict.steps.get(index));
             matches!(verdict, Some(Verdict::AsSpecified | Verdict::KnownHole { .. }))
         })

@@ -4,11 +4,12 @@
 mod boot;
 mod mutant;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use types::Region;
+use types::{Platform, Region};
 use vmm::trace::kernel::KernelNames;
 
 use crate::boot::BootResult;
@@ -16,7 +17,7 @@ use crate::case::{Case, Expected, Guest};
 use crate::guest::{EngineError, Target};
 use crate::guest::{PreparedKernel, command_line, facts, rom_state};
 use crate::judge;
-use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
+use crate::observation::{CaseObservation, Counters, During, NotRun, PlatformFacts};
 use crate::place::{Base, Place};
 use crate::report::{CaseResult, Ended, Report};
 use crate::runner;
@@ -24,10 +25,33 @@ use crate::session::Session;
 use crate::setup::Setup;
 use model::release::Release;
 
-/// Hears of a run's progress.
+/// What a run is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity<'a> {
+    /// A guest boots.
+    Boot {
+        /// Its kernel.
+        kernel: &'a str,
+        /// Its platform.
+        platform: Platform,
+    },
+    /// A case runs.
+    Case(&'a str),
+}
+
+impl fmt::Display for Activity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boot { kernel, platform } => write!(f, "booting {kernel} as {platform} guest"),
+            Self::Case(name) => write!(f, "running {name}"),
+        }
+    }
+}
+
+/// Observes a run.
 pub trait Watcher {
-    /// What is going on right now.
-    fn progress(&mut self, text: &str);
+    /// What begins right now.
+    fn progress(&mut self, activity: &Activity<'_>);
     /// The first guest is up: kernel and platform are known.
     fn up(&mut self, report: &Report);
     /// A guest came up, or ended before; this is the verdict on its boot.
@@ -139,7 +163,7 @@ impl Engine<'_> {
                     continue;
                 }
             }
-            watcher.progress(&format!("running {}", case.name));
+            watcher.progress(&Activity::Case(&case.name));
             session = self.case(current, case, watcher);
         }
         if cases.is_empty() && self.target.watch.is_some() {
@@ -249,7 +273,7 @@ impl Engine<'_> {
             None => Some(session),
             Some((end, step)) => {
                 self.settle(&session);
-                match end.into_report(Some(format!("{}#{step}", case.name))) {
+                match end.into_report(Some(During { case: case.name.clone(), step })) {
                     Ok(death) => self.report.deaths.push(death),
                     Err(aborted) => self.report.aborted.push(aborted),
                 }

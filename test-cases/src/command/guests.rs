@@ -13,7 +13,7 @@ use crate::cli::{CommonOptions, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
 use engine::case::Case;
 use engine::guest::Target;
 use engine::observation::KvmHost;
-use engine::run::Watcher;
+use engine::run::{Activity, Watcher};
 use engine::setup::Setup;
 
 /// What a guest needs that may come over the network.
@@ -84,9 +84,9 @@ impl Silent {
 }
 
 impl Watcher for Silent {
-    fn progress(&mut self, text: &str) {
-        if !self.quiet && text.starts_with("booting") {
-            eprintln!("copra: {text}");
+    fn progress(&mut self, activity: &Activity<'_>) {
+        if !self.quiet && matches!(activity, Activity::Boot { .. }) {
+            eprintln!("copra: {activity}");
         }
     }
 

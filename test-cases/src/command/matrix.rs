@@ -22,7 +22,7 @@ use engine::guest::Target;
 use engine::matrix::programs::judge::judge;
 use engine::matrix::programs::{runnable, skip};
 use engine::observation::KvmHost;
-use engine::run::Watcher;
+use engine::run::{Activity, Watcher};
 
 /// What guests believe they run on if nothing is said.
 const PLATFORMS: [Platform; 4] = [Platform::None, Platform::Sev, Platform::Snp, Platform::Tdx];
@@ -173,7 +173,7 @@ impl Screen {
 }
 
 impl Watcher for Screen {
-    fn progress(&mut self, _text: &str) {}
+    fn progress(&mut self, _activity: &Activity<'_>) {}
 
     fn up(&mut self, _report: &Report) {}
 

@@ -89,8 +89,8 @@ impl Guests<'_> {
         let platform = self.args.platform.unwrap_or(subject.platform());
         let stock = self.run(stock, platform)?;
         let mut reproduced = match subject {
-            ReproSubject::MmapHole => narrative::tell(&stock, platform),
-            ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::tell(&stock, platform),
+            ReproSubject::MmapHole => narrative::describe(&stock, platform),
+            ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::describe(&stock, platform),
         };
         let Some(patched) = patched? else {
             outln!(

@@ -10,7 +10,7 @@ use crate::report::style::Style;
 use crate::report::terminal::Terminal;
 use engine::boot::BootResult;
 use engine::report::{CaseResult, Report};
-use engine::run::Watcher;
+use engine::run::{Activity, Watcher};
 
 /// What is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +70,9 @@ impl Screen {
 }
 
 impl Watcher for Screen {
-    fn progress(&mut self, text: &str) {
+    fn progress(&mut self, activity: &Activity<'_>) {
         if let Some(terminal) = &mut self.terminal {
-            let _ = terminal.progress(text);
+            let _ = terminal.progress(&activity.to_string());
         }
     }
 

@@ -205,7 +205,7 @@ pub fn incidents(matrix: &Matrix) -> Vec<(String, String)> {
         let name = format!("{} as {} guest", combination.kernel.spec, combination.platform);
         lines.extend(combination.failed.iter().map(|why| (name.clone(), why.clone())));
         for death in &combination.deaths {
-            let during = death.during.as_deref().unwrap_or("its boot");
+            let during = death.during.as_ref().map_or_else(|| "its boot".to_owned(), ToString::to_string);
             lines.push((name.clone(), format!("died during {during} ({}): {}", death.kind, death.text)));
         }
     }

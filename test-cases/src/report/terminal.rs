@@ -136,14 +136,14 @@ impl<W: Write> Terminal<W> {
         let summary = report.summary();
         let verbose = self.verbose;
         for death in report.deaths.iter().filter(|death| verbose || !report.is_expected(death)) {
-            let during = death.during.as_deref();
+            let during = death.during.as_ref();
             let during =
                 during.map_or_else(|| " while booting".to_owned(), |during| format!(" during {during}"));
             let text = format!("the guest died{during} ({}): {}", death.kind, death.text);
             self.ended(&text, &death.console)?;
         }
         for aborted in &report.aborted {
-            let during = aborted.during.as_deref();
+            let during = aborted.during.as_ref();
             let during =
                 during.map_or_else(|| " while booting".to_owned(), |during| format!(" during {during}"));
             let text =

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use types::names::named;
+
 use crate::boot::image::{SymbolTable, Vmlinux};
 
 pub use orc::Orc;
@@ -44,15 +46,13 @@ pub struct Registers {
     pub rbp: u64,
 }
 
-/// How the frames were found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// By the kernel's own tables, to the end of the stack or to `MAX_FRAMES`, or until nothing more was found.
-    Orc,
-    /// By looking for return addresses on the stack: old ones may be among them.
-    StackScan,
-    /// By the kernel's tables, then by looking for return addresses.
-    OrcThenScan,
+named! {
+    /// How the frames were found.
+    pub enum Method ("unwinder") {
+        Orc = "orc", "by the kernel's own tables, to the end of the stack or to `MAX_FRAMES`, or until nothing more was found";
+        StackScan = "stack-scan", "by looking for return addresses on the stack: old ones may be among them";
+        OrcThenScan = "orc-then-scan", "by the kernel's tables, then by looking for return addresses";
+    }
 }
 
 /// Where a frame's address comes from.

@@ -17,11 +17,10 @@ pub fn incomplete(report: &Report, swept: &Swept) -> Vec<String> {
         reasons.extend(unanswered(name, &result.observed.steps));
     }
     reasons.extend(report.remaining().map(|name| format!("{name}: the run did not come to it")));
-    reasons.extend(
-        report.aborted.iter().map(|aborted| {
-            format!("{}: {}", aborted.during.as_deref().unwrap_or("the boot"), aborted.reason)
-        }),
-    );
+    reasons.extend(report.aborted.iter().map(|aborted| {
+        let during = aborted.during.as_ref().map_or_else(|| "the boot".to_owned(), ToString::to_string);
+        format!("{during}: {}", aborted.reason)
+    }));
     reasons.extend(swept.unanswered.iter().cloned());
     reasons
 }

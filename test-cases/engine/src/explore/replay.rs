@@ -9,7 +9,7 @@ use crate::case;
 use crate::guest::Target;
 use crate::judge::Verdict;
 use crate::report::{CaseResult, Ended, Report};
-use crate::run::{self, Watcher};
+use crate::run::{self, Activity, Watcher};
 
 /// What came of the exported case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ fn of(report: &Report) -> Replay {
 struct Unwatched;
 
 impl Watcher for Unwatched {
-    fn progress(&mut self, _: &str) {}
+    fn progress(&mut self, _: &Activity<'_>) {}
     fn up(&mut self, _: &Report) {}
     fn boot(&mut self, _: &BootResult) {}
     fn case(&mut self, _: &CaseResult) {}

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How a guest died: by exact names, each of which rests on what the VMM saw.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
 
 use types::candidates::Candidates;
 use types::names::named;
@@ -38,6 +40,27 @@ impl DeathKind {
 /// Every death that fits what the VMM saw; none for a guest that did not die.
 pub type Deaths = Candidates<DeathKind>;
 
+/// The step of a case in which something happened; `case#step` in reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct During {
+    /// The case.
+    pub case: String,
+    /// The step.
+    pub step: String,
+}
+
+impl fmt::Display for During {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.case, self.step)
+    }
+}
+
+impl Serialize for During {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A guest that died.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Death {
@@ -45,9 +68,9 @@ pub struct Death {
     pub kind: Deaths,
     /// What the VMM saw, and the panic message if there is one.
     pub text: String,
-    /// The case and step it happened in, `case#step`, if it happened in one.
+    /// The step it happened in, if it happened in one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub during: Option<String>,
+    pub during: Option<During>,
     /// The last lines of its console; where that is empty, of the kernel's log buffer, after a line that says so.
     pub console: Vec<String>,
 }
@@ -57,9 +80,9 @@ pub struct Death {
 pub struct Aborted {
     /// The reason.
     pub reason: String,
-    /// The case and step it happened in, `case#step`, if it happened in one.
+    /// The step it happened in, if it happened in one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub during: Option<String>,
+    pub during: Option<During>,
     /// The last lines of the guest's console, or of the kernel's log buffer as for a death.
     pub console: Vec<String>,
 }

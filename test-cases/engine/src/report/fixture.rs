@@ -18,7 +18,7 @@ use crate::judge::{Context, judge};
 use crate::library;
 use crate::observation::{
     Aborted, AccessEvent, Answer, BootObservation, CaseObservation, Counters, Death, DeathKind, Deaths,
-    GpaRange, KernelFacts, KvmHost, NotRun, PlatformFacts, StepObservation,
+    During, GpaRange, KernelFacts, KvmHost, NotRun, PlatformFacts, StepObservation,
 };
 use crate::setup::{RomArea, Setup};
 use model::class::Truth;
@@ -135,7 +135,7 @@ pub fn whole() -> Report {
         backtrace: ["memcpy_fromio+0x32", "generic_access_phys+0xd1", "mem_rw+0x1a2"]
             .map(str::to_owned)
             .to_vec(),
-        unwound_by: Some("orc"),
+        unwound_by: Some(vmm::trace::backtrace::Method::Orc),
     });
     let hole = vec![
         ok("open", 3),
@@ -189,7 +189,7 @@ pub fn cut_short() -> Report {
     report.deaths = vec![Death {
         kind: panic,
         text: "Kernel panic - not syncing: Unexpected EPT-violation on private memory.".to_owned(),
-        during: Some("test/granted#open".to_owned()),
+        during: Some(During { case: "test/granted".to_owned(), step: "open".to_owned() }),
         console: vec!["[    1.000000] Kernel panic - not syncing".to_owned()],
     }];
     report.ended = Ended::Failed("the guest died and could not be started again".to_owned());
@@ -209,7 +209,7 @@ pub fn boot_event(function: &str, gpa: u64) -> AccessEvent {
         cpl: 0,
         task: Some("swapper/0".to_owned()),
         backtrace: vec![format!("{function}+0x42"), "do_one_initcall+0x58".to_owned()],
-        unwound_by: Some("orc"),
+        unwound_by: Some(vmm::trace::backtrace::Method::Orc),
     }
 }
 

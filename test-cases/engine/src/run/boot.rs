@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use protocol::{Outcome, Step};
 
-use super::{Engine, Watcher};
+use super::{Activity, Engine, Watcher};
 use crate::boot::{Context, judge};
 use crate::guest::{GuestLog, check_guest_type, facts};
 use crate::observation::{Aborted, BootObservation, Death};
@@ -17,7 +17,8 @@ use model::release::Release;
 
 impl Engine<'_> {
     pub(super) fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
-        watcher.progress(&format!("booting {} as {} guest", self.target.kernel.spec, self.target.platform));
+        let (kernel, platform) = (self.target.kernel.spec.as_str(), self.target.platform);
+        watcher.progress(&Activity::Boot { kernel, platform });
         let first = self.report.counters.boots == 0;
         self.report.counters.boots += 1;
         let mut session = match self.kernel.boot(

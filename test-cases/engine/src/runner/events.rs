@@ -2,7 +2,6 @@
 //! The VMM's events, in the words of observations: with names of code and places.
 
 use types::{EventKind, PlacedRegion};
-use vmm::trace::backtrace::Method;
 use vmm::trace::event_log::{EventCursor, Since};
 use vmm::trace::log::Cursor;
 
@@ -74,11 +73,7 @@ fn of(event: &vmm::trace::AccessEvent, session: &Session, regions: &[PlacedRegio
         cpl: event.at.as_ref().map_or(0, |at| at.cpl),
         task: event.at.as_ref().and_then(|at| at.task.clone()),
         backtrace: trace.zip(session.names()).map(|(trace, names)| names.frames(trace)).unwrap_or_default(),
-        unwound_by: trace.map(|trace| match trace.method {
-            Method::Orc => "orc",
-            Method::StackScan => "stack-scan",
-            Method::OrcThenScan => "orc-then-scan",
-        }),
+        unwound_by: trace.map(|trace| trace.method),
     }
 }
 

@@ -10,7 +10,7 @@ use vmm::machine::{Machine, Stop};
 use vmm::trace::backtrace::Method;
 use vmm::trace::kernel::KernelNames;
 
-use crate::observation::{Aborted, Death, DeathKind, Deaths};
+use crate::observation::{Aborted, Death, DeathKind, Deaths, During};
 
 /// Console lines kept as evidence.
 const LAST_LINES: usize = 30;
@@ -174,7 +174,7 @@ impl Ended {
     }
 
     /// As reports hold it.
-    pub fn into_report(self, during: Option<String>) -> Result<Death, Aborted> {
+    pub fn into_report(self, during: Option<During>) -> Result<Death, Aborted> {
         let (text, console) = (self.text, self.console);
         match self.end {
             End::Died(kind) => Ok(Death { kind, text, during, console }),

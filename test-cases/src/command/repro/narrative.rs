@@ -21,8 +21,8 @@ const SECTIONS: [Section; 3] = [
 
 const PATHS: [(&str, &str); 3] = [("read", "read(2)"), ("mmap", "mmap(2)"), ("self-mem", "/proc/self/mem")];
 
-/// Tells what the stock kernel does; whether all of it is as documented.
-pub fn tell(stock: &Observed, platform: Platform) -> bool {
+/// Shows what the stock kernel does; whether all of it is as documented.
+pub fn describe(stock: &Observed, platform: Platform) -> bool {
     head(stock, platform);
     let mut all = mark(stock, "open", "open(/dev/mem) by root", &stock.answer("open"));
     for section in &SECTIONS {
@@ -59,7 +59,7 @@ pub fn head(stock: &Observed, platform: Platform) {
     outln!("  forbidden accesses during boot: {}", stock.boot_events());
 }
 
-/// Tells what the patched kernel does; whether it denies and leaves ordinary guests alone.
+/// Shows what the patched kernel does; whether it denies and leaves ordinary guests alone.
 pub fn contrast(stock: &Observed, patched: &[Observed], platform: Platform) -> bool {
     let mut all = true;
     outln!("\nThe same steps with the patch of the thread (policy open-eperm), side by side:\n");

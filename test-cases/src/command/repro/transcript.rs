@@ -11,8 +11,8 @@ use engine::report::evidence::hexdump;
 /// Rows of a dump shown of each step.
 const ROWS: usize = 2;
 
-/// Tells what the stock kernel does; whether all of it is as documented.
-pub fn tell(stock: &Observed, platform: Platform) -> bool {
+/// Shows what the stock kernel does; whether all of it is as documented.
+pub fn describe(stock: &Observed, platform: Platform) -> bool {
     head(stock, platform);
     outln!();
     let all = steps(stock);
@@ -20,7 +20,7 @@ pub fn tell(stock: &Observed, platform: Platform) -> bool {
     all
 }
 
-/// Tells what the patched kernel does; whether it denies.
+/// Shows what the patched kernel does; whether it denies.
 pub fn contrast(patched: &[Observed]) -> bool {
     outln!("\nThe same steps with the patch of the thread (policy open-eperm):\n");
     patched.iter().all(steps)
