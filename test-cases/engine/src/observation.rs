@@ -15,7 +15,7 @@ use vmm::trace::backtrace::Method;
 
 pub use boot::BootObservation;
 pub use death::{Aborted, Death, DeathKind, Deaths, During};
-pub use event_text::Alike;
+pub use event_text::SimilarAccesses;
 pub use facts::{
     BadCall, Counters, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts, Unaccepted,
 };

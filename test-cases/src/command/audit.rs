@@ -24,13 +24,13 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     if let Some(folder) = &args.cases {
         cases::make_folder(folder)?;
     }
-    let usual = guests::target(&args.guest, &[], quiet)?;
+    let defaults = guests::target(&args.guest, &[], quiet)?;
     let interrupt = interrupt::flag()?;
-    let target = Target { policy: Policy::Upstream, ..usual.clone() };
+    let target = Target { policy: Policy::Upstream, ..defaults.clone() };
     let mut watcher = guests::Silent::new(quiet);
     let report = engine::run::run(&target, &audit::cases(), &mut watcher, &interrupt).map_err(Failed::new)?;
     let swept = match &report.ended {
-        Ended::Complete => audit::sweep(&usual, &interrupt).map_err(Failed::new)?,
+        Ended::Complete => audit::sweep(&defaults, &interrupt).map_err(Failed::new)?,
         _ => Swept::default(),
     };
     let findings = audit::findings(&report, &swept, swept.world.as_ref());

@@ -20,8 +20,9 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
         [] => Vec::new(),
         named => library::select(named).map_err(Failed::new)?,
     };
-    let usual = guests::target(&args.guest, &cases, quiet)?;
-    let target = Target { setup: Setup { mode: args.mode, ..usual.setup }, watch: Some(args.gpa), ..usual };
+    let defaults = guests::target(&args.guest, &cases, quiet)?;
+    let target =
+        Target { setup: Setup { mode: args.mode, ..defaults.setup }, watch: Some(args.gpa), ..defaults };
     let report = engine::run::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
         .map_err(Failed::new)?;
     let shown = plain::write(io::stdout(), &history(args, &report));

@@ -23,8 +23,8 @@ const SHOWN: usize = 24;
 
 /// Explores and tells.
 pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
-    let usual = guests::target(&args.guest, &[], quiet)?;
-    let target = Target { policy: args.policy.unwrap_or(usual.policy), ..usual };
+    let defaults = guests::target(&args.guest, &[], quiet)?;
+    let target = Target { policy: args.policy.unwrap_or(defaults.policy), ..defaults };
     let plan = Plan { seed: args.seed, steps: args.steps };
     let mut screen =
         Screen { spec: args.guest.kernel.clone(), quiet, live: io::stderr().is_terminal() && !quiet };

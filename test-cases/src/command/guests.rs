@@ -33,14 +33,14 @@ impl Ready {
 
     /// The guest that was asked for, held to the policy its kernel was built for.
     pub fn target(self, options: &CommonOptions, host: &KvmHost) -> Target {
-        let usual = default_target(&self.found, options.platform, host);
+        let defaults = default_target(&self.found, options.platform, host);
         Target {
-            setup: Setup { rom: options.rom, ..usual.setup },
+            setup: Setup { rom: options.rom, ..defaults.setup },
             memory_mib: options.memory,
-            command_line: [&usual.command_line[..], &options.cmdline_append].concat(),
+            command_line: [&defaults.command_line[..], &options.cmdline_append].concat(),
             limit: Duration::from_secs(options.timeout),
             programs: self.programs,
-            ..usual
+            ..defaults
         }
     }
 }

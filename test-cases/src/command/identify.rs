@@ -18,8 +18,8 @@ pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
     let case = identify::case();
     let mut reports = Vec::new();
     for platform in [Platform::Sev, Platform::None] {
-        let usual = guests::default_target(&found, platform, &host);
-        let target = Target { policy: Policy::Upstream, ..usual };
+        let defaults = guests::default_target(&found, platform, &host);
+        let target = Target { policy: Policy::Upstream, ..defaults };
         let cases = std::slice::from_ref(&case);
         let report = engine::run::run(&target, cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
             .map_err(Failed::new)?;

@@ -61,17 +61,20 @@ pub fn catalogue(quiet: bool) -> Result<Catalogue, Failed> {
     Ok(Catalogue::new(cache, Box::new(Lines::new(quiet))))
 }
 
-/// Finds a kernel; fetches or builds it where there is a network and a compiler.
-pub fn find(spec: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Failed> {
+/// Finds the kernel a user named; fetches or builds it where there is a network and a compiler.
+pub fn find(name: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Failed> {
+    find_spec(&name.parse().map_err(Failed::new)?, config, quiet)
+}
+
+fn find_spec(spec: &KernelSpec, config: Option<&Path>, quiet: bool) -> Result<Found, Failed> {
     let catalogue = catalogue(quiet)?;
-    let spec: KernelSpec = spec.parse().map_err(Failed::new)?;
     // A file that cannot be read is reported before anything is fetched or built.
     let config = config.map(Config::read).transpose().map_err(Failed::new)?;
-    if let (KernelSpec::Path(file), false) = (&spec, host::is_inside()) {
+    if let (KernelSpec::Path(file), false) = (spec, host::is_inside()) {
         // A file that is no kernel is told here, before anything is started for it.
         engine::guest::check_file(file).map_err(Failed::new)?;
     }
-    let kernel = if host::is_inside() { catalogue.resolve_cached(&spec) } else { catalogue.resolve(&spec) };
+    let kernel = if host::is_inside() { catalogue.resolve_cached(spec) } else { catalogue.resolve(spec) };
     ready(&catalogue, &kernel.map_err(|error| Failed::of_kernel(&error))?, config)
 }
 
@@ -111,13 +114,12 @@ pub fn programs(cases: &[Case], quiet: bool) -> Programs {
 }
 
 /// Finds a kernel that copra builds itself; `None` if it is not here and must not be built.
-pub fn find_built(spec: &str, no_build: bool, quiet: bool) -> Result<Option<Found>, Failed> {
+pub fn find_built(spec: &KernelSpec, no_build: bool, quiet: bool) -> Result<Option<Found>, Failed> {
     if !no_build {
-        return find(spec, None, quiet).map(Some);
+        return find_spec(spec, None, quiet).map(Some);
     }
     let catalogue = catalogue(quiet)?;
-    let spec: KernelSpec = spec.parse().map_err(Failed::new)?;
-    match catalogue.resolve_cached(&spec) {
+    match catalogue.resolve_cached(spec) {
         Ok(kernel) => ready(&catalogue, &kernel, None).map(Some),
         Err(_) => Ok(None),
     }

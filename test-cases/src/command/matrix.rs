@@ -69,7 +69,7 @@ fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
         let KernelSpec::Build(name) = &known.spec else { continue };
         let is_policy = Policy::ALL.iter().any(|policy| policy.name() == name.as_str());
         if is_policy && (build || known.kernel.is_some()) {
-            match kernels::find_built(&known.spec.to_string(), !build, quiet) {
+            match kernels::find_built(&known.spec, !build, quiet) {
                 Ok(kernel) => found.extend(kernel),
                 Err(error) if host::is_inside() => return Err(error),
                 Err(error) => {

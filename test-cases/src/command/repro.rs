@@ -48,7 +48,10 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     }
     // Kernels are fetched and built where there are a network and a compiler.
     let stock = kernels::find(&args.kernel, None, quiet)?;
-    let patched = kernels::find_built(PATCHED, args.no_build, quiet);
+    let patched = PATCHED
+        .parse()
+        .map_err(Failed::new)
+        .and_then(|spec| kernels::find_built(&spec, args.no_build, quiet));
     if let (host::Place::Elsewhere(_), Err(error)) = (&place, &patched) {
         // What the stock kernel does is shown in any case; why there is no other is known here alone.
         eprintln!("copra: without {PATCHED}: {error}");

@@ -50,12 +50,17 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
             start_over::end_with(code)
         }
     };
-    let usual = ready.target(&args.guest, &host);
+    let defaults = ready.target(&args.guest, &host);
     let target = Target {
-        policy: args.policy.unwrap_or(usual.policy),
-        setup: Setup { mode: args.mode, sept_ve: args.sept_ve, unaccepted: args.unaccepted, ..usual.setup },
+        policy: args.policy.unwrap_or(defaults.policy),
+        setup: Setup {
+            mode: args.mode,
+            sept_ve: args.sept_ve,
+            unaccepted: args.unaccepted,
+            ..defaults.setup
+        },
         console: args.console,
-        ..usual
+        ..defaults
     };
     let mut screen = screen(args, quiet);
     let interrupt = interrupt::signals()?;

@@ -40,7 +40,7 @@ impl AccessEvent {
 
 /// Accesses that differ in their addresses alone.
 #[derive(Debug, Clone, Copy)]
-pub struct Alike<'a> {
+pub struct SimilarAccesses<'a> {
     first: &'a AccessEvent,
     /// How many they are.
     pub count: usize,
@@ -48,7 +48,7 @@ pub struct Alike<'a> {
     highest: u64,
 }
 
-impl<'a> Alike<'a> {
+impl<'a> SimilarAccesses<'a> {
     /// Puts neighbours that differ in their addresses alone together.
     pub fn fold(events: &'a [AccessEvent]) -> impl Iterator<Item = Self> {
         events.chunk_by(AccessEvent::is_like).filter_map(|group| {
@@ -68,7 +68,7 @@ impl<'a> Alike<'a> {
     }
 }
 
-impl fmt::Display for Alike<'_> {
+impl fmt::Display for SimilarAccesses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.count == 1 {
             return self.first.fmt(f);

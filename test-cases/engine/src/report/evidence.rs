@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::case::Step;
 use crate::judge::{Verdict, describe};
-use crate::observation::{AccessEvent, Alike, SHOWN, StepObservation, TruthTaken};
+use crate::observation::{AccessEvent, SHOWN, SimilarAccesses, StepObservation, TruthTaken};
 use model::class::Class;
 use vmm::trace::backtrace::Method;
 
@@ -87,7 +87,7 @@ pub fn of_step(step: &Step, observed: Option<&StepObservation>, verdict: &Verdic
 /// Forbidden accesses: what was accessed in which state, by whom, and who called; neighbours that differ in their address
 /// alone are put together.
 pub fn of_events(events: &[AccessEvent]) -> Vec<String> {
-    Alike::fold(events).flat_map(|alike| with_callers(alike.to_string(), alike.first())).collect()
+    SimilarAccesses::fold(events).flat_map(|group| with_callers(group.to_string(), group.first())).collect()
 }
 
 /// One forbidden access.
