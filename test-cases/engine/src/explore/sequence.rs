@@ -194,7 +194,10 @@ impl<'a> Runner<'a> {
         let machine = self.guest.session.machine_mut();
         let world = &self.guest.world;
         let foreign: Vec<u64> = if astray && world.platform == Platform::Sev {
-            guest::looked_at(machine).filter(|page| world.standing(*page) == PageState::Private).collect()
+            // The VGA window lies among these pages, and is no RAM.
+            let is_private =
+                |page: &u64| machine.is_ram(*page) && world.standing(*page) == PageState::Private;
+            guest::looked_at(machine).filter(is_private).collect()
         } else {
             self.contents.foreign().collect()
         };
