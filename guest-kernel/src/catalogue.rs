@@ -37,7 +37,7 @@ pub struct Catalogue {
 
 /// A name in the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct CatalogueEntry {
     /// Its name.
     pub spec: KernelSpec,
     /// What it is, in a few words.
@@ -142,7 +142,7 @@ impl Catalogue {
     }
 
     /// Everything that has a name here: what copra comes with, what the user defined, what was fetched.
-    pub fn list(&self) -> Vec<Known> {
+    pub fn list(&self) -> Vec<CatalogueEntry> {
         let mut known = Vec::new();
         for name in self.recipes() {
             let Ok(spec) = format!("build:{name}").parse::<KernelSpec>() else { continue };
@@ -152,7 +152,7 @@ impl Catalogue {
                 None => "your own",
             };
             let kernel = self.resolve_cached(&spec).ok();
-            known.push(Known { spec, summary: summary.to_owned(), kernel });
+            known.push(CatalogueEntry { spec, summary: summary.to_owned(), kernel });
         }
         let all = self.resolve_cached(&all_mutants()).ok();
         for name in mutants::names() {
@@ -161,7 +161,7 @@ impl Catalogue {
                 continue;
             };
             let kernel = all.clone().map(|kernel| chosen.of(kernel, &spec));
-            known.push(Known { spec, summary: chosen.about, kernel });
+            known.push(CatalogueEntry { spec, summary: chosen.about, kernel });
         }
         for resolved in store::recall_all(&self.cache) {
             let Ok(spec) = resolved.spec.parse::<KernelSpec>() else { continue };
@@ -181,7 +181,7 @@ impl Catalogue {
                 }
                 _ => continue,
             };
-            known.push(Known { spec, summary, kernel: Some(kernel) });
+            known.push(CatalogueEntry { spec, summary, kernel: Some(kernel) });
         }
         known.sort_by(|a, b| a.spec.cmp(&b.spec));
         known

@@ -27,7 +27,7 @@ mod tools;
 mod version;
 
 pub use cache::Cache;
-pub use catalogue::{Catalogue, Error, Known};
+pub use catalogue::{Catalogue, CatalogueEntry, Error};
 pub use config::Config;
 pub use image::{Format, Image};
 pub use kernel::{Applied, DebianPackage, Kernel};

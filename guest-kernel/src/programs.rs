@@ -18,18 +18,18 @@ use crate::progress::Progress;
 mod files;
 mod packages;
 
-/// A program that can be had.
-struct Known {
+/// A program that guests can have, and its Debian package.
+struct ProgramPackage {
     package: &'static str,
     /// Its path in the guest.
     path: &'static str,
 }
 
-const PROGRAMS: [Known; 4] = [
-    Known { package: "busybox-static", path: "/bin/busybox" },
-    Known { package: "dmidecode", path: "/usr/sbin/dmidecode" },
-    Known { package: "dmidecode", path: "/usr/sbin/biosdecode" },
-    Known { package: "hwinfo", path: "/usr/sbin/hwinfo" },
+const PROGRAMS: [ProgramPackage; 4] = [
+    ProgramPackage { package: "busybox-static", path: "/bin/busybox" },
+    ProgramPackage { package: "dmidecode", path: "/usr/sbin/dmidecode" },
+    ProgramPackage { package: "dmidecode", path: "/usr/sbin/biosdecode" },
+    ProgramPackage { package: "hwinfo", path: "/usr/sbin/hwinfo" },
 ];
 
 /// Where they are kept.

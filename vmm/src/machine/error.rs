@@ -69,7 +69,7 @@ pub enum RunError {
     /// Page enforcement failed.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// An earlier failure of the host came in the middle of an exit, which has no answer since.
+    /// An earlier failure of the host came in the middle of an exit, which was not answered.
     #[error(
         "running the guest: its vCPU {0} has an exit that was not completed after an earlier failure of this host; boot a new guest"
     )]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Forbidden accesses become events: with registers, bounded in number, and taken back when they turn out to be legal.
+//! Forbidden accesses become events: with registers, bounded in number, and withdrawn when they turn out to be legal.
 
 use types::{AccessKind, AccessTarget, Mode, VcpuId, View};
 
@@ -15,7 +15,7 @@ use crate::x86::exception::{self, Exception};
 use crate::x86::walk;
 
 impl Machine {
-    /// The pending access becomes an event; then the platform decides how it continues.
+    /// Records the pending access as an event; then the platform decides how it is resolved.
     pub(super) fn on_mismatch(&mut self, id: VcpuId, exact: bool) -> Result<Option<Stop>, RunError> {
         let Some(mismatch) = self.memory.pending() else { return Ok(None) };
         self.stats.memory_faults += u64::from(exact);
@@ -45,7 +45,7 @@ impl Machine {
         }
     }
 
-    /// Records the accesses KVM could not stop at.
+    /// Records the accesses that KVM cannot stop at.
     pub(super) fn record_passed(&mut self, id: VcpuId) -> Result<(), RunError> {
         for mismatch in self.memory.take_passed() {
             let state = self.vcpu_state(id)?;
@@ -64,7 +64,7 @@ impl Machine {
         Ok(())
     }
 
-    /// What an access gets that does not go through.
+    /// Applies the result of a denied access.
     fn apply_consequence(
         &mut self,
         id: VcpuId,
@@ -95,7 +95,7 @@ impl Machine {
         }
     }
 
-    /// Changes of the page that is watched, with what made them.
+    /// Records the changes of the watched page, with the instruction that made them.
     pub(super) fn record_changes(&mut self, at: Option<&Instruction>) {
         let (changes, dropped) = self.memory.take_changes();
         for change in changes {
@@ -113,7 +113,7 @@ impl Machine {
         })
     }
 
-    /// Takes back the events that turned out to begin a conversion: of each page settled, its last write.
+    /// Withdraws the events that turned out to begin a conversion: of each confirmed page, its last write.
     pub(super) fn withdraw_confirmed_conversions(&mut self) {
         let confirmed = self.memory.take_confirmed_conversions();
         if !confirmed.is_empty() {

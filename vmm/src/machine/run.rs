@@ -88,7 +88,7 @@ impl Machine {
                     _ => {}
                 }
             } else {
-                // An interrupt or a signal came before the access was tried again. The guest comes back to it, and then
+                // EINTR or an interrupt before the access completed. The guest makes it again, and then
                 // RIP is at the very instruction.
                 self.memory.postpone();
                 self.memory.revoke_temporary_mappings()?;
@@ -127,7 +127,7 @@ impl Machine {
         )
     }
 
-    /// Does what the guest exited for. Gives its next entry (none where the guest cannot go on) and why to stop.
+    /// Handles an exit. Returns the next entry (none where the guest cannot go on) and the reason to stop.
     fn handle(&mut self, id: VcpuId, exit: VmExit) -> Result<(Option<VmEntry>, Option<Stop>), RunError> {
         if !matches!(exit, VmExit::Interrupted(_)) {
             self.idle_halts = 0;
@@ -240,7 +240,7 @@ impl Machine {
         None
     }
 
-    /// Port writes KVM gathered since the last exit come before the exit itself.
+    /// Port writes that KVM coalesced since the last exit come before the exit itself.
     fn drain_coalesced(&mut self, id: VcpuId) -> Option<Stop> {
         let mut requested = None;
         while let Some(entry) = self.vcpus[id.index()].next_coalesced() {

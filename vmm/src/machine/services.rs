@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine as a platform's firmware and hypervisor see it while they answer a guest.
+//! The machine's services for a platform's firmware and hypervisor while they handle a guest's call.
 
 use std::time::Duration;
 

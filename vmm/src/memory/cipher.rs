@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the memory controller's encryption engine does to one page: AES-XTS, tweaked by GPA.
 
+use std::fmt;
+
 use aes::Aes128;
 use aes::cipher::{Array, KeyInit, consts::U16};
 use xts_mode::{Xts128, get_tweak_default};
@@ -38,6 +40,12 @@ impl PageCipher {
     /// What the private view of `gpa` shows when memory holds `page`.
     pub fn decrypt(&self, gpa: u64, page: &mut [u8; PAGE]) {
         self.xts.decrypt_sector(page, get_tweak_default(u128::from(gpa / PAGE_SIZE)));
+    }
+}
+
+impl fmt::Debug for PageCipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PageCipher")
     }
 }
 

@@ -130,12 +130,6 @@ struct Displaced {
     contents: Box<[u8; PAGE]>,
 }
 
-impl std::fmt::Debug for PageCipher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PageCipher")
-    }
-}
-
 impl PhysicalMemory for GuestMemory {
     fn load(&self, view: View, gpa: u64, buffer: &mut [u8]) -> bool {
         self.read(view, gpa, buffer).is_ok()

@@ -42,7 +42,7 @@ pub struct Registers {
     pub rip: u64,
     /// The stack.
     pub rsp: u64,
-    /// The frame, or whatever the function keeps there.
+    /// The frame pointer, or another value that the function keeps there.
     pub rbp: u64,
 }
 
@@ -62,8 +62,8 @@ pub enum Origin {
     Instruction,
     /// A call will return to it.
     Call,
-    /// It looks like what a call will return to.
-    Guess,
+    /// A value on the stack that looks like a return address.
+    StackValue,
 }
 
 /// One function that has not returned.
@@ -161,7 +161,7 @@ impl Frame {
 }
 
 /// Frames as the kernel shows them (arch/x86/kernel/dumpstack.c: `printk_stack_address`): `vfs_read+0x9f`, with "? "
-/// before a guess, and a number where there is no name.
+/// before a value only found on the stack, and a number where there is no name.
 #[derive(Debug, Clone, Copy)]
 pub struct NamedFrames<'a> {
     frames: &'a [Frame],
@@ -174,7 +174,7 @@ impl fmt::Display for NamedFrames<'_> {
             if number > 0 {
                 f.write_str("\n")?;
             }
-            if frame.origin == Origin::Guess {
+            if frame.origin == Origin::StackValue {
                 f.write_str("? ")?;
             }
             // A call that never returns may be a function's last instruction; then it would return to the next one

@@ -28,7 +28,7 @@ pub struct Since {
     pub events: Vec<AccessEvent>,
     /// Accesses withdrawn since, whenever they were recorded.
     pub withdrawn: u64,
-    /// Accesses that came since and were not kept: with any, the absence of an event shows nothing.
+    /// Accesses that came since and were not kept: with any, the absence of an event is no evidence.
     pub dropped: u64,
 }
 

@@ -7,15 +7,15 @@ use super::backtrace::{Backtrace, KernelMemory, Registers, Unwinder};
 use super::task::TaskNames;
 use crate::boot::image::{SymbolTable, Vmlinux};
 
-/// A kernel image to read names from, read at the first question: many a run has none.
+/// Symbols, unwind tables and task names of a kernel image, read on first use, as many runs need none.
 #[derive(Debug)]
 pub struct KernelNames {
     image: Arc<Vmlinux<'static>>,
-    known: OnceLock<Known>,
+    data: OnceLock<KernelData>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KernelData {
     symbols: Option<SymbolTable>,
     unwinder: Unwinder,
     tasks: Option<TaskNames>,
@@ -24,25 +24,25 @@ struct Known {
 impl KernelNames {
     /// Names of the kernel in `image`.
     pub fn new(image: Arc<Vmlinux<'static>>) -> Self {
-        Self { image, known: OnceLock::new() }
+        Self { image, data: OnceLock::new() }
     }
 
-    fn known(&self) -> &Known {
-        self.known.get_or_init(|| {
+    fn data(&self) -> &KernelData {
+        self.data.get_or_init(|| {
             let symbols = self.image.symbol_table();
             let tasks = symbols.as_ref().and_then(|symbols| TaskNames::of(&self.image, symbols));
-            Known { unwinder: Unwinder::new(&self.image), tasks, symbols }
+            KernelData { unwinder: Unwinder::new(&self.image), tasks, symbols }
         })
     }
 
     /// Symbols: of the ELF file, or recovered from the image's own kallsyms; `None` if it has neither.
     pub fn symbols(&self) -> Option<&SymbolTable> {
-        self.known().symbols.as_ref()
+        self.data().symbols.as_ref()
     }
 
     /// Why names are missing, where they are.
     pub fn lacking(&self) -> Option<&'static str> {
-        let known = self.known();
+        let known = self.data();
         match (&known.symbols, &known.tasks) {
             (None, _) => Some(
                 "the image has no symbols that copra can read (CONFIG_KALLSYMS), so functions and tasks have no names",
@@ -56,7 +56,7 @@ impl KernelNames {
 
     /// `function+0x12` for an address in the kernel's code; `None` for any other: no name is better than a wrong one.
     pub fn name(&self, address: u64) -> Option<String> {
-        if !self.known().unwinder.is_code(address) {
+        if !self.data().unwinder.is_code(address) {
             return None;
         }
         self.symbols()?.resolve(address).map(|symbol| symbol.to_string())
@@ -74,7 +74,7 @@ impl KernelNames {
 
     /// The kernel functions on the stack.
     pub fn backtrace(&self, memory: &dyn KernelMemory, registers: Registers) -> Backtrace {
-        self.known().unwinder.backtrace(memory, registers)
+        self.data().unwinder.backtrace(memory, registers)
     }
 
     /// The frames with names, one line each.
@@ -87,6 +87,6 @@ impl KernelNames {
 
     /// Name of the task that runs, given the kernel's GS base.
     pub fn task(&self, memory: &dyn KernelMemory, gs_base: u64) -> Option<String> {
-        self.known().tasks?.current(memory, gs_base)
+        self.data().tasks?.current(memory, gs_base)
     }
 }

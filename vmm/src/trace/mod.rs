@@ -49,7 +49,7 @@ pub struct Change {
     pub at: Option<Instruction>,
 }
 
-/// A call to the platform's module, firmware or hypervisor that was malformed, or came from where it must not.
+/// A call to the platform's module, firmware or hypervisor that was malformed, or was made from where it must not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadCall {
     /// The vCPU that made it.

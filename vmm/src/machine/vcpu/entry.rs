@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How a vCPU goes back into the guest.
+//! How a vCPU re-enters the guest.
 
 /// The answer to a vCPU's last exit. It can be made of that exit only, so an exit the guest did not make cannot be
 /// answered, and none can be answered twice.
 #[derive(Debug)]
 pub struct VmEntry(pub(super) Answer);
 
-/// What KVM takes from `kvm_run` at the next `KVM_RUN`.
+/// What KVM reads from `kvm_run` at the next `KVM_RUN`.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// Nothing.

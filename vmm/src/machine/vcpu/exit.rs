@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Why a vCPU came out of the guest. An exit owns nothing of the vCPU, so registers can be read while it is handled, and it
+//! Why a vCPU left the guest. An exit owns nothing of the vCPU, so registers can be read while it is handled, and it
 //! is the only thing its answer can be made of.
 
 use super::entry::{Answer, VmEntry};
@@ -54,7 +54,7 @@ pub enum VmExit {
     },
 }
 
-/// An exit that takes no answer has one of these; it is the way back into the guest.
+/// An exit that takes no answer has one of these; it makes the next entry.
 #[derive(Debug)]
 pub struct Resume {
     _made_here: (),

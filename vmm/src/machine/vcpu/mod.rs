@@ -26,7 +26,7 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// Takes a vCPU that was just created, and gives its first entry. `run_size` is what `KVM_GET_VCPU_MMAP_SIZE` gives.
+    /// Wraps a new vCPU, and returns its first entry. `run_size` is what `KVM_GET_VCPU_MMAP_SIZE` returns.
     pub fn new(id: VcpuId, fd: VcpuFd, run_size: usize) -> io::Result<(Self, VmEntry)> {
         let page = RunPage::map(&fd, run_size)?;
         Ok((Self { id, fd, page }, Resume::new().entry()))
@@ -80,7 +80,7 @@ impl Vcpu {
         }
     }
 
-    /// Sets MSRs in order, and gives how many KVM took before it refused one.
+    /// Sets MSRs in order, and returns how many KVM accepted before it refused one.
     pub fn set_msrs(&self, values: &[(u32, u64)]) -> Result<usize, Error> {
         let entry = |&(index, data): &(u32, u64)| kvm_msr_entry { index, data, ..Default::default() };
         let entries: Vec<kvm_msr_entry> = values.iter().map(entry).collect();
@@ -88,12 +88,12 @@ impl Vcpu {
         self.fd.set_msrs(&list)
     }
 
-    /// The address KVM's own page walk gives for a virtual address.
+    /// The address that KVM's page walk returns for a virtual address.
     pub fn translate(&self, address: u64) -> Option<u64> {
         self.fd.translate_gva(address).ok().filter(|t| t.valid != 0).map(|t| t.physical_address)
     }
 
-    /// Takes the next port write that KVM gathered without an exit.
+    /// Takes the next port write that KVM coalesced without an exit.
     pub fn next_coalesced(&mut self) -> Option<kvm_coalesced_mmio> {
         self.fd.coalesced_mmio_read().ok().flatten()
     }

@@ -27,7 +27,7 @@ pub(super) struct RunPage {
 unsafe impl Send for RunPage {}
 
 impl RunPage {
-    /// Maps the page of a vCPU; `len` is what `KVM_GET_VCPU_MMAP_SIZE` gives.
+    /// Maps the page of a vCPU; `len` is what `KVM_GET_VCPU_MMAP_SIZE` returns.
     pub(super) fn map(vcpu: &VcpuFd, len: usize) -> io::Result<Self> {
         Self::mapped(len, libc::MAP_SHARED, vcpu.as_raw_fd())
     }
@@ -155,7 +155,7 @@ impl RunPage {
         }
     }
 
-    /// Writes the answer to the last exit where KVM takes it from at the next `KVM_RUN`. An entry is made of the exit it
+    /// Writes the answer to the last exit where KVM reads it at the next `KVM_RUN`. An entry is made of the exit it
     /// answers, so `kvm_run` holds that exit.
     pub(super) fn encode(&self, entry: VmEntry) {
         match entry.0 {

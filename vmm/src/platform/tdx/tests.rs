@@ -93,8 +93,7 @@ fn violation(kind: AccessKind) -> Mismatch {
 
 #[test]
 fn ve_information_is_returned_once_and_a_second_ve_before_that_is_the_end() {
-    let (_, mut fake) = td();
-    let mut td = Tdx::new(BIT, Mode::Faithful, false);
+    let (mut td, mut fake) = (Tdx::new(BIT, Mode::Faithful, false), td().1);
     let veinfo_get = kvm_regs { rax: tdcall::VP_VEINFO_GET, rcx: 1, ..Default::default() };
     let end = Consequence::End(Termination::SeptViolation { gpa: CHUNK });
     for (kind, qualification) in [(AccessKind::Read, 1), (AccessKind::Write, 2), (AccessKind::Fetch, 4)] {
@@ -229,8 +228,7 @@ fn the_hypervisor_answers_what_would_have_been_exits() {
 
 #[test]
 fn device_memory_is_reached_by_address_and_ram_is_not() {
-    let (_, mut fake) = td();
-    let device = layout::BAR32 | SHARED;
+    let (mut fake, device) = (td().1, layout::BAR32 | SHARED);
     let regs = vmcall(&mut fake, sub::REQUEST_MMIO, [4, 0, device, 0]);
     assert_eq!((regs.r10, regs.r11), (0, 0xd7d7_d7d7));
     assert_eq!(vmcall(&mut fake, sub::REQUEST_MMIO, [2, 1, device + 6, 0x1234_5678]).r10, 0);

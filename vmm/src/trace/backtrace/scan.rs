@@ -24,7 +24,7 @@ pub(super) fn scan(code: &Code, memory: &dyn KernelMemory, rsp: u64, frames: &mu
             return;
         }
         if code.contains(address) && follows_call(code, memory, address) {
-            frames.push(Frame { address, origin: Origin::Guess });
+            frames.push(Frame { address, origin: Origin::StackValue });
         }
     }
 }

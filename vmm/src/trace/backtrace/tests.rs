@@ -50,8 +50,7 @@ const ENTRIES: [Entry; 9] = [
 
 /// The tables as sections.
 fn sections(entries: &[Entry]) -> (Vec<u8>, Vec<u8>) {
-    let mut ips = vec![];
-    let mut table = vec![];
+    let (mut ips, mut table) = (vec![], vec![]);
     for (index, (at, sp, bp, bases, tail)) in entries.iter().enumerate() {
         let place = ORC_IP + index as u64 * 4;
         ips.extend(((TEXT + at).wrapping_sub(place) as u32).to_le_bytes());
@@ -130,7 +129,7 @@ fn assert_frames(found: &Backtrace, method: Method, expected: &[(u64, Origin)]) 
     assert_eq!(found.method, method);
 }
 
-use Origin::{Call, Guess, Instruction};
+use Origin::{Call, Instruction, StackValue};
 
 #[test]
 fn calls_to_the_end_of_the_stack() {
@@ -158,7 +157,7 @@ fn calls_to_the_end_of_the_stack() {
         TEXT + 0x1000
     ));
     assert_eq!(found.with(&symbols).to_string(), "leaf+0x0\npanics+0x100\nstart+0x10");
-    let foreign = Frame { address: 0x1234, origin: Guess };
+    let foreign = Frame { address: 0x1234, origin: StackValue };
     assert_eq!(foreign.with(&symbols).to_string(), "? 0x1234");
 
     // Through a null pointer.
@@ -229,7 +228,7 @@ fn a_lost_walk_goes_on_as_a_scan() {
     let words = [TEXT + 0x610, 1, TEXT + 0x220, TEXT + 0x221, 0x1234, TEXT + 0x030];
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
-    let expected = [(0x100, Instruction), (0x610, Call), (0x220, Guess), (0x30, Guess)];
+    let expected = [(0x100, Instruction), (0x610, Call), (0x220, StackValue), (0x30, StackValue)];
     assert_frames(&found, Method::OrcThenScan, &expected);
 
     // Nothing more on the stack.
@@ -241,13 +240,13 @@ fn a_lost_walk_goes_on_as_a_scan() {
     // A stack that leads back to itself.
     let registers = Registers { rip: TEXT + 0x300, rsp: rsp(&words), rbp: rsp(&words) - 16 };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
-    assert_frames(&found, Method::StackScan, &[(0x300, Instruction), (0x610, Guess)]);
+    assert_frames(&found, Method::StackScan, &[(0x300, Instruction), (0x610, StackValue)]);
 
     // Modules have tables of their own, which are not known.
     let words = [0xffff_ffff_c000_1234, TEXT + 0x040];
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
-    assert_frames(&found, Method::StackScan, &[(0x100, Instruction), (0x40, Guess)]);
+    assert_frames(&found, Method::StackScan, &[(0x100, Instruction), (0x40, StackValue)]);
 
     // No stack at all.
     for rsp in [0, 0x7fff_0000, STACK - 8, u64::MAX, u64::MAX - 7] {
@@ -381,8 +380,8 @@ proptest! {
             let found = unwinder.backtrace(&Memory::new(&words), Registers { rip, rsp, rbp });
             prop_assert!((1..=MAX_FRAMES).contains(&found.frames.len()));
             prop_assert_eq!(found.frames[0].address, rip);
-            let guesses = found.frames.iter().any(|frame| frame.origin == Guess);
-            prop_assert_eq!(guesses, found.method != Method::Orc && found.frames.len() > 1);
+            let stack_values = found.frames.iter().any(|frame| frame.origin == StackValue);
+            prop_assert_eq!(stack_values, found.method != Method::Orc && found.frames.len() > 1);
             prop_assert!(!found.with(&SymbolTable::default()).to_string().is_empty());
         }
     }

@@ -161,7 +161,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Goes to what an interrupt or exception stopped.
+    /// Continues with the frame that an interrupt or exception stopped.
     fn interrupted(&mut self, registers: u64) -> Option<()> {
         let word = |offset: usize| self.word(registers.wrapping_add(offset as u64));
         let (ip, cs) = (word(offset_of!(PtRegs, ip))?, word(offset_of!(PtRegs, cs))?);
