@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use engine::judge::Verdict;
-use engine::report::{Ended, Report};
+use engine::report::{Report, RunEnd};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +49,13 @@ impl Exit {
         let cases = || report.cases.iter().map(|result| &result.verdict.verdict);
         let found = report.has_boot_finding() || cases().any(Verdict::is_finding);
         match report.ended {
-            Ended::Interrupted => Self::Interrupted,
+            RunEnd::Interrupted => Self::Interrupted,
             _ if found => Self::Finding,
-            Ended::Failed(_) => match Self::of_run(cases()) {
+            RunEnd::Failed(_) => match Self::of_run(cases()) {
                 Self::Inconclusive => Self::Inconclusive,
                 _ => Self::CouldNotRun,
             },
-            Ended::Complete => Self::of_run(cases()),
+            RunEnd::Complete => Self::of_run(cases()),
         }
     }
 

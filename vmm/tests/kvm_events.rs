@@ -11,21 +11,21 @@ use types::View::{self, Private, Shared};
 use vmm::guest_code;
 use vmm::layout;
 use vmm::machine::{Machine, Stop};
-use vmm::trace::AccessEvent;
+use vmm::trace::RecordedAccess;
 use vmm::trace::code_page::CodePage;
 use vmm::x86::cpuid::host_is_tcg;
 
 use self::common::*;
 
 /// An event without the vCPU's place.
-fn what(event: &AccessEvent) -> (u64, View, AccessKind, AccessTarget) {
+fn what(event: &RecordedAccess) -> (u64, View, AccessKind, AccessTarget) {
     (event.gpa, event.view, event.kind, event.state)
 }
 
 /// Runs a guest to its end; there must be one event, of a page that is private, at the instruction whose address the
 /// guest left at RESULT.
 #[track_caller]
-fn one_event(machine: &mut Machine, gpa: u64, kind: AccessKind) -> AccessEvent {
+fn one_event(machine: &mut Machine, gpa: u64, kind: AccessKind) -> RecordedAccess {
     pass(machine);
     let [event] = recorded(machine) else { panic!("{:#?}", recorded(machine)) };
     assert_eq!(what(event), (gpa, Shared, kind, AccessTarget::Page(types::PageState::Private)));
@@ -290,7 +290,7 @@ fn a_device_reached_through_the_private_view_is_recorded_and_answers() {
         let [load, store] = recorded(&machine) else { panic!("{:#?}", recorded(&machine)) };
         assert_eq!(what(load), (gpa, Private, Read, AccessTarget::Device));
         assert_eq!(what(store), (gpa, Private, Write, AccessTarget::Device));
-        let exact = |event: &AccessEvent| event.at.as_ref().filter(|at| at.exact).map(|at| at.rip);
+        let exact = |event: &RecordedAccess| event.at.as_ref().filter(|at| at.exact).map(|at| at.rip);
         assert_eq!(exact(load), Some(result(&machine, 0)));
         // KVM has finished a store when it reports it: no address, or the right one.
         assert!([None, Some(result(&machine, 1))].contains(&exact(store)), "{store}");

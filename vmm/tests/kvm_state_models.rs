@@ -10,7 +10,7 @@ use types::View::{self, Private, Shared};
 use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig};
 use vmm::marker::{self, Tag};
-use vmm::trace::AccessEvent;
+use vmm::trace::RecordedAccess;
 
 use self::common::script::{self, Script, fault, registers, value};
 use self::common::*;
@@ -193,7 +193,7 @@ impl Life {
 }
 
 /// Its events, one per access.
-fn each(machine: &Machine) -> impl Iterator<Item = &'static AccessEvent> {
+fn each(machine: &Machine) -> impl Iterator<Item = &'static RecordedAccess> {
     recorded(machine).iter().flat_map(|event| std::iter::repeat_n(event, event.count as usize))
 }
 

@@ -12,7 +12,7 @@ use vmm::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig, Stop};
 use vmm::marker::{self, Tag};
 use vmm::platform::services::Termination;
-use vmm::trace::AccessEvent;
+use vmm::trace::RecordedAccess;
 
 use self::common::script::{self, CALL_PAGE, Script, registers, rip, value};
 use self::common::*;
@@ -35,7 +35,7 @@ fn shared(machine: &Machine, gpa: u64) -> u64 {
     machine.platform().alias(Shared, gpa)
 }
 
-fn what(event: &AccessEvent) -> (u64, View, AccessKind, AccessTarget) {
+fn what(event: &RecordedAccess) -> (u64, View, AccessKind, AccessTarget) {
     (event.gpa, event.view, event.kind, event.state)
 }
 

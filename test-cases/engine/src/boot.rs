@@ -6,10 +6,10 @@ mod known;
 mod tests;
 
 pub use self::known::{BadList, Known, all};
-use types::Platform;
+use types::{AccessEvent, Platform};
 
 use crate::judge::Verdict;
-use crate::observation::{AccessEvent, BootObservation};
+use crate::observation::BootObservation;
 use model::release::Release;
 
 /// One boot with its verdict.

@@ -3,22 +3,16 @@
 
 mod boot;
 mod death;
-mod event_text;
 mod facts;
 
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
-use types::{AccessTarget, Errno, EventKind, Region, Signal};
-
-use vmm::trace::backtrace::Method;
+use types::{AccessEvent, Errno, PageChange, Signal};
 
 pub use boot::BootObservation;
 pub use death::{Aborted, Death, DeathKind, Deaths, During};
-pub use event_text::SimilarAccesses;
-pub use facts::{
-    BadCall, Counters, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts, Unaccepted,
-};
+pub use facts::{Counters, KernelFacts, KvmHost, PlatformFacts, RewrittenOpcode, SetupFacts, Unaccepted};
 
 use model::class::{Classes, States, Truth, hex};
 
@@ -69,58 +63,6 @@ pub struct GpaRange {
     pub start: u64,
     /// How many bytes.
     pub len: u64,
-}
-
-/// An access that met memory through a view or in a state that does not allow it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AccessEvent {
-    /// What happened.
-    pub kind: EventKind,
-    /// The guest physical address, without the bit that selects the view: the first byte touched, or the page where the
-    /// instruction does not tell more.
-    #[serde(serialize_with = "address")]
-    pub gpa: u64,
-    /// Bytes touched, where the instruction tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub len: Option<u64>,
-    /// The region it lies in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<Region>,
-    /// The page's state at that moment, or that a device answers there.
-    pub state: AccessTarget,
-    /// The instruction.
-    #[serde(serialize_with = "address")]
-    pub rip: u64,
-    /// The kernel function it is in, or of a program the file, with offset.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub symbol: Option<String>,
-    /// The privilege level: 0 kernel, 3 user.
-    pub cpl: u8,
-    /// The task's name, where the kernel's image tells where it stands.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
-    /// The kernel functions that had not returned, innermost first; `? ` before what is only found on the stack.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub backtrace: Vec<String>,
-    /// How they were found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unwound_by: Option<Method>,
-}
-
-/// One change of the page that is watched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PageChange {
-    /// What happened to it.
-    pub what: String,
-    /// The instruction that did it, where one did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub symbol: Option<String>,
-    /// The task's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
-    /// The kernel functions that had not returned, innermost first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub backtrace: Vec<String>,
 }
 
 /// When the memory behind a step was read. The guest stands still then; in between it executes the step, and more.

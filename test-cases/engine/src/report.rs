@@ -40,7 +40,7 @@ pub struct Report {
     /// What the run cost.
     pub counters: Counters,
     /// Whether the run came to its end.
-    pub ended: Ended,
+    pub ended: RunEnd,
     /// How long it took so far.
     pub duration: Duration,
 }
@@ -59,7 +59,7 @@ pub struct CaseResult {
 /// How far a run came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "how", content = "reason", rename_all = "kebab-case")]
-pub enum Ended {
+pub enum RunEnd {
     /// It came to its end.
     Complete,
     /// The user stopped it.
@@ -103,9 +103,9 @@ impl Report {
     /// Why the remaining cases were not run.
     pub fn cut_short(&self) -> Option<String> {
         match &self.ended {
-            Ended::Complete => None,
-            Ended::Interrupted => Some("the run was interrupted".to_owned()),
-            Ended::Failed(reason) => Some(reason.clone()),
+            RunEnd::Complete => None,
+            RunEnd::Interrupted => Some("the run was interrupted".to_owned()),
+            RunEnd::Failed(reason) => Some(reason.clone()),
         }
     }
 

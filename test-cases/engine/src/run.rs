@@ -19,7 +19,7 @@ use crate::guest::{PreparedKernel, command_line, facts, rom_state};
 use crate::judge;
 use crate::observation::{CaseObservation, Counters, During, NotRun, PlatformFacts};
 use crate::place::{Base, Place};
-use crate::report::{CaseResult, Ended, Report};
+use crate::report::{CaseResult, Report, RunEnd};
 use crate::runner;
 use crate::session::Session;
 use crate::setup::Setup;
@@ -101,7 +101,7 @@ impl Engine<'_> {
         let mut chosen = None;
         for case in self.in_order(cases) {
             if self.interrupt.load(Ordering::Relaxed) {
-                self.report.ended = Ended::Interrupted;
+                self.report.ended = RunEnd::Interrupted;
                 break;
             }
             // After the first boot all is known that a case can be skipped for.
@@ -260,7 +260,7 @@ impl Engine<'_> {
         if self.interrupt.load(Ordering::Relaxed) && ended.is_some() {
             // The guest was stopped in the middle of the case: there is nothing to judge.
             self.settle(&session);
-            self.report.ended = Ended::Interrupted;
+            self.report.ended = RunEnd::Interrupted;
             return None;
         }
         let remains = observed.remains.is_some();
@@ -347,7 +347,7 @@ fn empty_report(target: &Target, cases: &[Case]) -> Report {
         deaths: Vec::new(),
         aborted: Vec::new(),
         counters: Counters::default(),
-        ended: Ended::Complete,
+        ended: RunEnd::Complete,
         duration: Duration::ZERO,
     }
 }

@@ -6,7 +6,7 @@ mod cases;
 use std::fs;
 use std::path::Path;
 
-use engine::report::{Ended, Report};
+use engine::report::{Report, RunEnd};
 use serde_json::json;
 
 use super::{Failed, guests, interrupt};
@@ -30,7 +30,7 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     let mut watcher = guests::Silent::new(quiet);
     let report = engine::run::run(&target, &audit::cases(), &mut watcher, &interrupt).map_err(Failed::new)?;
     let swept = match &report.ended {
-        Ended::Complete => audit::sweep(&defaults, &interrupt).map_err(Failed::new)?,
+        RunEnd::Complete => audit::sweep(&defaults, &interrupt).map_err(Failed::new)?,
         _ => Swept::default(),
     };
     let findings = audit::findings(&report, &swept, swept.world.as_ref());
@@ -41,23 +41,23 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         tell(args, &report, &swept, &findings);
         tell_incomplete(&incomplete, args.verbose);
     }
-    if let (Some(folder), Ended::Complete) = (&args.cases, &report.ended) {
+    if let (Some(folder), RunEnd::Complete) = (&args.cases, &report.ended) {
         cases::write(folder, &findings, &args.guest, &target, &interrupt, quiet)?;
     }
     if let Some(path) = &args.json {
         write_json(path, &report, &findings, &incomplete)?;
     }
     match &report.ended {
-        Ended::Interrupted => Ok(Exit::Interrupted),
+        RunEnd::Interrupted => Ok(Exit::Interrupted),
         // As for `run`: what was found before weighs more than that the guest did not come up.
-        Ended::Failed(_) if report.has_boot_finding() => Ok(Exit::Finding),
-        Ended::Failed(why) => Err(Failed::new(why)),
-        Ended::Complete if swept.interrupted => Ok(Exit::Interrupted),
-        Ended::Complete if dropped > 0 => Err(Failed::new(format!(
+        RunEnd::Failed(_) if report.has_boot_finding() => Ok(Exit::Finding),
+        RunEnd::Failed(why) => Err(Failed::new(why)),
+        RunEnd::Complete if swept.interrupted => Ok(Exit::Interrupted),
+        RunEnd::Complete if dropped > 0 => Err(Failed::new(format!(
             "{dropped} forbidden accesses were not recorded, so there may be more findings than these; report the kernel and this message"
         ))),
         // The findings are told, and no list of findings of a guest that was not looked at everywhere is a whole one.
-        Ended::Complete => match incomplete.first() {
+        RunEnd::Complete => match incomplete.first() {
             Some(first) => Err(Failed::new(format!(
                 "{} places, steps or guests gave no answer, so there may be more findings than these: {first}; run it again, \
                  with a longer --timeout",

@@ -10,9 +10,10 @@ use crate::exit::Exit;
 use crate::report::plain;
 use engine::guest::Target;
 use engine::library;
-use engine::observation::{AccessEvent, Answer, PageChange};
-use engine::report::{Ended, Report, evidence};
+use engine::observation::Answer;
+use engine::report::{Report, RunEnd, evidence};
 use engine::setup::Setup;
+use types::{AccessEvent, PageChange};
 
 /// Runs what was asked for with one page watched, and tells what became of it.
 pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
@@ -28,11 +29,11 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     let shown = plain::write(io::stdout(), &history(args, &report));
     shown.map_err(|error| Failed::new(format!("writing to standard output: {error}")))?;
     match &report.ended {
-        Ended::Complete => Ok(Exit::Success),
-        Ended::Interrupted => Ok(Exit::Interrupted),
+        RunEnd::Complete => Ok(Exit::Success),
+        RunEnd::Interrupted => Ok(Exit::Interrupted),
         // The page's history was what was asked for, and a guest that ended while booting has one.
-        Ended::Failed(_) if report.has_boot_finding() => Ok(Exit::Success),
-        Ended::Failed(why) => Err(Failed::new(why)),
+        RunEnd::Failed(_) if report.has_boot_finding() => Ok(Exit::Success),
+        RunEnd::Failed(why) => Err(Failed::new(why)),
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra identify`: which policy a kernel follows.
 
-use engine::report::Ended;
+use engine::report::RunEnd;
 use serde_json::json;
 use types::{Platform, Policy};
 
@@ -24,9 +24,9 @@ pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
         let report = engine::run::run(&target, cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)
             .map_err(Failed::new)?;
         match &report.ended {
-            Ended::Interrupted => return Ok(Exit::Interrupted),
-            Ended::Failed(why) => return Err(Failed::new(why)),
-            Ended::Complete => reports.push(report),
+            RunEnd::Interrupted => return Ok(Exit::Interrupted),
+            RunEnd::Failed(why) => return Err(Failed::new(why)),
+            RunEnd::Complete => reports.push(report),
         }
     }
     let [confidential, ordinary] = reports.as_slice() else { return Ok(Exit::CouldNotRun) };

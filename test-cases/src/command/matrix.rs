@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use engine::matrix::{Combination, Matrix, operations};
-use engine::report::{CaseResult, Ended, Report};
+use engine::report::{CaseResult, Report, RunEnd};
 use guest_kernel::{KernelSpec, Programs};
 use types::{Platform, Policy};
 
@@ -122,7 +122,7 @@ fn fill(found: &[Found], platforms: &[Platform], common: &Common<'_>) -> Result<
                 head: format!("{number}/{total} {} as {platform} guest", kernel.facts.spec),
             };
             let combination = match engine::run::run(&target, &cases, &mut screen, &interrupt) {
-                Ok(Report { ended: Ended::Interrupted, .. }) => return Ok(matrix),
+                Ok(Report { ended: RunEnd::Interrupted, .. }) => return Ok(matrix),
                 Ok(report) => Combination::of(&report),
                 Err(error) => Combination::failed(&kernel.facts, *platform, error.to_string()),
             };

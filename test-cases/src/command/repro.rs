@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use engine::case::Case;
 use engine::library;
 use engine::observation::KvmHost;
-use engine::report::{Ended, Report};
+use engine::report::{Report, RunEnd};
 use engine::run::Watcher;
 use types::Platform;
 
@@ -136,7 +136,7 @@ impl Guests<'_> {
     /// What the guest showed, if it came to the end of the case.
     fn observed(&self, report: Report, what: &str) -> Result<Observed, Stopped> {
         let case = &format!("repro/{}", self.args.subject);
-        if report.ended == Ended::Interrupted {
+        if report.ended == RunEnd::Interrupted {
             return Err(Stopped::Interrupted);
         }
         let why = report.cut_short().unwrap_or_else(|| "it does not apply to this guest".to_owned());

@@ -122,7 +122,7 @@ fn on_stuck(
     let args = args.clone();
     move |stuck| {
         if let (Some(outputs), Some(mut report)) = (take(&outputs), take(&so_far)) {
-            report.ended = engine::report::Ended::Failed(stuck.to_string());
+            report.ended = engine::report::RunEnd::Failed(stuck.to_string());
             if let Err(error) = outputs.write(&report) {
                 eprintln!("copra: {error}");
             }

@@ -8,7 +8,7 @@ use super::vcpu_state::VcpuState;
 use super::{Machine, RunError, Stop};
 use crate::layout::{self, PAGE_SIZE};
 use crate::platform::services::Next;
-use crate::trace::BadCall;
+use crate::trace::RecordedCall;
 use crate::x86::opcode::Opcode;
 use crate::x86::walk;
 
@@ -68,7 +68,7 @@ impl Machine {
             let why = format!(
                 "port {port:#x} replaces this call, but the write (CPL {cpl}) came from an address where no instruction was rewritten: nothing was done"
             );
-            self.bad_calls.push(BadCall { vcpu: id, call: call.name(), why, rip });
+            self.bad_calls.push(RecordedCall { vcpu: id, call: call.name(), why, rip });
             return Ok(TrappedInstruction::OrdinaryOut);
         }
         self.stats.calls += 1;

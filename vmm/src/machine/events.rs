@@ -10,7 +10,7 @@ use crate::memory::Mismatch;
 use crate::memory::protected::Resolution;
 use crate::platform::services::{Consequence, Termination};
 use crate::trace::operand::LONGEST_INSTRUCTION;
-use crate::trace::{AccessEvent, Change, Instruction};
+use crate::trace::{Instruction, RecordedAccess, RecordedChange};
 use crate::x86::exception::{self, Exception};
 use crate::x86::walk;
 
@@ -24,7 +24,7 @@ impl Machine {
         let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(&state, &mismatch);
         let kind = if fetch { AccessKind::Fetch } else { mismatch.kind };
         let operand = if exact && !fetch { self.operand(&state, &mismatch) } else { None };
-        self.events.push(AccessEvent {
+        self.events.push(RecordedAccess {
             number: 0,
             count: 1,
             gpa: mismatch.gpa,
@@ -50,7 +50,7 @@ impl Machine {
         for mismatch in self.memory.take_passed() {
             let state = self.vcpu_state(id)?;
             let at = self.instruction(&state, false);
-            self.events.push(AccessEvent {
+            self.events.push(RecordedAccess {
                 number: 0,
                 count: 1,
                 gpa: mismatch.gpa,
@@ -99,7 +99,7 @@ impl Machine {
     pub(super) fn record_changes(&mut self, at: Option<&Instruction>) {
         let (changes, dropped) = self.memory.take_changes();
         for change in changes {
-            self.history.push(Change { change, at: at.cloned() });
+            self.history.push(RecordedChange { change, at: at.cloned() });
         }
         self.history.count_dropped(dropped);
     }
@@ -135,7 +135,7 @@ impl Machine {
                 // RIP is behind a store when KVM reports it.
                 let state = self.vcpu_state(id)?;
                 let at = self.instruction(&state, kind == AccessKind::Read);
-                self.events.push(AccessEvent {
+                self.events.push(RecordedAccess {
                     number: 0,
                     count: 1,
                     gpa: page,

@@ -42,7 +42,7 @@ use crate::trace::event_log::EventLog;
 use crate::trace::kernel::KernelNames;
 use crate::trace::log::Log;
 use crate::trace::printk;
-use crate::trace::{BadCall, Change};
+use crate::trace::{RecordedCall, RecordedChange};
 use crate::x86::cpuid::CpuidTable;
 use crate::x86::long_mode;
 
@@ -109,8 +109,8 @@ pub struct Machine {
     unserved_modules: Vec<UnservedModule>,
     launch: Launch,
     events: EventLog,
-    bad_calls: Log<BadCall>,
-    history: Log<Change>,
+    bad_calls: Log<RecordedCall>,
+    history: Log<RecordedChange>,
     last_code_page: RefCell<LastCodePage>,
     stats: Stats,
     activity: GuestActivity,
@@ -255,12 +255,12 @@ impl Machine {
     }
 
     /// Calls to the platform's module, firmware or hypervisor that were malformed.
-    pub fn bad_calls(&self) -> &Log<BadCall> {
+    pub fn bad_calls(&self) -> &Log<RecordedCall> {
         &self.bad_calls
     }
 
     /// The changes of the watched page.
-    pub fn history(&self) -> &Log<Change> {
+    pub fn history(&self) -> &Log<RecordedChange> {
         &self.history
     }
 

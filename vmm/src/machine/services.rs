@@ -9,7 +9,7 @@ use super::vcpu::Vcpu;
 use crate::device::{Devices, Request};
 use crate::memory::GuestMemory;
 use crate::platform::services::Services;
-use crate::trace::BadCall;
+use crate::trace::RecordedCall;
 use crate::trace::log::Log;
 use crate::x86::cpuid::{CpuidTable, Leaf};
 use crate::x86::walk::{self, PageTables};
@@ -29,7 +29,7 @@ pub(super) struct MachineServices<'a> {
     pub cpuid: &'a CpuidTable,
     pub tables: PageTables,
     pub rip: u64,
-    pub bad_calls: &'a mut Log<BadCall>,
+    pub bad_calls: &'a mut Log<RecordedCall>,
     /// What a device requested meanwhile.
     pub requested: Option<Request>,
 }
@@ -93,6 +93,6 @@ impl Services for MachineServices<'_> {
     }
 
     fn report_bad_call(&mut self, call: &'static str, why: String) {
-        self.bad_calls.push(BadCall { vcpu: self.vcpu.id(), call, why, rip: self.rip });
+        self.bad_calls.push(RecordedCall { vcpu: self.vcpu.id(), call, why, rip: self.rip });
     }
 }

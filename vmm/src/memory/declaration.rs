@@ -3,7 +3,7 @@
 
 use types::{PageState, View};
 
-use super::history::PageChange;
+use super::history::StateChange;
 use super::{GuestMemory, Scheme};
 use crate::layout::PAGE_SIZE;
 
@@ -31,7 +31,7 @@ impl GuestMemory {
                     // The guest's own conversion: the earlier contents are not restored.
                     pages.displaced.remove(offset);
                 }
-                pages.watch.record(offset, PageChange::Declared(view));
+                pages.watch.record(offset, StateChange::Declared(view));
                 pages.counters.declared_pages += 1;
                 // `arch/x86/mm/mem_encrypt_amd.c:__sme_early_enc_dec` rewrites a page through the other view and
                 // declares it afterwards.

@@ -4,7 +4,7 @@
 use types::{AccessKind, View};
 
 use super::cipher::PAGE;
-use super::history::PageChange;
+use super::history::StateChange;
 use super::pending::{FaultAction, Pending};
 use super::protected::Resolution;
 use super::saved::SavedPages;
@@ -150,7 +150,7 @@ impl GuestMemory {
         self.move_page(encryption, pages, offset, view)?;
         let access = pages.states[index].access(view, kind, self.owner(gpa), map_gpa_range_enabled);
         let forbidden = access == AliasAccess::Mismatch;
-        pages.watch.record(offset, PageChange::Moved { to: view, forbidden });
+        pages.watch.record(offset, StateChange::Moved { to: view, forbidden });
         match access {
             AliasAccess::Declared => {
                 pages.counters.declared_moves += 1;
@@ -182,7 +182,7 @@ impl GuestMemory {
             self.move_page(encryption, pages, offset, view)?;
             pages.states[index].access(view, AccessKind::Read, Owner::Kernel, true);
             pages.counters.declared_moves += 1;
-            pages.watch.record(offset, PageChange::Moved { to: view, forbidden: false });
+            pages.watch.record(offset, StateChange::Moved { to: view, forbidden: false });
         }
         Ok(())
     }
@@ -267,7 +267,7 @@ impl GuestMemory {
             }
             self.mapping(encryption, view).write(offset, contents.as_slice());
             pages.provisional.remove(&self.ram.gpa(offset));
-            pages.watch.record(offset, PageChange::Restored(None));
+            pages.watch.record(offset, StateChange::Restored(None));
         }
         Ok(count)
     }

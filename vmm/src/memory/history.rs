@@ -11,7 +11,7 @@ use crate::layout::PAGE_SIZE;
 
 /// One change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageChange {
+pub enum StateChange {
     /// The state it was launched in (platforms with page states).
     Launched(PageState),
     /// Its state changed (platforms with page states).
@@ -45,7 +45,7 @@ pub enum PageChange {
     Restored(Option<PageState>),
 }
 
-impl fmt::Display for PageChange {
+impl fmt::Display for StateChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Launched(state) => write!(f, "launched {state}"),
@@ -78,7 +78,7 @@ const MAX_CHANGES: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     offset: Option<u64>,
-    changes: Vec<PageChange>,
+    changes: Vec<StateChange>,
     /// Changes that came and were not kept.
     dropped: u64,
 }
@@ -89,7 +89,7 @@ impl Watch {
     }
 
     /// Records a change of the page at `offset` if it is the one watched.
-    pub(super) fn record(&mut self, offset: u64, change: PageChange) {
+    pub(super) fn record(&mut self, offset: u64, change: StateChange) {
         if self.offset != Some(offset) {
             return;
         }
@@ -105,7 +105,7 @@ impl Watch {
     }
 
     /// The changes recorded since the last call, and how many more there were.
-    pub(super) fn take(&mut self) -> (Vec<PageChange>, u64) {
+    pub(super) fn take(&mut self) -> (Vec<StateChange>, u64) {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.dropped))
     }
 }
@@ -123,7 +123,7 @@ impl GuestMemory {
     }
 
     /// Takes the recorded changes of the watched page, and how many more there were.
-    pub fn take_changes(&self) -> (Vec<PageChange>, u64) {
+    pub fn take_changes(&self) -> (Vec<StateChange>, u64) {
         self.with_watch(Watch::take).unwrap_or_default()
     }
 

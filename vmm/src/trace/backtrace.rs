@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use types::names::named;
+use types::UnwindMethod;
 
 use crate::boot::image::{SymbolTable, Vmlinux};
 
@@ -46,15 +46,6 @@ pub struct Registers {
     pub rbp: u64,
 }
 
-named! {
-    /// How the frames were found.
-    pub enum Method ("unwinder") {
-        Orc = "orc", "by the kernel's own tables, to the end of the stack or to `MAX_FRAMES`, or until nothing more was found";
-        StackScan = "stack-scan", "by looking for return addresses on the stack: old ones may be among them";
-        OrcThenScan = "orc-then-scan", "by the kernel's tables, then by looking for return addresses";
-    }
-}
-
 /// Where a frame's address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -79,7 +70,7 @@ pub struct Frame {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backtrace {
     /// How they were found.
-    pub method: Method,
+    pub method: UnwindMethod,
     /// At least one, the vCPU's RIP, and at most `MAX_FRAMES`.
     pub frames: Vec<Frame>,
 }
@@ -120,12 +111,12 @@ impl Unwinder {
     /// The functions on the stack of a vCPU that is in the kernel.
     pub fn backtrace(&self, memory: &dyn KernelMemory, registers: Registers) -> Backtrace {
         let mut frames = vec![Frame { address: registers.rip, origin: Origin::Instruction }];
-        let mut method = Method::StackScan;
+        let mut method = UnwindMethod::StackScan;
         let mut rsp = registers.rsp;
         if let Some(orc) = &self.orc {
             let lost_at = unwind::unwind(orc, &self.code, memory, registers, &mut frames);
             if frames.len() > 1 || lost_at.is_none() {
-                method = Method::Orc;
+                method = UnwindMethod::Orc;
             }
             match lost_at {
                 Some(at) => rsp = at,
@@ -134,8 +125,8 @@ impl Unwinder {
         }
         let known = frames.len();
         scan::scan(&self.code, memory, rsp, &mut frames);
-        if method == Method::Orc && frames.len() > known {
-            method = Method::OrcThenScan;
+        if method == UnwindMethod::Orc && frames.len() > known {
+            method = UnwindMethod::OrcThenScan;
         }
         Backtrace { method, frames }
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use types::{AccessKind, AccessTarget, View};
 
-use super::AccessEvent;
+use super::RecordedAccess;
 use super::log::LogId;
 
 /// Events kept of one guest, so that a guest cannot fill the host's memory.
@@ -25,7 +25,7 @@ pub struct EventCursor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Since {
     /// The events that are not withdrawn, oldest first.
-    pub events: Vec<AccessEvent>,
+    pub events: Vec<RecordedAccess>,
     /// Accesses withdrawn since, whenever they were recorded.
     pub withdrawn: u64,
     /// Accesses that came since and were not kept: with any, the absence of an event is no evidence.
@@ -34,7 +34,7 @@ pub struct Since {
 
 #[derive(Debug)]
 struct Entry {
-    event: AccessEvent,
+    event: RecordedAccess,
     /// Of its accesses the last ones, that turned out to be legal.
     withdrawn: u64,
 }
@@ -51,10 +51,10 @@ impl Entry {
     }
 
     /// The event with those of its accesses that came from `next` on and are not withdrawn.
-    fn from(&self, next: u64) -> Option<AccessEvent> {
+    fn from(&self, next: u64) -> Option<RecordedAccess> {
         let number = self.event.number.max(next);
         let count = self.end().checked_sub(number).filter(|count| *count > 0)?;
-        Some(AccessEvent { number, count, ..self.event.clone() })
+        Some(RecordedAccess { number, count, ..self.event.clone() })
     }
 }
 
@@ -87,7 +87,7 @@ impl EventLog {
 
     /// Appends an access, whose number and count are given here. One that repeats the last one (the same instruction,
     /// page, view and kind) is counted with it: a copy that an interrupt cut in two is one event.
-    pub fn push(&mut self, event: AccessEvent) {
+    pub fn push(&mut self, event: RecordedAccess) {
         let number = self.next;
         self.next += 1;
         let sealed = std::mem::replace(&mut self.sealed, false);
@@ -95,7 +95,7 @@ impl EventLog {
         if let Some(last) = last.filter(|last| repeats(&last.event, &event)) {
             last.event.count += 1;
         } else if self.entries.len() < self.bound {
-            self.entries.push(Entry { event: AccessEvent { number, count: 1, ..event }, withdrawn: 0 });
+            self.entries.push(Entry { event: RecordedAccess { number, count: 1, ..event }, withdrawn: 0 });
         } else {
             self.dropped += 1;
         }
@@ -151,7 +151,7 @@ impl EventLog {
     }
 
     /// Every event that is not withdrawn.
-    pub fn all(&self) -> Vec<AccessEvent> {
+    pub fn all(&self) -> Vec<RecordedAccess> {
         self.entries.iter().filter_map(|entry| entry.from(0)).collect()
     }
 
@@ -171,15 +171,15 @@ impl EventLog {
     }
 }
 
-impl AccessEvent {
+impl RecordedAccess {
     fn what(&self) -> (u64, View, AccessTarget, AccessKind) {
         (self.gpa, self.view, self.state, self.kind)
     }
 }
 
 /// The same instruction did the same to the same page.
-fn repeats(last: &AccessEvent, event: &AccessEvent) -> bool {
-    let instruction = |event: &AccessEvent| event.at.as_ref().map(|at| (at.rip, at.cr3));
+fn repeats(last: &RecordedAccess, event: &RecordedAccess) -> bool {
+    let instruction = |event: &RecordedAccess| event.at.as_ref().map(|at| (at.rip, at.cr3));
     last.what() == event.what() && instruction(last) == instruction(event)
 }
 
@@ -190,8 +190,8 @@ mod tests {
     use super::*;
     use crate::trace::Instruction;
 
-    fn event(page: u8, write: bool, rip: u64) -> AccessEvent {
-        AccessEvent {
+    fn event(page: u8, write: bool, rip: u64) -> RecordedAccess {
+        RecordedAccess {
             number: 0,
             count: 1,
             gpa: u64::from(page) << 12,
@@ -234,7 +234,7 @@ mod tests {
     #[derive(Debug, Clone)]
     struct Access {
         number: u64,
-        event: AccessEvent,
+        event: RecordedAccess,
         withdrawn: bool,
         kept: bool,
     }
@@ -307,7 +307,8 @@ mod tests {
         log.push(event(1, false, 8));
         log.seal();
         log.push(event(1, false, 8));
-        let counts = |events: &[AccessEvent]| events.iter().map(|e| (e.number, e.count)).collect::<Vec<_>>();
+        let counts =
+            |events: &[RecordedAccess]| events.iter().map(|e| (e.number, e.count)).collect::<Vec<_>>();
         assert_eq!(counts(&log.all()), [(0, 2), (2, 1), (3, 1)]);
         // A cursor in the middle of one sees the part after it.
         assert_eq!(counts(&log.since(between).events), [(1, 1), (2, 1), (3, 1)]);

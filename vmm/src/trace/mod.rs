@@ -17,11 +17,11 @@ use types::{AccessKind, AccessTarget, VcpuId, View};
 use self::backtrace::Backtrace;
 use self::code_page::CodePage;
 use self::operand::Operand;
-use crate::memory::history::PageChange;
+use crate::memory::history::StateChange;
 
 /// One forbidden access.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessEvent {
+pub struct RecordedAccess {
     /// Counts accesses up from 0 in one guest.
     pub number: u64,
     /// Accesses it covers: the same instruction made the same access this often in a row.
@@ -42,16 +42,16 @@ pub struct AccessEvent {
 
 /// One change of the watched page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct RecordedChange {
     /// What happened.
-    pub change: PageChange,
+    pub change: StateChange,
     /// By which instruction; `None` where the change came with an exit without one.
     pub at: Option<Instruction>,
 }
 
 /// A call to the platform's module, firmware or hypervisor that was malformed, or was made from where it must not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadCall {
+pub struct RecordedCall {
     /// The vCPU that made it.
     pub vcpu: VcpuId,
     /// Name of the call.
@@ -62,7 +62,7 @@ pub struct BadCall {
     pub rip: u64,
 }
 
-impl fmt::Display for BadCall {
+impl fmt::Display for RecordedCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at RIP {:#x}: {}", self.call, self.rip, self.why)
     }
@@ -91,7 +91,7 @@ pub struct Instruction {
     pub user_code: Option<CodePage>,
 }
 
-impl fmt::Display for AccessEvent {
+impl fmt::Display for RecordedAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

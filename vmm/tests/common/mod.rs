@@ -13,7 +13,7 @@ use vmm::boot::page_tables::SECOND_GIB;
 use vmm::layout::{self, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig, Stop};
 use vmm::memory::cipher::{PAGE, PageCipher};
-use vmm::trace::AccessEvent;
+use vmm::trace::RecordedAccess;
 
 /// Bytes of a page.
 pub type Page = [u8; PAGE];
@@ -86,7 +86,7 @@ pub fn pass(machine: &mut Machine) {
 }
 
 /// Its events, kept until the test ends so that they can be matched as a slice.
-pub fn recorded(machine: &Machine) -> &'static [AccessEvent] {
+pub fn recorded(machine: &Machine) -> &'static [RecordedAccess] {
     machine.events().all().leak()
 }
 

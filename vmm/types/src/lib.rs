@@ -12,6 +12,10 @@ pub use serde;
 #[cfg(feature = "std")]
 mod access;
 #[cfg(feature = "std")]
+mod access_event;
+#[cfg(feature = "std")]
+mod bad_call;
+#[cfg(feature = "std")]
 pub mod candidates;
 pub mod errno;
 #[cfg(feature = "std")]
@@ -21,23 +25,35 @@ pub mod names;
 #[cfg(feature = "std")]
 mod page;
 #[cfg(feature = "std")]
+mod page_change;
+#[cfg(feature = "std")]
 mod platform;
 #[cfg(feature = "std")]
 mod policy;
 #[cfg(feature = "std")]
 mod region;
+#[cfg(feature = "std")]
+mod unwind_method;
 
 #[cfg(feature = "std")]
 pub use access::{AccessKind, AccessTarget, EventKind};
+#[cfg(feature = "std")]
+pub use access_event::{AccessEvent, SimilarAccesses};
+#[cfg(feature = "std")]
+pub use bad_call::BadCall;
 pub use errno::{Errno, Signal};
 #[cfg(feature = "std")]
 pub use page::{PageState, View};
+#[cfg(feature = "std")]
+pub use page_change::PageChange;
 #[cfg(feature = "std")]
 pub use platform::{Mode, Platform};
 #[cfg(feature = "std")]
 pub use policy::Policy;
 #[cfg(feature = "std")]
 pub use region::{PlacedRegion, Region};
+#[cfg(feature = "std")]
+pub use unwind_method::UnwindMethod;
 
 /// A vCPU of a guest, counted from 0, the one that boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

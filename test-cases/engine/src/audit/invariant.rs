@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The invariants, checked on what one probe saw.
 
-use types::{AccessKind, AccessTarget, Errno, PageState, Platform, Region, View};
+use types::{AccessEvent, AccessKind, AccessTarget, Errno, PageState, Platform, Region, UnwindMethod, View};
 
 use super::finding::{Finding, Invariant, TELLING, Weight};
 use super::place::Pages;
 use super::probe::{self, PATHS, Path, Spot};
 use super::{Facts, Probed, doors};
 use crate::case::{Expected, Term};
-use crate::observation::{AccessEvent, Answer, StepObservation};
+use crate::observation::{Answer, StepObservation};
 use model::class::Class;
-use vmm::trace::backtrace::Method;
 
 /// What a path did with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +93,7 @@ fn one_answer(result: &Probed, spot: &Spot) -> Option<Finding> {
 /// Functions that tell one way to a page from another; those that called them are system calls' entries. Of what was only
 /// found lying on the stack the first is enough to go by.
 pub(super) fn innermost(event: &AccessEvent) -> usize {
-    if event.unwound_by == Some(Method::Orc) { TELLING } else { 1 }
+    if event.unwound_by == Some(UnwindMethod::Orc) { TELLING } else { 1 }
 }
 
 /// No access through a view the page's state forbids, none to memory never accepted. Each access of each path counts;

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 
 use protocol::{Via, Width};
-use types::{AccessTarget, PageState, PlacedRegion, Platform, Signal, View};
+use types::{AccessEvent, AccessTarget, PageState, PlacedRegion, Platform, Signal, View};
 
 use super::{Probed, Subject};
 use crate::case::{Action, Case, Direction, Share};
-use crate::observation::{AccessEvent, Answer, CaseObservation, GpaRange, StepObservation};
+use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::place::Place;
 use model::class::{Class, Classes, MemoryState, Truth};
 use model::events::{Contents, Event};

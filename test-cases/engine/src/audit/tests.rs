@@ -2,9 +2,8 @@
 //! The whole chain without a guest: cases of the audit, given to the model, and what the invariants make of it.
 
 use super::*;
-use crate::observation::AccessEvent;
 use model::fixture::{BIT, world};
-use types::{AccessTarget, EventKind, PageState, Policy};
+use types::{AccessEvent, AccessTarget, EventKind, PageState, Policy};
 
 fn regions(platform: Platform) -> Vec<PlacedRegion> {
     let mut placed: Vec<(Region, u64, u64)> = vec![

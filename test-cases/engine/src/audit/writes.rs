@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ways to change a page: one case per region and way, made here, and what they show together.
 
-use types::Region;
+use types::{AccessEvent, Region};
 use vmm::layout::PAGE_SIZE;
 
 use super::finding::{Finding, Invariant, Weight};
@@ -10,7 +10,7 @@ use super::place::Pages;
 use super::probe::{self, Spot, of_audit};
 use super::{Probed, Subject};
 use crate::case::{Action, Case, Expected, Protection, Share, Step, Term, UserBuffer, ViewChoice};
-use crate::observation::{AccessEvent, Answer};
+use crate::observation::Answer;
 use model::class::MemoryState;
 
 /// Memory that can be put back, whatever became of it.

@@ -4,10 +4,10 @@
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use types::{EventKind, Platform};
+use types::{AccessEvent, EventKind, Platform};
 
 use super::Context;
-use crate::observation::{AccessEvent, SetupFacts};
+use crate::observation::SetupFacts;
 use crate::setup::RomArea;
 use model::release::Release;
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use types::{AccessKind, AccessTarget, Signal};
-use vmm::trace::AccessEvent;
+use vmm::trace::RecordedAccess;
 
 use crate::judge::{Rigour, Weakening};
 use model::Outcome;
@@ -64,21 +64,26 @@ fn contents(predicted: &[Option<u8>], got: &[u8]) -> Option<String> {
 ///
 /// `lends`: a page that was touched against its state is there until the vCPU is asked again, which any interrupt brings
 /// about. So one that was seen once may be missing later, and a copy that was interrupted is told twice.
-pub fn events(predicted: &[Event], got: &[AccessEvent], lends: bool, rigour: &mut Rigour) -> Option<String> {
+pub fn events(
+    predicted: &[Event],
+    got: &[RecordedAccess],
+    lends: bool,
+    rigour: &mut Rigour,
+) -> Option<String> {
     let mut optional = 0;
     // An event stands for accesses in a row. The model predicts each, but for those of devices: it tells accesses to one
     // page that follow each other once, as `EventLog::repeat_device()` does, since KVM decides into how many it cuts them.
-    let each = |event: &AccessEvent| match event.state {
+    let each = |event: &RecordedAccess| match event.state {
         AccessTarget::Device => 1,
         AccessTarget::Page(_) => usize::try_from(event.count).unwrap_or(usize::MAX),
     };
     let mut rest = got.iter().flat_map(|event| std::iter::repeat_n(event, each(event))).peekable();
-    let mut seen: Vec<&AccessEvent> = Vec::new();
+    let mut seen: Vec<&RecordedAccess> = Vec::new();
     let mut before: Option<&Event> = None;
     for event in predicted {
         let before = before.replace(event);
         if lends {
-            let again = |got: &&AccessEvent| seen.last().is_some_and(|last| same(last, got));
+            let again = |got: &&RecordedAccess| seen.last().is_some_and(|last| same(last, got));
             while rest.next_if(|got| again(got) && !matches(event, got)).is_some() {
                 optional += 1;
             }
@@ -107,7 +112,7 @@ pub fn events(predicted: &[Event], got: &[AccessEvent], lends: bool, rigour: &mu
     others.first().map(|got| format!("predicted no event, got {got}"))
 }
 
-fn matches(event: &Event, got: &AccessEvent) -> bool {
+fn matches(event: &Event, got: &RecordedAccess) -> bool {
     (event.gpa, event.view, event.write) == (got.gpa, got.view, got.kind == AccessKind::Write)
 }
 
@@ -115,7 +120,7 @@ fn alike(one: &Event, other: &Event) -> bool {
     (one.gpa, one.view, one.write) == (other.gpa, other.view, other.write)
 }
 
-fn same(one: &AccessEvent, other: &AccessEvent) -> bool {
+fn same(one: &RecordedAccess, other: &RecordedAccess) -> bool {
     (one.gpa, one.view, one.kind) == (other.gpa, other.view, other.kind)
 }
 
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn accesses_in_a_row_count_once_for_a_device_and_each_for_memory() {
-        let seen = |state| AccessEvent {
+        let seen = |state| RecordedAccess {
             number: 0,
             count: 7,
             gpa: 0x1000,
@@ -191,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_access_in_elements_to_a_page_that_is_temporarily_mapped_is_one_comparison() {
-        let seen = AccessEvent {
+        let seen = RecordedAccess {
             number: 0,
             count: 1,
             gpa: 0x1000,

@@ -8,7 +8,7 @@ use crate::boot::BootResult;
 use crate::case;
 use crate::guest::Target;
 use crate::judge::Verdict;
-use crate::report::{CaseResult, Ended, Report};
+use crate::report::{CaseResult, Report, RunEnd};
 use crate::run::{self, Activity, Watcher};
 
 /// What came of the exported case.
@@ -37,7 +37,7 @@ pub fn replay(target: &Target, text: &str, interrupt: &Arc<AtomicBool>) -> Repla
 fn of(report: &Report) -> Replay {
     let Some(result) = report.cases.first() else {
         let why =
-            if report.ended == Ended::Interrupted { "interrupted" } else { "the guest did not come up" };
+            if report.ended == RunEnd::Interrupted { "interrupted" } else { "the guest did not come up" };
         return Replay::NotRun(why.to_owned());
     };
     match &result.verdict.verdict {

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use protocol::{Outcome, Step};
-use types::{PlacedRegion, Region};
+use types::{BadCall, PlacedRegion, Region};
 use vmm::boot::linux::UnservedModule;
 use vmm::boot::opcode::Site;
 use vmm::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::machine::Machine;
 use vmm::trace::kernel::KernelNames;
 
-use crate::observation::{BadCall, RewrittenOpcode, Unaccepted};
+use crate::observation::{RewrittenOpcode, Unaccepted};
 use crate::session::{Ended, Session};
 use crate::setup::RomArea;
 
@@ -36,7 +36,7 @@ pub(crate) fn unserved(module: &UnservedModule) -> String {
     format!("{} ({})", module.path, names.join(", "))
 }
 
-pub(crate) fn bad_call(call: &vmm::trace::BadCall, names: Option<&KernelNames>) -> BadCall {
+pub(crate) fn bad_call(call: &vmm::trace::RecordedCall, names: Option<&KernelNames>) -> BadCall {
     BadCall {
         call: call.call.to_owned(),
         why: call.why.clone(),

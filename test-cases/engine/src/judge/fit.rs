@@ -4,9 +4,10 @@
 
 use super::rigour::{Rigour, Weakening};
 use crate::case::{Action, Expected, ExpectedEvent, OUTPUT, Step, Term, Yield};
-use crate::observation::{AccessEvent, Answer, DeathKind, Deaths, StepObservation};
+use crate::observation::{Answer, DeathKind, Deaths, StepObservation};
 use crate::place::Base;
 use model::class::{Class, MemoryState};
+use types::AccessEvent;
 use types::candidates::{Candidates, Listed};
 
 /// How an observation compares with an expectation.

@@ -6,9 +6,9 @@ mod properties;
 
 use super::*;
 use crate::case::{self};
-use crate::observation::{AccessEvent, DeathKind, Deaths};
+use crate::observation::{DeathKind, Deaths};
 use model::class::{States, Truth};
-use types::{Errno, EventKind, Region, Signal};
+use types::{AccessEvent, Errno, EventKind, Region, Signal};
 
 const CASE: &str = r#"
 title = "t"

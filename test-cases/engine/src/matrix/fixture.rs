@@ -10,10 +10,10 @@
 )]
 
 use super::{Combination, Matrix, operations};
-use crate::observation::{AccessEvent, Answer, CaseObservation, GpaRange, KernelFacts, StepObservation};
+use crate::observation::{Answer, CaseObservation, GpaRange, KernelFacts, StepObservation};
 use crate::report::{CaseResult, Report, fixture};
 use model::class::{Class, Classes};
-use types::{AccessTarget, Errno, EventKind, PageState, PlacedRegion, Platform, Policy, Region};
+use types::{AccessEvent, AccessTarget, Errno, EventKind, PageState, PlacedRegion, Platform, Policy, Region};
 
 const PLACES: [(Region, u64, u64); 14] = [
     (Region::Page0, 0, 0x1000),

@@ -16,7 +16,7 @@ pub use operations::Operation;
 use types::Platform;
 
 use crate::observation::{Death, KernelFacts, PlatformFacts};
-use crate::report::{Ended, Report};
+use crate::report::{Report, RunEnd};
 
 /// What was tried, and what came of it so far.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,9 +54,9 @@ impl Combination {
             platform: report.platform.platform,
             facts: Some(report.platform.clone()),
             failed: match &report.ended {
-                Ended::Complete => None,
-                Ended::Interrupted => Some("interrupted".to_owned()),
-                Ended::Failed(why) => Some(why.clone()),
+                RunEnd::Complete => None,
+                RunEnd::Interrupted => Some("interrupted".to_owned()),
+                RunEnd::Failed(why) => Some(why.clone()),
             },
             deaths: report.deaths.clone(),
             cells,

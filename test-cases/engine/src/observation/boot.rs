@@ -2,9 +2,9 @@
 //! One guest from its first instruction until its agent answered, or until it ended before.
 
 use serde::Serialize;
-use types::Mode;
+use types::{AccessEvent, Mode};
 
-use super::{Aborted, AccessEvent, Death, SetupFacts};
+use super::{Aborted, Death, SetupFacts};
 
 /// What happened while one guest booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

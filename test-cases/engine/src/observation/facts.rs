@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use types::{Mode, PlacedRegion, Platform, Policy};
+use types::{BadCall, Mode, PlacedRegion, Platform, Policy};
 
 use crate::setup::{RomArea, Setup};
 
@@ -70,7 +70,7 @@ pub struct PlatformFacts {
     /// Where the guest's regions are.
     pub regions: Vec<PlacedRegion>,
     /// Forbidden accesses during the first boot, before any case.
-    pub boot_events: Vec<super::AccessEvent>,
+    pub boot_events: Vec<types::AccessEvent>,
     /// Malformed calls during the first boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bad_calls: Vec<BadCall>,
@@ -82,7 +82,7 @@ pub struct PlatformFacts {
     pub unaccepted: Option<Unaccepted>,
     /// What became of the page that is watched until the agent was up (`copra explain`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub changes: Vec<super::PageChange>,
+    pub changes: Vec<types::PageChange>,
     /// How the guest was set up.
     pub setup: SetupFacts,
     /// Seconds from the start of the VMM's work to the agent's greeting, first boot.
@@ -112,21 +112,6 @@ pub struct RewrittenOpcode {
     pub was: String,
     /// The first 8 bytes of the SHA-256 of the code around it, before the rewrite.
     pub code_hash: String,
-}
-
-/// A call to the platform's module, firmware or hypervisor that was malformed or came from where it must not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BadCall {
-    /// The call.
-    pub call: String,
-    /// What was wrong, and what the guest got.
-    pub why: String,
-    /// The instruction.
-    #[serde(serialize_with = "super::address")]
-    pub rip: u64,
-    /// The function it is in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub symbol: Option<String>,
 }
 
 /// What guest and VMM count as memory not accepted, at one moment.

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use crate::case::Step;
 use crate::judge::{Verdict, describe};
-use crate::observation::{AccessEvent, SHOWN, SimilarAccesses, StepObservation, TruthTaken};
+use crate::observation::{SHOWN, StepObservation, TruthTaken};
 use model::class::Class;
-use vmm::trace::backtrace::Method;
+use types::{AccessEvent, SimilarAccesses, UnwindMethod};
 
 /// Bytes in a row of a dump.
 const ROW: usize = 8;
@@ -100,8 +100,8 @@ fn with_callers(line: String, event: &AccessEvent) -> Vec<String> {
     // The first frame is the instruction itself.
     if event.backtrace.len() > 1 {
         let how = match event.unwound_by {
-            Some(Method::Orc) => "",
-            Some(Method::OrcThenScan) => " (? = found on the stack)",
+            Some(UnwindMethod::Orc) => "",
+            Some(UnwindMethod::OrcThenScan) => " (? = found on the stack)",
             _ => " (found on the stack)",
         };
         lines.push(format!("  called by{how}: {}", event.backtrace[1..].join(" < ")));

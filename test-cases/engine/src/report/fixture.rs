@@ -11,19 +11,19 @@
 
 use std::time::Duration;
 
-use super::{CaseResult, Ended, Report};
+use super::{CaseResult, Report, RunEnd};
 use crate::boot::{self, BootResult};
 use crate::case::{self, Case};
 use crate::judge::{Context, judge};
 use crate::library;
 use crate::observation::{
-    Aborted, AccessEvent, Answer, BootObservation, CaseObservation, Counters, Death, DeathKind, Deaths,
-    During, GpaRange, KernelFacts, KvmHost, NotRun, PlatformFacts, StepObservation,
+    Aborted, Answer, BootObservation, CaseObservation, Counters, Death, DeathKind, Deaths, During, GpaRange,
+    KernelFacts, KvmHost, NotRun, PlatformFacts, StepObservation,
 };
 use crate::setup::{RomArea, Setup};
 use model::class::Truth;
 use model::release::Release;
-use types::{Errno, EventKind, Mode, PlacedRegion, Platform, Policy, Region};
+use types::{AccessEvent, Errno, EventKind, Mode, PlacedRegion, Platform, Policy, Region};
 
 const OPEN: &str = r#"
 title = "open(2) is refused"
@@ -135,7 +135,7 @@ pub fn whole() -> Report {
         backtrace: ["memcpy_fromio+0x32", "generic_access_phys+0xd1", "mem_rw+0x1a2"]
             .map(str::to_owned)
             .to_vec(),
-        unwound_by: Some(vmm::trace::backtrace::Method::Orc),
+        unwound_by: Some(types::UnwindMethod::Orc),
     });
     let hole = vec![
         ok("open", 3),
@@ -173,7 +173,7 @@ pub fn whole() -> Report {
             mismatches: 1,
             ..Counters::default()
         },
-        ended: Ended::Complete,
+        ended: RunEnd::Complete,
         duration: Duration::from_millis(4250),
     }
 }
@@ -192,7 +192,7 @@ pub fn cut_short() -> Report {
         during: Some(During { case: "test/granted".to_owned(), step: "open".to_owned() }),
         console: vec!["[    1.000000] Kernel panic - not syncing".to_owned()],
     }];
-    report.ended = Ended::Failed("the guest died and could not be started again".to_owned());
+    report.ended = RunEnd::Failed("the guest died and could not be started again".to_owned());
     report
 }
 
@@ -209,7 +209,7 @@ pub fn boot_event(function: &str, gpa: u64) -> AccessEvent {
         cpl: 0,
         task: Some("swapper/0".to_owned()),
         backtrace: vec![format!("{function}+0x42"), "do_one_initcall+0x58".to_owned()],
-        unwound_by: Some(vmm::trace::backtrace::Method::Orc),
+        unwound_by: Some(types::UnwindMethod::Orc),
     }
 }
 
@@ -249,7 +249,7 @@ pub fn died_in_boot() -> Report {
     let boot = boot(Mode::Faithful, events, Some(DeathKind::Terminated));
     report.deaths.extend(boot.observed.death.clone());
     report.boots = vec![boot];
-    report.ended = Ended::Failed("the guest did not come up: SEPT violation at 0xff000".to_owned());
+    report.ended = RunEnd::Failed("the guest did not come up: SEPT violation at 0xff000".to_owned());
     report
 }
 
@@ -280,7 +280,7 @@ pub fn hostile() -> Report {
     event.backtrace.push(BAD.to_owned());
     report.boots.push(boot(Mode::Record, vec![event], None));
     report.cases = whole().cases;
-    report.ended = Ended::Failed(format!("the guest did not come up: {BAD}"));
+    report.ended = RunEnd::Failed(format!("the guest did not come up: {BAD}"));
     report
 }
 

@@ -9,14 +9,14 @@ use super::{Activity, Engine, Watcher};
 use crate::boot::{Context, judge};
 use crate::guest::{GuestLog, check_guest_type, facts};
 use crate::observation::{Aborted, BootObservation, Death};
-use crate::report::Ended;
+use crate::report::RunEnd;
 use crate::runner;
 use crate::session::{self, Session, SessionError};
 use crate::setup::Setup;
 use model::release::Release;
 
 impl Engine<'_> {
-    pub(super) fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, Ended> {
+    pub(super) fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, RunEnd> {
         let (kernel, platform) = (self.target.kernel.spec.as_str(), self.target.platform);
         watcher.progress(&Activity::Boot { kernel, platform });
         let first = self.report.counters.boots == 0;
@@ -29,19 +29,19 @@ impl Engine<'_> {
         ) {
             Ok(session) => session,
             Err(SessionError::Ended { .. }) if self.interrupt.load(Ordering::Relaxed) => {
-                return Err(Ended::Interrupted);
+                return Err(RunEnd::Interrupted);
             }
             Err(SessionError::Ended { end, guest }) => {
                 return Err(self.did_not_come_up(*end, &guest, first, setup, watcher));
             }
-            Err(error) => return Err(Ended::Failed(error.to_string())),
+            Err(error) => return Err(RunEnd::Failed(error.to_string())),
         };
         if first {
             self.read_machine_facts(&session);
         }
         let log = match self.ask(&mut session, first) {
             Ok(log) => log,
-            Err(_) if self.interrupt.load(Ordering::Relaxed) => return Err(Ended::Interrupted),
+            Err(_) if self.interrupt.load(Ordering::Relaxed) => return Err(RunEnd::Interrupted),
             Err(end) => return Err(self.did_not_come_up(end, &session, first, setup, watcher)),
         };
         if first {
@@ -53,7 +53,7 @@ impl Engine<'_> {
         // Every guest, since each of them is set up anew and perhaps otherwise.
         let kernel = &self.report.kernel;
         let checked = check_guest_type(&session, &log, self.target.platform, &kernel.spec, &kernel.release);
-        let evidence = checked.map_err(Ended::Failed)?;
+        let evidence = checked.map_err(RunEnd::Failed)?;
         if first {
             self.report.platform.guest_type = Some(evidence);
         }
@@ -68,7 +68,7 @@ impl Engine<'_> {
         first: bool,
         setup: Setup,
         watcher: &mut dyn Watcher,
-    ) -> Ended {
+    ) -> RunEnd {
         let reason = format!("the guest did not come up: {end}");
         if first {
             self.read_machine_facts(guest);
@@ -82,7 +82,7 @@ impl Engine<'_> {
         }
         self.judge_boot(guest, setup, Some(end), watcher);
         self.settle(guest);
-        Ended::Failed(reason)
+        RunEnd::Failed(reason)
     }
 
     /// The verdict on what the guest accessed until now.

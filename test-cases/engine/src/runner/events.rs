@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The VMM's events, in the words of observations: with names of code and places.
 
-use types::{EventKind, PlacedRegion};
+use types::{AccessEvent, EventKind, PageChange, PlacedRegion};
 use vmm::trace::event_log::{EventCursor, Since};
 use vmm::trace::log::Cursor;
 
-use crate::observation::{AccessEvent, PageChange};
 use crate::session::Session;
 
 /// What was recorded after a moment.
@@ -33,7 +32,7 @@ pub fn all(session: &Session, regions: &[PlacedRegion]) -> Recorded {
 /// What became of the watched page after `cursor`, or in all.
 pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChange> {
     let names = session.names();
-    let of = |change: &vmm::trace::Change| {
+    let of = |change: &vmm::trace::RecordedChange| {
         let at = change.at.as_ref();
         let trace = at.and_then(|at| at.backtrace.as_ref());
         PageChange {
@@ -58,7 +57,7 @@ pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChang
 }
 
 /// One event.
-fn of(event: &vmm::trace::AccessEvent, session: &Session, regions: &[PlacedRegion]) -> AccessEvent {
+fn of(event: &vmm::trace::RecordedAccess, session: &Session, regions: &[PlacedRegion]) -> AccessEvent {
     let kind = EventKind::of(event.view, event.kind);
     let gpa = event.gpa + event.operand.map_or(0, |operand| operand.offset);
     let trace = event.at.as_ref().and_then(|at| at.backtrace.as_ref());

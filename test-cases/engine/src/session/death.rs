@@ -5,9 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use types::VcpuId;
+use types::{UnwindMethod, VcpuId};
 use vmm::machine::{Machine, Stop};
-use vmm::trace::backtrace::Method;
 use vmm::trace::kernel::KernelNames;
 
 use crate::observation::{Aborted, Death, DeathKind, Deaths, During};
@@ -96,7 +95,7 @@ fn panics_on_stack(machine: &Machine) -> Option<bool> {
     let names = machine.kernel_names()?;
     names.symbols()?.address_of(PANIC[0])?;
     let trace = machine.current_instruction(VcpuId::BOOT)?.backtrace?;
-    (trace.method == Method::Orc).then(|| trace.addresses().any(|address| is_of_panic(names, address)))
+    (trace.method == UnwindMethod::Orc).then(|| trace.addresses().any(|address| is_of_panic(names, address)))
 }
 
 fn is_of_panic(names: &KernelNames, address: u64) -> bool {

@@ -3,9 +3,10 @@
 
 use engine::case::Step;
 use engine::judge::Verdict;
-use engine::observation::{AccessEvent, Answer, DeathKind, Deaths, KernelFacts, SHOWN, StepObservation};
+use engine::observation::{Answer, DeathKind, Deaths, KernelFacts, SHOWN, StepObservation};
 use engine::report::{self, Report};
 use model::class::{Class, Classes};
+use types::AccessEvent;
 
 /// What one guest showed.
 #[derive(Debug)]

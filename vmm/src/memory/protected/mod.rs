@@ -19,7 +19,7 @@ pub use self::state::{Answer, Architecture, Cause};
 use self::table::PageTable;
 pub use self::violation::Resolution;
 use super::cipher::PAGE;
-use super::history::{PageChange, Watch};
+use super::history::{StateChange, Watch};
 use super::pending::Pending;
 use super::saved::SavedPages;
 use super::userfaultfd::Userfaultfd;
@@ -156,7 +156,7 @@ impl GuestMemory {
             let before = state.before(&pages);
             for page in pages.clone() {
                 state.table.put(page, to);
-                state.watch.record(page as u64 * PAGE_SIZE, PageChange::Launched(to));
+                state.watch.record(page as u64 * PAGE_SIZE, StateChange::Launched(to));
             }
             self.enforce(protection, &mut state, chunk, pages, &before, enforcement::Fill::Zeros)?;
         }
@@ -215,7 +215,7 @@ impl GuestMemory {
             let page = (offset / PAGE_SIZE) as usize;
             let before = state.before(&(page..page + 1));
             state.table.put(page, lost.state);
-            state.watch.record(offset, PageChange::Restored(Some(lost.state)));
+            state.watch.record(offset, StateChange::Restored(Some(lost.state)));
             let fill = lost.contents.as_deref().map_or(enforcement::Fill::Zeros, enforcement::Fill::Page);
             self.enforce(
                 protection,
@@ -280,7 +280,7 @@ impl Protected {
     fn record_change(&mut self, offset: u64, cause: Cause, change: table::Change) {
         let table::Change { from, transition, .. } = change;
         let (to, implicit) = (transition.to, transition.implicit);
-        self.watch.record(offset, PageChange::State { cause, from, to, implicit });
+        self.watch.record(offset, StateChange::State { cause, from, to, implicit });
     }
 }
 

@@ -194,7 +194,7 @@ fn a_watched_page_has_its_own_history_and_no_others() {
         (Cause::MakeShared, PageState::Private, PageState::Shared, false),
         (Cause::AccessPrivate, PageState::Shared, PageState::Unaccepted, true),
     ]
-    .map(|(cause, from, to, implicit)| PageChange::State { cause, from, to, implicit });
+    .map(|(cause, from, to, implicit)| StateChange::State { cause, from, to, implicit });
     assert_eq!(memory.take_changes(), (expected.to_vec(), 0));
     assert_eq!(memory.take_changes(), (vec![], 0));
 }

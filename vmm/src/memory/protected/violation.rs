@@ -4,7 +4,7 @@
 use types::{AccessKind, PageState, View};
 
 use super::super::cipher::PAGE;
-use super::super::history::PageChange;
+use super::super::history::StateChange;
 use super::super::pending::FaultAction;
 use super::super::userfaultfd::PageFault;
 use super::super::{GuestMemory, MemoryError, Mismatch};
@@ -73,7 +73,7 @@ impl GuestMemory {
         let cause = Cause::access(mismatch.view);
         if state.permits_access(offset, mismatch.view) {
             let page = state.state(offset).unwrap_or(PageState::Private);
-            state.watch.record(offset, PageChange::Permitted { view: mismatch.view, state: page });
+            state.watch.record(offset, StateChange::Permitted { view: mismatch.view, state: page });
             self.map_temporarily(protection, &mut state, mismatch.view, offset)?;
             return Ok(Resolution::Resumed);
         }

@@ -123,7 +123,7 @@ fn rsp(words: &[u64]) -> u64 {
 }
 
 #[track_caller]
-fn assert_frames(found: &Backtrace, method: Method, expected: &[(u64, Origin)]) {
+fn assert_frames(found: &Backtrace, method: UnwindMethod, expected: &[(u64, Origin)]) {
     let frames: Vec<_> = found.frames.iter().map(|f| (f.address.wrapping_sub(TEXT), f.origin)).collect();
     assert_eq!(frames, expected);
     assert_eq!(found.method, method);
@@ -140,14 +140,14 @@ fn calls_to_the_end_of_the_stack() {
     let registers = Registers { rip: TEXT + 0x104, rsp: rsp(&words), rbp };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
     let expected = [(0x104, Instruction), (0x210, Call), (0x320, Call), (0x50, Call)];
-    assert_frames(&found, Method::Orc, &expected);
+    assert_frames(&found, UnwindMethod::Orc, &expected);
     assert_eq!(found.addresses().next(), Some(TEXT + 0x104));
 
     // A call that never returns is the last instruction of its function.
     let words = [TEXT + 0x300, 1, 2, TEXT + 0x010];
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
-    assert_frames(&found, Method::Orc, &[(0x100, Instruction), (0x300, Call), (0x10, Call)]);
+    assert_frames(&found, UnwindMethod::Orc, &[(0x100, Instruction), (0x300, Call), (0x10, Call)]);
     let symbols = SymbolTable::from_map(&format!(
         "{:x} T start\n{:x} T leaf\n{:x} t panics\n{:x} T next\n{:x} T _etext\n",
         TEXT,
@@ -182,20 +182,20 @@ fn interrupts_and_system_calls() {
     let words = [&[TEXT + 0x410][..], &regs, &interrupted].concat();
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let expected = [(0x100, Instruction), (0x410, Call), (0x100, Instruction), (0x20, Call)];
-    assert_frames(&unwinder().backtrace(&Memory::new(&words), registers), Method::Orc, &expected);
+    assert_frames(&unwinder().backtrace(&Memory::new(&words), registers), UnwindMethod::Orc, &expected);
 
     // Only what the processor pushes.
     let words = [&[TEXT + 0x510][..], &regs[16..], &interrupted].concat();
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let expected = [(0x100, Instruction), (0x510, Call), (0x100, Instruction), (0x20, Call)];
-    assert_frames(&unwinder().backtrace(&Memory::new(&words), registers), Method::Orc, &expected);
+    assert_frames(&unwinder().backtrace(&Memory::new(&words), registers), UnwindMethod::Orc, &expected);
 
     // User space is the end, whatever is there.
     let regs = pt_regs(7, 0, 0x40_1000, 0x33, 0x7fff_0000);
     let words = [&[TEXT + 0x410][..], &regs].concat();
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let expected = [(0x100, Instruction), (0x410, Call)];
-    assert_frames(&unwinder().backtrace(&Memory::new(&words), registers), Method::Orc, &expected);
+    assert_frames(&unwinder().backtrace(&Memory::new(&words), registers), UnwindMethod::Orc, &expected);
 
     // A frame found by an interrupted function's R10.
     let after = [TEXT + 0x020, 0];
@@ -203,7 +203,7 @@ fn interrupts_and_system_calls() {
     let words = [&[TEXT + 0x410][..], &regs, &[0], &after].concat();
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let expected = [(0x100, Instruction), (0x410, Call), (0x710, Instruction), (0x20, Call)];
-    assert_frames(&unwinder().backtrace(&Memory::new(&words), registers), Method::Orc, &expected);
+    assert_frames(&unwinder().backtrace(&Memory::new(&words), registers), UnwindMethod::Orc, &expected);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn another_stack() {
     let registers = Registers { rip: TEXT + 0x800, rsp: irq_stack, rbp: 0 };
     assert_frames(
         &unwinder().backtrace(&memory, registers),
-        Method::Orc,
+        UnwindMethod::Orc,
         &[(0x800, Instruction), (0x20, Call)],
     );
 }
@@ -229,30 +229,30 @@ fn a_lost_walk_goes_on_as_a_scan() {
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
     let expected = [(0x100, Instruction), (0x610, Call), (0x220, StackValue), (0x30, StackValue)];
-    assert_frames(&found, Method::OrcThenScan, &expected);
+    assert_frames(&found, UnwindMethod::OrcThenScan, &expected);
 
     // Nothing more on the stack.
     let words = [TEXT + 0x610, 1, 2];
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
-    assert_frames(&found, Method::Orc, &[(0x100, Instruction), (0x610, Call)]);
+    assert_frames(&found, UnwindMethod::Orc, &[(0x100, Instruction), (0x610, Call)]);
 
     // A stack that leads back to itself.
     let registers = Registers { rip: TEXT + 0x300, rsp: rsp(&words), rbp: rsp(&words) - 16 };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
-    assert_frames(&found, Method::StackScan, &[(0x300, Instruction), (0x610, StackValue)]);
+    assert_frames(&found, UnwindMethod::StackScan, &[(0x300, Instruction), (0x610, StackValue)]);
 
     // Modules have tables of their own, which are not known.
     let words = [0xffff_ffff_c000_1234, TEXT + 0x040];
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let found = unwinder().backtrace(&Memory::new(&words), registers);
-    assert_frames(&found, Method::StackScan, &[(0x100, Instruction), (0x40, StackValue)]);
+    assert_frames(&found, UnwindMethod::StackScan, &[(0x100, Instruction), (0x40, StackValue)]);
 
     // No stack at all.
     for rsp in [0, 0x7fff_0000, STACK - 8, u64::MAX, u64::MAX - 7] {
         let registers = Registers { rip: TEXT + 0x100, rsp, rbp: 0 };
         let found = unwinder().backtrace(&Memory::new(&[]), registers);
-        assert_frames(&found, Method::StackScan, &[(0x100, Instruction)]);
+        assert_frames(&found, UnwindMethod::StackScan, &[(0x100, Instruction)]);
     }
 }
 
@@ -260,7 +260,7 @@ fn a_lost_walk_goes_on_as_a_scan() {
 fn frames_are_bounded() {
     let words = [TEXT + 0x110; 1000];
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
-    for (unwinder, method) in [(unwinder(), Method::Orc), (scanner(), Method::StackScan)] {
+    for (unwinder, method) in [(unwinder(), UnwindMethod::Orc), (scanner(), UnwindMethod::StackScan)] {
         let found = unwinder.backtrace(&Memory::new(&words), registers);
         assert_eq!(found.frames.len(), MAX_FRAMES);
         assert_eq!(found.method, method);
@@ -327,7 +327,7 @@ fn layouts_are_distinguished() {
     let registers = Registers { rip: TEXT + 0x100, rsp: rsp(&words), rbp: 0 };
     let found = unwinder_with(&ips, &entries, None).backtrace(&Memory::new(&words), registers);
     let expected = [(0x100, Instruction), (0x410, Call), (0x100, Instruction), (0x20, Call)];
-    assert_frames(&found, Method::Orc, &expected);
+    assert_frames(&found, UnwindMethod::Orc, &expected);
     // Bits that neither has.
     short[2].4 = 0x10;
     let (ips, entries) = sections(&short);
@@ -347,7 +347,7 @@ fn registers_numbered_anew_lead_to_the_same_callers() {
     let words = [TEXT + 0x210, 1, 2, TEXT + 0x320, 3, 4, 0, TEXT + 0x050, 5, 6];
     let registers = Registers { rip: TEXT + 0x104, rsp: rsp(&words), rbp: rsp(&words) + 6 * 8 };
     let expected = unwinder().backtrace(&Memory::new(&words), registers);
-    assert_eq!(expected.method, Method::Orc);
+    assert_eq!(expected.method, UnwindMethod::Orc);
     for header in [Some(&orc::HEADER_RENUMBERED[..]), None] {
         let found = unwinder_with(&ips, &entries, header).backtrace(&Memory::new(&words), registers);
         assert_eq!(found, expected);
@@ -381,7 +381,7 @@ proptest! {
             prop_assert!((1..=MAX_FRAMES).contains(&found.frames.len()));
             prop_assert_eq!(found.frames[0].address, rip);
             let stack_values = found.frames.iter().any(|frame| frame.origin == StackValue);
-            prop_assert_eq!(stack_values, found.method != Method::Orc && found.frames.len() > 1);
+            prop_assert_eq!(stack_values, found.method != UnwindMethod::Orc && found.frames.len() > 1);
             prop_assert!(!found.with(&SymbolTable::default()).to_string().is_empty());
         }
     }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::case::ViewChoice;
 use protocol::{Batch, Buffer, Outcome, Step, Via, Width};
-use types::{PlacedRegion, View};
+use types::{AccessEvent, PlacedRegion, View};
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 use vmm::machine::Machine;
 use vmm::memory::MemoryError;
 
 use super::super::writes::DATA;
 use super::{LEN, SweepError, fill};
-use crate::observation::{AccessEvent, Answer, GpaRange, StepObservation};
+use crate::observation::{Answer, GpaRange, StepObservation};
 use crate::runner::{self, Prior, Recorded};
 use crate::session::{Ended, Session};
 use model::class::memory_state;

@@ -1,9 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A forbidden access in one line.
+//! A forbidden access, as reports have it.
 
 use std::fmt;
 
-use super::AccessEvent;
+use serde::Serialize;
+
+use crate::{AccessTarget, EventKind, Region, UnwindMethod};
+
+/// An access through a view that the state of the memory forbids, with the names that were found for its circumstances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AccessEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// The guest physical address, without the bit that selects the view: the first byte accessed, or the page where the
+    /// instruction does not tell more.
+    #[serde(serialize_with = "crate::json::address")]
+    pub gpa: u64,
+    /// Bytes accessed, where the instruction tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub len: Option<u64>,
+    /// The region it lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
+    /// What was accessed, in its state at that moment.
+    pub state: AccessTarget,
+    /// The instruction.
+    #[serde(serialize_with = "crate::json::address")]
+    pub rip: u64,
+    /// The kernel function it is in, or of a program the file, with offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+    /// The privilege level: 0 kernel, 3 user.
+    pub cpl: u8,
+    /// The task's name, where it can be found in the kernel's image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The kernel functions that had not returned, innermost first; `? ` before what is only found on the stack.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+    /// How they were found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwound_by: Option<UnwindMethod>,
+}
 
 impl fmt::Display for AccessEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A malformed call, as reports have it.
+
+use serde::Serialize;
+
+/// A call to the platform's module, firmware or hypervisor that was malformed or came from where it must not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BadCall {
+    /// The call.
+    pub call: String,
+    /// What was wrong, and what the guest got.
+    pub why: String,
+    /// The instruction.
+    #[serde(serialize_with = "crate::json::address")]
+    pub rip: u64,
+    /// The function it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+}
