@@ -226,7 +226,7 @@ pub enum Error {
     },
     /// A patch names files outside the tree.
     #[error(
-        "the patch {patch} wants to change `{path}`, which is not in the kernel source; paths must look like a/drivers/char/mem.c"
+        "the patch {patch} changes `{path}`, which is not in the kernel source; paths must look like a/drivers/char/mem.c"
     )]
     Outside {
         /// The patch.

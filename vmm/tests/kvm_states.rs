@@ -152,7 +152,7 @@ fn a_td_with_ve_enabled_gets_one_at_the_instruction_and_reads_the_page_once() {
     let load = script.load(PLAYGROUND + 0x18);
     let (info, none) = (script.veinfo(), script.veinfo());
     let store = script.store(PLAYGROUND + 0x1000, BYTES);
-    let told_again = script.veinfo();
+    let info_again = script.veinfo();
     let accepted = script.accept(PLAYGROUND, 0);
     let works = script.load(PLAYGROUND + 0x18);
     let mut machine = script.machine(&with_ve(), &[]);
@@ -164,7 +164,7 @@ fn a_td_with_ve_enabled_gets_one_at_the_instruction_and_reads_the_page_once() {
     assert_eq!((first.rax, first.rcx, first.rdx, first.r9), (0, EPT_VIOLATION, 1, PLAYGROUND));
     assert_eq!(first.r8, PLAYGROUND + 0x18, "the guest linear address");
     assert_eq!(registers(&machine, none).rax, NO_VALID_VE_INFO);
-    let second = registers(&machine, told_again);
+    let second = registers(&machine, info_again);
     assert_eq!((second.rax, second.rcx, second.rdx, second.r9), (0, EPT_VIOLATION, 2, PLAYGROUND + 0x1000));
     assert_eq!((registers(&machine, accepted).rax, script::fault(&machine, works)), (0, 0));
     assert_eq!(value(&machine, works), 0);

@@ -76,7 +76,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A source tree of the user's gives no kernel as it stands; at another commit it may.
+    /// A source tree of the user's does not build at this commit; another one may.
     pub fn is_of_this_version(&self) -> bool {
         matches!(self, Self::Checkout(error) if error.is_of_this_version())
     }

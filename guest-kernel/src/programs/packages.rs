@@ -31,7 +31,7 @@ pub(super) fn wanted(apt: &Apt<'_>) -> Result<Selection, apt::Error> {
     })
 }
 
-/// The same of an archive that is asked for the newest package of a name. A program is wanted with all its libraries or
+/// The same by `newest`, which finds the newest package of a name. A program is taken with all its libraries or
 /// not at all.
 fn choose<E>(mut newest: impl FnMut(&str) -> Result<Option<Package>, E>) -> Result<Selection, E> {
     let mut chosen = Selection { packages: Vec::new(), missing: BTreeMap::new() };

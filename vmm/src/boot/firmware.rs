@@ -9,7 +9,7 @@ use crate::marker::{self, Tag};
 use crate::memory::ram::Ram;
 use crate::memory::{GuestMemory, MemoryError};
 
-/// Fills every firmware-owned page. Markers name view and GPA, so any byte of them that turns up elsewhere tells
+/// Fills every firmware-owned page. Markers name view and GPA, so any byte of them that turns up elsewhere shows
 /// where it was read and through what.
 pub fn write(memory: &GuestMemory, platform: Platform) -> Result<(), MemoryError> {
     let ram = *memory.ram();

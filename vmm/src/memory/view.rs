@@ -69,7 +69,7 @@ impl Mapping {
         (end <= self.len).then(|| unsafe { self.base.add(offset as usize) })
     }
 
-    /// Copies out; the caller knows that accessing these pages does not wait on a userfault.
+    /// Copies out; accessing these pages must not wait on a userfault.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
         let Some(from) = self.pointer(offset, buffer.len()) else { return false };
         // SAFETY: `from` is valid for the length while `self` lives, and every access to it in this process is atomic.
@@ -77,7 +77,7 @@ impl Mapping {
         true
     }
 
-    /// Copies in; the caller knows that accessing these pages does not wait on a userfault.
+    /// Copies in; accessing these pages must not wait on a userfault.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(to) = self.pointer(offset, bytes.len()) else { return false };
         // SAFETY: `to` is valid for the length while `self` lives, and every access to it in this process is atomic.
