@@ -23,20 +23,20 @@ pub use run::{ReproArgs, ReproSubject, RunArgs};
 
 const EXAMPLES: &str = "\
 Examples:
-  copra doctor                          can this machine run it?
+  copra doctor                          check whether this machine can run copra
   copra repro mmap-hole                 see the hole, and the patch that closes it
   copra run                             every case on Debian's 6.12 kernel as SEV guest
   copra run 'mmap/*' --platform none    the same guest without encryption
   copra run --kernel path:./vmlinux --policy open-eperm
-                                        hold your own kernel to a policy
+                                        check your own kernel against a policy
 
 Exit codes: 0 as specified or done, 1 a finding, 2 could not run, 130 interrupted.
 Nothing here is secret from this host: confidential guests are simulated, not isolated.";
 
 /// What may root do with /dev/mem in a confidential guest?
 ///
-/// Boots stock Linux kernels under plain KVM as simulated confidential guests, tries it, and compares what
-/// comes back with what a policy says.
+/// Boots stock Linux kernels under plain KVM as simulated confidential guests, runs the cases there, and
+/// compares the results with a policy.
 #[derive(Debug, Parser)]
 #[command(name = "copra", version, after_help = EXAMPLES, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
@@ -54,21 +54,21 @@ pub struct Cli {
 pub enum Command {
     /// Reproduce a documented hole, step by step, and show the patch that closes it
     Repro(ReproArgs),
-    /// Run cases in a guest and judge what comes back
+    /// Run cases in a guest and compare the results with the policy
     Run(RunArgs),
-    /// Find holes nobody listed: every region by every path, against what no sane kernel does
+    /// Search for unlisted holes: access every region by every path and check invariants
     Audit(AuditArgs),
-    /// Tell which policy a kernel follows, from what it does alone
+    /// Identify the policy a kernel follows from its behaviour
     Identify(IdentifyArgs),
     /// Compare kernels: what is denied, what leaks, what breaks, as tables for a mail and as a page
     Matrix(MatrixArgs),
-    /// Tell the history of one page: every change of its state, and who made it
+    /// Show the history of one page: every change of its state, with the code that caused it
     Explain(ExplainArgs),
     /// Try random sequences of steps and compare the kernel with the model of /dev/mem
     Explore(ExploreArgs),
     /// List cases, kernels, platforms, policies and regions
     List(ListArgs),
-    /// Find out whether this machine can run copra, and what to do if not
+    /// Check whether this machine can run copra, and what to do if not
     Doctor,
     /// Build, list and fetch kernels
     Kernel(KernelArgs),
@@ -85,16 +85,16 @@ pub struct ListArgs {
     /// The cases that come with copra
     #[arg(long)]
     pub cases: bool,
-    /// The kernels that can be named, and which of them are here already
+    /// The kernels that can be named, and which of them are in the cache
     #[arg(long)]
     pub kernels: bool,
-    /// What a guest can believe it runs on
+    /// The simulated platforms
     #[arg(long)]
     pub platforms: bool,
-    /// The rule sets a kernel can be held to
+    /// The policies a kernel can be checked against
     #[arg(long)]
     pub policies: bool,
-    /// The parts of guest memory that cases speak of
+    /// The memory regions that cases name
     #[arg(long)]
     pub regions: bool,
     /// As JSON, one object per line
@@ -104,7 +104,7 @@ pub struct ListArgs {
 
 impl ListArgs {
     /// Whether the cases are to be listed: they are also what is listed when nothing is named.
-    pub const fn wants_cases(&self) -> bool {
+    pub const fn lists_cases(&self) -> bool {
         self.cases || !(self.kernels || self.platforms || self.policies || self.regions)
     }
 }

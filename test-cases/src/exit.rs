@@ -16,11 +16,11 @@ pub enum Exit {
     /// `repro`: the documented behaviour was not reproduced. `doctor`: this host cannot run copra.
     Finding,
     /// `run`: no finding, and at least one case in which the difference between what is specified and what is not cannot be
-    /// seen. The code is that of a finding, since nothing passed; to `git bisect run` it says nothing.
-    /// `explore`: kernel and model disagreed, and did not again when the steps were repeated.
+    /// seen. The code is that of a finding, since no case passed; `git bisect run` skips the commit.
+    /// `explore`: kernel and model disagreed, but not when the steps were repeated.
     Inconclusive,
     /// The command could not do its work: bad arguments, no kernel, no KVM, a guest that died on its own,
-    /// or no case that applies. A finding made before weighs more.
+    /// or no case that applies. An earlier finding takes precedence.
     CouldNotRun,
     /// `run --bisect`: this commit cannot be tested, because it does not build, boot or have what the cases need;
     /// `git bisect run` tries another one.
@@ -44,7 +44,7 @@ impl Exit {
         }
     }
 
-    /// The exit code of `copra run`: a finding made before the run was cut short weighs more than that.
+    /// The exit code of `copra run`: a finding made before the run was cut short takes precedence.
     pub fn of_report(report: &Report) -> Self {
         let cases = || report.cases.iter().map(|result| &result.verdict.verdict);
         let found = report.has_boot_finding() || cases().any(Verdict::is_finding);
@@ -78,7 +78,7 @@ impl Exit {
         }
     }
 
-    /// The same to `git bisect run`, of a run that was made.
+    /// The exit code for `git bisect run` of a run that was made.
     #[must_use]
     pub fn for_bisection(self) -> Self {
         match self {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_ends_as_its_weightiest_verdict_says() {
+    fn the_exit_code_of_a_run_is_that_of_its_worst_verdict() {
         let fine = Verdict::AsSpecified;
         let hole = Verdict::KnownHole { hole: String::new() };
         let bad = Verdict::DenialMissing { expected: String::new(), got: String::new() };

@@ -9,23 +9,23 @@ use types::{Platform, Policy, Region};
 use crate::cli::ListArgs;
 use engine::case::Case;
 
-/// One line: a name, what it is, and the same for programs.
+/// One line: a name, its description, and both as JSON.
 struct Line {
     name: String,
     about: String,
     json: Value,
 }
 
-/// Prints everything that was asked for, but the kernels.
+/// Prints every list that the options name, except the kernels.
 pub fn write(args: &ListArgs, cases: &[Case], mut out: impl Write) -> io::Result<()> {
     let lists = [
-        (args.wants_cases(), "cases", cases.iter().map(case).collect::<Vec<_>>()),
+        (args.lists_cases(), "cases", cases.iter().map(case).collect::<Vec<_>>()),
         (args.platforms, "platforms", named("platform", Platform::ALL, |it| (it.name(), it.about()))),
         (args.policies, "policies", named("policy", Policy::ALL, |it| (it.name(), it.about()))),
         (args.regions, "regions", named("region", Region::ALL, |it| (it.name(), it.about()))),
     ];
-    let several = lists.iter().filter(|(wanted, ..)| *wanted).count() + usize::from(args.kernels) > 1;
-    for (_, title, lines) in lists.iter().filter(|(wanted, ..)| *wanted) {
+    let several = lists.iter().filter(|(listed, ..)| *listed).count() + usize::from(args.kernels) > 1;
+    for (_, title, lines) in lists.iter().filter(|(listed, ..)| *listed) {
         if args.json {
             lines.iter().try_for_each(|line| writeln!(out, "{}", line.json))?;
             continue;

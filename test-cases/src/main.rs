@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    // A reader that went away, as in `copra list | head`, ends the program quietly.
+    // With SIGPIPE at its default action, `copra list | head` ends without an error.
     // SAFETY: restoring a signal's default action before any thread exists.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     test_cases::command::dispatch(&test_cases::cli::Cli::parse()).into()

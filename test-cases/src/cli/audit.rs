@@ -14,8 +14,8 @@ use super::guest::CommonOptions;
   copra audit -k path:./bzImage -p tdx -v        your kernel, with the evidence
   copra audit -k build:open-eperm -p snp --cases found/
 
-Exit codes: 0 no hole, 1 a hole or a forbidden access while booting that is not known, 2 could not run or could not look
-everywhere, 130 interrupted. Notes are no holes.")]
+Exit codes: 0 no hole, 1 a hole or a forbidden access while booting that is not known, 2 could not run or could not
+access every place, 130 interrupted. Notes are not holes.")]
 pub struct AuditArgs {
     /// The guest
     #[command(flatten)]
@@ -29,7 +29,7 @@ pub struct AuditArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Write the case that shows each finding into this folder
+    /// Write a case that reproduces each finding into this folder
     #[arg(long, value_name = "FOLDER")]
     pub cases: Option<PathBuf>,
 }

@@ -9,17 +9,17 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use super::guest::{CommonOptions, one_of};
 use types::Policy;
 
-/// How long, in which guest, and where a disagreement goes.
+/// How many steps, in which guest, and where a disagreement is written.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   copra explore                                  20,000 steps in Debian's 6.12 kernel as SEV guest
-  copra explore --seed 7 --steps 100000 -p tdx   more, and other ones, in a TDX guest
+  copra explore --seed 7 --steps 100000 -p tdx   more steps, from another seed, in a TDX guest
   copra explore -k build:mine --policy open-eperm
-                                                 does your kernel do what the policy says, everywhere?
+                                                 check your kernel against the model of a policy
 
-Exit codes: 0 kernel and model agreed, 1 they disagreed, also if that did not come again, 2 could not run, 130 interrupted.")]
+Exit codes: 0 kernel and model agreed, 1 they disagreed, also if that did not repeat, 2 could not run, 130 interrupted.")]
 pub struct ExploreArgs {
-    /// Where random numbers start: the same seed gives the same steps
+    /// Seed of the random number generator: the same seed gives the same steps
     #[arg(long, default_value_t = 1, value_name = "SEED")]
     pub seed: u64,
 

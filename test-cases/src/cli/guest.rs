@@ -9,7 +9,7 @@ use types::Platform;
 
 use engine::setup::RomArea;
 
-/// A parser for one of our lists of names, with their explanations in the help.
+/// A parser for an enum's names, with their descriptions in the help.
 macro_rules! one_of {
     ($type:ty) => {
         PossibleValuesParser::new(
@@ -21,11 +21,11 @@ macro_rules! one_of {
 
 pub(super) use one_of;
 
-/// The kernel where none is named.
+/// The default kernel.
 pub const DEFAULT_KERNEL: &str = "debian:6.12";
-/// Guest memory in MiB where none is asked for.
+/// Default guest memory in MiB.
 pub const DEFAULT_MEMORY: u64 = 512;
-/// Seconds after which a silent guest counts as hung where none are asked for.
+/// Default number of seconds after which a guest without output counts as hung.
 pub const DEFAULT_TIMEOUT: u64 = 60;
 
 /// Guest memory in MiB, up to 1 TiB.
@@ -40,7 +40,7 @@ pub struct CommonOptions {
     #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]
     pub kernel: String,
 
-    /// What the guest believes it runs on
+    /// The platform that is simulated for the guest
     #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
     pub platform: Platform,
 
@@ -56,7 +56,7 @@ pub struct CommonOptions {
     #[arg(long, default_value_t = DEFAULT_MEMORY, value_name = "MIB", value_parser = memory())]
     pub memory: u64,
 
-    /// Seconds after which a silent guest counts as hung
+    /// Seconds after which a guest without output counts as hung
     #[arg(long, default_value_t = DEFAULT_TIMEOUT, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
 

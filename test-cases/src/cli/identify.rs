@@ -11,7 +11,7 @@ use super::guest::DEFAULT_KERNEL;
   copra identify -k path:./bzImage --kernel-config .config
   copra identify -k build:range-deny
 
-Exit codes: 0 it follows a policy of the thread, or none (upstream); 1 it fits no policy; 2 could not run.")]
+Exit codes: 0 it follows a policy of the thread, or none (upstream); 1 it matches no policy; 2 could not run.")]
 pub struct IdentifyArgs {
     /// The kernel: `debian:SERIES`, `build:NAME` or `path:FILE`
     #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]

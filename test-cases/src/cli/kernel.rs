@@ -29,7 +29,7 @@ pub struct KernelArgs {
 pub enum KernelCommand {
     /// Build a kernel from Debian's linux-source, with a policy's patch, your patches and options
     Build(KernelBuildArgs),
-    /// List the kernels that can be named, and which of them are here already
+    /// List the kernels that can be named, and which of them are in the cache
     List,
     /// Download a packaged kernel without installing it
     Fetch(KernelFetchArgs),
@@ -52,7 +52,7 @@ pub struct KernelBuildArgs {
     #[arg(long = "patch", value_name = "FILE")]
     pub patches: Vec<PathBuf>,
 
-    /// Merge a fragment of kernel options; may be given several times, the last one wins
+    /// Merge a fragment of kernel options; may be given several times, later ones override earlier ones
     #[arg(long = "config", value_name = "FILE")]
     pub fragments: Vec<PathBuf>,
 
@@ -68,7 +68,7 @@ pub struct KernelSourceArgs {
     #[arg(long, default_value = "6.12", value_name = "SERIES")]
     pub base: String,
 
-    /// A folder that is not there yet
+    /// The folder to create
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 }

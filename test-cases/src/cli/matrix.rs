@@ -9,10 +9,10 @@ use types::Platform;
 
 use super::guest::{DEFAULT_MEMORY, memory, one_of};
 
-/// Which kernels on which platforms, and where the tables go.
+/// Which kernels on which platforms, and where the tables are written.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  copra matrix --html matrix.html                every policy's kernel that is here, as none, sev, snp, tdx
+  copra matrix --html matrix.html                every policy's kernel in the cache, as none, sev, snp, tdx
   copra matrix --build                           build those that are missing first
   copra matrix -k build:upstream -k path:./bzImage -p snp
                                                  your kernel beside the one it is based on
@@ -23,19 +23,19 @@ Exit codes: 0 every combination ran, 2 some could not run (the others are report
 130 interrupted.")]
 pub struct MatrixArgs {
     /// A kernel, `debian:SERIES`, `build:NAME` or `path:FILE`; may be given several times
-    /// [default: debian:6.12 and every policy's kernel that is here]
+    /// [default: debian:6.12 and every policy's kernel in the cache]
     #[arg(short, long = "kernel", value_name = "KERNEL")]
     pub kernels: Vec<String>,
 
-    /// What guests believe they run on; may be given several times [default: none, sev, snp, tdx]
+    /// The platforms that are simulated; may be given several times [default: none, sev, snp, tdx]
     #[arg(short, long = "platform", value_name = "PLATFORM", value_parser = one_of!(Platform))]
     pub platforms: Vec<Platform>,
 
-    /// Build the kernels of policies that are not here; some minutes each
+    /// Build the kernels of policies that are not in the cache; some minutes each
     #[arg(long, conflicts_with = "kernels")]
     pub build: bool,
 
-    /// Write a page with the tables and every guest's memory map, without other files; `-` for standard output
+    /// Write a self-contained HTML page with the tables and every guest's memory map; `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 

@@ -13,8 +13,8 @@ use types::names::named;
 named! {
     /// What can be reproduced.
     pub enum ReproSubject ("reproduction") {
-        MmapHole = "mmap-hole", "mmap(2) of low memory shows what read(2) hides, through another encryption view";
-        SeptViolation = "sept-violation", "one byte read from /dev/mem, and the guest dies when it reboots";
+        MmapHole = "mmap-hole", "mmap(2) of low memory gives bytes that read(2) denies, through another encryption view";
+        SeptViolation = "sept-violation", "one byte read from /dev/mem, and the guest is terminated at its reboot";
         RomSigbus = "rom-sigbus", "a load from the unvalidated ROM area of an SNP guest ends in SIGBUS";
     }
 }
@@ -30,23 +30,23 @@ impl ReproSubject {
     }
 }
 
-/// What to run, on what, and where the results go.
+/// What to run, on what, and where the results are written.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[command(after_help = "Examples:
   copra run                                  every case, Debian's 6.12 kernel, SEV guest
-  copra run mmap/low-ram -v                  one case, with every byte it saw
+  copra run mmap/low-ram -v                  one case, with every byte it read
   copra run 'read/*' tag:view                cases by pattern and by tag
   copra run ./my-case.toml                   a case of your own
   copra run --platform none --json out.json  an ordinary guest, results for a program
   copra run --kernel build:mine --ktap       a kernel you built, output as from kselftest
   git bisect run copra run --bisect -k tree:. --policy open-eperm open/modes
-                                             the commit that broke it
+                                             the commit that introduced the failure
 
-Exit codes: 0 all as specified (known holes included), 1 a denial is missing, something unexpected came
-back, a case is inconclusive, or a boot made a forbidden access that is not known, 2 could not run,
-130 interrupted; with --bisect 125 and 128 instead of 2, and 125 if inconclusive. Reports are written in every case, with
-what ran until then.")]
+Exit codes: 0 all as specified (known holes included), 1 a denial is missing, a result is unexpected,
+a case is inconclusive, or a boot made a forbidden access that is not known, 2 could not run,
+130 interrupted; with --bisect 125 and 128 instead of 2, and 125 if inconclusive. Reports are always written, with
+the cases that ran.")]
 pub struct RunArgs {
     /// Cases by name, theme, pattern, `tag:NAME`, or path of a .toml file or folder; all if none is named
     #[arg(value_name = "CASE")]
@@ -56,7 +56,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub guest: CommonOptions,
 
-    /// The policy the kernel is held to [default: the one the kernel was built for, else upstream]
+    /// The policy the kernel is checked against [default: the one the kernel was built for, else upstream]
     #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]
     pub policy: Option<Policy>,
 
@@ -68,7 +68,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
 
-    /// Print results as KTAP instead of for people
+    /// Print results as KTAP
     #[arg(long)]
     pub ktap: bool,
 
@@ -76,7 +76,7 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// What follows a forbidden access; a case that depends on it says so itself
+    /// The consequence of a forbidden access; a case that depends on one sets its own mode
     #[arg(long, default_value = "record", value_name = "MODE", value_parser = one_of!(Mode))]
     pub mode: Mode,
 
@@ -88,11 +88,11 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 100, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub unaccepted: u8,
 
-    /// Show the guest's console as it comes
+    /// Show the guest's console output as it is written
     #[arg(long)]
     pub console: bool,
 
-    /// Exit as `git bisect run` wants it: 125 for a commit that does not build or boot, 128 where nothing can be tested
+    /// Exit with the codes of `git bisect run`: 125 for a commit that does not build or boot, 128 where nothing can be tested
     #[arg(long)]
     pub bisect: bool,
 }
@@ -101,10 +101,10 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   copra repro mmap-hole
-  copra repro mmap-hole --platform none  the hole does not need a confidential guest
+  copra repro mmap-hole --platform none  the hole exists without encryption too
   copra repro mmap-hole --no-build       without the patched kernel, whose build takes some minutes
-  copra repro sept-violation             the report that began it: a TDX guest dies of a read
-  copra repro rom-sigbus                 its sequel on SEV-SNP
+  copra repro sept-violation             the first report: a TDX guest is terminated after a read
+  copra repro rom-sigbus                 the report for SEV-SNP
 
 Exit codes: 0 the documented behaviour was reproduced, the patch's denial included; 1 it was not;
 2 could not run.")]
@@ -117,15 +117,15 @@ pub struct ReproArgs {
     #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]
     pub kernel: String,
 
-    /// What the guest believes it runs on [default: the platform it was reported on]
+    /// The platform that is simulated for the guest [default: the platform it was reported on]
     #[arg(short, long, value_name = "PLATFORM", value_parser = one_of!(Platform))]
     pub platform: Option<Platform>,
 
-    /// Do not build the patched kernel; show it only if it is there already
+    /// Do not build the patched kernel; show it only if it is in the cache
     #[arg(long)]
     pub no_build: bool,
 
-    /// Also show every step of every case behind it
+    /// Also show every step of the case
     #[arg(short, long)]
     pub verbose: bool,
 }

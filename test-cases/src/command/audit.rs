@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `copra audit`: holes nobody listed.
+//! `copra audit`: a search for unlisted holes, by invariants.
 
 mod cases;
 
@@ -16,10 +16,10 @@ use engine::audit::{self, Finding, Swept, Weight};
 use engine::guest::Target;
 use types::Policy;
 
-/// Reasons shown for which something was not looked at.
+/// How many reasons for missing results are shown without `-v`.
 const SHOWN: usize = 8;
 
-/// Walks every region by every path, and says what no sane kernel does.
+/// Accesses every region by every path, and reports each violated invariant.
 pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     if let Some(folder) = &args.cases {
         cases::make_folder(folder)?;
@@ -38,8 +38,8 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     let incomplete = audit::incomplete(&report, &swept);
     if !to_stdout {
-        tell(args, &report, &swept, &findings);
-        tell_incomplete(&incomplete, args.verbose);
+        print_findings(args, &report, &swept, &findings);
+        print_incomplete(&incomplete, args.verbose);
     }
     if let (Some(folder), RunEnd::Complete) = (&args.cases, &report.ended) {
         cases::write(folder, &findings, &args.guest, &target, &interrupt, quiet)?;
@@ -49,17 +49,17 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     }
     match &report.ended {
         RunEnd::Interrupted => Ok(Exit::Interrupted),
-        // As for `run`: what was found before weighs more than that the guest did not come up.
+        // As for `run`: a finding takes precedence over the failed boot.
         RunEnd::Failed(_) if report.has_boot_finding() => Ok(Exit::Finding),
         RunEnd::Failed(why) => Err(Failed::new(why)),
         RunEnd::Complete if swept.interrupted => Ok(Exit::Interrupted),
         RunEnd::Complete if dropped > 0 => Err(Failed::new(format!(
             "{dropped} forbidden accesses were not recorded, so there may be more findings than these; report the kernel and this message"
         ))),
-        // The findings are told, and no list of findings of a guest that was not looked at everywhere is a whole one.
+        // The findings were printed, but the list may lack some, as places gave no result.
         RunEnd::Complete => match incomplete.first() {
             Some(first) => Err(Failed::new(format!(
-                "{} places, steps or guests gave no answer, so there may be more findings than these: {first}; run it again, \
+                "{} places, steps or guests gave no result, so there may be more findings than these: {first}; run it again, \
                  with a longer --timeout",
                 incomplete.len()
             ))),
@@ -68,7 +68,7 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     }
 }
 
-/// The exit code of an audit that looked everywhere.
+/// The exit code of an audit in which every place gave a result.
 fn exit(report: &Report, findings: &[Finding]) -> Exit {
     if report.has_boot_finding() || findings.iter().any(|finding| finding.weight == Weight::Hole) {
         Exit::Finding
@@ -77,17 +77,17 @@ fn exit(report: &Report, findings: &[Finding]) -> Exit {
     }
 }
 
-fn tell_incomplete(reasons: &[String], verbose: bool) {
+fn print_incomplete(reasons: &[String], verbose: bool) {
     let shown = if verbose { reasons.len() } else { SHOWN };
     for reason in reasons.iter().take(shown) {
-        outln!("not looked at  {reason}");
+        outln!("no result  {reason}");
     }
     if reasons.len() > shown {
-        outln!("not looked at  {} more (-v shows them)", reasons.len() - shown);
+        outln!("no result  {} more (-v shows them)", reasons.len() - shown);
     }
 }
 
-fn tell(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) {
+fn print_findings(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) {
     let (looked_at, written_to) = audit::regions(report);
     outln!(
         "{} ({}) as {} guest, no policy assumed",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `copra doctor`: can this machine run it, and what to do if not.
+//! `copra doctor`: whether this machine can run copra, and what to do if not.
 
 use std::fs;
 use std::path::Path;
@@ -9,24 +9,24 @@ use types::Platform;
 
 use crate::exit::Exit;
 
-/// Least memory for one guest and what encloses it, in MiB.
+/// Memory that a guest and the QEMU around it need, in MiB.
 const MEMORY_MIB: u64 = 3072;
 /// Least free space for kernels, in MiB; building one takes about 3 GiB.
 const DISK_MIB: u64 = 1024;
 
-/// One thing looked at.
+/// One check and its result.
 #[derive(Debug)]
 struct Finding {
     what: &'static str,
     result: Result<String, Trouble>,
 }
 
-/// Why it is not so, and what to do.
+/// Why a check failed, and what to do.
 #[derive(Debug)]
 struct Trouble {
     why: String,
     remedy: String,
-    /// Nothing works without it.
+    /// No command works without it.
     fatal: bool,
 }
 
@@ -36,7 +36,7 @@ impl Trouble {
     }
 }
 
-/// Looks at this machine and says what it found.
+/// Checks this machine and prints the results.
 pub fn doctor() -> Exit {
     let kvm = kvm();
     let uffd = userfaultfd();
@@ -56,7 +56,7 @@ pub fn doctor() -> Exit {
     let fatal = findings.iter().any(|f| f.result.as_ref().is_err_and(|t| t.fatal));
     outln!();
     let verdict = match (direct, emulated) {
-        _ if fatal => "This machine cannot run copra until the above is mended.",
+        _ if fatal => "This machine cannot run copra until the problems above are fixed.",
         (true, _) => "This machine can run copra directly on its KVM.",
         (false, true) => "This machine can run copra, inside QEMU (slower: the processor is emulated).",
         (false, false) => "This machine cannot run copra: it has neither a working KVM nor QEMU.",
@@ -79,7 +79,7 @@ fn kvm() -> Finding {
 
 fn userfaultfd() -> Finding {
     let result = vmm::memory::userfaultfd::Userfaultfd::open()
-        .map(|_| "page accesses can be told apart by view".to_owned())
+        .map(|_| "userfaultfd reports page accesses by view".to_owned())
         .map_err(|error| {
             Trouble::new(
                 format!("userfaultfd does not open: {error}"),
@@ -112,7 +112,7 @@ fn memory() -> Finding {
         Some(mib) if mib >= MEMORY_MIB => Ok(format!("{mib} MiB available")),
         Some(mib) => Err(Trouble::new(
             format!("{mib} MiB available, a run takes up to {MEMORY_MIB}"),
-            "close something, or give the guest less with --memory",
+            "end other programs, or give the guest less memory with --memory",
         )),
         None => Err(Trouble::new("/proc/meminfo cannot be read", "mount /proc")),
     };
@@ -127,11 +127,11 @@ fn disk() -> Finding {
             fatal: mib < 200,
             ..Trouble::new(
                 format!("{mib} MiB free for {}", folder.display()),
-                "free some, or set XDG_CACHE_HOME to a larger place (a kernel build takes about 3 GiB)",
+                "free some, or set XDG_CACHE_HOME to a folder on a larger file system (a kernel build takes about 3 GiB)",
             )
         }),
         None => Err(Trouble::new(
-            format!("{} cannot be looked at", folder.display()),
+            format!("the free space of {} cannot be read", folder.display()),
             "set HOME or XDG_CACHE_HOME to a folder you can write",
         )),
     };
@@ -140,7 +140,7 @@ fn disk() -> Finding {
 
 fn apt() -> Finding {
     let result = version("apt-get", "--version").ok_or_else(|| {
-        Trouble::new("there is no apt-get here", "name kernels by `path:FILE`; debian: and build: need apt")
+        Trouble::new("apt-get is not installed", "name kernels by `path:FILE`; debian: and build: need apt")
     });
     Finding { what: "apt", result }
 }

@@ -15,7 +15,7 @@ use engine::report::{Report, RunEnd, evidence};
 use engine::setup::Setup;
 use types::{AccessEvent, PageChange};
 
-/// Runs what was asked for with one page watched, and tells what became of it.
+/// Runs the named cases with one page watched, and prints the page's history.
 pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     let cases = match args.cases.as_slice() {
         [] => Vec::new(),
@@ -31,7 +31,7 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     match &report.ended {
         RunEnd::Complete => Ok(Exit::Success),
         RunEnd::Interrupted => Ok(Exit::Interrupted),
-        // The page's history was what was asked for, and a guest that ended while booting has one.
+        // The command prints the page's history, and a guest that ended while booting has one.
         RunEnd::Failed(_) if report.has_boot_finding() => Ok(Exit::Success),
         RunEnd::Failed(why) => Err(Failed::new(why)),
     }
@@ -53,12 +53,12 @@ fn history(args: &ExplainArgs, report: &Report) -> String {
     if report.boots.is_empty() {
         let _ = writeln!(out, "  not known: no guest was started");
     } else if report.platform.changes.is_empty() {
-        let _ = writeln!(out, "  no change: it was launched private and accepted, and stayed so");
+        let _ = writeln!(out, "  no change: launched private and accepted");
     }
     // The history is that of the first guest.
     let first = report.boots.first().map(|boot| boot.observed.events.as_slice()).unwrap_or_default();
-    let told = accesses(&mut out, first, page, "  ");
-    changes(&mut out, &report.platform.changes, &told);
+    let symbols = accesses(&mut out, first, page, "  ");
+    changes(&mut out, &report.platform.changes, &symbols);
     for result in &report.cases {
         let _ = writeln!(out, "\n{}", result.case.name);
         for (step, observed, _) in result.steps() {
@@ -69,20 +69,20 @@ fn history(args: &ExplainArgs, report: &Report) -> String {
                 String::new()
             };
             let _ = writeln!(out, "  {}  {}{died}", step.id, step.action);
-            let told = accesses(&mut out, &observed.events, page, "    ");
-            changes(&mut out, &observed.changes, &told);
+            let symbols = accesses(&mut out, &observed.events, page, "    ");
+            changes(&mut out, &observed.changes, &symbols);
         }
     }
     for death in &report.deaths {
         let _ = writeln!(out, "\n{}: {}", death.kind, death.text);
     }
     for aborted in &report.aborted {
-        let _ = writeln!(out, "\nthe guest's run was aborted, which shows nothing: {}", aborted.reason);
+        let _ = writeln!(out, "\nthe guest's run was aborted, so there is no result: {}", aborted.reason);
     }
     out
 }
 
-/// Prints the forbidden accesses to a page; gives the places they were made at.
+/// Prints the forbidden accesses to a page; returns the symbols of the code that made them.
 fn accesses<'a>(out: &mut String, events: &'a [AccessEvent], page: u64, indent: &str) -> Vec<&'a str> {
     let here: Vec<AccessEvent> = events.iter().filter(|event| event.gpa & !0xfff == page).cloned().collect();
     for line in evidence::of_events(&here) {
@@ -92,10 +92,10 @@ fn accesses<'a>(out: &mut String, events: &'a [AccessEvent], page: u64, indent: 
     here.filter_map(|event| event.symbol.as_deref()).collect()
 }
 
-/// Who made a change is said once: not again after an event at the same place.
-fn changes(out: &mut String, changes: &[PageChange], told: &[&str]) {
+/// Prints page state changes; the code that caused one is left out if an access of `printed` was made there.
+fn changes(out: &mut String, changes: &[PageChange], printed: &[&str]) {
     for change in changes {
-        if change.symbol.as_deref().is_some_and(|symbol| told.contains(&symbol)) {
+        if change.symbol.as_deref().is_some_and(|symbol| printed.contains(&symbol)) {
             let _ = writeln!(out, "      {}", change.what);
             continue;
         }

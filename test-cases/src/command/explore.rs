@@ -15,13 +15,13 @@ use engine::guest::Target;
 use model::Op;
 use types::Policy;
 
-/// Outcomes told of each operation.
-const TOLD: usize = 6;
+/// Outcomes printed for each operation.
+const OUTCOMES_SHOWN: usize = 6;
 
 /// Operations of a disagreement shown.
 const SHOWN: usize = 24;
 
-/// Explores and tells.
+/// Explores and prints the results.
 pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
     let defaults = guests::target(&args.guest, &[], quiet)?;
     let target = Target { policy: args.policy.unwrap_or(defaults.policy), ..defaults };
@@ -30,14 +30,14 @@ pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
         Screen { spec: args.guest.kernel.clone(), quiet, live: io::stderr().is_terminal() && !quiet };
     let explored = explore::explore(&target, plan, &mut screen, &interrupt::flag()?).map_err(Failed::new)?;
     screen.clear();
-    tell(args, &explored);
+    print_coverage(args, &explored);
     if let Some(found) = &explored.disagreement {
         show(args, target.policy, found)?;
     }
     Ok(exit(explored.disagreement.is_some(), explored.interrupted, explored.unrepeated))
 }
 
-/// The exit code: what could not be repeated is no agreement.
+/// The exit code: a disagreement that did not repeat is inconclusive.
 const fn exit(disagreed: bool, interrupted: bool, unrepeated: u32) -> Exit {
     match (disagreed, interrupted, unrepeated) {
         (true, ..) => Exit::Finding,
@@ -47,7 +47,7 @@ const fn exit(disagreed: bool, interrupted: bool, unrepeated: u32) -> Exit {
     }
 }
 
-fn tell(args: &ExploreArgs, explored: &Explored) {
+fn print_coverage(args: &ExploreArgs, explored: &Explored) {
     let rate = rate(explored.steps, explored.elapsed);
     outln!(
         "seed {}: {} steps in {:.1} s, {rate:.0} steps/s, {} forbidden accesses, {} boot{}",
@@ -60,9 +60,12 @@ fn tell(args: &ExploreArgs, explored: &Explored) {
     );
     outln!("coverage: {} combinations of operation, memory and outcome", explored.coverage.combinations());
     for Operation { name, count, regions, outcomes } in explored.coverage.by_operation() {
-        let shown: Vec<String> =
-            outcomes.iter().take(TOLD).map(|(outcome, count)| format!("{outcome} {count}")).collect();
-        let more = outcomes.len().saturating_sub(TOLD);
+        let shown: Vec<String> = outcomes
+            .iter()
+            .take(OUTCOMES_SHOWN)
+            .map(|(outcome, count)| format!("{outcome} {count}"))
+            .collect();
+        let more = outcomes.len().saturating_sub(OUTCOMES_SHOWN);
         let more = if more > 0 { format!(", {more} more") } else { String::new() };
         outln!("  {name:<15} {count:>7}  {regions:>2} kinds of memory: {}{more}", shown.join(", "));
     }
@@ -75,7 +78,7 @@ fn tell(args: &ExploreArgs, explored: &Explored) {
     }
     if explored.unrepeated > 0 {
         outln!(
-            "not repeatable: {} sequences had other forbidden accesses than predicted, and not again",
+            "not repeatable: {} sequences had other forbidden accesses than predicted, once",
             explored.unrepeated
         );
         for found in &explored.unrepeated_first {
@@ -87,7 +90,7 @@ fn tell(args: &ExploreArgs, explored: &Explored) {
     }
 }
 
-/// The last operations, which matter most.
+/// Prints the last operations.
 fn list(ops: &[Op]) {
     let left_out = ops.len().saturating_sub(SHOWN);
     if left_out > 0 {
@@ -103,7 +106,7 @@ fn rate(steps: u64, elapsed: Duration) -> f64 {
     steps as f64 / elapsed.as_secs_f64().max(1e-9)
 }
 
-/// The command that runs the case in the same guest: everything that is not as it is by default.
+/// The command that runs the case in the same guest: every option that differs from its default.
 fn replay_command(args: &ExploreArgs, policy: Policy, path: &str) -> String {
     let guest = &args.guest;
     let mut words = vec!["copra".to_owned(), "run".to_owned()];
@@ -130,7 +133,7 @@ fn replay_command(args: &ExploreArgs, policy: Policy, path: &str) -> String {
     words.join(" ")
 }
 
-/// A word as a shell reads it.
+/// A word quoted for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -144,13 +147,13 @@ fn show(args: &ExploreArgs, policy: Policy, found: &Disagreement) -> Result<(), 
     outln!("disagreement: {}", found.difference.text);
     list(&found.ops);
     if !found.repeats {
-        outln!("  (did not come again when these were repeated)");
+        outln!("  (did not repeat when these were executed again)");
     }
     match &found.replay {
-        Replay::Fails(how) => outln!("replayed in a guest of its own: {how}"),
+        Replay::Fails(how) => outln!("replayed in a fresh guest: {how}"),
         Replay::Passes => outln!(
-            "replayed in a guest of its own: as specified, so the case does not show the difference; it may depend on what \
-             ran before it, or on what case files cannot say"
+            "replayed in a fresh guest: as specified, so the case does not reproduce the difference; it may depend on \
+             earlier operations, or on operations that case files cannot express"
         ),
         Replay::NotRun(why) => outln!("not replayed: {why}"),
     }
@@ -249,7 +252,7 @@ mod tests {
              shared --memory 1024 --timeout 9 --cmdline-append 'iomem=relaxed nopat' --cmdline-append quiet -v \
              ./explore-1.toml"
         );
-        // It is a command of copra's.
+        // The command parses.
         let words =
             replay.replace('\'', "").replace("my config", "my-config").replace("relaxed nopat", "relaxed");
         assert!(Cli::try_parse_from(words.split(' ')).is_ok(), "{words}");

@@ -16,7 +16,7 @@ use engine::observation::KvmHost;
 use engine::run::{Activity, Watcher};
 use engine::setup::Setup;
 
-/// What a guest needs that may come over the network.
+/// The files of a guest that may be fetched over the network.
 #[derive(Debug)]
 pub struct Ready {
     found: Found,
@@ -24,14 +24,14 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Finds kernel and programs, fetched or built if need be. What no host could run is reported before.
+    /// Finds kernel and programs, fetched or built if need be. Options that no host can run are reported first.
     pub fn find(options: &CommonOptions, cases: &[Case], quiet: bool) -> Result<Self, Failed> {
         engine::guest::check(options.memory).map_err(Failed::new)?;
         let found = kernels::find(&options.kernel, options.kernel_config.as_deref(), quiet)?;
         Ok(Self { found, programs: kernels::programs(cases, quiet) })
     }
 
-    /// The guest that was asked for, held to the policy its kernel was built for.
+    /// The guest of these options, checked against the policy its kernel was built for.
     pub fn target(self, options: &CommonOptions, host: &KvmHost) -> Target {
         let defaults = default_target(&self.found, options.platform, host);
         Target {
@@ -45,14 +45,14 @@ impl Ready {
     }
 }
 
-/// The guest that was asked for, on a host that can run it: this process, or it starts over on the KVM host in QEMU.
+/// The guest of these options, in this process or, where KVM does not work, in the same command on the KVM host in QEMU.
 pub fn target(options: &CommonOptions, cases: &[Case], quiet: bool) -> Result<Target, Failed> {
     let ready = Ready::find(options, cases, quiet)?;
     let host = start_over::kvm_host(host::choose_for(options.platform))?;
     Ok(ready.target(options, &host))
 }
 
-/// A kernel as a guest with every option at its default, held to the policy the kernel was built for.
+/// A kernel as a guest with every option at its default, checked against the policy the kernel was built for.
 pub fn default_target(found: &Found, platform: Platform, host: &KvmHost) -> Target {
     Target {
         kernel: found.facts.clone(),
@@ -71,13 +71,13 @@ pub fn default_target(found: &Found, platform: Platform, host: &KvmHost) -> Targ
     }
 }
 
-/// Says on standard error when a guest boots, and nothing else.
+/// Reports the boots of guests on standard error, and nothing else.
 pub struct Silent {
     quiet: bool,
 }
 
 impl Silent {
-    /// Says nothing at all if `quiet`.
+    /// Reports nothing if `quiet`.
     pub fn new(quiet: bool) -> Self {
         Self { quiet }
     }

@@ -20,7 +20,7 @@ const CHOICE: &str = "COPRA_KVM_HOST";
 /// The scripts that make a KVM host, so that the command works without its repository.
 static SCRIPTS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/scripts.rs"));
 
-/// What to do to reach a working KVM.
+/// Where KVM works.
 #[derive(Debug)]
 pub enum Place {
     /// Guests run in this process.
@@ -29,10 +29,10 @@ pub enum Place {
     Elsewhere(String),
 }
 
-/// Why no KVM host can be had.
+/// Why the KVM host in QEMU could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// The scripts could not be laid out or started.
+    /// The scripts could not be written or executed.
     #[error("starting a KVM host: {what}: {source}")]
     Start {
         /// What was attempted.
@@ -47,7 +47,7 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Decides where guests of all platforms run; really runs a small guest to find out.
+/// Decides where guests of all platforms run; runs a small guest to probe KVM.
 pub fn choose() -> Place {
     choose_by(|| vmm::probe::probe(Platform::Sev))
 }
@@ -87,7 +87,7 @@ pub fn code(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(2)
 }
 
-/// The script's file: in the repository this was built from if that is there, else laid out in the cache.
+/// The script's file: in the repository this was built from if that is there, else a copy in the cache.
 fn script() -> Result<PathBuf, HostError> {
     let built_from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/kvm-host");
     if built_from.is_file() {
@@ -114,7 +114,7 @@ fn script() -> Result<PathBuf, HostError> {
     Ok(folder.join("kvm-host"))
 }
 
-/// Where copra keeps what it fetched and built.
+/// The cache of fetched and built files.
 pub fn cache_folder() -> PathBuf {
     guest_kernel::Cache::open()
         .map_or_else(|_| env::temp_dir().join("copra"), |cache| cache.root().to_owned())

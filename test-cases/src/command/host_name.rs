@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the KVM host is that this process runs on, read off its processor and firmware.
+//! The name of the KVM host that this process runs on, from CPUID and DMI.
 
 use std::fs;
 
@@ -31,7 +31,7 @@ fn describe(signature: Option<[u8; 12]>, cpuinfo: &str, dmi: &str) -> String {
         Some(b"Microsoft Hv") => machine("Hyper-V"),
         Some(b"VMwareVMware") => machine("VMware"),
         Some(other) => machine(&format!("hypervisor {}", other.escape_ascii())),
-        None => machine("a processor that names no hypervisor,"),
+        None => machine("a processor without hypervisor signature,"),
     }
 }
 
@@ -44,7 +44,10 @@ mod tests {
         let (amd, intel) = ("processor : 0\nflags\t: fpu svm npt\n", "flags\t: fpu vmx\n");
         assert_eq!(describe(Some(*b"TCGTCGTCGTCG"), amd, "QEMU Standard PC"), "QEMU (TCG with SVM)");
         assert_eq!(describe(Some(*b"KVMKVMKVM\0\0\0"), intel, "Xen HVM"), "Xen HVM (KVM with VMX)");
-        assert_eq!(describe(None, intel, "Bochs"), "Bochs (a processor that names no hypervisor, with VMX)");
+        assert_eq!(
+            describe(None, intel, "Bochs"),
+            "Bochs (a processor without hypervisor signature, with VMX)"
+        );
         assert_eq!(describe(Some(*b"ACRNACRNACRN"), "", ""), "hypervisor ACRNACRNACRN without SVM and VMX");
     }
 }

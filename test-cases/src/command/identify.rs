@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use engine::guest::Target;
 use engine::identify;
 
-/// Boots the kernel twice and tells its policy from what it answers.
+/// Boots the kernel twice and identifies its policy from the results.
 pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
     let host = start_over::kvm_host(host::choose())?;
@@ -46,7 +46,7 @@ pub fn identify(args: &IdentifyArgs, quiet: bool) -> Result<Exit, Failed> {
                 outln!("follows none of the thread's policies: {}", identity.policy.about());
             }
             Some(identity) => outln!("follows {}: {}", identity.policy, identity.policy.about()),
-            None => outln!("fits no policy of the thread"),
+            None => outln!("matches no policy of the thread"),
         }
         for line in identity.iter().flat_map(|identity| &identity.because) {
             outln!("  {line}");

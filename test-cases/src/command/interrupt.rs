@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Ctrl-C: the first one lets the run end in order, reports written; the second ends at once.
+//! Ctrl-C: the first SIGINT stops the run and writes its reports; the second ends the process at once.
 //!
-//! A command that runs inside QEMU for this one hears of it by the end of its standard input, which nothing else uses.
+//! A command that runs inside QEMU for this one gets end-of-file on its standard input instead of the signal.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use super::{Failed, watchdog};
 use crate::exit::Exit;
 
-/// Set for a command that is to take the end of its standard input for Ctrl-C.
+/// Set for a command that treats end-of-file on its standard input as SIGINT.
 const STDIN_STOPS: &str = "COPRA_STDIN_STOPS";
-/// How often the outer command looks whether the inner one has ended.
+/// How often the outer command polls whether the inner one has ended.
 const PACE: Duration = Duration::from_millis(20);
 
 /// How long the inner command may take to end after a signal: its own watchdog acts long before.
@@ -23,7 +23,7 @@ const AFTER_SIGNAL: Duration = Duration::from_secs(20);
 /// How long it may take after it was terminated.
 const AFTER_TERMINATION: Duration = Duration::from_secs(5);
 
-/// A flag that SIGINT and SIGTERM set, or the outer command. A watchdog ends the process if its guest does not stop.
+/// A flag that SIGINT and SIGTERM set, or end-of-file from the outer command. A watchdog ends the process if its guest does not stop.
 pub fn flag() -> Result<Arc<AtomicBool>, Failed> {
     let flag = signals()?;
     watchdog::start(&flag, watchdog::Stuck::exit);
@@ -62,7 +62,7 @@ fn own_signals() -> Result<Arc<AtomicBool>, Failed> {
     Ok(flag)
 }
 
-/// Runs a command to its end; Ctrl-C here becomes the end of its standard input, and its own end if that does not help.
+/// Runs a command to its end; Ctrl-C closes its standard input, and kills it if it does not end.
 /// Output that the caller made a pipe of is copied to standard output.
 pub fn pass_on(command: &mut Command) -> Result<ExitStatus, Failed> {
     let failed = |error: io::Error| Failed::new(format!("running a KVM host: {error}"));
@@ -98,7 +98,7 @@ pub fn pass_on(command: &mut Command) -> Result<ExitStatus, Failed> {
     }
 }
 
-/// Copies all of a command's output to standard output, and reads the rest if nobody takes it any more.
+/// Copies all of a command's output to standard output, and discards the rest once standard output is closed.
 fn forward(mut output: impl Read) {
     let mut buffer = vec![0; 64 << 10];
     let mut is_read = true;
@@ -108,7 +108,7 @@ fn forward(mut output: impl Read) {
     }
 }
 
-/// What the inner command gets so long after a signal that it did not heed.
+/// The signal that is due for the inner command this long after SIGINT.
 fn due(waited: Duration) -> Option<libc::c_int> {
     if waited >= AFTER_SIGNAL + AFTER_TERMINATION {
         Some(libc::SIGKILL)
@@ -123,7 +123,7 @@ fn due(waited: Duration) -> Option<libc::c_int> {
 fn end_group(child: &Child, signal: libc::c_int) {
     let Ok(group) = libc::pid_t::try_from(child.id()) else { return };
     // SAFETY: kill(2) reads nothing of this process. The group is the child's own, made when it was started, and the child
-    // was not waited for yet, so its number belongs to no one else.
+    // was not waited for yet, so its process group id is not reused.
     unsafe { libc::kill(-group, signal) };
 }
 
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_that_heeds_no_signal_is_ended() {
+    fn a_command_that_ignores_signals_is_killed() {
         assert_eq!(due(Duration::ZERO), None);
         assert_eq!(due(AFTER_SIGNAL), Some(libc::SIGTERM));
         assert_eq!(due(AFTER_SIGNAL + AFTER_TERMINATION), Some(libc::SIGKILL));

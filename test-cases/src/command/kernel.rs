@@ -7,7 +7,7 @@ use super::{Failed, kernels};
 use crate::cli::{KernelArgs, KernelBuildArgs, KernelCommand};
 use crate::exit::Exit;
 
-/// Does what was asked for.
+/// Carries out a `copra kernel` command.
 pub fn kernel(args: &KernelArgs, quiet: bool) -> Result<Exit, Failed> {
     match &args.command {
         KernelCommand::List => kernels::list(false)?,

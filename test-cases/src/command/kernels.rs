@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Finds the kernel a user named, and gets it ready to boot.
+//! Finds the kernel a user named, and prepares it for booting.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,11 +15,11 @@ use engine::case::Case;
 use engine::observation::KernelFacts;
 use types::Policy;
 
-/// Bumped whenever extracting a vmlinux gives other bytes than before.
+/// Incremented whenever extracting a vmlinux gives other bytes than before.
 const EXTRACTION: &str = "vmlinux-1";
 
 /// Options a report names, whatever the cases need.
-const TELLING_OPTIONS: [&str; 16] = [
+const REPORTED_OPTIONS: [&str; 16] = [
     "AMD_MEM_ENCRYPT",
     "DEVMEM",
     "DEVPORT",
@@ -41,13 +41,13 @@ const TELLING_OPTIONS: [&str; 16] = [
 /// A kernel ready to be booted.
 #[derive(Debug)]
 pub struct Found {
-    /// What is known of it.
+    /// Its release, hashes and policy.
     pub facts: KernelFacts,
     /// Its vmlinux.
     pub image: PathBuf,
     /// Every option it was built with, where known.
     pub config: Option<BTreeMap<String, String>>,
-    /// What its command line must say.
+    /// Its kernel command line.
     pub command_line: Vec<String>,
 }
 
@@ -55,13 +55,13 @@ pub struct Found {
 pub fn catalogue(quiet: bool) -> Result<Catalogue, Failed> {
     let cache = Cache::open().map_err(Failed::new)?;
     if !host::is_inside() {
-        // What cannot be removed takes room, and is no reason not to run.
+        // An entry that cannot be removed takes room, and does not prevent a run.
         let _ = cache.remove_leftovers();
     }
     Ok(Catalogue::new(cache, Box::new(Lines::new(quiet))))
 }
 
-/// Finds the kernel a user named; fetches or builds it where there is a network and a compiler.
+/// Finds the kernel a user named; fetches or builds it if it is not in the cache.
 pub fn find(name: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Failed> {
     find_spec(&name.parse().map_err(Failed::new)?, config, quiet)
 }
@@ -71,15 +71,15 @@ fn find_spec(spec: &KernelSpec, config: Option<&Path>, quiet: bool) -> Result<Fo
     // A file that cannot be read is reported before anything is fetched or built.
     let config = config.map(Config::read).transpose().map_err(Failed::new)?;
     if let (KernelSpec::Path(file), false) = (spec, host::is_inside()) {
-        // A file that is no kernel is told here, before anything is started for it.
+        // A file that is not a kernel is reported here, before a KVM host is started for it.
         engine::guest::check_file(file).map_err(Failed::new)?;
     }
     let kernel = if host::is_inside() { catalogue.resolve_cached(spec) } else { catalogue.resolve(spec) };
     ready(&catalogue, &kernel.map_err(|error| Failed::of_kernel(&error))?, config)
 }
 
-/// Programs for the cases that run some; fetches them where there is a network. What cannot be had has a reason, and is
-/// told on standard error where it was looked for.
+/// The programs that the cases run; fetches those that are not in the cache. A missing program has a reason, which is
+/// reported on standard error where the fetch failed.
 pub fn programs(cases: &[Case], quiet: bool) -> Programs {
     if cases.iter().all(|case| case.programs().is_empty()) {
         return Programs::default();
@@ -88,32 +88,32 @@ pub fn programs(cases: &[Case], quiet: bool) -> Programs {
         let cached = catalogue(quiet).and_then(|it| it.programs_cached().map_err(Failed::new));
         let none = || {
             Failed::new(
-                "it is not in the cache, and could not be fetched when the run began: standard error says why",
+                "it is not in the cache, and could not be fetched when the run began: the reason is on standard error",
             )
         };
         cached.and_then(|programs| programs.ok_or_else(none))
     } else {
         catalogue(quiet).and_then(|catalogue| catalogue.programs().map_err(Failed::new))
     };
-    let tell = |what: &str, why: &str| {
+    let report = |what: &str, why: &str| {
         if !host::is_inside() {
             eprintln!("copra: without {what}: {why}");
         }
     };
     match found {
         Ok(programs) => {
-            programs.missing.iter().for_each(|(path, why)| tell(path, why));
+            programs.missing.iter().for_each(|(path, why)| report(path, why));
             programs
         }
         Err(error) => {
             let why = error.to_string();
-            tell("programs", &why);
+            report("programs", &why);
             Programs::without(&why)
         }
     }
 }
 
-/// Finds a kernel that copra builds itself; `None` if it is not here and must not be built.
+/// Finds a kernel that copra builds; `None` if it is not in the cache and `no_build` is set.
 pub fn find_built(spec: &KernelSpec, no_build: bool, quiet: bool) -> Result<Option<Found>, Failed> {
     if !no_build {
         return find_spec(spec, None, quiet).map(Some);
@@ -132,9 +132,9 @@ fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<Config>) -> Resu
     };
     let config: Option<BTreeMap<String, String>> = config
         .map(|config| config.iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect());
-    let telling = |all: &BTreeMap<String, String>| {
+    let reported = |all: &BTreeMap<String, String>| {
         let value = |name: &str| all.get(name).cloned().unwrap_or_else(|| "n".into());
-        TELLING_OPTIONS.iter().map(|name| ((*name).to_owned(), value(name))).collect()
+        REPORTED_OPTIONS.iter().map(|name| ((*name).to_owned(), value(name))).collect()
     };
     let facts = KernelFacts {
         spec: kernel.spec.to_string(),
@@ -145,7 +145,7 @@ fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<Config>) -> Resu
         build_id: kernel.build_id.clone(),
         config_sha256: kernel.config_sha256.clone(),
         policy: kernel.policy.as_deref().and_then(|name| name.parse::<Policy>().ok()),
-        config: config.as_ref().map(telling).unwrap_or_default(),
+        config: config.as_ref().map(reported).unwrap_or_default(),
         cmdline: String::new(),
         log: Vec::new(),
     };
@@ -207,7 +207,7 @@ pub fn list(json: bool) -> Result<(), Failed> {
             });
             outln!("{line}");
         } else {
-            let state = here.map_or("not here yet", |kernel| &kernel.release);
+            let state = here.map_or("not in the cache", |kernel| &kernel.release);
             outln!("{:<31} {state:<43} {}", known.spec.to_string(), known.summary);
         }
     }
@@ -221,7 +221,7 @@ pub fn list(json: bool) -> Result<(), Failed> {
                 "mutant:NAME",
                 "build:mutants with one mistake, or as a policy without; `copra list --kernels --json` has them all",
             ),
-            ("debian:SERIES", "Debian's newest packaged kernel of a series, fetched when asked for"),
+            ("debian:SERIES", "Debian's newest packaged kernel of a series, fetched when named"),
             ("path:FILE", "a bzImage or vmlinux of yours"),
             ("tree:DIR", "a kernel source tree of yours, built as it is now"),
         ] {

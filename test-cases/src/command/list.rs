@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::list;
 use engine::library;
 
-/// Lists what was asked for.
+/// Prints the lists that the options name.
 pub fn list(args: &ListArgs) -> Result<Exit, Failed> {
     let cases = library::all().map_err(Failed::new)?;
     list::write(args, &cases, io::stdout().lock())

@@ -24,10 +24,10 @@ use engine::matrix::programs::{runnable, skip};
 use engine::observation::KvmHost;
 use engine::run::{Activity, Watcher};
 
-/// What guests believe they run on if nothing is said.
+/// The platforms that are simulated by default.
 const PLATFORMS: [Platform; 4] = [Platform::None, Platform::Sev, Platform::Snp, Platform::Tdx];
 
-/// Boots every kernel on every platform once, tries everything there, and shows it as tables.
+/// Boots every kernel on every platform once, runs every operation there, and prints the results as tables.
 pub fn matrix(args: &MatrixArgs, quiet: bool) -> Result<Exit, Failed> {
     let platforms = if args.platforms.is_empty() { PLATFORMS.to_vec() } else { args.platforms.clone() };
     engine::guest::check(args.memory).map_err(Failed::new)?;
@@ -52,7 +52,7 @@ pub fn matrix(args: &MatrixArgs, quiet: bool) -> Result<Exit, Failed> {
     })
 }
 
-/// The kernels that were named; else Debian's and those of policies that are here, or are to be built.
+/// The kernels that were named; else Debian's and those of policies that are in the cache, or built with --build.
 fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
     if !args.kernels.is_empty() {
         return args.kernels.iter().map(|spec| kernels::find(spec, None, quiet)).collect();
@@ -64,7 +64,7 @@ fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
         Err(error) if host::is_inside() => return Err(error),
         Err(error) => eprintln!("copra: without {DEFAULT_KERNEL}: {error}"),
     }
-    let mut told = String::new();
+    let mut reported = String::new();
     for known in kernels::catalogue(true)?.list() {
         let KernelSpec::Build(name) = &known.spec else { continue };
         let is_policy = Policy::ALL.iter().any(|policy| policy.name() == name.as_str());
@@ -74,22 +74,22 @@ fn find(args: &MatrixArgs, quiet: bool) -> Result<Vec<Found>, Failed> {
                 Err(error) if host::is_inside() => return Err(error),
                 Err(error) => {
                     let error = error.to_string();
-                    let why = if told == error { "for the same reason" } else { &error };
+                    let why = if reported == error { "for the same reason" } else { &error };
                     eprintln!("copra: without {}: {why}", known.spec);
-                    told = error;
+                    reported = error;
                 }
             }
         }
     }
     if found.is_empty() {
         let why = if args.build {
-            "there is no kernel here, and none could be built; name one with --kernel"
+            "no kernel is in the cache, and none could be built; name one with --kernel"
         } else {
-            "there is no kernel here; name one with --kernel, or give --build"
+            "no kernel is in the cache; name one with --kernel, or give --build"
         };
         return Err(Failed::new(why));
     }
-    // The kernel that changes nothing comes first.
+    // The unpatched kernel is the first column.
     found.sort_by_key(|found| found.facts.policy.map_or(0, |policy| policy as u8));
     Ok(found)
 }

@@ -54,7 +54,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
     if exit == Exit::Success && print::has_failed() { Exit::CouldNotRun } else { exit }
 }
 
-/// A command that could not do its work: one sentence for the user.
+/// Why a command failed, as one sentence for the user.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Failed {
@@ -77,7 +77,7 @@ impl Failed {
         Self { of_this_version: error.is_of_this_version(), ..Self::new(error) }
     }
 
-    /// The user's source tree gives no kernel as it stands; at another commit it may.
+    /// The user's source tree does not build at this commit; at another commit it may.
     const fn is_of_this_version(&self) -> bool {
         self.of_this_version
     }

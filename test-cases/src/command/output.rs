@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Files that reports go to: opened and checked before anything boots, and replaced as a whole at the end.
+//! Report files: opened and checked before any guest boots, and replaced atomically at the end.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, IsTerminal, Seek, Write};
@@ -10,12 +10,12 @@ use tempfile::NamedTempFile;
 
 use super::Failed;
 
-/// What a report of a run takes, roughly; where that does not fit, the report will not.
+/// The approximate size of a report: it is reserved before the run.
 const ROOM: usize = 64 << 10;
 /// For a new file, before the umask.
 const MODE: u32 = 0o666;
 
-/// Where one report goes.
+/// The destination of one report.
 #[derive(Debug)]
 pub struct Output {
     path: PathBuf,
@@ -25,17 +25,17 @@ pub struct Output {
 #[derive(Debug)]
 enum Kind {
     Stdout,
-    /// The file beside its place, until it is whole.
+    /// A temporary file in the same folder, renamed when it is complete.
     Replaced {
         beside: NamedTempFile,
         place: PathBuf,
     },
-    /// Something that cannot be replaced: a pipe, a device, a file in a folder that takes no new ones.
+    /// A file that cannot be replaced: a pipe, a device, a file in a folder without write permission.
     InPlace(File),
 }
 
 impl Output {
-    /// Opens what `path` names, `-` for standard output, and tries whether it takes bytes.
+    /// Opens what `path` names, `-` for standard output, and checks that it can be written.
     pub fn open(path: &Path) -> Result<Self, Failed> {
         let kind = if path == Path::new("-") { Ok(Kind::Stdout) } else { open(path) };
         let failed = |error| {
@@ -52,7 +52,7 @@ impl Output {
         Self::open(path).map(drop)
     }
 
-    /// Writes the report. A reader of standard output that has gone away is no failure.
+    /// Writes the report. EPIPE is not an error: the reader of standard output has ended.
     pub fn write(self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failed> {
         let path = self.path;
         let done = match self.kind {
@@ -68,13 +68,13 @@ impl Output {
     }
 }
 
-/// What was written was written as far as somebody wanted to read it.
+/// The result of a write, where EPIPE is not an error: the reader has read as much as it needs.
 pub fn read_to_the_end(done: io::Result<()>) -> io::Result<()> {
     done.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 fn open(path: &Path) -> io::Result<Kind> {
-    // What a link leads to is replaced, not the link.
+    // The target of a symbolic link is replaced, not the link.
     let place = fs::canonicalize(path).or_else(|error| {
         let is_new = error.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err();
         if is_new { Ok(path.to_owned()) } else { Err(error) }
@@ -90,7 +90,7 @@ fn open(path: &Path) -> io::Result<Kind> {
     }
     let mut file = OpenOptions::new().write(true).open(&place)?;
     if !existing.is_file() {
-        // A device that takes nothing says so only when it is given something.
+        // A device such as /dev/full returns its error only at write(2).
         if existing.file_type().is_char_device() && !file.is_terminal() {
             file.write_all(b"\n")?;
         }
@@ -105,11 +105,11 @@ fn open(path: &Path) -> io::Result<Kind> {
     })
 }
 
-/// A file that will take its place, with room for a report.
+/// A temporary file with room for a report, to be renamed to `place`.
 fn beside(place: PathBuf, permissions: Permissions) -> io::Result<Kind> {
     let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        let text = format!("{} is no folder", folder.display());
+        let text = format!("{} is not a folder", folder.display());
         return Err(io::Error::new(ErrorKind::NotFound, text));
     }
     let mut beside =
@@ -150,7 +150,7 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(fs::read_to_string(&path).unwrap(), "third");
         Output::check(&path).unwrap();
-        // A report that fails halfway leaves the old one.
+        // A report that fails to be written leaves the old one.
         let failed = Output::open(&path).unwrap().write(|out| {
             out.write_all(b"half")?;
             Err(io::Error::other("no more"))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Text for standard output. Much of it was chosen by a guest: kernel logs, symbols, what programs print.
+//! Text for standard output. Much of it comes from a guest: kernel logs, symbols, output of programs.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -21,7 +21,7 @@ macro_rules! outln {
     ($($text:tt)*) => { $crate::command::print::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// Prints the text. A reader that went away is no failure.
+/// Prints the text. EPIPE is not an error: the reader has ended.
 pub fn print(text: Arguments<'_>) {
     let done = io::stdout().lock().write_all(plain(&text.to_string()).as_bytes());
     if let Err(error) = done

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Long steps of fetching and building, told on standard error: rewritten in place on a terminal, a line now and then
-//! elsewhere.
+//! The progress of fetching and building on standard error: one line rewritten in place on a terminal, else a line at
+//! intervals.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use guest_kernel::{Amount, Progress, Unit};
 
-/// How often a line is printed where none can be overwritten.
+/// Interval of lines where they cannot be overwritten.
 const PACE: Duration = Duration::from_secs(15);
-/// How often one is where it can.
+/// Interval of lines on a terminal.
 const LIVE_PACE: Duration = Duration::from_millis(200);
 
 /// Progress as lines.
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_read_well() {
+    fn amounts_have_units() {
         assert_eq!(shown(Amount::bytes(5 << 20, 34 << 20)), "5 of 34 MiB");
         assert_eq!(shown(Amount::objects(12, None)), "12 objects");
         assert_eq!(shown(Amount::percent(7)), "7 %");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `copra repro`: the documented behaviour, step by step, and the patch that ends it.
+//! `copra repro`: the documented behaviour, step by step, and the effect of the patch.
 
 mod narrative;
 mod observed;
@@ -25,7 +25,7 @@ use crate::exit::Exit;
 /// The kernel whose patch closes the hole.
 const PATCHED: &str = "build:open-eperm";
 
-/// Why a reproduction ended before its end.
+/// Why a reproduction was not completed.
 enum Stopped {
     /// By Ctrl-C.
     Interrupted,
@@ -39,7 +39,7 @@ impl From<Failed> for Stopped {
     }
 }
 
-/// Reproduces, and says in plain words what it saw.
+/// Reproduces a report, and prints each step with its result.
 pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     let place = host::choose();
     if let host::Place::Elsewhere(reason) = &place {
@@ -53,7 +53,7 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
         .map_err(Failed::new)
         .and_then(|spec| kernels::find_built(&spec, args.no_build, quiet));
     if let (host::Place::Elsewhere(_), Err(error)) = (&place, &patched) {
-        // What the stock kernel does is shown in any case; why there is no other is known here alone.
+        // The stock kernel is shown in any case; the reason for the missing patched kernel is only available here.
         eprintln!("copra: without {PATCHED}: {error}");
     }
     let host = start_over::kvm_host(place)?;
@@ -68,15 +68,15 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
 
 fn verdict(reproduced: bool) -> Exit {
     if reproduced {
-        outln!("\nREPRODUCED: every step came out as documented.");
+        outln!("\nREPRODUCED: every step gave the documented result.");
         Exit::Success
     } else {
-        outln!("\nNOT reproduced: the steps marked ✗ came out otherwise.");
+        outln!("\nNOT reproduced: the steps marked ✗ gave another result.");
         Exit::Finding
     }
 }
 
-/// What the guests of one reproduction have in common.
+/// The common settings of a reproduction's guests.
 struct Guests<'a> {
     args: &'a ReproArgs,
     /// The case behind the narrative.
@@ -96,9 +96,7 @@ impl Guests<'_> {
             ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::describe(&stock, platform),
         };
         let Some(patched) = patched? else {
-            outln!(
-                "\nThe patched kernel was not looked at (--no-build); to see the denial: copra repro {subject}"
-            );
+            outln!("\nThe patched kernel was not run (--no-build); to see the denial: copra repro {subject}");
             return Ok(verdict(reproduced));
         };
         let mut platforms = vec![platform];
@@ -133,7 +131,7 @@ impl Guests<'_> {
         self.observed(report, &what)
     }
 
-    /// What the guest showed, if it came to the end of the case.
+    /// The observations of the guest, if it completed the case.
     fn observed(&self, report: Report, what: &str) -> Result<Observed, Stopped> {
         let case = &format!("repro/{}", self.args.subject);
         if report.ended == RunEnd::Interrupted {
@@ -144,7 +142,7 @@ impl Guests<'_> {
             .ok_or_else(|| Failed::new(format!("{what} did not run {case}: {why}")))?;
         match observed.not_run() {
             Some(reason) => Err(Stopped::Failed(Failed::new(format!(
-                "{what} did not come to the end of {case}, which shows nothing: {reason}"
+                "{what} did not complete {case}, so there is no result: {reason}"
             )))),
             None => Ok(observed),
         }

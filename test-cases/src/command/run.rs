@@ -35,7 +35,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
 
 fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let cases = library::select(&args.cases).map_err(Failed::new)?;
-    // The reports are written even if the reader of standard output goes away.
+    // With SIGPIPE ignored, the reports are written even if the reader of standard output ends.
     // SAFETY: setting a signal's action; no handler is installed.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let outputs = Outputs::open(args)?;
@@ -68,7 +68,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     watchdog::start(&interrupt, on_stuck(args, Arc::clone(&screen.so_far), Arc::clone(&outputs)));
     let report = engine::run::run(&target, &cases, &mut screen, &interrupt)
         .map_err(|error| Failed::of_engine(&error))?;
-    // From here on the watchdog leaves the reports alone.
+    // From here on the watchdog does not write the reports.
     let outputs = take(&outputs);
     let shown = screen.end(&report);
     outputs.map_or(Ok(()), |outputs| outputs.write(&report))?;
@@ -76,14 +76,14 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     Ok(Exit::of_report(&report))
 }
 
-/// The files that reports go to.
+/// The report files.
 struct Outputs {
     json: Option<Output>,
     junit: Option<Output>,
 }
 
 impl Outputs {
-    /// Opens them all, so that one that takes no report is noticed before the run rather than after it.
+    /// Opens them all, so that a file that cannot be written is reported before the run.
     fn open(args: &RunArgs) -> Result<Self, Failed> {
         let open = |path: &Option<PathBuf>| path.as_deref().map(Output::open).transpose();
         Ok(Self { json: open(&args.json)?, junit: open(&args.junit)? })
@@ -98,12 +98,12 @@ impl Outputs {
     }
 }
 
-/// What two threads may want and one gets.
+/// Takes a value that two threads share: the first call gets it.
 fn take<T>(shared: &Mutex<Option<T>>) -> Option<T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// What a user sees of the run: nothing for people where a report goes to standard output.
+/// The screen output of the run: none where a report is written to standard output.
 fn screen(args: &RunArgs, quiet: bool) -> Screen {
     let to_stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
     Screen::new(match args {
@@ -113,7 +113,7 @@ fn screen(args: &RunArgs, quiet: bool) -> Screen {
     })
 }
 
-/// What the watchdog does: it writes the reports of what was measured so far, unless they are being written.
+/// Called by the watchdog: writes reports of the cases that ended so far, unless the main thread is writing them.
 fn on_stuck(
     args: &RunArgs,
     so_far: Arc<Mutex<Option<Report>>>,

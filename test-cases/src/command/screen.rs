@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a user sees on standard output while cases run.
+//! Standard output of `copra run` while cases run.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use engine::boot::BootResult;
 use engine::report::{CaseResult, Report};
 use engine::run::{Activity, Watcher};
 
-/// What is shown.
+/// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
     /// Lines for people as cases end.
@@ -28,7 +28,7 @@ pub enum Shown {
     Nothing,
 }
 
-/// What a user sees while cases run.
+/// Prints a run while it goes on.
 pub struct Screen {
     /// The run so far, for the watchdog; none before a guest was started.
     pub so_far: Arc<Mutex<Option<Report>>>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where this machine's KVM cannot run the guests, the very same command runs on the KVM host in QEMU instead.
+//! Where this machine's KVM cannot run the guests, the same command is run on the KVM host in QEMU.
 
 use std::io::{self, IsTerminal};
 use std::process::Stdio;
@@ -18,12 +18,12 @@ pub fn kvm_host(place: Place) -> Result<KvmHost, Failed> {
     }
 }
 
-/// Whether the command goes on when the reader of its standard output has gone away.
+/// Whether the command continues after EPIPE on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// It ends.
     Needed,
-    /// It goes on: it writes reports.
+    /// It continues, as it writes reports.
     NotNeeded,
 }
 
@@ -31,7 +31,7 @@ pub enum Reader {
 pub fn code(reader: Reader) -> Result<u8, Failed> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let mut command = host::elsewhere(&arguments).map_err(Failed::new)?;
-    // A KVM host ends when the reader of its output has gone. A terminal stays, and is passed on as it is.
+    // A KVM host ends at EPIPE, so its output is copied from a pipe; a terminal is inherited.
     if reader == Reader::NotNeeded && !io::stdout().is_terminal() {
         command.stdout(Stdio::piped());
     }
@@ -46,7 +46,7 @@ pub fn end_with(code: u8) -> ! {
 }
 
 /// Runs this command on the KVM host in QEMU for `git bisect run`, and ends with its exit code. The inner command never ends
-/// with 2: that is the KVM host, which could not be had.
+/// with 2: 2 means that the KVM host could not be started.
 pub fn bisect() -> Result<u8, Failed> {
     let code = code(Reader::NotNeeded)?;
     Ok(if code == Exit::CouldNotRun.code() { Exit::AbortBisect.code() } else { code })

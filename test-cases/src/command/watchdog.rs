@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Ends a command whose guest's thread does not come back, be it in `KVM_RUN`, in a userfault or at a lock: from a thread
-//! of its own, without any cooperation of that one.
+//! Ends a command whose guest's thread hangs, in `KVM_RUN`, in a userfault or at a lock: from a separate thread, which
+//! needs nothing of the thread that hangs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use crate::exit::Exit;
 use engine::session::overdue;
 
-/// How long the guest's thread has after Ctrl-C or SIGTERM; it looks for them every 100 ms.
+/// How long the guest's thread has after Ctrl-C or SIGTERM; it polls for them every 100 ms.
 const AFTER_SIGNAL: Duration = Duration::from_secs(5);
 /// How long it has after a step's own deadline.
 const AFTER_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the writing of reports may take before the process ends without them.
 const FOR_REPORTS: Duration = Duration::from_secs(5);
-/// How often the watchdog looks.
+/// Polling interval of the watchdog.
 const PACE: Duration = Duration::from_millis(100);
 
 /// Why the watchdog ends the process.
@@ -53,7 +53,7 @@ pub fn start(interrupt: &Arc<AtomicBool>, save: impl FnOnce(Stuck) -> Exit + Sen
     let interrupt = Arc::clone(interrupt);
     std::thread::spawn(move || {
         let stuck = watch(&interrupt, overdue, AFTER_SIGNAL);
-        // Even the standard error may be a pipe that is full: whatever it takes, it takes no longer than this.
+        // Standard error may be a full pipe, so this thread bounds the time of the report.
         let writer = std::thread::spawn(move || {
             eprintln!("copra: {stuck}");
             save(stuck)
@@ -69,7 +69,7 @@ pub fn start(interrupt: &Arc<AtomicBool>, save: impl FnOnce(Stuck) -> Exit + Sen
     });
 }
 
-/// Comes back when the guest's thread did not stop in time.
+/// Returns when the guest's thread did not stop in time.
 fn watch(interrupt: &AtomicBool, overdue: impl Fn() -> Duration, after_signal: Duration) -> Stuck {
     let mut signalled: Option<Instant> = None;
     loop {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_never_comes_back_is_noticed_by_signal_and_by_deadline() {
+    fn a_thread_that_hangs_is_noticed_by_signal_and_by_deadline() {
         let never = || Duration::ZERO;
         let begun = Instant::now();
         assert_eq!(watch(&AtomicBool::new(true), never, 3 * PACE), Stuck::Signal);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_code_says_why() {
+    fn each_reason_has_its_exit_code() {
         assert_eq!((Stuck::Signal.exit(), Stuck::Deadline.exit()), (Exit::Interrupted, Exit::CouldNotRun));
         assert!(Stuck::Deadline.to_string().starts_with("not run: the VMM did not stop in time"));
     }

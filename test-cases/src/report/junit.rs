@@ -34,7 +34,7 @@ pub fn write(report: &Report, mut out: impl io::Write) -> Result<(), JunitError>
     for result in &report.cases {
         suite.add_test_case(test_case(result));
     }
-    let reason = report.cut_short().unwrap_or_else(|| "the run did not come to it".to_owned());
+    let reason = report.cut_short().unwrap_or_else(|| "the run ended before it".to_owned());
     for name in report.remaining() {
         suite.add_test_case(bare(name, status(NonSuccessKind::Error, "not run", &reason)));
     }

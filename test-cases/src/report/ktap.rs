@@ -27,7 +27,7 @@ fn put_together(report: &Report, mut out: impl Write) -> io::Result<()> {
     for (index, result) in report.cases.iter().enumerate() {
         write_case(boots + index + 1, result, &mut out)?;
     }
-    let reason = report.cut_short().unwrap_or_else(|| "the run did not come to it".to_owned());
+    let reason = report.cut_short().unwrap_or_else(|| "the run ended before it".to_owned());
     for (index, name) in report.remaining().enumerate() {
         let number = boots + report.cases.len() + index + 1;
         writeln!(out, "not ok {number} {name} # not run: {}", one_line(&reason))?;

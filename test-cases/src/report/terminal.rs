@@ -147,7 +147,7 @@ impl<W: Write> Terminal<W> {
             let during =
                 during.map_or_else(|| " while booting".to_owned(), |during| format!(" during {during}"));
             let text =
-                format!("the guest's run was aborted{during}, which shows nothing: {}", aborted.reason);
+                format!("the guest's run was aborted{during}, so there is no result: {}", aborted.reason);
             self.ended(&text, &aborted.console)?;
         }
         let findings = summary.denial_missing + summary.unexpected + usize::from(report.has_boot_finding());
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_that_was_specified_is_told_to_those_who_want_everything() {
+    fn a_specified_death_is_shown_only_in_verbose_output() {
         let mut report = fixture::cut_short();
         let told = |report: &Report, verbose| {
             text(report, Style::default(), verbose).contains("the guest died during test/granted#open")

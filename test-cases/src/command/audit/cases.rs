@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The cases of an audit as files: each is run again in a fresh guest before it is written, and a file whose case did not show
-//! its finding there begins with a comment that says so.
+//! The cases of an audit as files: each is run again in a fresh guest before it is written, and a file whose case did not
+//! reproduce its finding there begins with a comment that reports this.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -29,7 +29,7 @@ pub fn make_folder(folder: &Path) -> Result<(), Failed> {
     fs::create_dir_all(folder).map_err(|error| failed(folder, &error))
 }
 
-/// Runs the findings' cases again, and writes them. What was found and does not show again is reported on standard error.
+/// Runs the findings' cases again, and writes them. A finding that is not reproduced is reported on standard error.
 pub fn write(
     folder: &Path,
     findings: &[Finding],
@@ -49,7 +49,7 @@ pub fn write(
         let replayed = replayed(&report, &exported.case.name);
         if let Err(got) = &replayed {
             eprintln!(
-                "copra: {}: run again in a fresh guest, its finding did not show: {got}",
+                "copra: {}: run again in a fresh guest, it did not reproduce its finding: {got}",
                 exported.file
             );
         }
@@ -67,14 +67,14 @@ fn exported(findings: &[Finding]) -> Result<Vec<Exported>, Failed> {
             let place = finding.places.first().map_or("door", String::as_str);
             let name = format!("{:02}-{}-{place}", number + 1, finding.invariant);
             let text = case::write(case);
-            // What is run again is what stands in the file.
+            // The case that is run again is the one in the file.
             let case = case::parse(&text, &name).map_err(Failed::new)?;
             Ok(Exported { file: format!("{name}.toml"), text, case })
         })
         .collect()
 }
 
-/// Whether the case showed its finding; else what it showed.
+/// Whether the case reproduced its finding; else its verdict.
 fn replayed(report: &Report, name: &str) -> Result<(), String> {
     let Some(result) = report.cases.iter().find(|result| result.case.name == name) else {
         return Err("the run ended before it".to_owned());
@@ -101,7 +101,7 @@ fn head(
             format!("# Fails on {} ({}) as {} guest", kernel.spec, one_line(&kernel.release), target.platform)
         }
         Err(got) => format!(
-            "# Found by an audit of {} ({}) as {} guest, but alone it did not fail there: {}",
+            "# Found by an audit of {} ({}) as {} guest, but not reproduced there in a fresh guest: {}",
             kernel.spec,
             one_line(&kernel.release),
             target.platform,
@@ -125,7 +125,7 @@ fn head(
     text
 }
 
-/// A word of a shell, on one line.
+/// A text quoted for a shell, on one line.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+=,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -159,8 +159,8 @@ mod tests {
         fn a_quoted_word_is_one_word_on_one_line(text in "[ -~\n]{0,20}") {
             let quoted = quoted(&text);
             prop_assert!(!quoted.contains('\n'));
-            let said = std::process::Command::new("sh").args(["-c", &format!("printf %s {quoted}")]).output().unwrap();
-            prop_assert_eq!(String::from_utf8(said.stdout).unwrap(), text.replace('\n', " "));
+            let output = std::process::Command::new("sh").args(["-c", &format!("printf %s {quoted}")]).output().unwrap();
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), text.replace('\n', " "));
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a person reads: the three paths to the same bytes, side by side, and what the patch changes.
+//! The text of `copra repro mmap-hole`: the three paths to the same bytes, and what the patch changes.
 
 use types::Platform;
 
@@ -7,21 +7,27 @@ use super::observed::Observed;
 use engine::report::evidence::hexdump;
 use model::class::Class;
 
-/// A place and what is to be said of it.
+/// A memory region and its title.
 struct Section {
     id: &'static str,
     title: &'static str,
 }
 
 const SECTIONS: [Section; 3] = [
-    Section { id: "low-ram", title: "low System RAM, where the boot loader left the kernel's command line" },
-    Section { id: "rom", title: "system ROM, e820 reserved (the firmware's marker names view and address)" },
+    Section {
+        id: "low-ram",
+        title: "low System RAM, where the boot loader placed the kernel's command line",
+    },
+    Section {
+        id: "rom",
+        title: "system ROM, e820 reserved (the firmware's marker contains view and address)",
+    },
     Section { id: "page0", title: "page 0, behind the BIOS data area" },
 ];
 
 const PATHS: [(&str, &str); 3] = [("read", "read(2)"), ("mmap", "mmap(2)"), ("self-mem", "/proc/self/mem")];
 
-/// Shows what the stock kernel does; whether all of it is as documented.
+/// Prints the results of the stock kernel; returns whether all are as documented.
 pub fn describe(stock: &Observed, platform: Platform) -> bool {
     head(stock, platform);
     let mut all = mark(stock, "open", "open(/dev/mem) by root", &stock.answer("open"));
@@ -39,7 +45,7 @@ pub fn describe(stock: &Observed, platform: Platform) -> bool {
     all
 }
 
-/// Which kernel as which guest, and what it says of itself.
+/// Prints the kernel, the platform and the guest type that the kernel logged.
 pub fn head(stock: &Observed, platform: Platform) {
     let (rewritten, kernel) = (stock.rewritten(), stock.kernel());
     outln!(
@@ -54,12 +60,12 @@ pub fn head(stock: &Observed, platform: Platform) {
         outln!("  guest log: {}", line.trim());
     }
     if !rewritten.is_empty() {
-        outln!("  rewritten in the loaded image, as KVM cannot hand them over: {rewritten}");
+        outln!("  instructions rewritten in the loaded image, as KVM cannot intercept them: {rewritten}");
     }
     outln!("  forbidden accesses during boot: {}", stock.boot_events());
 }
 
-/// Shows what the patched kernel does; whether it denies and leaves ordinary guests alone.
+/// Prints the results of the patched kernel; returns whether it denies, and does not affect ordinary guests.
 pub fn contrast(stock: &Observed, patched: &[Observed], platform: Platform) -> bool {
     let mut all = true;
     outln!("\nThe same steps with the patch of the thread (policy open-eperm), side by side:\n");
@@ -100,7 +106,7 @@ fn show(observed: &Observed, id: &str, call: &str) -> bool {
     good
 }
 
-/// One line: the sign, the call, what came back.
+/// Prints one line: the sign, the call, the result.
 pub fn mark(observed: &Observed, id: &str, call: &str, what: &str) -> bool {
     let good = observed.is_as_documented(id);
     outln!("  {} {call:<24} {what}", sign(good));
@@ -116,20 +122,20 @@ fn brief(observed: &Observed, id: &str) -> String {
     if classes.is_empty() { observed.answer(id) } else { classes }
 }
 
-/// One sentence on what the three answers mean together.
+/// The conclusion from the results of the three paths.
 fn conclusion(observed: &Observed, section: &str, platform: Platform) -> &'static str {
     let is = |path: &str, class: Class| observed.classes(&format!("{section}-{path}")).contains(class);
     let other_view = is("read", Class::Ciphertext) || is("read", Class::Shared);
     match (is("read", Class::Zeros), other_view, is("mmap", Class::Plain)) {
-        (true, _, true) => "→ the mmap hole: what read(2) hides, mmap(2) shows.",
+        (true, _, true) => "→ the mmap hole: read(2) gives zeros where mmap(2) gives the bytes.",
         (_, true, true) => {
             "→ two views of one page: read(2) goes through the shared one, mmap(2) through the private one."
         }
-        (_, _, true) if platform == Platform::None => "→ one view, one answer.",
+        (_, _, true) if platform == Platform::None => "→ one view: both paths give the same bytes.",
         (_, true, false) => {
-            "→ read(2) goes through the shared view; the private one, mmap(2)'s, may not be touched at all here."
+            "→ read(2) goes through the shared view; an access through the private view, as by mmap(2), is forbidden here."
         }
-        _ => "→ not what is documented.",
+        _ => "→ not the documented result.",
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What one guest showed of the case, taken from the report of its run.
+//! The observations of one case in one guest, from the report of the run.
 
 use engine::case::Step;
 use engine::judge::Verdict;
@@ -8,11 +8,11 @@ use engine::report::{self, Report};
 use model::class::{Class, Classes};
 use types::AccessEvent;
 
-/// What one guest showed.
+/// The observations of one guest.
 #[derive(Debug)]
 pub struct Observed {
     report: Report,
-    /// The place of the case in the report.
+    /// The index of the case in the report.
     index: usize,
 }
 
@@ -42,9 +42,9 @@ impl Observed {
         self.report.counters.boot_events
     }
 
-    /// How a step came back: `ok`, an errno, a signal, `not reached`.
+    /// The result of a step: `ok`, an errno, a signal, `not reached`.
     pub fn answer(&self, id: &str) -> String {
-        let Some(observed) = self.step(id) else { return "not tried".to_owned() };
+        let Some(observed) = self.step(id) else { return "not in the case".to_owned() };
         match &observed.answer {
             Answer::Returned { .. } => "ok".to_owned(),
             Answer::Failed { errno } => errno.to_string(),
@@ -62,22 +62,22 @@ impl Observed {
         bytes.get(..SHOWN).unwrap_or(bytes)
     }
 
-    /// What the bytes are.
+    /// The classes of the bytes.
     pub fn classes(&self, id: &str) -> Classes {
         self.step(id).map(|observed| observed.class).unwrap_or_default()
     }
 
-    /// What the bytes are, in words; empty for a step that gave none.
+    /// The names of the bytes' classes; empty for a step that gave no bytes.
     pub fn class_names(&self, id: &str) -> String {
         self.classes(id).iter().map(Class::name).collect::<Vec<_>>().join(" and ")
     }
 
-    /// Whether the step's bytes are guest memory's.
+    /// Whether the step's bytes are of guest memory.
     pub fn is_of_memory(&self, id: &str) -> bool {
         self.step(id).is_some_and(|observed| observed.gpa.is_some())
     }
 
-    /// Where the step looked.
+    /// The guest physical address of the step.
     pub fn gpa(&self, id: &str) -> u64 {
         self.step(id).and_then(|observed| observed.gpa).map_or(0, |range| range.start)
     }
@@ -106,7 +106,7 @@ impl Observed {
         if platform.rewritten.is_empty() { String::new() } else { report::rewritten(platform) }
     }
 
-    /// Why a step shows nothing, if there is one that does not: a host failure or a deadline.
+    /// Why a step was not run, if one was not: a host failure or a deadline.
     pub fn not_run(&self) -> Option<String> {
         self.steps().find_map(|(step, _, verdict)| match verdict {
             Verdict::NotRun { reason } => Some(format!("`{}`: {reason}", step.id)),
@@ -114,7 +114,7 @@ impl Observed {
         })
     }
 
-    /// Whether the judge found the step as the policy documents it, known holes included.
+    /// Whether the step's verdict is as the policy documents it, known holes included.
     pub fn is_as_documented(&self, id: &str) -> bool {
         self.steps().find(|(step, ..)| step.id == id).is_some_and(|(_, _, verdict)| {
             matches!(verdict, Verdict::AsSpecified | Verdict::KnownHole { .. } | Verdict::NotReached)
@@ -122,7 +122,7 @@ impl Observed {
     }
 }
 
-/// The exact death that a step ended in.
+/// How the guest ended in a step.
 fn death(end: Deaths) -> String {
     let deaths: Vec<&str> = end.iter().map(DeathKind::sentence).collect();
     if deaths.is_empty() { "the guest died".to_owned() } else { deaths.join(", or ") }

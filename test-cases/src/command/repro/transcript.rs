@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a person reads of a case that ends in a death or a signal: step by step, with every forbidden access and what
-//! became of the guest.
+//! The text of `copra repro` for a case that ends in a guest's end or a signal: each step with its forbidden accesses,
+//! and how the guest ended.
 
 use types::Platform;
 
@@ -11,7 +11,7 @@ use engine::report::evidence::hexdump;
 /// Rows of a dump shown of each step.
 const ROWS: usize = 2;
 
-/// Shows what the stock kernel does; whether all of it is as documented.
+/// Prints the results of the stock kernel; returns whether all are as documented.
 pub fn describe(stock: &Observed, platform: Platform) -> bool {
     head(stock, platform);
     outln!();
@@ -20,7 +20,7 @@ pub fn describe(stock: &Observed, platform: Platform) -> bool {
     all
 }
 
-/// Shows what the patched kernel does; whether it denies.
+/// Prints the results of the patched kernel; returns whether it denies.
 pub fn contrast(patched: &[Observed]) -> bool {
     outln!("\nThe same steps with the patch of the thread (policy open-eperm):\n");
     patched.iter().all(steps)
