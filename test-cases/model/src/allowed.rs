@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who may touch a page: `arch/x86/mm/init.c:devmem_is_allowed()` as each policy has it.
+//! Which pages may be accessed: `arch/x86/mm/init.c:devmem_is_allowed()` under each policy.
 
 use super::iomem::Intersection;
 use super::page::PAGE;
@@ -17,17 +17,17 @@ pub enum Allowed {
     AsZeros,
 }
 
-/// The pages of the first MiB have rules of their own.
+/// The pages of the first MiB have separate rules.
 const LOW_PAGES: u64 = 256;
 
-/// `devmem_is_allowed()` for the page at `gpa`. RAM comes first, even a part of the page; then what a driver claimed.
+/// `devmem_is_allowed()` for the page at `gpa`. RAM is checked first, even if it is part of the page; then resources that a driver claimed.
 pub fn devmem_is_allowed(world: &World, gpa: u64) -> Allowed {
     // Patch v1 has the answer depend on the platform before anything else.
     if world.policy == Policy::RangeDeny && world.platform.is_confidential() {
         return Allowed::No;
     }
     let is_low = gpa / PAGE < LOW_PAGES && world.policy != Policy::NoLow1m;
-    if world.iomem.meets_ram(gpa) != Intersection::Disjoint {
+    if world.iomem.intersects_ram(gpa) != Intersection::Disjoint {
         return if is_low { Allowed::AsZeros } else { Allowed::No };
     }
     if world.iomem.is_exclusive(gpa, world.checks_iomem(), world.config.io_strict) && !is_low {
@@ -36,7 +36,7 @@ pub fn devmem_is_allowed(world: &World, gpa: u64) -> Allowed {
     Allowed::Yes
 }
 
-/// `drivers/char/mem.c:page_is_allowed()`: nobody asks where `STRICT_DEVMEM` is off.
+/// `drivers/char/mem.c:page_is_allowed()`: no check where `STRICT_DEVMEM` is off.
 pub fn page_is_allowed(world: &World, gpa: u64) -> Allowed {
     if world.config.strict { devmem_is_allowed(world, gpa) } else { Allowed::Yes }
 }

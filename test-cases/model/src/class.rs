@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What bytes are, found by comparing them with what the VMM knows is in memory, never by guessing.
+//! The class of bytes, determined by comparison with the contents of memory that the VMM reads.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use types::names::named;
 named! {
     /// What the bytes a step returned turned out to be.
     pub enum Class ("byte class") {
-        Plain = "plain", "the bytes as the page's owner sees them";
-        Ciphertext = "ciphertext", "what encryption makes of them when touched through the wrong view";
-        Shared = "shared", "the shared view's own content of a page whose owner uses the private view";
-        Device = "device", "what the device behind the address answered";
+        Plain = "plain", "the bytes as read through the view of the page's state";
+        Ciphertext = "ciphertext", "the bytes as read through the other view where memory is encrypted";
+        Shared = "shared", "the separate content of the shared view of a private page";
+        Device = "device", "the data that the device at the address returned";
         Zeros = "zeros", "all zeros";
         Other = "other", "none of these";
     }
 }
 
 named! {
-    /// What became of memory since the case began, as the VMM sees it.
+    /// The change of memory since the case began, read by the VMM.
     pub enum MemoryState ("memory state") {
         Unchanged = "unchanged", "the bytes from before the case";
         Written = "written", "the bytes that a step wrote";
@@ -30,16 +30,16 @@ named! {
     }
 }
 
-/// What the VMM knows about the memory behind an access, at the moment of the access.
+/// The contents of the accessed memory in every view, read by the VMM at the time of the access.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Truth {
-    /// The bytes as the page's owner sees them.
+    /// The bytes as read through the view of the page's state.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
     pub plain: Option<Vec<u8>>,
     /// The same bytes through the view that decrypts what is not encrypted, or the reverse.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
     pub ciphertext: Option<Vec<u8>>,
-    /// The content that the shared view has of its own.
+    /// The separate content of the shared view.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
     pub shared: Option<Vec<u8>>,
     /// What the emulated device returned.
@@ -48,7 +48,7 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Whether the VMM knows anything about the memory.
+    /// Whether the VMM could read any content.
     pub const fn is_known(&self) -> bool {
         self.plain.is_some() || self.ciphertext.is_some() || self.shared.is_some() || self.device.is_some()
     }
@@ -99,7 +99,7 @@ pub fn classify(bytes: &[u8], truth: &Truth) -> Classes {
     if classes.is_empty() { Classes::of([Class::Other]) } else { classes }
 }
 
-/// Compares memory now with memory before the case, and with what it would be had the write worked. Memory that held
+/// Compares memory now with memory before the case, and with its expected content after the write. Memory that held
 /// zeros before and after may have been zeroed.
 pub fn memory_state(before: &[u8], now: &[u8], written: Option<&[u8]>) -> States {
     let fits = [
@@ -120,7 +120,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-#[expect(clippy::ref_option, reason = "serde's serialize_with hands over a reference to the field")]
+#[expect(clippy::ref_option, reason = "serde's serialize_with passes a reference to the field")]
 fn hex_option<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
     match bytes {
         Some(bytes) => serializer.serialize_str(&hex(&bytes[..bytes.len().min(64)])),

@@ -12,7 +12,7 @@ pub struct Credentials {
     pub gid: u32,
     /// Permitted and effective capabilities; they never differ here.
     pub permitted: u64,
-    /// It is in a user namespace of its own, without any mapping of users.
+    /// It is in a new user namespace without an ID map.
     pub in_namespace: bool,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privs: bool,
@@ -34,7 +34,7 @@ impl Default for Credentials {
 }
 
 impl Credentials {
-    /// `kernel/capability.c:capable()`: asks the initial user namespace, in which capabilities of another one count for nothing.
+    /// `kernel/capability.c:capable()`: checks the initial user namespace, in which capabilities of another one are not valid.
     pub const fn capable(&self, number: u8) -> bool {
         !self.in_namespace && self.has(number)
     }
@@ -46,11 +46,11 @@ impl Credentials {
 
     /// `fs/namei.c:generic_permission()` for a file of root's with these permissions for the owner and for all others
     /// (4 read, 2 write). The group is root's, which has no more than the others.
-    pub const fn may_open(&self, owner: u32, others: u32, wanted: u32) -> bool {
+    pub const fn may_open(&self, owner: u32, others: u32, requested: u32) -> bool {
         let granted = if self.uid == 0 { owner } else { others };
         // `capable_wrt_inode_uidgid()`: root must have a name in the task's namespace.
-        granted & wanted == wanted
+        granted & requested == requested
             || self.capable(capability::DAC_OVERRIDE)
-            || wanted & 2 == 0 && self.capable(capability::DAC_READ_SEARCH)
+            || requested & 2 == 0 && self.capable(capability::DAC_READ_SEARCH)
     }
 }

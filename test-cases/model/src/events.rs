@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which touches are forbidden, given what pages are and in which view their contents stand.
+//! The accesses that the page state forbids, and on SEV the view in which a page's contents currently are.
 //!
-//! The only part of the model that is no kernel's: hardware has no such states on SEV, and reports mismatches elsewhere in
-//! ways of its own. It follows what the VMM records while nothing dies of it.
+//! The only part of the model that has no kernel source: SEV hardware has no page states, and on the other platforms a
+//! mismatch is a fault (#VC, #VE, EPT violation). It models the events that the VMM records while it lets the guest run on.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::page::PAGE;
 use super::prediction::Effect;
 use super::world::World;
 
-/// A touch that the page's state forbids.
+/// An access that the page state forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// The page.
@@ -21,44 +21,44 @@ pub struct Event {
     pub view: View,
     /// A store.
     pub write: bool,
-    /// It may come or not: what the processor's own devices answer, and pages that are still there from a touch before.
+    /// The VMM may or may not record it: the interrupt controllers, and pages still mapped since an earlier access.
     pub optional: bool,
 }
 
 impl Event {
-    /// Its view and access as one kind.
+    /// The view and the access as one event kind.
     pub const fn kind(&self) -> EventKind {
         EventKind::of(self.view, if self.write { AccessKind::Write } else { AccessKind::Read })
     }
 }
 
-/// Pages whose contents stand in the view that is not theirs (SEV: they follow every touch).
+/// Pages whose contents are in the view opposite to their state (on SEV every access moves the contents to its view).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
-    foreign: BTreeSet<u64>,
+    in_other_view: BTreeSet<u64>,
     last: Option<Event>,
 }
 
-/// How far contents follow a touch that brings a page back.
-const FOLLOW: u64 = 64;
+/// The most pages that the VMM moves back together.
+const MOVED_TOGETHER: u64 = 64;
 
 impl Contents {
-    /// Pages that stand in the view that is not theirs.
-    pub fn foreign(&self) -> impl Iterator<Item = u64> {
-        self.foreign.iter().copied()
+    /// Pages whose contents are in the view opposite to their state.
+    pub fn in_other_view(&self) -> impl Iterator<Item = u64> {
+        self.in_other_view.iter().copied()
     }
 
-    /// Something new is asked for: what was told of a device before is told again.
-    pub fn asked(&mut self) {
+    /// A new operation starts: an event of a device page is recorded again even if the last operation recorded it.
+    pub fn start_operation(&mut self) {
         self.last = None;
     }
 
-    /// A page stands in its own view again.
+    /// The contents of a page are in the view of its state again.
     pub fn restored(&mut self, page: u64) {
-        self.foreign.remove(&page);
+        self.in_other_view.remove(&page);
     }
 
-    /// The events an effect makes.
+    /// The events that the VMM records for an effect.
     pub fn apply(&mut self, world: &World, effect: &Effect) -> Vec<Event> {
         let (gpa, len, view, write) = match effect {
             Effect::Read { gpa, len, view } => (*gpa, *len, *view, false),
@@ -72,19 +72,19 @@ impl Contents {
             return Vec::new();
         }
         let pages = (gpa / PAGE..=(gpa + len - 1) / PAGE).map(|page| page * PAGE);
-        pages.filter_map(|page| self.touch(world, page, view, write)).collect()
+        pages.filter_map(|page| self.access(world, page, view, write)).collect()
     }
 
-    fn touch(&mut self, world: &World, page: u64, view: View, write: bool) -> Option<Event> {
+    fn access(&mut self, world: &World, page: u64, view: View, write: bool) -> Option<Event> {
         let mut event = Event { gpa: page, view, write, optional: false };
         let forbidden = if !world.is_memory(page) {
-            event.optional = world.is_processors(page, view);
-            // A device is the host's; consecutive accesses to one page are told once.
+            event.optional = world.is_interrupt_controller(page, view);
+            // A device page belongs to the host; consecutive accesses to one page are recorded once.
             view == View::Private && self.last != Some(event)
         } else if world.platform == Platform::Sev {
-            self.follow(world, page, view)
+            self.move_contents(world, page, view)
         } else {
-            match world.standing(page) {
+            match world.page_state(page) {
                 PageState::Private => view == View::Shared,
                 PageState::Shared => view == View::Private,
                 PageState::Unaccepted => true,
@@ -96,18 +96,18 @@ impl Contents {
         forbidden.then_some(event)
     }
 
-    /// SEV: the contents move to the view that is used; only a move away from the page's own view is forbidden.
-    fn follow(&mut self, world: &World, page: u64, view: View) -> bool {
-        let own = match world.standing(page) {
+    /// SEV: the contents move to the view of the access; only a move away from the view of the page's state is an event.
+    fn move_contents(&mut self, world: &World, page: u64, view: View) -> bool {
+        let own = match world.page_state(page) {
             PageState::Shared => View::Shared,
             PageState::Private | PageState::Unaccepted => View::Private,
         };
         if view != own {
-            return self.foreign.insert(page);
+            return self.in_other_view.insert(page);
         }
-        if self.foreign.remove(&page) {
-            for next in 1..FOLLOW {
-                if !self.foreign.remove(&(page + next * PAGE)) {
+        if self.in_other_view.remove(&page) {
+            for next in 1..MOVED_TOGETHER {
+                if !self.in_other_view.remove(&(page + next * PAGE)) {
                     break;
                 }
             }

@@ -40,7 +40,7 @@ e1000000-e100ffff : reserved
 /// The bit that selects the view.
 pub const BIT: u8 = 39;
 
-/// The guest with every option that matters.
+/// A guest whose kernel has every option that the model distinguishes.
 pub fn world(platform: Platform, policy: Policy) -> World {
     World {
         config: KernelConfig {
@@ -67,7 +67,7 @@ pub fn world(platform: Platform, policy: Policy) -> World {
         iomem: Iomem::parse(IOMEM).unwrap(),
         memory: Memory {
             backed: vec![0..0xa_0000, 0xc_0000..0x1c00_0000, 1 << 32..0x1_0400_0000],
-            standing: BTreeMap::new(),
+            page_states: BTreeMap::new(),
             top: 0x1_0400_0000,
         },
         uncached: std::iter::once(0xc000_0000..1 << 32).collect(),

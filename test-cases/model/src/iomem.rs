@@ -3,7 +3,7 @@
 
 use super::page::PAGE;
 
-/// What a resource is, as far as /dev/mem asks (`IORES_DESC_*`).
+/// The descriptor of a resource (`IORES_DESC_*`), as far as /dev/mem checks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Description {
     /// `IORES_DESC_NONE` or `IORES_DESC_RESERVED`, which are treated alike.
@@ -39,7 +39,7 @@ impl Resource {
     }
 }
 
-/// How a range meets resources of one type (`region_intersects()`).
+/// Whether a range intersects resources of one type (`kernel/resource.c:region_intersects()`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intersection {
     /// `REGION_DISJOINT`: none of them.
@@ -64,7 +64,7 @@ pub struct Iomem {
 }
 
 impl Iomem {
-    /// Reads /proc/iomem as root sees it. Flags are not shown there, so they follow from name and place.
+    /// Reads /proc/iomem as root reads it. It does not show flags, so they are derived from name and place.
     ///
     /// # Errors
     /// For a line that is no resource: without it the tree would lack one.
@@ -79,7 +79,7 @@ impl Iomem {
     }
 
     /// `kernel/resource.c:region_intersects()` for System RAM and the page at `gpa`.
-    pub fn meets_ram(&self, gpa: u64) -> Intersection {
+    pub fn intersects_ram(&self, gpa: u64) -> Intersection {
         let (start, last) = (gpa & !(PAGE - 1), gpa | (PAGE - 1));
         let (mut ram, mut other) = (false, false);
         let mut index = 0;
@@ -168,7 +168,7 @@ fn resource(line: &str) -> Option<Resource> {
         _ => Description::Plain,
     };
     // e820 ranges are busy below 1 MiB and where they are RAM or ACPI's (`arch/x86/kernel/e820.c:do_mark_busy`);
-    // `reserve=` makes busy ones of its own (`kernel/resource.c:reserve_setup`); windows of bridges and BARs without a
+    // `reserve=` makes busy ones (`kernel/resource.c:reserve_setup`); windows of bridges and BARs without a
     // driver are not.
     let busy = start < 1 << 20 && !name.starts_with("PCI ")
         || ram

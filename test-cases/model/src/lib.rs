@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! /dev/mem, /dev/port and their neighbours as an executable specification: what every system call and access must give, in which guest.
+//! An executable specification of /dev/mem, /dev/port and related files: the result of every system call and access in a given guest.
 //!
 //! Pure: a [`World`] (kernel, policy, platform, memory map), a [`Task`] (its files and mappings) and an [`Op`] go in, a
-//! [`Prediction`] comes out: errno or count to the byte, where every byte comes from, and every touch of physical memory,
+//! [`Prediction`] comes out: errno or count to the byte, the source of every byte, and every access to physical memory,
 //! in order and through which encryption view. Each function follows one function of the kernel and names it. A kernel
-//! that disagrees is a finding, or the model is wrong; `copra explore` looks for such places.
+//! that disagrees is a finding, or the model is wrong; `copra explore` searches for such differences.
 //!
 //! | file | kernel source it follows |
 //! |---|---|
@@ -15,15 +15,16 @@
 //! | `lockdown` | `security/lockdown/lockdown.c` |
 //! | `open`, `seek` | `drivers/char/mem.c:open_port`, `memory_lseek`, `fs/open.c` |
 //! | `transfer`, `read`, `write`, `port` | `fs/read_write.c`, `drivers/char/mem.c:read_mem`, `write_mem`, `read_port` |
-//! | `space`, `map`, `touch` | `mm/vma.c`, `mm/mmap.c:do_mmap`, `mm/mprotect.c`, `mm/mremap.c`, `drivers/char/mem.c:mmap_mem`, `mm/memory.c:wp_page_copy` |
+//! | `space`, `map`, `user_access` | `mm/vma.c`, `mm/mmap.c:do_mmap`, `mm/mprotect.c`, `mm/mremap.c`, `drivers/char/mem.c:mmap_mem`, `mm/memory.c:wp_page_copy` |
 //! | `process` | `kernel/fork.c`, `fs/exec.c`, `security/commoncap.c` |
 //! | `remote` | `mm/memory.c:__access_remote_vm`, `generic_access_phys`, `fs/proc/base.c:mem_rw` |
 //! | `credentials` | `kernel/cred.c`, `kernel/sys.c:__sys_setresuid`, `security/commoncap.c` |
 //! | `ports` | `arch/x86/kernel/ioport.c` |
 //! | `kcore`, `msr`, `pci` | `fs/proc/kcore.c`, `arch/x86/kernel/msr.c`, `drivers/pci/pci-sysfs.c` |
-//! | `events` | none: what a page's state makes of a touch |
+//! | `events` | none: the events that a page state causes |
 
 mod allowed;
+mod anonymous;
 pub mod cache_mode;
 pub mod capability;
 pub mod class;
@@ -42,7 +43,6 @@ pub mod memtype;
 mod msr;
 mod op;
 mod open;
-mod own;
 mod page;
 pub mod pci;
 mod port;
@@ -59,8 +59,8 @@ mod space;
 mod task;
 #[cfg(test)]
 mod tests;
-mod touch;
 mod transfer;
+mod user_access;
 pub mod world;
 mod write;
 
@@ -73,7 +73,7 @@ pub use self::space::Area;
 pub use self::task::{OpenFile, Slot, Task};
 pub use self::world::{KernelConfig, World};
 
-/// What `op` gives in this world, and what becomes of the task.
+/// The predicted result of `op` in this guest; `task` becomes the state after it.
 pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
     // The next step of any kind uses the buffer for itself.
     let left = task.left.take();
@@ -88,12 +88,12 @@ pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
         Op::Read { file, at, len, buffer } => transfer::read(world, task, *file, *at, *len, *buffer),
         Op::Write { file, at, data, buffer } => transfer::write(world, task, *file, *at, data, *buffer),
         Op::Mmap { map, file, offset, len, prot, flags } => {
-            let asked = mapping::MmapArgs { offset: *offset, len: *len, prot: *prot, flags: *flags };
-            map::mmap(world, task, *map, *file, &asked)
+            let args = mapping::MmapArgs { offset: *offset, len: *len, prot: *prot, flags: *flags };
+            map::mmap(world, task, *map, *file, &args)
         }
         Op::MmapOver { map, over, file, offset, len, prot, flags } => {
-            let asked = mapping::MmapArgs { offset: *offset, len: *len, prot: *prot, flags: *flags };
-            map::mmap_over(world, task, *map, *over, *file, &asked)
+            let args = mapping::MmapArgs { offset: *offset, len: *len, prot: *prot, flags: *flags };
+            map::mmap_over(world, task, *map, *over, *file, &args)
         }
         Op::Mprotect { map, offset, len, prot } => map::mprotect(task, *map, *offset, *len, *prot),
         Op::Mremap { map, to, len } => map::mremap(world, task, *map, *to, *len),
@@ -104,8 +104,8 @@ pub fn step(world: &World, task: &mut Task, op: &Op) -> Prediction {
         Op::SendFile { file } => process::send_file(world, task, *file),
         Op::ReceiveFile { file } => process::receive_file(task, *file),
         Op::Left { from, len } => transfer::left(left, u64::from(*from), u64::from(*len)),
-        Op::Load { map, offset, len, width } => touch::load(world, task, *map, *offset, *len, *width),
-        Op::Store { map, offset, data, width } => touch::store(task, *map, *offset, data, *width),
+        Op::Load { map, offset, len, width } => user_access::load(world, task, *map, *offset, *len, *width),
+        Op::Store { map, offset, data, width } => user_access::store(task, *map, *offset, data, *width),
         Op::Fetch { through, map, offset, len } => remote::fetch(world, task, *through, *map, *offset, *len),
         Op::Ioperm { from, count, on } => ports::ioperm(world, task, *from, *count, *on),
         Op::Iopl { level } => ports::iopl(world, task, *level),

@@ -12,7 +12,7 @@ pub enum Level {
     Confidentiality,
 }
 
-/// What is asked for (`include/linux/security.h:lockdown_reason`), as far as the model goes.
+/// What lockdown restricts (`include/linux/security.h:lockdown_reason`); the reasons that the model covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// `LOCKDOWN_DEV_MEM`: opening /dev/mem and /dev/port.

@@ -7,11 +7,11 @@ use protocol::{MAP_SLOTS, MAP_STRIDE, Refusal, map_address};
 use types::{Errno, Policy, View};
 
 use super::allowed::{all_pages, any_as_zeros, range_is_allowed};
+use super::anonymous;
 use super::cache_mode::CacheMode;
 use super::mapping::{Mapped, MmapArgs};
 use super::memtype::MemoryTypes;
 use super::op::Node;
-use super::own;
 use super::page::PAGE;
 use super::pci;
 use super::prediction::{Outcome, Prediction};
@@ -22,15 +22,15 @@ use super::world::World;
 /// `TASK_SIZE` with four levels of page tables.
 const TASK_SIZE: u64 = (1 << 47) - PAGE;
 
-/// mmap(2) into a slot; what was mapped there goes first, whatever comes.
-pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, asked: &MmapArgs) -> Prediction {
+/// mmap(2) into a slot; the old mapping is removed first, even if the call fails.
+pub fn mmap(world: &World, task: &mut Task, slot: u8, file: u8, args: &MmapArgs) -> Prediction {
     if !task.process.files.contains_key(&file) {
         return Prediction::plain(Outcome::Refused(Refusal::File));
     }
     if task.process.maps.contains_key(&slot) {
         munmap(world, task, slot);
     }
-    place(world, task, slot, file, asked, map_address(slot))
+    place(world, task, slot, file, args, map_address(slot))
 }
 
 /// mmap(2) with `MAP_FIXED` where another slot's mapping is. What is mapped there goes once `do_mmap()` has nothing against
@@ -41,7 +41,7 @@ pub fn mmap_over(
     slot: u8,
     over: u8,
     file: u8,
-    asked: &MmapArgs,
+    args: &MmapArgs,
 ) -> Prediction {
     if !task.process.files.contains_key(&file) {
         return Prediction::plain(Outcome::Refused(Refusal::File));
@@ -49,35 +49,35 @@ pub fn mmap_over(
     let Some(address) = task.process.maps.get(&over).map(|slot| slot.address) else {
         return Prediction::plain(Outcome::Refused(Refusal::Map));
     };
-    if asked.len > MAP_STRIDE {
+    if args.len > MAP_STRIDE {
         return Prediction::plain(Outcome::Refused(Refusal::Length));
     }
     if slot != over && task.process.maps.contains_key(&slot) {
         munmap(world, task, slot);
     }
-    place(world, task, slot, file, asked, address)
+    place(world, task, slot, file, args, address)
 }
 
 /// The call itself.
-fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &MmapArgs, address: u64) -> Prediction {
-    // `arch/x86/kernel/sys_x86_64.c`, before the descriptor is looked at.
-    if !asked.offset.is_multiple_of(PAGE) {
+fn place(world: &World, task: &mut Task, slot: u8, file: u8, args: &MmapArgs, address: u64) -> Prediction {
+    // `arch/x86/kernel/sys_x86_64.c`, before the descriptor is looked up.
+    if !args.offset.is_multiple_of(PAGE) {
         return Prediction::failed(Errno::EINVAL);
     }
     let file = match task.open_file(file) {
         Ok(file) => file.clone(),
         Err(outcome) => return Prediction::plain(outcome),
     };
-    let shared = match do_mmap(&file, asked) {
+    let shared = match do_mmap(&file, args) {
         Ok(shared) => shared,
         Err(errno) => return Prediction::failed(errno),
     };
-    let len = asked.len.next_multiple_of(PAGE);
+    let len = args.len.next_multiple_of(PAGE);
     task.unmap(world, address, address + len);
     let mapped = match file.node {
-        Node::Mem => mmap_mem(world, &mut task.types, &file, asked),
-        Node::Bar => pci::mmap(world, &mut task.types, asked),
-        // Nothing there maps anything, which each file system says in its words: `fs/proc/inode.c:pde_mmap()`,
+        Node::Mem => mmap_mem(world, &mut task.types, &file, args),
+        Node::Bar => pci::mmap(world, &mut task.types, args),
+        // These files cannot be mapped; each file system returns its own errno: `fs/proc/inode.c:pde_mmap()`,
         // `fs/kernfs/file.c:kernfs_fop_mmap()`.
         Node::Kcore => Err(Errno::EIO),
         Node::Config => Err(Errno::ENODEV),
@@ -93,8 +93,8 @@ fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &MmapArgs, a
         start: address,
         len,
         gpa: mapped.gpa,
-        asked: if file.node == Node::Mem { asked.offset } else { mapped.gpa },
-        prot: asked.prot,
+        requested_offset: if file.node == Node::Mem { args.offset } else { mapped.gpa },
+        prot: args.prot,
         may_write: !shared || file.writable,
         may_exec: !is_noexec(file.node),
         shared,
@@ -110,9 +110,9 @@ fn place(world: &World, task: &mut Task, slot: u8, file: u8, asked: &MmapArgs, a
         guarded: BTreeSet::new(),
         tracked: (!mapped.own).then_some(Entry { mapping: number, start: mapped.gpa, end: mapped.gpa + len }),
     };
-    let effects = if area.own { vec![own::fresh(&area)] } else { Vec::new() };
+    let effects = if area.own { vec![anonymous::fresh(&area)] } else { Vec::new() };
     task.process.space.insert(area);
-    task.process.maps.insert(slot, Slot { address, len: asked.len });
+    task.process.maps.insert(slot, Slot { address, len: args.len });
     Prediction { outcome: Outcome::Value(address), effects }
 }
 
@@ -123,12 +123,12 @@ const fn is_noexec(node: Node) -> bool {
 }
 
 /// `mm/mmap.c:do_mmap()` up to the driver, in its order. Whether it is shared.
-fn do_mmap(file: &OpenFile, asked: &MmapArgs) -> Result<bool, Errno> {
-    if asked.len == 0 {
+fn do_mmap(file: &OpenFile, args: &MmapArgs) -> Result<bool, Errno> {
+    if args.len == 0 {
         return Err(Errno::EINVAL);
     }
     // PAGE_ALIGN() wrapped around to 0, or `__get_unmapped_area()` has no such room.
-    let len = asked.len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    let len = args.len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
     if len > TASK_SIZE {
         return Err(Errno::ENOMEM);
     }
@@ -139,19 +139,19 @@ fn do_mmap(file: &OpenFile, asked: &MmapArgs) -> Result<bool, Errno> {
         // Regular files: `s_maxbytes`, which is `MAX_LFS_FILESIZE`.
         Node::Bar | Node::Config | Node::Kcore => i64::MAX.cast_unsigned() - len,
     };
-    if asked.offset / PAGE > biggest / PAGE {
+    if args.offset / PAGE > biggest / PAGE {
         return Err(Errno::EOVERFLOW);
     }
-    let shared = match asked.flags & 0xf {
+    let shared = match args.flags & 0xf {
         // MAP_SHARED, MAP_SHARED_VALIDATE without any flag to validate, MAP_PRIVATE.
         1 | 3 => true,
         2 => false,
         _ => return Err(Errno::EINVAL),
     };
-    if shared && asked.prot & WRITE != 0 && !file.writable || !file.readable {
+    if shared && args.prot & WRITE != 0 && !file.writable || !file.readable {
         return Err(Errno::EACCES);
     }
-    if asked.prot & EXEC != 0 && is_noexec(file.node) {
+    if args.prot & EXEC != 0 && is_noexec(file.node) {
         return Err(Errno::EPERM);
     }
     // A file without `f_op->mmap`: nothing was unmapped for it yet.
@@ -166,29 +166,29 @@ fn mmap_mem(
     world: &World,
     types: &mut MemoryTypes,
     file: &OpenFile,
-    asked: &MmapArgs,
+    args: &MmapArgs,
 ) -> Result<Mapped, Errno> {
-    let len = asked.len.next_multiple_of(PAGE);
+    let len = args.len.next_multiple_of(PAGE);
     // `valid_mmap_phys_addr_range()`: the last byte must have an address.
-    let last = asked.offset.checked_add(len - 1).ok_or(Errno::EINVAL)?;
+    let last = args.offset.checked_add(len - 1).ok_or(Errno::EINVAL)?;
     if !world.is_valid(last) {
         return Err(Errno::EINVAL);
     }
-    if !range_is_allowed(world, asked.offset, len) {
+    if !range_is_allowed(world, args.offset, len) {
         return Err(Errno::EPERM);
     }
     // `pfn_pte()` keeps the encryption bit out of the page table entries. `phys_mem_access_encrypted()`
     // (`arch/x86/mm/ioremap.c`) has all of it encrypted but persistent memory.
-    let (gpa, view) = (world.without_bit(asked.offset), View::Private);
-    if world.policy == Policy::MmapZeros && any_as_zeros(world, asked.offset, len) {
+    let (gpa, view) = (world.without_bit(args.offset), View::Private);
+    if world.policy == Policy::MmapZeros && any_as_zeros(world, args.offset, len) {
         return Ok(Mapped { gpa, mode: CacheMode::WriteBack, view, own: true });
     }
-    if world.checks_aliasing() && !all_pages(world, asked.offset, len) {
+    if world.checks_aliasing() && !all_pages(world, args.offset, len) {
         return Err(Errno::EINVAL);
     }
-    // `phys_mem_access_prot_allowed()` takes the caching from O_DSYNC, `remap_pfn_range()` asks whether it can be had.
-    let wanted = if file.uncached { CacheMode::Uncached } else { CacheMode::WriteBack };
-    let got = types.reserve_mapping(world, asked.offset, asked.offset + len, wanted, false);
+    // `phys_mem_access_prot_allowed()` takes the cache mode from O_DSYNC, `remap_pfn_range()` reserves it.
+    let requested = if file.uncached { CacheMode::Uncached } else { CacheMode::WriteBack };
+    let got = types.reserve_mapping(world, args.offset, args.offset + len, requested, false);
     Ok(Mapped { gpa, mode: got.map_err(|_| Errno::EAGAIN)?, view, own: false })
 }
 
@@ -201,7 +201,7 @@ pub fn munmap(world: &World, task: &mut Task, slot: u8) -> Prediction {
     Prediction::value(0)
 }
 
-/// `mm/mprotect.c:do_mprotect_pkey()`: area by area, up to the first that is missing or may not become what is asked for.
+/// `mm/mprotect.c:do_mprotect_pkey()`: area by area, up to the first that is missing or does not permit the requested protection.
 pub fn mprotect(task: &mut Task, slot: u8, offset: u64, len: u64, prot: u32) -> Prediction {
     let Some(place) = task.process.maps.get(&slot) else {
         return Prediction::plain(Outcome::Refused(Refusal::Map));

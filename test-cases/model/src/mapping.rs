@@ -26,6 +26,6 @@ pub struct Mapped {
     pub mode: CacheMode,
     /// The view.
     pub view: View,
-    /// Memory of its own instead.
+    /// Anonymous memory instead.
     pub own: bool,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the kernel remembers about the caching of physical ranges (`arch/x86/mm/pat/memtype.c`).
+//! The kernel's memtype entries, the cache mode of physical ranges (`arch/x86/mm/pat/memtype.c`).
 //!
-//! It shows in one way only: a mapping that asks for another caching than a living one of the same page is refused, or
+//! They have one effect: a mapping that requests another cache mode than an existing one of the same page fails, or
 //! gets what the other has.
 
 use super::cache_mode::CacheMode;
@@ -30,10 +30,10 @@ impl MemoryTypes {
         world: &World,
         start: u64,
         end: u64,
-        wanted: CacheMode,
+        requested: CacheMode,
     ) -> Result<CacheMode, Conflict> {
         if !world.config.pat {
-            return Ok(wanted);
+            return Ok(requested);
         }
         // `sanitize_phys()`: the encryption bit is no part of the address. A range across it ends before it begins, which
         // the kernel warns about.
@@ -47,10 +47,10 @@ impl MemoryTypes {
         let (ram, other) = world.iomem.ram_pages(start, end - 1, RAM_FLOOR);
         if ram {
             // `reserve_ram_pages_type()` keeps the type in the page's flags; they are all write-back here.
-            return if other { Err(Conflict) } else { Ok(wanted) };
+            return if other { Err(Conflict) } else { Ok(requested) };
         }
         // `pat_x_mtrr_type()`: what the MTRRs do not cache is not mapped cached.
-        let actual = if wanted == CacheMode::WriteBack { world.cached(start, end) } else { wanted };
+        let actual = if requested == CacheMode::WriteBack { world.cached(start, end) } else { requested };
         // `memtype_check_conflict()`: what the first range found has goes for the new one, if all agree.
         let kept =
             world.kept.iter().map(|range| (range.start, range.end, world.cached(range.start, range.end)));
@@ -65,7 +65,7 @@ impl MemoryTypes {
     }
 
     /// `memtype_free()`, with the range as page table entries hold it. It masks the exclusive end where `memtype_reserve()`
-    /// masks the last byte, so a range that ends where the encryption bit begins is never found, and stays for good. The end of
+    /// masks the last byte, so a range that ends where the encryption bit begins is never found, and is never freed. The end of
     /// an entry can be taken off it, its front cannot (`arch/x86/mm/pat/memtype_interval.c:memtype_erase()`).
     pub fn free(&mut self, world: &World, start: u64, end: u64) {
         let (start, end) = (world.without_bit(start), world.without_bit(end));
@@ -84,39 +84,39 @@ impl MemoryTypes {
         self.entries.is_empty()
     }
 
-    /// `reserve_pfn_range()`: the caching a user mapping of `[start, end)` gets. `strict`: no other than it wants.
+    /// `reserve_pfn_range()`: the cache mode a user mapping of `[start, end)` gets. `strict`: the requested one or none.
     pub fn reserve_mapping(
         &mut self,
         world: &World,
         start: u64,
         end: u64,
-        wanted: CacheMode,
+        requested: CacheMode,
         strict: bool,
     ) -> Result<CacheMode, Conflict> {
         let (ram, _) = world.iomem.ram_pages(start, end - 1, RAM_FLOOR);
         if ram {
             // RAM keeps the type of its first page, which is write-back.
-            return Ok(if world.config.pat { CacheMode::WriteBack } else { wanted });
+            return Ok(if world.config.pat { CacheMode::WriteBack } else { requested });
         }
-        let got = self.reserve(world, start, end, wanted)?;
-        if got != wanted && (strict || !is_allowed_instead(start, end, wanted, got)) {
+        let got = self.reserve(world, start, end, requested)?;
+        if got != requested && (strict || !is_allowed_instead(start, end, requested, got)) {
             self.free(world, start, end);
             return Err(Conflict);
         }
         Ok(got)
     }
 
-    /// `__ioremap_caller()`: whether a range can be mapped into the kernel for a moment, caching considered.
-    pub fn admits(&self, world: &World, start: u64, end: u64, wanted: CacheMode) -> bool {
+    /// `__ioremap_caller()`: whether the kernel can map a range temporarily, given the existing cache modes.
+    pub fn admits(&self, world: &World, start: u64, end: u64, requested: CacheMode) -> bool {
         let mut types = self.clone();
-        let got = types.reserve(world, start, end, wanted);
-        got.is_ok_and(|got| got == wanted || is_allowed_instead(start, end, wanted, got))
+        let got = types.reserve(world, start, end, requested);
+        got.is_ok_and(|got| got == requested || is_allowed_instead(start, end, requested, got))
     }
 }
 
-/// `arch/x86/include/asm/pgtable.h:is_new_memtype_allowed()`: what asked for uncached memory must not get cached one.
-fn is_allowed_instead(start: u64, end: u64, wanted: CacheMode, got: CacheMode) -> bool {
-    is_untracked(start, end) || !(wanted == CacheMode::Uncached && got == CacheMode::WriteBack)
+/// `arch/x86/include/asm/pgtable.h:is_new_memtype_allowed()`: an uncached request must not become write-back.
+fn is_allowed_instead(start: u64, end: u64, requested: CacheMode, got: CacheMode) -> bool {
+    is_untracked(start, end) || !(requested == CacheMode::Uncached && got == CacheMode::WriteBack)
 }
 
 fn is_untracked(start: u64, end: u64) -> bool {

@@ -19,7 +19,7 @@ pub fn msr_read(count: u64, room: u64) -> Done {
     Done { result, pieces, effects: Vec::new() }
 }
 
-/// `msr_write()`: lockdown comes before the length. Nothing is said of what the register then holds.
+/// `msr_write()`: lockdown is checked before the length. The register's new value is not modelled.
 pub fn msr_write(world: &World, count: u64, room: u64) -> Done {
     let locked = world.is_locked_down(Reason::Msr);
     let result = if locked { Err(Errno::EPERM) } else { registers(count, room) };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a task can do to /dev/mem, /dev/port, and their neighbours that a lockdown policy governs as well.
+//! What a task can do to /dev/mem, /dev/port, and the related files that lockdown restricts as well.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Node {
     Kcore,
     /// /dev/cpu/0/msr
     Msr,
-    /// The memory behind the first PCI device's BAR
+    /// The memory of the first PCI device's BAR
     Bar,
     /// The configuration space of that device
     Config,
@@ -43,7 +43,7 @@ impl Node {
     }
 }
 
-/// A way to a mapping that does not go through the page tables of the one who asks.
+/// An access to a mapping that does not use the caller's page tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Through {
     /// pread(2) or pwrite(2) of /proc/PID/mem.
@@ -107,7 +107,7 @@ pub enum Op {
     Put { through: Through, map: u8, offset: u64, data: Vec<u8> },
     /// Gives up the capabilities of the mask
     DropCaps { mask: u64 },
-    /// setgroups(2), setresgid(2), setresuid(2); `keep`: the capabilities stay
+    /// setgroups(2), setresgid(2), setresuid(2); `keep`: the capabilities are kept
     SetUser { uid: u32, gid: u32, keep: bool },
     /// unshare(2) with `CLONE_NEWUSER`
     UserNamespace,

@@ -9,7 +9,7 @@ use super::world::World;
 use crate::capability;
 use types::{Errno, Policy};
 
-/// `fs/open.c:do_dentry_open()`. The slot is emptied first, whatever comes.
+/// `fs/open.c:do_dentry_open()`. The slot is closed first, even if the open fails.
 pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) -> Prediction {
     task.process.files.remove(&slot);
     let is_there = match node {
@@ -23,26 +23,26 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
     if !is_there {
         return Prediction::failed(Errno::ENOENT);
     }
-    // `fs/namei.c:do_open()`, before the driver is asked.
+    // `fs/namei.c:do_open()`, before the driver's `open`.
     if flags & libc::O_DIRECTORY != 0 {
         return Prediction::failed(Errno::ENOTDIR);
     }
     // `may_open()`: the node's owner and mode.
     let (owner, others) = mode(node);
-    if !task.process.credentials.may_open(owner, others, wanted(flags)) {
+    if !task.process.credentials.may_open(owner, others, requested(flags)) {
         return Prediction::failed(Errno::EACCES);
     }
     let allowed = match node {
         Node::Mem | Node::Port => open_port(world, task),
         Node::Kcore => open_kcore(world, task),
         Node::Msr => msr_open(task),
-        // `fs/kernfs/file.c:kernfs_fop_open()` asks for nothing beyond the file's mode.
+        // `fs/kernfs/file.c:kernfs_fop_open()` checks nothing beyond the file's mode.
         Node::Bar | Node::Config => true,
     };
     if !allowed {
         return Prediction::failed(Errno::EPERM);
     }
-    // After the driver was asked: none has `FMODE_CAN_ODIRECT`.
+    // After the driver's `open`: no driver here sets `FMODE_CAN_ODIRECT`.
     if flags & libc::O_DIRECT != 0 {
         return Prediction::failed(Errno::EINVAL);
     }
@@ -60,7 +60,7 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
     Prediction::value(0)
 }
 
-/// `drivers/char/mem.c:open_port()`, which serves both nodes: `CAP_SYS_RAWIO`, then lockdown, then what patches v3 to v5
+/// `drivers/char/mem.c:open_port()`, used by both nodes: `CAP_SYS_RAWIO`, then lockdown, then what patches v3 to v5
 /// put after it: `STRICT_DEVMEM` and a guest whose memory is encrypted.
 fn open_port(world: &World, task: &Task) -> bool {
     let confidential = world.platform.is_confidential();
@@ -75,12 +75,12 @@ fn open_kcore(world: &World, task: &Task) -> bool {
     task.process.credentials.capable(capability::SYS_RAWIO) && !world.is_locked_down(Reason::Kcore)
 }
 
-/// `arch/x86/kernel/msr.c:msr_open()`. Lockdown keeps nobody from reading.
+/// `arch/x86/kernel/msr.c:msr_open()`. Lockdown does not restrict reads.
 const fn msr_open(task: &Task) -> bool {
     task.process.credentials.capable(capability::SYS_RAWIO)
 }
 
-/// close(2). Mappings made through the file stay.
+/// close(2). Mappings of the file remain.
 pub fn close(task: &mut Task, slot: u8) -> Prediction {
     let outcome = task.open_file(slot).err().unwrap_or(Outcome::Value(0));
     task.process.files.remove(&slot);
@@ -98,7 +98,7 @@ const fn mode(node: Node) -> (u32, u32) {
 }
 
 /// `include/linux/fs.h:ACC_MODE()` and what `O_TRUNC` adds.
-const fn wanted(flags: i32) -> u32 {
+const fn requested(flags: i32) -> u32 {
     let access = match flags & libc::O_ACCMODE {
         libc::O_RDONLY => 4,
         libc::O_WRONLY => 2,

@@ -37,9 +37,9 @@ pub fn has_pwrite(task: &Task, slot: u8) -> bool {
 
 /// `kernfs_file_read_iter()`, at most a page at a time, and `sysfs_kf_bin_read()`. A BAR of memory can be mapped only.
 pub fn read(world: &World, node: Node, admin: bool, position: u64, count: u64, room: u64) -> Done {
-    let asked = count.min(PAGE).min(size(world, node).saturating_sub(position));
+    let requested = count.min(PAGE).min(size(world, node).saturating_sub(position));
     let shown = if node == Node::Config && !admin { STANDARD_HEADER } else { u64::MAX };
-    let len = asked.min(shown.saturating_sub(position));
+    let len = requested.min(shown.saturating_sub(position));
     let result = match node {
         _ if len == 0 => Ok(0),
         Node::Bar => Err(Errno::EIO),
@@ -54,7 +54,7 @@ pub fn read(world: &World, node: Node, admin: bool, position: u64, count: u64, r
     Done { result, pieces, effects: Vec::new() }
 }
 
-/// `kernfs_fop_write_iter()`, `sysfs_kf_bin_write()` and `pci_write_config()`, in that order. Nothing is said of what the
+/// `kernfs_fop_write_iter()`, `sysfs_kf_bin_write()` and `pci_write_config()`, in that order. The model does not predict what the
 /// device makes of it.
 pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) -> Done {
     let (len, size) = (count.min(PAGE), size(world, node));
@@ -76,7 +76,7 @@ pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) ->
 
 /// `pci_mmap_resource()`, in its order: lockdown, a driver that claimed the device, the BAR's size. Unlike a mapping of
 /// /dev/mem this one is decrypted (`include/asm-generic/io.h:io_remap_pfn_range`), as device memory must be.
-pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &MmapArgs) -> Result<Mapped, Errno> {
+pub fn mmap(world: &World, types: &mut MemoryTypes, args: &MmapArgs) -> Result<Mapped, Errno> {
     if world.is_locked_down(Reason::PciAccess) {
         return Err(Errno::EPERM);
     }
@@ -84,12 +84,12 @@ pub fn mmap(world: &World, types: &mut MemoryTypes, asked: &MmapArgs) -> Result<
     if world.iomem.is_exclusive(bar.start, world.checks_iomem(), world.config.io_strict) {
         return Err(Errno::EINVAL);
     }
-    let len = asked.len.next_multiple_of(PAGE);
-    let end = asked.offset.checked_add(len).ok_or(Errno::EINVAL)?;
+    let len = args.len.next_multiple_of(PAGE);
+    let end = args.offset.checked_add(len).ok_or(Errno::EINVAL)?;
     if end > bar.end - bar.start {
         return Err(Errno::EINVAL);
     }
-    let gpa = bar.start + asked.offset;
+    let gpa = bar.start + args.offset;
     // `pgprot_device()`; a refusal of `track_pfn_remap()` is EINVAL to `remap_pfn_range()`.
     let mode = types
         .reserve_mapping(world, gpa, gpa + len, CacheMode::Uncached, false)

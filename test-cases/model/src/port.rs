@@ -8,8 +8,8 @@ use types::Errno;
 /// One past the last port.
 const PORTS: u64 = 1 << 16;
 
-/// A byte the buffer has no room for fails the whole call, after the port was read. Bytes are predicted for ports nobody
-/// decodes.
+/// A byte the buffer has no room for fails the whole call, after the port was read. Bytes are predicted for ports no
+/// device decodes.
 pub fn read_port(position: u64, count: u64, room: u64) -> Done {
     let there = PORTS.saturating_sub(position).min(count);
     let failed = there > room;

@@ -13,7 +13,7 @@ use types::{Errno, Signal};
 
 /// `IO_BITMAP_BITS`.
 const PORTS: u64 = 1 << 16;
-/// `SI_KERNEL`: a #GP has no address to tell.
+/// `SI_KERNEL`: a #GP has no fault address.
 const GENERAL_PROTECTION: i32 = 0x80;
 
 /// `ksys_ioperm()`. Only opening needs permission.
@@ -51,7 +51,7 @@ fn may_open(world: &World, task: &Task) -> bool {
     task.process.credentials.capable(capability::SYS_RAWIO) && !world.is_locked_down(Reason::IoPort)
 }
 
-/// `IN`: every byte's bit must be clear (Intel SDM volume 1, section 20.5.2). Bytes are predicted for ports nobody decodes.
+/// `IN`: every byte's bit must be clear (Intel SDM volume 1, section 20.5.2). Bytes are predicted for ports that no device decodes.
 pub fn port_in(task: &Task, port: u16, width: Width) -> Prediction {
     let port = u64::from(port);
     // Behind the last port the bitmap has one byte of ones.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What an operation gives, where its bytes come from, and what it does to physical memory.
+//! The result of an operation, the source of its bytes, and its effect on physical memory.
 
 use protocol::{Call, Refusal};
 use types::{Errno, Signal, View};
 
-/// Where bytes come from.
+/// The source of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The kernel makes zeros of them.
@@ -25,21 +25,21 @@ pub enum Source {
     },
     /// What the agent puts into a buffer before it has the kernel fill it.
     Untouched,
-    /// A port nobody decodes: all ones.
+    /// A port that no device decodes: all ones.
     Floating,
     /// The configuration space of the PCI device that [`Node::Config`](super::Node::Config) is.
     Configuration {
         /// Offset in it.
         offset: u64,
     },
-    /// Something the model says nothing about.
+    /// The model makes no prediction.
     Unknown,
 }
 
 /// Consecutive bytes from one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Where they come from.
+    /// Their source.
     pub source: Source,
     /// How many.
     pub len: u64,
@@ -66,18 +66,18 @@ pub enum Effect {
         /// The view.
         view: View,
     },
-    /// The page of a private mapping becomes a copy: what the page behind it held just then.
+    /// The page of a private mapping becomes a copy: the contents of the mapped page at that time.
     Copied {
         /// The number of the copies.
         memory: u32,
         /// Page of it, from 0.
         page: u64,
-        /// The page behind it.
+        /// The physical page that it copies.
         gpa: u64,
         /// The view its bytes were read through.
         view: View,
     },
-    /// A mapping has pages of its own, all zero.
+    /// A mapping gets anonymous pages, all zero.
     Fresh {
         /// The number of that memory.
         memory: u32,
@@ -91,7 +91,7 @@ pub enum Effect {
         /// The child's.
         to: u32,
     },
-    /// Stores to such a copy, or to pages of its own.
+    /// A store to such a copy, or to anonymous pages.
     WriteCopy {
         /// The number of the memory.
         memory: u32,
@@ -102,16 +102,16 @@ pub enum Effect {
     },
 }
 
-/// How an operation comes back.
+/// The result of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// With a number.
     Value(u64),
     /// With a number and bytes.
     Bytes {
-        /// The number: how many the kernel says there are.
+        /// The count that the kernel returns.
         value: u64,
-        /// Those that can be seen: fewer where part of the buffer is not mapped.
+        /// The bytes that arrived in the buffer: fewer where part of it is not mapped.
         pieces: Vec<Piece>,
     },
     /// With an error.
@@ -132,7 +132,7 @@ pub enum Outcome {
         /// What was read before.
         pieces: Vec<Piece>,
     },
-    /// The kernel itself faults; the task is ended by this signal and the kernel lives on, with locks held for ever.
+    /// The kernel itself faults; the task is ended by this signal and the kernel continues, with locks never released.
     Oops {
         /// Which.
         signal: Signal,
@@ -144,24 +144,24 @@ pub enum Outcome {
 /// What must happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prediction {
-    /// How it comes back.
+    /// The result.
     pub outcome: Outcome,
-    /// What it does to memory, whatever comes back.
+    /// The effects on memory, also of an operation that fails.
     pub effects: Vec<Effect>,
 }
 
 impl Prediction {
-    /// No memory is touched.
+    /// No memory is accessed.
     pub const fn plain(outcome: Outcome) -> Self {
         Self { outcome, effects: Vec::new() }
     }
 
-    /// An error of the call itself, with no memory touched.
+    /// An error of the call itself, without a memory access.
     pub const fn failed(errno: Errno) -> Self {
         Self::plain(Outcome::failed(errno))
     }
 
-    /// A number, with no memory touched.
+    /// A number, without a memory access.
     pub const fn value(value: u64) -> Self {
         Self::plain(Outcome::Value(value))
     }
@@ -173,7 +173,7 @@ impl Outcome {
         Self::Failed { errno, call: Call::Own }
     }
 
-    /// The bytes that can be seen.
+    /// The bytes that arrived.
     pub fn pieces(&self) -> &[Piece] {
         match self {
             Self::Bytes { pieces, .. } | Self::Signal { pieces, .. } => pieces,
@@ -183,7 +183,7 @@ impl Outcome {
 }
 
 /// The first `len` bytes of pieces.
-pub fn first(pieces: Vec<Piece>, len: u64) -> Vec<Piece> {
+pub fn take_bytes(pieces: Vec<Piece>, len: u64) -> Vec<Piece> {
     let mut rest = len;
     pieces
         .into_iter()
@@ -195,8 +195,8 @@ pub fn first(pieces: Vec<Piece>, len: u64) -> Vec<Piece> {
         .collect()
 }
 
-/// What of pieces comes behind their first `skip` bytes.
-pub fn behind(pieces: Vec<Piece>, skip: u64) -> Vec<Piece> {
+/// The pieces without their first `skip` bytes.
+pub fn skip_bytes(pieces: Vec<Piece>, skip: u64) -> Vec<Piece> {
     let mut rest = skip;
     let cut = |piece: Piece| {
         let skipped = piece.len.min(rest);

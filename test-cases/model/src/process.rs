@@ -9,7 +9,7 @@ use super::world::World;
 use crate::capability;
 use types::Errno;
 
-/// `arch/x86/mm/pat/memtype.c:track_pfn_copy()`: an area whose first page has become a copy no longer tells its caching, and
+/// `arch/x86/mm/pat/memtype.c:track_pfn_copy()`: an area whose first page has become a copy no longer yields its cache mode, and
 /// fork(2) of the whole task fails: EINVAL there, ENOMEM to the caller (`kernel/fork.c:copy_mm`). Since 6.16 the copies share
 /// the entry.
 pub fn can_fork(world: &World, task: &Task) -> bool {
@@ -29,7 +29,7 @@ pub fn fork(world: &World, task: &mut Task) -> Prediction {
             // `reserve_pfn_range()` with the caching that the parent has: a second entry of the range.
             let got = task.types.reserve_mapping(world, area.gpa, area.gpa + area.len, area.mode, true);
             if got.is_err() {
-                // Not seen to happen: an entry of the same caching is there.
+                // Has not been observed to fail: an entry of the same cache mode exists.
                 continue;
             }
         }
@@ -63,7 +63,7 @@ pub fn exit(world: &World, task: &mut Task) -> Prediction {
     Prediction::value(0)
 }
 
-/// execve(2) of the agent by itself: what is mapped goes, what is open stays unless it is marked
+/// execve(2) of the agent by itself: mappings are removed, open files stay open unless they are marked
 /// (`security/commoncap.c:cap_bprm_creds_from_file`).
 pub fn exec(world: &World, task: &mut Task) -> Prediction {
     let gone: Vec<_> = task.process.space.areas().cloned().collect();
@@ -74,7 +74,7 @@ pub fn exec(world: &World, task: &mut Task) -> Prediction {
     }
     task.process.socket = None;
     let credentials = &mut task.process.credentials;
-    // Root gets all there is, as far as no promise was made; in a namespace without mappings nobody is root.
+    // UID 0 gets every capability unless no_new_privs is set; in a namespace without an ID map no user is root.
     let granted = if credentials.uid == 0 && !credentials.in_namespace { capability::ALL } else { 0 };
     credentials.permitted = if credentials.no_new_privs { granted & credentials.permitted } else { granted };
     credentials.dumpable = true;

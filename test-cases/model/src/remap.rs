@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The kernel's own mappings of physical memory, and the encryption view they show.
+//! The kernel's own mappings of physical memory, and the view in which they map it.
 
 use types::{PageState, Platform, View};
 
@@ -17,11 +17,11 @@ const PARAVISOR: [u64; 2] = [0xfec0_0000, 0xfed4_0000];
 /// `memremap(page, PAGE_SIZE, MEMREMAP_WB)`.
 pub fn xlate(world: &World, types: &MemoryTypes, gpa: u64) -> Option<View> {
     let page = gpa & !(PAGE - 1);
-    match world.iomem.meets_ram(page) {
+    match world.iomem.intersects_ram(page) {
         // WARN_ONCE and NULL.
         Intersection::Mixed => None,
         // `try_ram_remap()`: the direct map, which follows the page's owner.
-        Intersection::Intersects => Some(match world.standing(page) {
+        Intersection::Intersects => Some(match world.page_state(page) {
             PageState::Shared => View::Shared,
             PageState::Private | PageState::Unaccepted => View::Private,
         }),
@@ -45,7 +45,7 @@ pub fn ioremap(
     if len == 0 || !world.is_valid(gpa) {
         return None;
     }
-    // `__ioremap_check_mem()` looks at every busy resource of the whole range: one that is encrypted makes all of it so.
+    // `__ioremap_check_mem()` walks every busy resource of the range: an encrypted one makes the whole range encrypted.
     let mut encrypted = encrypted;
     for resource in world.iomem.busy(gpa, last) {
         if is_used_ram(world, resource, gpa, last) {
@@ -54,7 +54,7 @@ pub fn ioremap(
         }
         encrypted |= resource.description == Description::Special;
     }
-    // `__ioremap_check_other()` asks for the first address only.
+    // `__ioremap_check_other()` checks the first address only.
     encrypted |= world.platform == Platform::Vbs && PARAVISOR.contains(&(gpa & !(PAGE - 1)));
     let (start, end) = pages(world.without_bit(gpa), len);
     if !types.admits(world, start, end, mode) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Mappings of /dev/mem reached through the kernel: /proc/PID/mem, `process_vm_readv(2)`, ptrace(2).
+//! Access to mappings of /dev/mem through the kernel: /proc/PID/mem, `process_vm_readv(2)`, ptrace(2).
 
 use protocol::{Call, Refusal, Via};
 use types::{Errno, Signal, View};
 
+use super::anonymous::{self, GupFlags};
 use super::op::Through;
-use super::own::{self, Asker};
 use super::page::PAGE;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
 use super::process::can_fork;
@@ -29,7 +29,7 @@ pub fn fetch(world: &World, task: &Task, through: Through, slot: u8, offset: u64
             effects.push(Effect::Read { gpa, len, view });
             pieces.push(Piece { source: Source::Physical { gpa, view }, len });
         }
-        Part::Own { area, address } => pieces.push(own::piece(area, address, len)),
+        Part::Own { area, address } => pieces.push(anonymous::piece(area, address, len)),
     };
     let target = Target { world, task, write: false };
     let outcome = match target.go(through, address, u64::from(len), &mut take) {
@@ -52,7 +52,7 @@ pub fn put(world: &World, task: &Task, through: Through, slot: u8, offset: u64, 
         done += len as usize;
         match part {
             Part::Physical { gpa, view } => effects.push(Effect::Write { gpa, data, view }),
-            // A child's writes stay in its copies of private pages.
+            // A child's writes remain in its copies of private pages.
             Part::Own { area, .. } if through.forks() && !area.shared => {}
             Part::Own { area, address } => {
                 effects.push(Effect::WriteCopy { memory: area.memory, offset: area.offset(address), data });
@@ -102,11 +102,11 @@ fn prepare(world: &World, task: &Task, through: Through, slot: u8, write: bool) 
     Ok(slot.address)
 }
 
-/// What one stretch of an access meets.
+/// The end of an access part.
 enum Part<'a> {
     /// Physical memory, through a view.
     Physical { gpa: u64, view: View },
-    /// Memory of the mapping's own.
+    /// Anonymous memory of the mapping.
     Own { area: &'a Area, address: u64 },
 }
 
@@ -157,7 +157,8 @@ impl Target<'_> {
             let at = address + moved;
             let part = (PAGE - at % PAGE).min(len - moved);
             let area = self.task.process.space.at(at);
-            let Some(area) = area.filter(|area| area.own && own::is_reached(area, self.write, Asker::Plain))
+            let Some(area) =
+                area.filter(|area| area.own && anonymous::is_reached(area, self.write, GupFlags::Plain))
             else {
                 break;
             };
@@ -185,21 +186,22 @@ impl Target<'_> {
             let (rest, in_page) = (len - moved, (len - moved).min(PAGE - at % PAGE));
             let Some(area) = self.task.process.space.at(at) else { break };
             let part = if area.own || self.world.bounds_access() { in_page } else { rest };
-            let met = if area.own {
-                own::is_reached(area, self.write, Asker::Forced).then_some(Part::Own { area, address: at })
+            let part_reached = if area.own {
+                anonymous::is_reached(area, self.write, GupFlags::Force)
+                    .then_some(Part::Own { area, address: at })
             } else {
                 self.access(area, at, part)?
             };
-            let Some(met) = met else { break };
-            move_bytes(met, part);
+            let Some(part_reached) = part_reached else { break };
+            move_bytes(part_reached, part);
             moved += part;
         }
         Ok(moved)
     }
 
     /// `mm/memory.c:generic_access_phys()`: the page at the address is looked up, and *all* `len` bytes are taken from what
-    /// follows it physically: before 7.0 neither it nor its caller asks where the mapping ends. So up to a page beyond it is
-    /// reached that no `range_is_allowed()` was asked about.
+    /// follows it physically: before 7.0 neither it nor its caller checks where the mapping ends. So up to a page beyond it is
+    /// accessed without a check by `range_is_allowed()`.
     ///
     /// The mapping made for it is `ioremap_prot()`, of which only the caching counts: it is decrypted, whatever the user's own
     /// mapping is. Memory that cannot be mapped so gives nothing: RAM, and with it the copies private mappings make. The
@@ -215,7 +217,7 @@ impl Target<'_> {
         let Some(view) = ioremap(world, &task.types, page, mapped, area.mode, false) else {
             return Ok(None);
         };
-        // `__ioremap_caller()` asks phys_addr_valid() for the first address only: what lies beyond the last one the processor
+        // `__ioremap_caller()` calls phys_addr_valid() for the first address only: what lies beyond the last one the processor
         // has gets page table entries with reserved bits set, and the copy faults on them with the page table locked.
         if !world.is_valid(gpa + len - 1) {
             return Err(End::Oops);

@@ -5,10 +5,10 @@ use super::prediction::Prediction;
 use super::task::Task;
 use types::Errno;
 
-/// Offsets from here on look like errors (`MAX_ERRNO`).
+/// Offsets from here on are error numbers (`MAX_ERRNO`).
 const ERRORS: u64 = u64::MAX - 4094;
 
-/// `fs/read_write.c:ksys_lseek()`, then `drivers/char/mem.c:memory_lseek()`: any 64-bit position but those that look like
+/// `fs/read_write.c:ksys_lseek()`, then `drivers/char/mem.c:memory_lseek()`: any 64-bit position but those that equal
 /// an errno. There is no end to count from.
 pub fn lseek(task: &mut Task, slot: u8, offset: i64, whence: u8) -> Prediction {
     let file = match task.open_file(slot) {

@@ -8,7 +8,7 @@ use super::task::Task;
 use super::world::World;
 use crate::capability;
 
-/// capset(2) without some capabilities. Files that are open stay usable: they are checked at open(2) only.
+/// capset(2) without some capabilities. Open files stay usable: they are checked at open(2) only.
 pub fn drop_caps(task: &mut Task, mask: u64) -> Prediction {
     task.process.credentials.permitted &= !mask;
     Prediction::value(0)
@@ -41,7 +41,7 @@ pub fn set_user(task: &mut Task, uid: u32, gid: u32, keep: bool) -> Prediction {
 /// unshare(2) with `CLONE_NEWUSER`: all capabilities, in a namespace that owns nothing (`kernel/user_namespace.c:create_user_ns`).
 pub fn user_namespace(world: &World, task: &mut Task) -> Prediction {
     if !world.config.user_ns {
-        // Debian's `unprivileged_userns_clone` (kernel/fork.c:ksys_unshare) is 0 there, and comes first.
+        // Debian's `unprivileged_userns_clone` (kernel/fork.c:ksys_unshare) is 0 there, and is checked first.
         let refused = !task.process.credentials.capable(capability::SYS_ADMIN);
         return Prediction::failed(if refused { Errno::EPERM } else { Errno::EINVAL });
     }

@@ -29,16 +29,16 @@ pub struct Entry {
 
 /// A range of addresses with one kind of memory and one protection: a `struct vm_area_struct`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub struct Area {
     /// First address.
     pub start: u64,
     /// Bytes, whole pages.
     pub len: u64,
-    /// The physical address behind `start`, without any encryption bit: `pfn_pte()` masks it off.
+    /// The physical address that `start` maps, without the encryption bit: `pfn_pte()` masks it off.
     pub gpa: u64,
-    /// The same address as it was asked for.
-    pub asked: u64,
+    /// The offset given to mmap(2), which may include the encryption bit.
+    pub requested_offset: u64,
     /// `PROT_*`.
     pub prot: u32,
     /// `VM_MAYWRITE`.
@@ -47,21 +47,21 @@ pub struct Area {
     pub may_exec: bool,
     /// `MAP_SHARED`.
     pub shared: bool,
-    /// What the page table entries say about caching.
+    /// The cache mode in the page table entries.
     pub mode: CacheMode,
     /// The view that loads and stores use.
     pub view: View,
-    /// It has memory of its own instead, zero at first (policy `mmap-zeros`).
+    /// It maps anonymous memory instead, initially zero (policy `mmap-zeros`).
     pub own: bool,
-    /// The number of its own memory, or of the copies that stores to a private mapping make.
+    /// The number of its anonymous memory, or of the copies that stores to a private mapping make.
     pub memory: u32,
     /// Where in that memory `start` is.
     pub origin: u64,
     /// Pages of that memory which are copies.
     pub copied: BTreeSet<u64>,
-    /// Whether the kernel is to be told of first stores to its pages.
+    /// Whether first stores to its pages fault (`mm/vma.c:vma_wants_writenotify()`).
     pub notifies: bool,
-    /// Pages (as in `copied`) that were stored to: `pte_dirty()`. Noted only where the kernel is to be told.
+    /// Pages (as in `copied`) that were stored to: `pte_dirty()`. Recorded only where first stores fault.
     pub stored: BTreeSet<u64>,
     /// Pages whose entry in the page tables admits no store yet, though the protection does: the next store faults, and
     /// then it does.
@@ -76,17 +76,17 @@ impl Area {
         self.start + self.len
     }
 
-    /// The physical address behind an address inside.
+    /// The physical address of an address in the area.
     pub const fn gpa(&self, address: u64) -> u64 {
         self.gpa.wrapping_add(address - self.start)
     }
 
-    /// Where in its own memory or its copies an address inside is.
+    /// The offset of an address in the anonymous memory or the copies.
     pub const fn offset(&self, address: u64) -> u64 {
         self.origin + (address - self.start)
     }
 
-    /// The page at an address inside is a copy, or the area's own.
+    /// The page at an address is a copy or anonymous.
     pub fn is_copied(&self, address: u64) -> bool {
         self.own || self.copied.contains(&(self.offset(address) / PAGE))
     }
@@ -97,7 +97,7 @@ impl Area {
     }
 
     /// What mprotect(2) makes of an area and of its page table entries (`mm/mprotect.c:mprotect_fixup()`, which leaves an
-    /// area alone that has the protection already). Where the kernel is to be told of first stores
+    /// area alone that has the protection already). Where first stores fault
     /// (`mm/vma.c:vma_wants_writenotify()`), an entry that becomes writable admits stores only if it is dirty
     /// (`can_change_pte_writable()`).
     pub fn protect(&mut self, prot: u32) {
@@ -135,7 +135,7 @@ impl Area {
             start,
             len: end.min(self.end()) - start,
             gpa: self.gpa(start),
-            asked: self.asked.wrapping_add(start - self.start),
+            requested_offset: self.requested_offset.wrapping_add(start - self.start),
             origin: self.offset(start),
             ..self.clone()
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a task holds: open files with positions, mappings, and what the kernel remembers of them.
+//! The state of a task: open files with positions, mappings, and the memtype entries of its mappings.
 
 use std::collections::{BTreeMap, VecDeque};
 use types::Errno;
@@ -16,7 +16,7 @@ use super::world::World;
 
 /// An open file: what descriptors refer to, of one task or of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub struct OpenFile {
     /// What was opened.
     pub node: Node,
@@ -48,7 +48,7 @@ pub struct Descriptor {
 pub struct Slot {
     /// First address.
     pub address: u64,
-    /// Bytes, as asked for.
+    /// The requested length in bytes.
     pub len: u64,
 }
 
@@ -76,7 +76,7 @@ pub struct Task {
     pub process: Process,
     /// Those that forked it, each waiting for the next.
     pub parents: Vec<Process>,
-    /// What the kernel remembers about the caching of physical ranges; only this task's mappings make entries that last.
+    /// The memtype entries of physical ranges; only this task's mappings make lasting ones.
     pub types: MemoryTypes,
     /// What the buffer of the read just before holds.
     pub left: Option<Vec<Piece>>,
@@ -86,7 +86,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// A number never used before in this task: of an open file, a socket, memory of its own.
+    /// A number never used before in this task: of an open file, a socket, anonymous memory.
     pub const fn number(&mut self) -> u32 {
         self.next += 1;
         self.next
@@ -111,7 +111,7 @@ impl Task {
         self.opened.get_mut(&descriptor.file)
     }
 
-    /// The open file of a slot, or what comes back where there is none: the agent uses no slot that is empty, and the kernel
+    /// The open file of a slot, or the outcome where there is none: the agent uses no slot that is empty, and the kernel
     /// has no descriptor that execve(2) closed.
     pub fn open_file(&self, slot: u8) -> Result<&OpenFile, Outcome> {
         if !self.process.files.contains_key(&slot) {
@@ -126,7 +126,7 @@ impl Task {
         self.untrack(world, &taken);
     }
 
-    /// Forgets the cachings of areas that are gone. Up to 6.15 (`arch/x86/mm/pat/memtype.c:untrack_pfn()`) what is left of
+    /// Frees the memtype entries of removed areas. Up to 6.15 (`arch/x86/mm/pat/memtype.c:untrack_pfn()`) what is left of
     /// an area goes by itself; since 6.16 the entry goes with the last part or copy of the mapping
     /// (`mm/memory.c:pfnmap_track_ctx_release`).
     pub fn untrack(&mut self, world: &World, gone: &[Area]) {
@@ -150,7 +150,7 @@ impl Task {
     }
 
     /// Whether the kernel notes no caching any more once all processes have ended.
-    pub fn forgets_cachings(&self, world: &World) -> bool {
+    pub fn loses_memtype_entries(&self, world: &World) -> bool {
         let mut end = self.clone();
         loop {
             let next = end.parents.pop();

@@ -7,7 +7,7 @@ use types::Errno;
 use super::done::Done;
 use super::op::Node;
 use super::page::PAGE;
-use super::prediction::{Outcome, Piece, Prediction, Source, behind, first};
+use super::prediction::{Outcome, Piece, Prediction, Source, skip_bytes, take_bytes};
 use super::task::Task;
 use super::world::World;
 use super::{kcore, msr, pci, port, read, write};
@@ -60,23 +60,23 @@ pub fn read(
         left.push(Piece { source: Source::Untouched, len: len.saturating_sub(copied) });
         task.left = Some(left);
     }
-    settle(task, slot, at, start, done, |value, pieces| {
-        let pieces = first(pieces, seen.min(value));
+    finish(task, slot, at, start, done, |value, pieces| {
+        let pieces = take_bytes(pieces, seen.min(value));
         Outcome::Bytes { value, pieces }
     })
 }
 
 /// The bytes of the buffer that the read just before was given, from an offset on.
 pub fn left(left: Option<Vec<Piece>>, from: u64, len: u64) -> Prediction {
-    let held: u64 = left.iter().flatten().map(|piece| piece.len).sum();
-    let Some(left) = left.filter(|_| from + len <= held) else {
+    let available: u64 = left.iter().flatten().map(|piece| piece.len).sum();
+    let Some(left) = left.filter(|_| from + len <= available) else {
         return Prediction::plain(Outcome::Refused(Refusal::Length));
     };
-    let pieces = first(behind(left, from), len);
+    let pieces = take_bytes(skip_bytes(left, from), len);
     Prediction::plain(Outcome::Bytes { value: len, pieces })
 }
 
-/// write(2), pwrite(2). `O_APPEND` means nothing here: only `generic_write_checks()` looks at it.
+/// write(2), pwrite(2). `O_APPEND` has no effect here: only `generic_write_checks()` tests it.
 pub fn write(
     world: &World,
     task: &mut Task,
@@ -101,7 +101,7 @@ pub fn write(
         Node::Msr => msr::msr_write(world, len, room),
         Node::Bar | Node::Config => pci::write(world, start.node, start.position, len, room),
     };
-    settle(task, slot, at, start, done, |value, _| Outcome::Value(value))
+    finish(task, slot, at, start, done, |value, _| Outcome::Value(value))
 }
 
 #[derive(Clone, Copy)]
@@ -136,7 +136,7 @@ fn prepare(
     Ok(Start { node: file.node, admin: file.by_admin, position })
 }
 
-/// `access_ok()`: the whole range lies in the user's half, mapped or not.
+/// `access_ok()`: the whole range lies in the user's half, mapped or unmapped.
 fn access_ok(buffer: Buffer, len: u64) -> bool {
     match buffer {
         Buffer::Good => true,
@@ -165,8 +165,8 @@ fn verify(unsigned: bool, position: u64, count: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The position moves by what was transferred, on success and without an offset only; that of registers never does.
-fn settle(
+/// The file position advances by the transferred count, on success and without an explicit offset only; never for MSR files.
+fn finish(
     task: &mut Task,
     slot: u8,
     at: Option<u64>,

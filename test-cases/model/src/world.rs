@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Everything outside a task that decides what /dev/mem gives.
+//! The state outside a task that decides the result of an access to /dev/mem.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,7 +30,7 @@ pub struct KernelConfig {
     pub pat: bool,
     /// `PROC_KCORE`.
     pub kcore: bool,
-    /// `X86_MSR`, and no module: nobody loads one.
+    /// `X86_MSR` built in; a module counts as absent, as the guest loads none.
     pub msr: bool,
     /// `X86_IOPL_IOPERM`.
     pub iopl: bool,
@@ -62,31 +62,31 @@ impl KernelConfig {
     }
 }
 
-/// Where memory lies and what its pages are.
+/// The addresses that memory backs, and the state of its pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
     /// Addresses that memory backs.
     pub backed: Vec<Range<u64>>,
-    /// Pages that are something else than private.
-    pub standing: BTreeMap<u64, PageState>,
+    /// Pages whose state is not private.
+    pub page_states: BTreeMap<u64, PageState>,
     /// One past the last byte of RAM: `__pa(high_memory)`.
     pub top: u64,
 }
 
-/// A guest.
+/// The guest as far as the model needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct World {
     /// How the kernel was built.
     pub config: KernelConfig,
-    /// The rule set it follows.
+    /// The /dev/mem policy of the kernel.
     pub policy: Policy,
-    /// What it takes itself for.
+    /// The platform the kernel detected.
     pub platform: Platform,
     /// Its release.
     pub release: Release,
-    /// What `lockdown=` on the command line asks for.
+    /// The level that `lockdown=` on the command line requests.
     pub lockdown: Level,
-    /// What `iomem=` on the command line asks for: `strict` or `relaxed`.
+    /// `iomem=` on the command line: true for `strict`, false for `relaxed`.
     pub iomem_checks: Option<bool>,
     /// `boot_cpu_data.x86_phys_bits`.
     pub physical_bits: u8,
@@ -98,9 +98,9 @@ pub struct World {
     pub iomem: Iomem,
     /// Memory.
     pub memory: Memory,
-    /// What the MTRRs, as the kernel sees them, do not cache.
+    /// The ranges that the MTRRs read by the kernel make uncached.
     pub uncached: Vec<Range<u64>>,
-    /// What the kernel itself keeps mapped, as cached as can be: the SMBIOS table (`drivers/firmware/dmi_scan.c:dmi_init`).
+    /// Ranges that the kernel keeps mapped, write-back where the MTRRs allow it: the SMBIOS table (`drivers/firmware/dmi_scan.c:dmi_init`).
     pub kept: Vec<Range<u64>>,
 }
 
@@ -112,11 +112,11 @@ const ENCRYPTED_MEMREMAP: Release = Release { major: 6, minor: 15 };
 /// The range check before mmap(2) is made once only, and mappings share one tracking entry with their forked copies.
 const PFNMAP_TRACK: Release = Release { major: 6, minor: 16 };
 
-/// Reading another task's memory asks page by page where a mapping ends. Not so in 6.12; seen so in 7.3.
+/// Access to another task's memory checks for each page where the mapping ends. Not the case in 6.12, observed in 7.3.
 const BOUNDED_ACCESS: Release = Release { major: 7, minor: 0 };
 
 impl World {
-    /// `generic_access_phys()` goes no further than the page it looked up.
+    /// `mm/memory.c:generic_access_phys()` accesses no more than the page it looked up.
     pub fn bounds_access(&self) -> bool {
         self.release >= BOUNDED_ACCESS
     }
@@ -131,7 +131,7 @@ impl World {
         self.release >= PFNMAP_TRACK
     }
 
-    /// mmap(2) asks `devmem_is_allowed()` a second time, from PAT's side
+    /// mmap(2) calls `devmem_is_allowed()` a second time, from the PAT code
     /// (`arch/x86/mm/pat/memtype.c:phys_mem_access_prot_allowed`), where `STRICT_DEVMEM` is off.
     pub fn checks_aliasing(&self) -> bool {
         self.release < PFNMAP_TRACK && self.config.pat && !self.config.strict
@@ -142,18 +142,18 @@ impl World {
         self.iomem_checks.unwrap_or(self.config.strict)
     }
 
-    /// The memory behind the first PCI device's BAR, where there is such a device.
+    /// The physical range of the first PCI device's BAR, if there is such a device.
     pub fn bar(&self) -> Option<Range<u64>> {
         let resource = self.iomem.resources().iter().find(|resource| resource.name == BAR)?;
         Some(resource.start..resource.end + 1)
     }
 
-    /// The view a mapping that is to be decrypted shows.
+    /// The view of a mapping made with `pgprot_decrypted()`.
     pub fn decrypted(&self) -> View {
         if self.platform.is_confidential() { View::Shared } else { View::Private }
     }
 
-    /// The address as page tables hold it: the encryption bit is no address bit there
+    /// The address in a page table entry, in which the encryption bit is no address bit
     /// (`physical_mask`, `arch/x86/mm/mem_encrypt_identity.c:sme_enable` and its like).
     pub fn without_bit(&self, gpa: u64) -> u64 {
         self.encryption_bit.map_or(gpa, |bit| gpa & ((1 << bit) - 1))
@@ -164,19 +164,19 @@ impl World {
         gpa.checked_shr(self.physical_bits.into()).unwrap_or(0) == 0
     }
 
-    /// What a request for cached memory gets: not that, if the MTRRs do not cache some of `[start, end)`.
+    /// The cache mode of a write-back request: uncached if the MTRRs make part of `[start, end)` uncached.
     pub fn cached(&self, start: u64, end: u64) -> CacheMode {
         let uncached = self.uncached.iter().any(|range| range.start < end && start < range.end);
         if uncached { CacheMode::Uncached } else { CacheMode::WriteBack }
     }
 
-    /// Memory stands at `gpa`.
+    /// Memory backs `gpa`.
     pub fn is_memory(&self, gpa: u64) -> bool {
         self.memory.backed.iter().any(|range| range.contains(&gpa))
     }
 
-    /// The processor's own interrupt controllers answer at the address without any bit, whatever the platform.
-    pub fn is_processors(&self, gpa: u64, view: View) -> bool {
+    /// The page of the I/O APIC or the local APIC, which is decoded at the address without the C-bit or shared bit.
+    pub fn is_interrupt_controller(&self, gpa: u64, view: View) -> bool {
         let bare = match self.platform {
             Platform::Sev | Platform::Snp => View::Shared,
             Platform::None | Platform::Tdx | Platform::Vbs => View::Private,
@@ -184,17 +184,17 @@ impl World {
         view == bare && matches!(gpa & !(PAGE - 1), 0xfec0_0000 | 0xfee0_0000)
     }
 
-    /// What the page at `gpa` is.
-    pub fn standing(&self, gpa: u64) -> PageState {
-        self.memory.standing.get(&(gpa & !(PAGE - 1))).copied().unwrap_or(PageState::Private)
+    /// The state of the page at `gpa`.
+    pub fn page_state(&self, gpa: u64) -> PageState {
+        self.memory.page_states.get(&(gpa & !(PAGE - 1))).copied().unwrap_or(PageState::Private)
     }
 
-    /// What bytes at `gpa` are when they are read through `view`.
+    /// The class of bytes that are read at `gpa` through `view`.
     pub fn class(&self, gpa: u64, view: View) -> Class {
         if !self.is_memory(gpa) {
             return Class::Device;
         }
-        let owner = match self.standing(gpa) {
+        let owner = match self.page_state(gpa) {
             PageState::Private => View::Private,
             PageState::Shared => View::Shared,
             PageState::Unaccepted => return if view == View::Shared { Class::Shared } else { Class::Zeros },
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// What bytes from there are, where that can be said.
+    /// The class of bytes from a source, if the model determines it.
     pub fn class_of(&self, source: Source) -> Option<Class> {
         Some(match source {
             Source::Zeros => Class::Zeros,
@@ -218,13 +218,13 @@ impl World {
         })
     }
 
-    /// A short name for what stands at `gpa`, as /dev/mem sees it.
+    /// A short name of the kind of memory at `gpa`, as /dev/mem distinguishes it.
     pub fn region(&self, gpa: u64) -> &'static str {
         let plain = self.without_bit(gpa);
         if plain != gpa && self.is_valid(gpa) {
             return "alias";
         }
-        match (gpa, self.iomem.meets_ram(gpa)) {
+        match (gpa, self.iomem.intersects_ram(gpa)) {
             _ if !self.is_valid(gpa) => "beyond",
             (0..PAGE, _) => "page0",
             (_, Intersection::Mixed) => "part-ram",

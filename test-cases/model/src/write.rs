@@ -32,7 +32,7 @@ pub fn write_mem(world: &World, types: &MemoryTypes, position: u64, data: &[u8],
                 done.result = Err(Errno::EPERM);
                 return done;
             }
-            // Dropped, without a look at the buffer.
+            // The write is skipped and the buffer is not read.
             Allowed::AsZeros => {}
             Allowed::Yes => {
                 let Some(view) = xlate(world, types, gpa) else {

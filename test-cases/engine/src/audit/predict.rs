@@ -59,7 +59,7 @@ impl Predicted<'_> {
             return StepObservation::new(id, Answer::NotRun { reason });
         };
         let gpa = self.gpa(&op);
-        self.contents.asked();
+        self.contents.start_operation();
         let prediction = model::step(self.world, &mut self.task, &op);
         let mut observed = StepObservation::new(id, answer(&prediction.outcome));
         let done = matches!(observed.answer, Answer::Returned { .. });
@@ -172,7 +172,7 @@ impl Predicted<'_> {
             | Op::Put { map, offset, .. } => {
                 let address = self.task.process.maps.get(map)?.address.wrapping_add(*offset);
                 let area = self.task.process.space.at(address)?;
-                Some(area.asked.wrapping_add(address - area.start))
+                Some(area.requested_offset.wrapping_add(address - area.start))
             }
             _ => None,
         }
@@ -199,7 +199,7 @@ impl Predicted<'_> {
 
     fn event(&self, event: &Event) -> AccessEvent {
         let state = if self.world.is_memory(event.gpa) {
-            AccessTarget::Page(self.world.standing(event.gpa))
+            AccessTarget::Page(self.world.page_state(event.gpa))
         } else {
             AccessTarget::Device
         };
@@ -232,7 +232,7 @@ impl Predicted<'_> {
             if *gpa >= end || gpa + data.len() as u64 <= start {
                 continue;
             }
-            let admits = match self.world.standing(gpa & !(PAGE - 1)) {
+            let admits = match self.world.page_state(gpa & !(PAGE - 1)) {
                 PageState::Private => *view == View::Private,
                 PageState::Shared => *view == View::Shared,
                 PageState::Unaccepted => false,

@@ -62,12 +62,12 @@ fn contents(predicted: &[Option<u8>], got: &[u8]) -> Option<String> {
 
 /// What differs between the events predicted and those seen, or nothing.
 ///
-/// `lends`: a page that was touched against its state is there until the vCPU is asked again, which any interrupt brings
+/// `temporary`: a page that was touched against its state is there until the vCPU is asked again, which any interrupt brings
 /// about. So one that was seen once may be missing later, and a copy that was interrupted is told twice.
 pub fn events(
     predicted: &[Event],
     got: &[RecordedAccess],
-    lends: bool,
+    temporary: bool,
     rigour: &mut Rigour,
 ) -> Option<String> {
     let mut optional = 0;
@@ -82,7 +82,7 @@ pub fn events(
     let mut before: Option<&Event> = None;
     for event in predicted {
         let before = before.replace(event);
-        if lends {
+        if temporary {
             let again = |got: &&RecordedAccess| seen.last().is_some_and(|last| same(last, got));
             while rest.next_if(|got| again(got) && !matches(event, got)).is_some() {
                 optional += 1;
@@ -98,16 +98,16 @@ pub fn events(
             continue;
         }
         let is_there = seen.iter().any(|seen| (seen.gpa, seen.view) == (event.gpa, event.view));
-        if !event.optional && (!lends || !is_there) {
+        if !event.optional && (!temporary || !is_there) {
             let instead = rest.next().map_or_else(|| "no event".to_owned(), ToString::to_string);
             return Some(format!("predicted {}, got {instead}", told(event)));
         }
         // An access in elements to a page that is temporarily mapped is one comparison: no element but the first is an
         // event.
-        optional += u64::from(event.optional || before.is_none_or(|before| !alike(before, event)));
+        optional += u64::from(event.optional || before.is_none_or(|before| !consecutive(before, event)));
     }
     let (again, others): (Vec<_>, Vec<_>) =
-        rest.partition(|got| lends && seen.last().is_some_and(|last| same(last, got)));
+        rest.partition(|got| temporary && seen.last().is_some_and(|last| same(last, got)));
     rigour.weakened(Weakening::OptionalEvent, optional + again.len() as u64);
     others.first().map(|got| format!("predicted no event, got {got}"))
 }
@@ -116,7 +116,7 @@ fn matches(event: &Event, got: &RecordedAccess) -> bool {
     (event.gpa, event.view, event.write) == (got.gpa, got.view, got.kind == AccessKind::Write)
 }
 
-fn alike(one: &Event, other: &Event) -> bool {
+fn consecutive(one: &Event, other: &Event) -> bool {
     (one.gpa, one.view, one.write) == (other.gpa, other.view, other.write)
 }
 

@@ -36,7 +36,7 @@ impl Page {
             View::Shared => &mut self.shared,
         };
         bytes.get_or_insert_with(|| {
-            if world.is_processors(start, view) {
+            if world.is_interrupt_controller(start, view) {
                 return vec![None; PAGE as usize];
             }
             let mut bytes = [0; PAGE as usize];
@@ -125,7 +125,7 @@ impl Memory {
     fn write(&mut self, world: &World, machine: &Machine, gpa: u64, view: View, byte: u8) {
         let at = (gpa % PAGE) as usize;
         let one_content = !world.is_memory(gpa) || world.platform == Platform::None;
-        let admitted = match world.standing(gpa) {
+        let admitted = match world.page_state(gpa) {
             PageState::Private => view == View::Private,
             PageState::Shared => view == View::Shared,
             PageState::Unaccepted => false,

@@ -1,59 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What was met: operations by the memory they are about and by what came.
+//! The tested combinations of operation, kind of memory and result, with counts.
 
 use std::collections::BTreeMap;
 
 use model::{Node, Op, Outcome, Prediction, Task, World};
 
-/// An operation, the kind of memory it is about, and what came.
-pub type Met = (&'static str, &'static str, String);
+/// An operation, the kind of memory it accesses, and its result.
+pub type Combination = (&'static str, &'static str, String);
 
 /// One operation's share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
     /// Its name.
     pub name: &'static str,
-    /// How often it was met.
+    /// How often it occurred.
     pub count: u64,
     /// On how many kinds of memory.
     pub regions: usize,
-    /// What came how often, most frequent first.
+    /// The results with their counts, most frequent first.
     pub outcomes: Vec<(String, u64)>,
 }
 
-/// How often each combination was met.
+/// How often each combination occurred.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
-    met: BTreeMap<Met, u64>,
+    counts: BTreeMap<Combination, u64>,
 }
 
 impl Coverage {
     /// Counts one operation.
-    pub fn meet(&mut self, met: Met) {
-        *self.met.entry(met).or_default() += 1;
+    pub fn record(&mut self, combination: Combination) {
+        *self.counts.entry(combination).or_default() += 1;
     }
 
     /// Adds another count.
     pub fn add(&mut self, other: Self) {
-        for (key, count) in other.met {
-            *self.met.entry(key).or_default() += count;
+        for (key, count) in other.counts {
+            *self.counts.entry(key).or_default() += count;
         }
     }
 
-    /// Combinations met.
+    /// Combinations that occurred.
     pub fn combinations(&self) -> usize {
-        self.met.len()
+        self.counts.len()
     }
 
     /// Each operation's share, in the order of their names.
     pub fn by_operation(&self) -> Vec<Operation> {
         let mut operations: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
-        for ((op, _, outcome), count) in &self.met {
+        for ((op, _, outcome), count) in &self.counts {
             *operations.entry(op).or_default().entry(outcome.clone()).or_default() += count;
         }
         let regions = |name: &str| {
             let mut regions: Vec<&str> =
-                self.met.keys().filter(|(op, ..)| *op == name).map(|(_, region, _)| *region).collect();
+                self.counts.keys().filter(|(op, ..)| *op == name).map(|(_, region, _)| *region).collect();
             regions.dedup();
             regions.len()
         };
@@ -67,8 +67,8 @@ impl Coverage {
     }
 }
 
-/// What an operation of a task, as it is before it, meets.
-pub fn met(world: &World, task: &Task, op: &Op, prediction: &Prediction) -> Met {
+/// The combination that an operation makes, given the task before it.
+pub fn combination(world: &World, task: &Task, op: &Op, prediction: &Prediction) -> Combination {
     let outcome = match &prediction.outcome {
         Outcome::Value(_) => "ok".to_owned(),
         Outcome::Bytes { pieces, .. } => {
@@ -86,15 +86,14 @@ pub fn met(world: &World, task: &Task, op: &Op, prediction: &Prediction) -> Met 
     (op.name(), region(world, task, op), outcome)
 }
 
-/// The kind of memory an operation is about.
+/// The kind of memory an operation accesses.
 fn region(world: &World, task: &Task, op: &Op) -> &'static str {
     let at = |slot: &u8, offset: u64| {
         let address = task.process.maps.get(slot).map(|slot| slot.address.wrapping_add(offset));
         let area = address.and_then(|address| Some((address, task.process.space.at(address)?)));
-        area.map_or(
-            "-",
-            |(address, area)| if area.asked == area.gpa { world.region(area.gpa(address)) } else { "alias" },
-        )
+        area.map_or("-", |(address, area)| {
+            if area.requested_offset == area.gpa { world.region(area.gpa(address)) } else { "alias" }
+        })
     };
     match op {
         Op::Open { node, .. } => node_name(*node),

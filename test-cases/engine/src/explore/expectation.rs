@@ -21,7 +21,7 @@ impl Predictor {
     pub fn expectation(&mut self, guest: &Guest, op: &Op, with_events: bool) -> Option<Expected> {
         let (world, machine) = (&guest.world, guest.session.machine());
         let prediction = model::step(world, &mut self.task, op);
-        self.contents.asked();
+        self.contents.start_operation();
         let bytes = self.memory.read(world, machine, prediction.outcome.pieces());
         let mut events = Vec::new();
         for effect in &prediction.effects {

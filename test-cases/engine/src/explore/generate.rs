@@ -263,7 +263,9 @@ impl Chooser<'_> {
         let mut data = self.random.bytes(len);
         let position = at.or_else(|| task.file(file).map(|file| file.position)).unwrap_or(0);
         // Should the kernel allow what it must not, then nothing shall change.
-        if position >= layout::HIGH_MEMORY && self.world.iomem.meets_ram(position) != Intersection::Disjoint {
+        if position >= layout::HIGH_MEMORY
+            && self.world.iomem.intersects_ram(position) != Intersection::Disjoint
+        {
             data.truncate((PAGE - position % PAGE) as usize);
             self.guest.session.machine().truth(View::Private, position, &mut data);
             buffer = Buffer::Good;

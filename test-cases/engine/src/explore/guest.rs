@@ -219,25 +219,25 @@ fn text(session: &mut Session, step: &Step<'_>, target: &Target) -> Result<Optio
 }
 
 /// Pages the model may be asked about, but for those of devices: others are private RAM, or nobody may look at them.
-pub fn looked_at(machine: &Machine) -> impl Iterator<Item = u64> {
+pub fn watched_pages(machine: &Machine) -> impl Iterator<Item = u64> {
     let ram = machine.ram();
     (0..layout::HIGH_MEMORY).chain(ram.efi()..ram.low_end()).step_by(PAGE as usize)
 }
 
 fn memory(machine: &Machine) -> Memory {
     let ram = machine.ram();
-    let standing = looked_at(machine).filter_map(|gpa| {
-        let standing = match machine.memory().state(gpa) {
+    let states = watched_pages(machine).filter_map(|gpa| {
+        let state = match machine.memory().state(gpa) {
             Some(PageState::Shared) => PageState::Shared,
             Some(PageState::Unaccepted) => PageState::Unaccepted,
             None if machine.memory().declared(gpa)? == View::Shared => PageState::Shared,
             Some(PageState::Private) | None => return None,
         };
-        Some((gpa, standing))
+        Some((gpa, state))
     });
     Memory {
         backed: ram.backed().iter().map(|(gpa, len)| *gpa..gpa + len).collect(),
-        standing: standing.collect(),
+        page_states: states.collect(),
         top: ram.end(),
     }
 }

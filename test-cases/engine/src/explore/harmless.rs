@@ -174,7 +174,7 @@ impl Judge<'_> {
             return spare.iter().any(|range| range.contains(&first) && range.contains(&last));
         }
         let processors =
-            [View::Private, View::Shared].iter().any(|view| self.world.is_processors(first, *view));
+            [View::Private, View::Shared].iter().any(|view| self.world.is_interrupt_controller(first, *view));
         !processors && !KVM_PAGES.contains(&first)
     }
 }

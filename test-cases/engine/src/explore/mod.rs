@@ -67,9 +67,9 @@ pub struct Explored {
     pub steps: u64,
     /// Time the guests took to execute them, all else included but boots.
     pub elapsed: Duration,
-    /// What was met.
+    /// The combinations that occurred.
     pub coverage: Coverage,
-    /// Forbidden accesses seen.
+    /// Recorded forbidden accesses.
     pub events: u64,
     /// Sequences whose forbidden accesses were not those predicted, once, and were when it was run again: neither agreement
     /// nor a disagreement that can be shown.

@@ -51,7 +51,7 @@ impl Restore for Machine {
 }
 
 /// Restores what a sequence changed: everything it has written, `residue` being the pages with the boot loader's markers,
-/// and pages whose contents are in the `foreign` view.
+/// and pages whose contents are in the `in_other_view` view.
 ///
 /// # Errors
 /// With the first failure; what comes after it is not tried, since the guest cannot be used any more.
@@ -59,7 +59,7 @@ pub fn restore(
     machine: &mut impl Restore,
     has_written: bool,
     residue: impl Iterator<Item = u64>,
-    foreign: impl Iterator<Item = u64>,
+    in_other_view: impl Iterator<Item = u64>,
 ) -> Result<(), NotRestored> {
     if has_written {
         machine.restore_firmware()?;
@@ -70,7 +70,7 @@ pub fn restore(
         vmm::marker::fill(vmm::marker::Tag::Private, gpa, &mut page);
         machine.write(gpa, &page).map_err(failed(gpa))?;
     }
-    for gpa in foreign {
+    for gpa in in_other_view {
         // A private write of what the private view shows brings the page back.
         machine.read(gpa, &mut page).map_err(failed(gpa))?;
         machine.write(gpa, &page).map_err(failed(gpa))?;
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn no_failure_is_lost() {
-        // Firmware, two pages of residue, and two foreign pages that are read and written.
+        // Firmware, two pages of residue, and two in_other_view pages that are read and written.
         const OPERATIONS: usize = 1 + 2 + 2 * 2;
         for failing in 0..=OPERATIONS {
             let mut fake = Fake { done: Cell::new(0), failing };

@@ -8,7 +8,7 @@ use types::{PageState, Platform};
 
 use super::compare;
 use super::contents::Memory;
-use super::coverage::{self, Coverage, Met};
+use super::coverage::{self, Combination, Coverage};
 use super::guest::{self, Guest};
 use super::restore;
 use super::translate;
@@ -40,11 +40,11 @@ pub struct Difference {
 pub struct Run {
     /// Operations executed and compared.
     pub executed: usize,
-    /// Forbidden accesses seen.
+    /// Recorded forbidden accesses.
     pub events: usize,
     /// The first difference.
     pub difference: Option<Difference>,
-    /// What was met.
+    /// The combinations that occurred.
     pub coverage: Coverage,
     /// How strictly answers and forbidden accesses were compared.
     pub rigour: Rigour,
@@ -64,7 +64,7 @@ struct Expected {
     prediction: Prediction,
     bytes: Vec<Option<u8>>,
     events: Vec<Event>,
-    met: Met,
+    combination: Combination,
 }
 
 /// Bytes that come back, those left out that are nothing but one byte repeated.
@@ -103,7 +103,7 @@ impl<'a> Runner<'a> {
     /// Predicts as many operations as fit a batch.
     fn expect(&mut self, ops: &[Op]) -> Vec<Expected> {
         let mut expected: Vec<Expected> = Vec::new();
-        self.contents.asked();
+        self.contents.start_operation();
         let (mut answers, mut questions) = (0, 0);
         for op in ops {
             let before = self.task.clone();
@@ -131,8 +131,8 @@ impl<'a> Runner<'a> {
                 events.extend(self.contents.apply(world, effect));
                 self.memory.apply(world, machine, effect);
             }
-            let met = coverage::met(world, &before, op, &prediction);
-            expected.push(Expected { prediction, bytes, events, met });
+            let combination = coverage::combination(world, &before, op, &prediction);
+            expected.push(Expected { prediction, bytes, events, combination });
         }
         expected
     }
@@ -156,7 +156,7 @@ impl<'a> Runner<'a> {
         let results = self.guest.session.execute(&batch, self.guest.limit)?;
         for (index, expected) in expected.iter().enumerate() {
             let got = results.outcomes.get(index).unwrap_or(&Outcome::NotRun);
-            run.coverage.meet(expected.met.clone());
+            run.coverage.record(expected.combination.clone());
             run.executed += 1;
             // An answer with bytes of which nothing was predicted is compared in all but these.
             if expected.bytes.contains(&None) {
@@ -173,11 +173,11 @@ impl<'a> Runner<'a> {
             expected.iter().flat_map(|expected| expected.events.iter().copied()).collect();
         let since = self.guest.session.machine().events().since(before);
         run.events += since.events.len();
-        let lends = self.guest.world.platform != Platform::Sev;
+        let temporary = self.guest.world.platform != Platform::Sev;
         let differs = if since.dropped > 0 {
             Some(format!("{} forbidden accesses were not kept, so nothing is known of them", since.dropped))
         } else {
-            compare::events(&events, &since.events, lends, &mut run.rigour)
+            compare::events(&events, &since.events, temporary, &mut run.rigour)
         };
         if let Some(text) = differs {
             let index = first + ops.len() - 1;
@@ -186,22 +186,22 @@ impl<'a> Runner<'a> {
         Ok(ops.len())
     }
 
-    /// Memory as it was, contents in their own view, devices as they were. `astray`: what the model knows of views is not to be
+    /// Memory as it was, contents in their own view, devices as they were. `unpredicted`: what the model knows of views is not to be
     /// relied on, or one difference would bring about the next.
-    fn restore(&mut self, astray: bool) {
+    fn restore(&mut self, unpredicted: bool) {
         let written = self.memory.written();
         let residue = written.iter().copied().filter(|page| is_residue(*page));
         let machine = self.guest.session.machine_mut();
         let world = &self.guest.world;
-        let foreign: Vec<u64> = if astray && world.platform == Platform::Sev {
+        let in_other_view: Vec<u64> = if unpredicted && world.platform == Platform::Sev {
             // The VGA window lies among these pages, and is no RAM.
             let is_private =
-                |page: &u64| machine.is_ram(*page) && world.standing(*page) == PageState::Private;
-            guest::looked_at(machine).filter(is_private).collect()
+                |page: &u64| machine.is_ram(*page) && world.page_state(*page) == PageState::Private;
+            guest::watched_pages(machine).filter(is_private).collect()
         } else {
-            self.contents.foreign().collect()
+            self.contents.in_other_view().collect()
         };
-        let restored = restore::restore(machine, !written.is_empty(), residue, foreign.into_iter());
+        let restored = restore::restore(machine, !written.is_empty(), residue, in_other_view.into_iter());
         self.guest.not_restored = restored.err();
     }
 }

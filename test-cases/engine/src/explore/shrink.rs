@@ -42,7 +42,7 @@ pub fn shrink(
         if again.is_none() {
             let found = attempt(guest, &best, &mut tries);
             let found = found.map_err(|ended| lost(ended, &best, &best, &difference))?;
-            again = found.filter(|found| alike(found, &difference));
+            again = found.filter(|found| same_kind(found, &difference));
         }
     }
     let repeats = again.is_some();
@@ -55,7 +55,7 @@ pub fn shrink(
             fewer.drain(start..(start + chunk).min(best.len()));
             let again = attempt(guest, &fewer, &mut tries);
             let again = again.map_err(|ended| lost(ended, &fewer, &best, &found))?;
-            match again.filter(|again| alike(again, &found)) {
+            match again.filter(|again| same_kind(again, &found)) {
                 Some(again) => {
                     fewer.truncate(again.index + 1);
                     (best, found) = (fewer, again);
@@ -77,7 +77,7 @@ fn lost(ended: Ended, during: &[Op], ops: &[Op], difference: &Difference) -> Box
 }
 
 /// Of the same kind: what is left out may change addresses and slots, but not answers into events.
-fn alike(one: &Difference, other: &Difference) -> bool {
+fn same_kind(one: &Difference, other: &Difference) -> bool {
     one.in_events == other.in_events
 }
 

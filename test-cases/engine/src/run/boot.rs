@@ -49,7 +49,7 @@ impl Engine<'_> {
         }
         self.judge_boot(&session, setup, None, watcher);
         // What comes from here on belongs to the cases.
-        session.tell();
+        session.take_cursors();
         // Every guest, since each of them is set up anew and perhaps otherwise.
         let kernel = &self.report.kernel;
         let checked = check_guest_type(&session, &log, self.target.platform, &kernel.spec, &kernel.release);

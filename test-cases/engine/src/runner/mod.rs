@@ -81,11 +81,11 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
             }
         };
         // The first step's also hold what the guest did since its boot or the case before.
-        let told = session.tell();
-        let recorded = events::since(session, told.events, regions);
+        let reported = session.take_cursors();
+        let recorded = events::since(session, reported.events, regions);
         observed.events = recorded.events;
         observed.events_dropped = recorded.dropped;
-        observed.changes = changes_since(session, Some(told.changes));
+        observed.changes = changes_since(session, Some(reported.changes));
         observed.duration = begun.elapsed();
         steps.push(observed);
     }

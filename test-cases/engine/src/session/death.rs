@@ -153,11 +153,11 @@ impl Ended {
                     text += " (could not tell whether the kernel was shutting down: no symbol)";
                 }
                 if deaths.contains(DeathKind::Hang) {
-                    text += &standing(machine);
+                    text += &vcpu_position(machine);
                 }
             }
             End::Aborted if *stop == Stop::Deadline => {
-                text = format!("the agent did not answer in time: {text}{}", standing(machine));
+                text = format!("the agent did not answer in time: {text}{}", vcpu_position(machine));
             }
             End::Aborted => {}
         }
@@ -224,7 +224,7 @@ fn evidence(console: &str, log_buffer: impl FnOnce() -> Option<Vec<String>>) -> 
 }
 
 /// Where a guest that does not answer is, innermost function first.
-fn standing(machine: &Machine) -> String {
+fn vcpu_position(machine: &Machine) -> String {
     let place = || {
         let (at, names) = (machine.current_instruction(VcpuId::BOOT)?, machine.kernel_names()?);
         let frames = names.frames(at.backtrace.as_ref()?);

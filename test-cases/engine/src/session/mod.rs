@@ -83,19 +83,19 @@ pub struct Session {
     names: Option<Arc<KernelNames>>,
     files: Arc<GuestFiles>,
     interrupt: Arc<AtomicBool>,
-    told: Told,
+    reported: ReportedCursors,
 }
 
 /// Up to where the machine's records were given to the boot or to a step.
 #[derive(Debug, Clone, Copy)]
-pub struct Told {
+pub struct ReportedCursors {
     /// Forbidden accesses.
     pub events: EventCursor,
     /// Changes of the page that is watched.
     pub changes: Cursor,
 }
 
-impl Told {
+impl ReportedCursors {
     fn all_of(machine: &Machine) -> Self {
         Self { events: machine.events().cursor(), changes: machine.history().cursor() }
     }
@@ -114,7 +114,7 @@ impl Session {
         machine.boot_linux(&boot, plan.names.clone())?;
         let interrupt = Arc::clone(&plan.interrupt);
         let mut session = Self {
-            told: Told::all_of(&machine),
+            reported: ReportedCursors::all_of(&machine),
             machine,
             link: Link::new(),
             boot_time: Duration::ZERO,
@@ -164,10 +164,10 @@ impl Session {
         &mut self.machine
     }
 
-    /// Takes all that was recorded until now as told, and gives the moment up to which it had been before: what the
-    /// guest does between two steps is thus part of the next one, and nothing is told twice or lost.
-    pub fn tell(&mut self) -> Told {
-        std::mem::replace(&mut self.told, Told::all_of(&self.machine))
+    /// Marks everything recorded until now as reported, and returns the previous cursors: what the guest does between two
+    /// steps belongs to the next one, so nothing is reported twice or lost.
+    pub fn take_cursors(&mut self) -> ReportedCursors {
+        std::mem::replace(&mut self.reported, ReportedCursors::all_of(&self.machine))
     }
 
     /// What went over the agent's line.

@@ -83,7 +83,7 @@ fn a_mapping_of_physical_memory_moves_and_shrinks_but_never_grows() {
     assert!(matches!(go(&world, &mut task, &remap(4, 4, 1)), Outcome::Value(_)));
     assert_eq!(signal(&go(&world, &mut task, &load(4, PAGE))), Some(1));
     assert_eq!(go(&world, &mut task, &remap(4, 4, 0)), Outcome::failed(Errno::EINVAL));
-    assert!(task.forgets_cachings(&world));
+    assert!(task.loses_memtype_entries(&world));
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn a_child_keeps_what_it_has_and_its_copies_are_its_own() {
     assert_eq!(source(&world, &mut task, &load(0, PAGE)), parents);
     // One position for both.
     assert_eq!(position(&task, 0), Some(5));
-    assert!(task.forgets_cachings(&world));
-    // A first page that is a copy no longer tells its caching.
+    assert!(task.loses_memtype_entries(&world));
+    // A first page that is a copy no longer yields its cache mode.
     go(&world, &mut task, &Op::Store { map: 0, offset: 0, data: vec![7], width: Width::Byte });
     assert_eq!(go(&world, &mut task, &Op::Fork), Outcome::failed(Errno::ENOMEM));
 }
@@ -132,11 +132,11 @@ fn a_child_keeps_what_it_has_and_its_copies_are_its_own() {
 fn execution_keeps_files_and_gives_root_everything_unless_it_promised() {
     let world = world(Platform::None, Policy::Upstream);
     let open = |file, flags| Op::Open { file, node: Node::Mem, flags };
-    for (promise, expected) in [(false, Outcome::Value(0)), (true, Outcome::failed(Errno::EPERM))] {
+    for (no_new_privs, expected) in [(false, Outcome::Value(0)), (true, Outcome::failed(Errno::EPERM))] {
         let mut task = mapped(&world, LOW, PAGE, 1, 3);
         go(&world, &mut task, &open(1, libc::O_RDONLY | libc::O_CLOEXEC));
         go(&world, &mut task, &Op::DropCaps { mask: 1 << capability::SYS_RAWIO });
-        if promise {
+        if no_new_privs {
             go(&world, &mut task, &Op::NoNewPrivs);
         }
         assert_eq!(go(&world, &mut task, &Op::Exec), Outcome::Value(0));

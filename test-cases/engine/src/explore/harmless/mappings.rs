@@ -32,7 +32,7 @@ pub fn are_known(world: &World, task: &Task, after: &Task, op: &Op, prediction: 
         Op::Mprotect { .. } | Op::Munmap { .. } | Op::Fork | Op::Exit | Op::Exec => true,
         _ => return true,
     };
-    known && after.forgets_cachings(world)
+    known && after.loses_memtype_entries(world)
 }
 
 /// One area, as the kernel has it, and no growth of memory that can grow.

@@ -3,7 +3,7 @@
 
 use protocol::{Refusal, Width};
 
-use super::own;
+use super::anonymous;
 use super::page::PAGE;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
 use super::space::{Area, EXEC, WRITE};
@@ -34,7 +34,7 @@ pub fn load(world: &World, task: &Task, slot: u8, offset: u64, len: u32, width: 
         for (at, len) in parts(at, width as u64) {
             let Some(area) = task.process.space.at(at) else { continue };
             pieces.push(if area.is_copied(at) {
-                own::piece(area, at, len)
+                anonymous::piece(area, at, len)
             } else {
                 let (gpa, view) = (area.gpa(at), area.view);
                 effects.push(Effect::Read { gpa, len, view });
@@ -94,7 +94,7 @@ fn copy_on_write(task: &mut Task, at: u64, effects: &mut Vec<Effect>) {
     effects.push(Effect::Copied { memory, page, gpa, view });
 }
 
-/// The `si_code` and `si_addr` of a load that does not go through: the first byte that cannot be reached.
+/// The `si_code` and `si_addr` of a load that faults: the first inaccessible byte.
 fn load_fault(world: &World, task: &Task, at: u64) -> Option<(i32, u64)> {
     match task.process.space.at(at) {
         None => Some((NOT_MAPPED, at)),
@@ -117,7 +117,7 @@ fn store_fault(task: &Task, at: u64) -> Option<(i32, u64)> {
     }
 }
 
-/// The parts of an access that lie in one page each.
+/// An access split at page boundaries.
 fn parts(at: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
     let first = (PAGE - at % PAGE).min(len);
     [(at, first), (at + first, len - first)].into_iter().filter(|(_, len)| *len > 0)
