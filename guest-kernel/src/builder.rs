@@ -40,8 +40,10 @@ pub(crate) fn lock(base: &Base) -> String {
     format!("build-{}", base.series)
 }
 
-/// Removes the objects of builds that were killed; those of a build that goes on are locked.
-pub(crate) fn remove_leftovers(cache: &Cache) -> Result<(), cache::Error> {
+/// Removes what killed processes left behind: working directories, and objects of unfinished builds. Those of a build that
+/// goes on are locked.
+pub fn remove_leftovers(cache: &Cache) -> Result<(), cache::Error> {
+    cache.sweep()?;
     for base in &BASES {
         let objects: Vec<PathBuf> = Tree::all(cache, base.series)
             .iter()

@@ -7,13 +7,14 @@ pub use self::error::Error;
 use crate::builder::{self, Builder};
 use crate::cache::{self, Cache, Key, hash_file};
 use crate::checkout::Checkout;
+use crate::config_variant::CONFIG_VARIANTS;
 use crate::debian;
 use crate::image::Image;
 use crate::kernel::Kernel;
 use crate::mutants::{self, Choice};
 use crate::programs::{self, Programs};
 use crate::progress::Progress;
-use crate::recipe::{Base, CONFIG_VARIANTS, POLICIES, Recipe};
+use crate::recipe::{Base, POLICIES, Recipe};
 use crate::source::Tree;
 use crate::spec::{KernelSpec, Name, Series};
 use crate::store;
@@ -148,7 +149,7 @@ impl Catalogue {
             let Ok(spec) = format!("build:{name}").parse::<KernelSpec>() else { continue };
             let summary = match POLICIES.iter().find(|policy| policy.name == name) {
                 Some(policy) => policy.summary,
-                None if name == mutants::KERNEL => mutants::SUMMARY,
+                None if name == crate::spec::MUTANTS => mutants::SUMMARY,
                 None => "your own",
             };
             let kernel = self.resolve_cached(&spec).ok();
@@ -262,7 +263,7 @@ impl Catalogue {
 
     fn recipes(&self) -> Vec<String> {
         let mut names: Vec<String> = POLICIES.iter().map(|policy| policy.name.to_owned()).collect();
-        names.push(mutants::KERNEL.to_owned());
+        names.push(crate::spec::MUTANTS.to_owned());
         let files = fs::read_dir(self.cache.root().join(RECIPES)).into_iter().flatten().flatten();
         names.extend(files.filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".json")?.to_owned())));
         names

@@ -5,7 +5,7 @@
 //! the policy (`copra_policy=NAME`), and that or `/sys/kernel/copra_mutant` one mistake by its number. `mutant:NAME` names
 //! this kernel with the mistake NAME, under the policy it belongs to; `mutant:POLICY` the same without a mistake.
 
-use crate::recipe::Piece;
+use crate::piece::Piece;
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -68,9 +68,6 @@ pub const NONE: &str = "none";
 
 /// Where root in the guest writes the number.
 pub const SWITCH: &str = "/sys/kernel/copra_mutant";
-
-/// The name of the kernel that has all mistakes.
-pub(crate) const KERNEL: &str = "mutants";
 
 /// In one line.
 pub(crate) const SUMMARY: &str =

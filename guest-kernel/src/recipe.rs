@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a kernel is built from: a base, a policy, and whatever else the user adds.
 
-use crate::bounded;
 use crate::cache::{Key, hash_bytes};
 use crate::config::Config;
+use crate::config_variant::CONFIG_VARIANTS;
 use crate::kernel::Applied;
 use crate::mutants;
+use crate::piece::Piece;
 use crate::spec::{self, KernelSpec, Name, Series};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -15,29 +16,7 @@ mod predefined;
 
 pub use error::Error;
 pub(crate) use predefined::UPSTREAM;
-pub use predefined::{BASES, Base, CONFIG_VARIANTS, ConfigVariant, POLICIES, PolicyRecipe};
-
-/// A patch or a configuration fragment: its name and its text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
-    /// The file name, for messages and reports.
-    pub name: String,
-    /// The contents.
-    pub text: String,
-}
-
-impl Piece {
-    fn read(path: &Path) -> Result<Self, Error> {
-        let text = bounded::read_text(path, bounded::PATCH)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Self { name, text })
-    }
-
-    fn of((name, text): &(&str, &str)) -> Self {
-        Self { name: (*name).to_owned(), text: (*text).to_owned() }
-    }
-}
+pub use predefined::{BASES, Base, POLICIES, PolicyRecipe};
 
 /// How to build one kernel. `build:NAME` names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,8 +55,8 @@ impl Recipe {
             name: name.to_string(),
             base: base.to_string(),
             policy: policy.map(str::to_owned),
-            patches: patches.iter().map(|path| Piece::read(path)).collect::<Result<_, _>>()?,
-            fragments: fragments.iter().map(|path| Piece::read(path)).collect::<Result<_, _>>()?,
+            patches: patches.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
+            fragments: fragments.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
         };
         recipe.base()?;
         recipe.config()?;
@@ -86,7 +65,7 @@ impl Recipe {
 
     /// The recipe that comes with copra under this name, on the first base: a policy, or the kernel with all mistakes.
     pub fn predefined(name: &str) -> Option<Self> {
-        if name == mutants::KERNEL {
+        if name == spec::MUTANTS {
             return Some(Self::mutants(&BASES[0]));
         }
         let policy = POLICIES.iter().find(|policy| policy.name == name)?;
@@ -95,7 +74,7 @@ impl Recipe {
 
     fn mutants(base: &Base) -> Self {
         Self {
-            name: mutants::KERNEL.to_owned(),
+            name: spec::MUTANTS.to_owned(),
             base: base.series.to_owned(),
             policy: None,
             patches: mutants::patches(),
@@ -212,6 +191,10 @@ fn without_licence_line(text: &str) -> &str {
 
 /// Changes when the builder does something differently, so that kernels from before are built again.
 const METHOD: &str = "1";
+
+fn read(path: &Path) -> Result<Piece, Error> {
+    Piece::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@
 use crate::apt::{self, Apt, Package, Reach};
 use crate::cache::{self, Cache, remove};
 use crate::command::{self, Tool};
+use crate::piece::Piece;
 use crate::progress::{Amount, Progress};
-use crate::recipe::Piece;
 use crate::version::Version;
 use std::fs;
 use std::io::{self, Read, Write};

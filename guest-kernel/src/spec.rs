@@ -3,8 +3,9 @@
 
 mod name;
 
+pub(crate) use self::name::MUTANTS;
 pub use self::name::Name;
-use crate::recipe::CONFIG_VARIANTS;
+use crate::config_variant::CONFIG_VARIANTS;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

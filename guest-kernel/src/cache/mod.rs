@@ -145,17 +145,11 @@ impl Cache {
         Scratch::new(&self.dir(TMP)?, &guard)
     }
 
-    /// Removes what killed processes left behind: working directories, and objects of unfinished builds.
-    pub fn remove_leftovers(&self) -> Result<(), Error> {
+    /// Removes working directories of killed processes.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
         if !self.root.is_dir() {
             return Ok(());
         }
-        self.sweep()?;
-        crate::builder::remove_leftovers(self)
-    }
-
-    /// Removes working directories of killed processes.
-    pub(crate) fn sweep(&self) -> Result<(), Error> {
         let guard = self.lock(TMP, || {})?;
         scratch::sweep(&self.dir(TMP)?, &guard);
         Ok(())

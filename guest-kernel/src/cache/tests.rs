@@ -116,11 +116,11 @@ fn what_a_killed_build_left_goes_with_the_next_start_and_not_before_it_ended() {
         let work = fs::read_dir(cache.root().join(TMP)).unwrap().count();
         (work, cache.root().join("trees/linux-source-6.12_1/linux/objects").exists())
     };
-    cache.remove_leftovers().unwrap();
+    crate::builder::remove_leftovers(&cache).unwrap();
     assert_eq!(left(), (1, true), "its work was removed while it lived");
     child.kill().unwrap();
     child.wait().unwrap();
-    cache.remove_leftovers().unwrap();
+    crate::builder::remove_leftovers(&cache).unwrap();
     assert_eq!(left(), (0, false));
 }
 

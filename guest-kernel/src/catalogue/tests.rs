@@ -218,7 +218,7 @@ fn everything_compiles() {
     let catalogue = Catalogue::new(Cache::open().unwrap(), Box::new(Silent));
     let policies = POLICIES.iter().map(|policy| format!("build:{}", policy.name));
     let variants = CONFIG_VARIANTS.iter().map(|variant| format!("build:open-eperm+{}", variant.name));
-    let mutants = [format!("build:{}", mutants::KERNEL)];
+    let mutants = [format!("build:{}", crate::spec::MUTANTS)];
     let mut failed = vec![];
     for spec in policies.chain(variants).chain(mutants) {
         let begun = std::time::Instant::now();
@@ -245,7 +245,7 @@ fn patches_apply_to_the_cached_source() {
         cache.lock("build-6.12", || println!("waiting for another copra that is building a kernel")).unwrap();
     tree.patch(&cache, &[]).unwrap().restore().unwrap();
     let policies = POLICIES.iter().map(|policy| Recipe::predefined(policy.name).unwrap());
-    let mutants = Recipe::predefined(mutants::KERNEL);
+    let mutants = Recipe::predefined(crate::spec::MUTANTS);
     for recipe in policies.chain(mutants) {
         let dir = tempfile::tempdir().unwrap();
         for patch in recipe.patches().unwrap() {

@@ -79,8 +79,8 @@ fn a_mistake_is_chosen_by_its_number() {
 
 #[test]
 fn the_kernel_is_a_recipe() {
-    let recipe = Recipe::predefined(KERNEL).unwrap();
-    assert_eq!(recipe.spec().unwrap(), KernelSpec::Build(KERNEL.parse().unwrap()));
+    let recipe = Recipe::predefined(crate::spec::MUTANTS).unwrap();
+    assert_eq!(recipe.spec().unwrap(), KernelSpec::Build(crate::spec::MUTANTS.parse().unwrap()));
     assert_eq!(recipe.policy(), None);
     assert_eq!(recipe.config().unwrap(), Recipe::predefined("upstream").unwrap().config().unwrap());
     assert_eq!(recipe.patches().unwrap(), patches());

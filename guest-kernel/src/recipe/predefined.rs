@@ -4,6 +4,7 @@
 use types::Policy;
 
 use super::Error;
+use crate::piece::{Texts, texts};
 
 /// A series that copra has a configuration for.
 #[derive(Debug)]
@@ -41,16 +42,6 @@ pub struct PolicyRecipe {
     pub summary: &'static str,
     pub(super) patches: Texts,
     pub(super) fragments: Texts,
-}
-
-/// Names and texts of files.
-type Texts = &'static [(&'static str, &'static str)];
-
-/// Names and texts of files in a directory of this crate.
-macro_rules! texts {
-    ($dir:literal: $($path:literal),*) => {
-        &[$(($path, include_str!(concat!("../../", $dir, "/", $path)))),*]
-    };
 }
 
 /// The policies that kernels can be built for, in the order of [`Policy::ALL`].
@@ -95,35 +86,6 @@ const fn changes(policy: Policy) -> (Texts, Texts) {
         Policy::Upstream => (&[], &[]),
     }
 }
-
-/// A config variant, other options for any recipe: `build:open-eperm+strict-off`.
-#[derive(Debug)]
-pub struct ConfigVariant {
-    /// Its name.
-    pub name: &'static str,
-    /// What it does, in one sentence.
-    pub summary: &'static str,
-    pub(super) fragments: &'static [(&'static str, &'static str)],
-}
-
-/// Every variant. The base has all of these options on.
-pub static CONFIG_VARIANTS: [ConfigVariant; 3] = [
-    ConfigVariant {
-        name: "strict-off",
-        summary: "without STRICT_DEVMEM, and so without IO_STRICT_DEVMEM",
-        fragments: texts!("config": "strict-off.config"),
-    },
-    ConfigVariant {
-        name: "io-strict-off",
-        summary: "without IO_STRICT_DEVMEM",
-        fragments: texts!("config": "io-strict-off.config"),
-    },
-    ConfigVariant {
-        name: "port-off",
-        summary: "without DEVPORT",
-        fragments: texts!("config": "port-off.config"),
-    },
-];
 
 /// The policy without changes; its build is what every other build of the same base starts from.
 pub(crate) const UPSTREAM: &str = "upstream";

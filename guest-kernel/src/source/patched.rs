@@ -5,7 +5,7 @@
 use super::{Error, LINUX};
 use crate::cache::{self, Cache, remove};
 use crate::command::Tool;
-use crate::recipe::Piece;
+use crate::piece::Piece;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -5,7 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Error;
-use crate::recipe::CONFIG_VARIANTS;
+use crate::config_variant::CONFIG_VARIANTS;
+
+/// The kernel that has all mutants, as `build:mutants`.
+pub(crate) const MUTANTS: &str = "mutants";
 
 /// The name of a kernel built here; also part of the release string the kernel reports.
 ///
@@ -20,7 +23,7 @@ impl Name {
 
     /// The name of the kernel that has all mutants.
     pub(crate) fn of_mutants() -> Self {
-        Self(crate::mutants::KERNEL.to_owned())
+        Self(MUTANTS.to_owned())
     }
 
     /// The name as written.

@@ -56,7 +56,7 @@ pub fn catalogue(quiet: bool) -> Result<Catalogue, Failed> {
     let cache = Cache::open().map_err(Failed::new)?;
     if !host::is_inside() {
         // An entry that cannot be removed takes room, and does not prevent a run.
-        let _ = cache.remove_leftovers();
+        let _ = guest_kernel::remove_leftovers(&cache);
     }
     Ok(Catalogue::new(cache, Box::new(Lines::new(quiet))))
 }
