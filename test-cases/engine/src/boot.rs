@@ -19,7 +19,7 @@ pub struct BootResult {
     pub observed: BootObservation,
     /// For each of its forbidden accesses, why it is known; `None` for one that is not.
     pub known: Vec<Option<&'static str>>,
-    /// What is to be said of it.
+    /// The verdict.
     pub verdict: Verdict,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A case: what is tried inside a guest, on what, and what must come back under each policy and platform.
+//! A case: the steps in a guest, and the expected result of each under each policy and platform.
 
 mod action_parse;
 mod error;
@@ -33,7 +33,7 @@ use crate::setup::SetupOverrides;
 pub struct Case {
     /// The file's path below the case folder, without `.toml`: `mmap/low-ram`.
     pub name: String,
-    /// One line that says what the case shows.
+    /// What the case shows, in one line.
     pub title: String,
     /// Why the kernel behaves so, and which function decides.
     pub why: String,
@@ -73,7 +73,7 @@ impl Case {
         self
     }
 
-    /// The regions the steps speak of, each once.
+    /// The regions that the steps name, each once.
     pub fn regions(&self) -> Vec<Region> {
         let mut regions: Vec<Region> =
             self.steps.iter().filter_map(|step| step.action.place()?.region()).collect();
@@ -103,8 +103,8 @@ impl Case {
     /// Why the case cannot run on this guest, if it cannot.
     pub fn skip_reason(&self, guest: &Guest<'_>) -> Option<String> {
         if !self.platforms.contains(&guest.platform) {
-            let wanted: Vec<_> = self.platforms.iter().map(|platform| platform.name()).collect();
-            return Some(format!("for platform {}", wanted.join(", ")));
+            let platforms: Vec<_> = self.platforms.iter().map(|platform| platform.name()).collect();
+            return Some(format!("for platform {}", platforms.join(", ")));
         }
         let missing = self.regions().into_iter().find(|region| !guest.has(*region));
         missing

@@ -19,7 +19,7 @@ pub use self::verdict::{CaseVerdict, Verdict};
 /// What the expectations depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
-    /// The policy the kernel is held to.
+    /// The policy the kernel is judged by.
     pub policy: Policy,
     /// The guest's platform.
     pub platform: Platform,
@@ -57,7 +57,7 @@ fn verdict_on(
     rigour: &mut Rigour,
 ) -> Verdict {
     let seen = observed.step(&step.id);
-    // First of all: what failed outside the guest is no evidence, whatever else was seen.
+    // First: a failure outside the guest is no evidence, whatever else was observed.
     if let Some(reason) = seen.and_then(failed_outside) {
         return Verdict::NotRun { reason };
     }
@@ -77,7 +77,7 @@ fn verdict_on(
     }
 }
 
-/// Why the step's observation says nothing about the guest, if it does not.
+/// Why the step's observation is no evidence about the guest, if so.
 fn failed_outside(seen: &StepObservation) -> Option<String> {
     match &seen.answer {
         Answer::NotRun { reason } => Some(reason.clone()),
@@ -86,9 +86,9 @@ fn failed_outside(seen: &StepObservation) -> Option<String> {
     }
 }
 
-/// Whether a step looks for the work of a step that was never tried.
+/// Whether a step checks the write of a step that was never tried.
 fn never_wrote(step: &Step, observed: &CaseObservation) -> bool {
-    let writer = step.action.looks_for().and_then(|id| observed.step(id));
+    let writer = step.action.checks_write_of().and_then(|id| observed.step(id));
     writer.is_some_and(|writer| matches!(writer.answer, Answer::NotReached { .. }))
 }
 
@@ -101,9 +101,9 @@ fn expected(step: &Step, context: Context) -> Option<&Expected> {
     step.expect.resolve(context.policy, context.platform, context.release)
 }
 
-/// Whether, by what is specified, the step can be tried at all: nothing it builds on is to be refused.
+/// Whether, by what is specified, the step can be tried at all: no step it depends on is expected to be refused.
 fn is_open(case: &Case, step: &Step, context: Context) -> bool {
-    if let Some(writer) = step.action.looks_for().and_then(|id| case.step(id)) {
+    if let Some(writer) = step.action.checks_write_of().and_then(|id| case.step(id)) {
         return is_open(case, writer, context);
     }
     let Some(name) = step.action.uses() else { return true };
@@ -139,7 +139,7 @@ fn judge_step(step: &Step, expected: &Expected, open: bool, observed: &StepObser
     }
 }
 
-/// Whether what came back is neither refused nor hidden.
+/// Whether the result is neither refused nor hidden.
 fn is_granted(observed: &StepObservation) -> bool {
     if !observed.state.is_empty() {
         return !observed.state.contains(MemoryState::Unchanged);
@@ -152,7 +152,7 @@ fn is_granted(observed: &StepObservation) -> bool {
     }
 }
 
-/// What came back, in the words of expectations.
+/// The result, as a text in the terms of expectations.
 pub fn describe(step: &Step, observed: &StepObservation) -> String {
     if !observed.state.is_empty() {
         return observed.state.to_string();
@@ -169,8 +169,8 @@ pub fn describe(step: &Step, observed: &StepObservation) -> String {
         Answer::GuestDied => observed.end.to_string(),
         Answer::NotReached { needs } => format!("not reached: there is no `{needs}`"),
         Answer::NotRun { reason } => format!("not run: {reason}"),
-        Answer::Returned { value } => match step.action.asks() {
-            Some(asked) if asked != *value => format!("= {value:#x} (of {asked:#x})"),
+        Answer::Returned { value } => match step.action.requested_len() {
+            Some(requested) if requested != *value => format!("= {value:#x} (of {requested:#x})"),
             Some(_) if !observed.class.is_empty() => observed.class.to_string(),
             None if !observed.bytes.is_empty() => {
                 let text = String::from_utf8_lossy(&observed.bytes);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Cases, the guests they run in, and what came of them.
+//! Cases, the guests they run in, and their results.
 //!
 //! Data flows one way: a case (`case`, `library`) is run in a guest (`run`, `session`, `runner`), which gives observations
 //! (`observation`); these are compared with what the case states (`judge`) and become a report (`report`). `audit`,

@@ -16,7 +16,7 @@ static EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/cases.rs"
 /// Why cases could not be loaded or chosen.
 #[derive(Debug, Error)]
 pub enum LibraryError {
-    /// A case file says something that cannot be understood.
+    /// A case file is invalid.
     #[error(transparent)]
     Case(#[from] CaseErrors),
     /// A case file or folder cannot be read.
@@ -70,13 +70,13 @@ pub fn source(name: &str) -> Option<&'static str> {
 
 /// The cases chosen by names, patterns, `tag:NAME` and paths of files or folders, each once, in the order
 /// given; all of them if nothing is given.
-pub fn select(wanted: &[String]) -> Result<Vec<Case>, LibraryError> {
+pub fn select(patterns: &[String]) -> Result<Vec<Case>, LibraryError> {
     let known = all()?;
-    if wanted.is_empty() {
+    if patterns.is_empty() {
         return Ok(known);
     }
     let mut chosen: Vec<Case> = Vec::new();
-    for given in wanted {
+    for given in patterns {
         for case in select_one(given, &known)? {
             if !chosen.iter().any(|other| other.name == case.name) {
                 chosen.push(case);
@@ -183,9 +183,9 @@ fn load_folder(folder: &Path) -> Result<Vec<Case>, LibraryError> {
 mod tests {
     use super::*;
 
-    fn names(wanted: &[&str]) -> Vec<String> {
-        let wanted: Vec<String> = wanted.iter().map(|given| (*given).to_owned()).collect();
-        select(&wanted).unwrap().into_iter().map(|case| case.name).collect()
+    fn names(patterns: &[&str]) -> Vec<String> {
+        let patterns: Vec<String> = patterns.iter().map(|given| (*given).to_owned()).collect();
+        select(&patterns).unwrap().into_iter().map(|case| case.name).collect()
     }
 
     fn refusal(given: &str) -> String {

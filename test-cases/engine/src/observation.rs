@@ -19,7 +19,7 @@ use model::class::{Classes, States, Truth, hex};
 /// How many bytes of an answer reports show.
 pub const SHOWN: usize = 64;
 
-/// How a step came back.
+/// The answer of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "how", rename_all = "kebab-case")]
 pub enum Answer {
@@ -38,7 +38,7 @@ pub enum Answer {
         /// The signal.
         signal: Signal,
     },
-    /// It did not come back in time, though the guest's agent answers: no evidence of anything.
+    /// It did not return in time, though the guest's agent answers: no evidence of anything.
     TimedOut,
     /// The guest died during it.
     GuestDied,
@@ -47,7 +47,7 @@ pub enum Answer {
         /// The name of what it needs.
         needs: String,
     },
-    /// It was not tried, or not to its end, for a reason that says nothing about the guest: the host's failure, copra's
+    /// It was not tried, or not to its end, for a reason that is no evidence about the guest: the host's failure, copra's
     /// own, a deadline.
     NotRun {
         /// The reason.
@@ -65,7 +65,7 @@ pub struct GpaRange {
     pub len: u64,
 }
 
-/// When the memory behind a step was read. The guest stands still then; in between it executes the step, and more.
+/// When the memory of a step was read. The guest is stopped then; in between it executes the step, and more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TruthTaken {
@@ -80,7 +80,7 @@ pub enum TruthTaken {
 pub struct StepObservation {
     /// The step's name.
     pub step: String,
-    /// How it came back.
+    /// Its answer.
     pub answer: Answer,
     /// Every manner of the guest's death that fits what the VMM saw, where it died.
     #[serde(rename = "death", skip_serializing_if = "Deaths::is_empty")]
@@ -91,10 +91,10 @@ pub struct StepObservation {
     /// What the bytes are.
     #[serde(skip_serializing_if = "Classes::is_empty")]
     pub class: Classes,
-    /// What became of memory (`memory` steps only).
+    /// The change of memory (`memory` steps only).
     #[serde(skip_serializing_if = "States::is_empty")]
     pub state: States,
-    /// What the VMM knows about the memory behind the step.
+    /// The memory that the step accessed, read by the VMM.
     pub truth: Truth,
     /// When that was read, where bytes were compared with it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,7 +108,7 @@ pub struct StepObservation {
     /// event shows nothing.
     #[serde(skip_serializing_if = "is_zero")]
     pub events_dropped: u64,
-    /// What became of the page that is watched (`copra explain`).
+    /// The changes of the watched page (`copra explain`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PageChange>,
     /// How long it took.
@@ -117,7 +117,7 @@ pub struct StepObservation {
 }
 
 impl StepObservation {
-    /// An observation of a step that came back so and gave nothing else.
+    /// An observation with an answer only.
     pub fn new(step: &str, answer: Answer) -> Self {
         Self {
             step: step.to_owned(),
@@ -154,7 +154,7 @@ pub struct CaseObservation {
     /// Why the case was not run at all, if it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_run: Option<NotRun>,
-    /// What it left behind that could not be put back, so that the next case got another guest.
+    /// Changed state that could not be restored, so that the next case got another guest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remains: Option<String>,
     /// How long the case took.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Names for the parts of guest physical memory that cases speak of, and where one guest has them.
+//! Names for the parts of guest physical memory that cases use, and their addresses in one guest.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ impl Place {
         Self { base: Base::Address(address), offset: 0 }
     }
 
-    /// So many bytes behind the start of a region.
+    /// An offset from the start of a region.
     pub const fn in_region(region: Region, offset: i64) -> Self {
         Self { base: Base::Region(region), offset }
     }
@@ -76,7 +76,7 @@ impl Place {
         }
     }
 
-    /// The guest physical address on a guest with these regions; `None` if the guest lacks the region.
+    /// The guest physical address on a guest with these regions; `None` if the guest does not have the region.
     pub fn resolve(&self, regions: &[PlacedRegion]) -> Option<u64> {
         let base = match self.base {
             Base::Address(address) => address,

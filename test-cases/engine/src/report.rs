@@ -16,12 +16,12 @@ use crate::case::Case;
 use crate::judge::{CaseVerdict, Rigour, Verdict};
 use crate::observation::{Aborted, CaseObservation, Counters, Death, During, KernelFacts, PlatformFacts};
 
-/// A run: what it ran on, what was planned, and what came of it so far.
+/// A run: its kernel and platform, the planned cases, and the results so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The policy the kernel was held to.
+    /// The policy the kernel is judged by.
     pub policy: Policy,
-    /// What that comes to with the options the kernel was built with; cases are judged by it.
+    /// The effective policy, given the options the kernel was built with; cases are judged by it.
     pub policy_in_force: Policy,
     /// The kernel.
     pub kernel: KernelFacts,
@@ -35,7 +35,7 @@ pub struct Report {
     pub cases: Vec<CaseResult>,
     /// Guests that died.
     pub deaths: Vec<Death>,
-    /// Guests whose run was aborted for a reason that says nothing about them.
+    /// Guests whose run was aborted for a reason that is no evidence about them.
     pub aborted: Vec<Aborted>,
     /// What the run cost.
     pub counters: Counters,
@@ -45,7 +45,7 @@ pub struct Report {
     pub duration: Duration,
 }
 
-/// One case with what happened and what is to be said of it.
+/// One case with its observation and verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaseResult {
     /// The case.
@@ -56,7 +56,7 @@ pub struct CaseResult {
     pub verdict: CaseVerdict,
 }
 
-/// How far a run came.
+/// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "how", content = "reason", rename_all = "kebab-case")]
 pub enum RunEnd {
@@ -81,11 +81,11 @@ pub struct Summary {
     pub denial_missing: usize,
     /// Cases with something else unexpected.
     pub unexpected: usize,
-    /// Cases in which what came back may be what is specified, or not.
+    /// Cases whose result may be as specified or not.
     pub inconclusive: usize,
     /// Cases that do not apply.
     pub skipped: usize,
-    /// Cases that could not be run, those the run did not come to included.
+    /// Cases that could not be run, including those the run did not reach.
     pub not_run: usize,
     /// Known holes shown, over all cases.
     pub holes_shown: usize,
@@ -94,7 +94,7 @@ pub struct Summary {
 }
 
 impl Report {
-    /// The planned cases that the run did not come to.
+    /// The planned cases that the run did not reach.
     pub fn remaining(&self) -> impl Iterator<Item = &str> {
         let ran = |name: &String| self.cases.iter().any(|result| result.case.name == *name);
         self.planned.iter().filter(move |name| !ran(name)).map(String::as_str)
@@ -129,7 +129,7 @@ impl Report {
         self.boots.iter().any(|boot| boot.verdict.is_finding())
     }
 
-    /// How strict the comparisons behind all verdicts were.
+    /// How strict the comparisons of all verdicts were.
     pub fn rigour(&self) -> Rigour {
         self.cases.iter().fold(Rigour::default(), |mut sum, result| {
             sum.add(&result.verdict.rigour);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the guest believes it runs on.
+//! The kernel options that each platform requires.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_without_what_a_platform_needs_is_told_by_the_options_name() {
+    fn a_kernel_without_what_a_platform_needs_is_reported_by_the_options_name() {
         let config = |options: &[&str]| options.iter().map(|o| ((*o).to_owned(), "y".to_owned())).collect();
         let debian_6_1 = config(&["AMD_MEM_ENCRYPT", "EFI", "HYPERV"]);
         assert_eq!(missing_option(Platform::Tdx, &debian_6_1), Some("INTEL_TDX_GUEST"));

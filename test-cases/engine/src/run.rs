@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Boots the kernel under test, runs every case, and keeps a report that is whole at any moment.
+//! Boots the kernel under test, runs every case, and keeps a report that is complete at any time.
 
 mod boot;
 mod mutant;
@@ -54,13 +54,13 @@ pub trait Watcher {
     fn progress(&mut self, activity: &Activity<'_>);
     /// The first guest is up: kernel and platform are known.
     fn up(&mut self, report: &Report);
-    /// A guest came up, or ended before; this is the verdict on its boot.
+    /// A guest came up, or ended before that; this is the verdict on its boot.
     fn boot(&mut self, _result: &BootResult) {}
     /// A case has its verdict.
     fn case(&mut self, result: &CaseResult);
 }
 
-/// Runs the cases. What was observed is in the report whatever happens; `interrupt` ends the run early.
+/// Runs the cases. The report has every observation, also of a run that fails; `interrupt` ends the run early.
 pub fn run(
     target: &Target,
     cases: &[Case],
@@ -104,25 +104,25 @@ impl Engine<'_> {
                 self.report.ended = RunEnd::Interrupted;
                 break;
             }
-            // After the first boot all is known that a case can be skipped for.
+            // After the first boot every reason to skip a case is known.
             if self.report.counters.boots > 0
                 && let Some(reason) = self.skip_reason(case)
             {
                 self.skip(case, reason, watcher);
                 continue;
             }
-            let wanted = self.wanted(case);
-            if let Some(session) = session.take_if(|_| !booted.serves(chosen, wanted)) {
-                self.settle(&session);
+            let requested = self.requested_setup(case);
+            if let Some(session) = session.take_if(|_| !booted.supports(chosen, requested)) {
+                self.add_counters(&session);
             }
-            if let Some(session) = session.take_if(|session| !self.serves(session, case)) {
-                self.settle(&session);
+            if let Some(session) = session.take_if(|session| !self.has_required_state(session, case)) {
+                self.add_counters(&session);
             }
             let mut current = match session.take() {
                 Some(session) => session,
-                None => match self.boot(wanted, watcher) {
+                None => match self.boot(requested, watcher) {
                     Ok(session) => {
-                        (booted, chosen) = (wanted, None);
+                        (booted, chosen) = (requested, None);
                         session
                     }
                     Err(reason) => {
@@ -131,7 +131,7 @@ impl Engine<'_> {
                     }
                 },
             };
-            if !self.serves(&current, case) {
+            if !self.has_required_state(&current, case) {
                 let reason =
                     "the guest had accepted memory of the region `unaccepted` before its agent came up";
                 let not_run = Some(NotRun::Failed(reason.to_owned()));
@@ -139,10 +139,10 @@ impl Engine<'_> {
                 session = Some(current);
                 continue;
             }
-            current.machine().memory().set_mode(wanted.mode);
-            match wanted.mutant.map(|mutant| mutant::choose(&mut current, mutant, self.target.limit)) {
+            current.machine().memory().set_mode(requested.mode);
+            match requested.mutant.map(|mutant| mutant::choose(&mut current, mutant, self.target.limit)) {
                 None => {}
-                Some(Ok(())) => chosen = wanted.mutant,
+                Some(Ok(())) => chosen = requested.mutant,
                 Some(Err(mutant::NotChosen::Unknown(reason))) => {
                     self.skip(case, reason, watcher);
                     session = Some(current);
@@ -150,7 +150,7 @@ impl Engine<'_> {
                 }
                 Some(Err(mutant::NotChosen::Failed(reason))) => {
                     // The kernel may make either mistake now.
-                    chosen = wanted.mutant;
+                    chosen = requested.mutant;
                     let not_run = Some(NotRun::Failed(reason));
                     self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
                     session = Some(current);
@@ -159,7 +159,7 @@ impl Engine<'_> {
                 Some(Err(mutant::NotChosen::Ended(reason))) => {
                     let not_run = Some(NotRun::Failed(reason));
                     self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
-                    self.settle(&current);
+                    self.add_counters(&current);
                     continue;
                 }
             }
@@ -167,27 +167,27 @@ impl Engine<'_> {
             session = self.case(current, case, watcher);
         }
         if cases.is_empty() && self.target.watch.is_some() {
-            // The boot alone is looked at.
+            // Only the boot is observed.
             match self.boot(booted, watcher) {
                 Ok(booted) => session = Some(booted),
                 Err(reason) => self.report.ended = reason,
             }
         }
         if let Some(session) = session {
-            self.settle(&session);
+            self.add_counters(&session);
         }
     }
 
-    /// The guest is still what the case takes for granted: the state of the region `unaccepted` is read, since an earlier
-    /// case may have made the kernel accept it.
-    fn serves(&self, session: &Session, case: &Case) -> bool {
+    /// The memory of region `unaccepted` still has that state if the case names it: an earlier case may have made the kernel
+    /// accept it.
+    fn has_required_state(&self, session: &Session, case: &Case) -> bool {
         let names_it = |place: &Place| place.base == Base::Region(Region::Unaccepted);
         !case.steps.iter().filter_map(|step| step.action.place()).any(names_it)
             || facts::is_still_unaccepted(session.machine(), &self.report.platform.regions)
     }
 
-    /// The cases in an order that needs few guests: by the guest they want, the usual one first; then those that choose a
-    /// mutant, which stays; and last those that end theirs or leave behind what cannot be put back.
+    /// The cases in an order that needs few guests: by their setup, the run's setup first; then those that choose a
+    /// mutant, which remains; and last those that end the guest or change state that cannot be restored.
     fn in_order<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
         let (policy, platform) = (self.report.policy_in_force, self.target.platform);
         let ends_guest = |case: &Case| {
@@ -198,29 +198,29 @@ impl Engine<'_> {
         let mut ordered: Vec<&Case> = cases.iter().collect();
         let mut setups = vec![self.target.setup];
         let mut guest = |case: &Case| {
-            let wanted = self.wanted(case);
-            setups.iter().position(|known| known.boots_like(wanted)).unwrap_or_else(|| {
-                setups.push(wanted);
+            let requested = self.requested_setup(case);
+            setups.iter().position(|known| known.boots_like(requested)).unwrap_or_else(|| {
+                setups.push(requested);
                 setups.len() - 1
             })
         };
         ordered.sort_by_cached_key(|case| {
-            let chooses = self.wanted(case).mutant.is_some();
+            let chooses = self.requested_setup(case).mutant.is_some();
             (guest(case), chooses, ends_guest(case) || runner::may_remain(case))
         });
         ordered
     }
 
-    /// How the guest must be set up for a case.
-    fn wanted(&self, case: &Case) -> Setup {
+    /// The guest setup that a case requires.
+    fn requested_setup(&self, case: &Case) -> Setup {
         if !self.applies(case) {
             return self.target.setup;
         }
-        let mut wanted = self.target.setup.with(case.guest);
-        // What the platform has anyway needs no guest of its own.
-        wanted.rom =
-            wanted.rom.filter(|rom| self.target.platform.default_rom_state() != Some(rom_state(*rom)));
-        wanted
+        let mut requested = self.target.setup.with(case.guest);
+        // The platform's default needs no other guest.
+        requested.rom =
+            requested.rom.filter(|rom| self.target.platform.default_rom_state() != Some(rom_state(*rom)));
+        requested
     }
 
     /// Why the case cannot run here, as far as known.
@@ -229,7 +229,7 @@ impl Engine<'_> {
         let config = self.target.config.as_ref();
         let regions = &self.report.platform.regions;
         let guest = Guest { platform: self.target.platform, release, config, regions };
-        case.skip_reason(&guest).or_else(|| self.target.lacks_program_of(case))
+        case.skip_reason(&guest).or_else(|| self.target.missing_program_of(case))
     }
 
     fn skip(&mut self, case: &Case, reason: String, watcher: &mut dyn Watcher) {
@@ -248,7 +248,7 @@ impl Engine<'_> {
         self.report.duration = self.started.elapsed();
     }
 
-    /// Runs one case; gives the guest back if it lives.
+    /// Runs one case; returns the guest unless it ended.
     fn case(&mut self, mut session: Session, case: &Case, watcher: &mut dyn Watcher) -> Option<Session> {
         if let Some(reason) = self.skip_reason(case) {
             self.skip(case, reason, watcher);
@@ -259,7 +259,7 @@ impl Engine<'_> {
         let (observed, ended) = (run.observation, run.ended);
         if self.interrupt.load(Ordering::Relaxed) && ended.is_some() {
             // The guest was stopped in the middle of the case: there is nothing to judge.
-            self.settle(&session);
+            self.add_counters(&session);
             self.report.ended = RunEnd::Interrupted;
             return None;
         }
@@ -267,12 +267,12 @@ impl Engine<'_> {
         self.judge(case, observed, watcher);
         match ended {
             None if remains => {
-                self.settle(&session);
+                self.add_counters(&session);
                 None
             }
             None => Some(session),
             Some((end, step)) => {
-                self.settle(&session);
+                self.add_counters(&session);
                 match end.into_report(Some(During { case: case.name.clone(), step })) {
                     Ok(death) => self.report.deaths.push(death),
                     Err(aborted) => self.report.aborted.push(aborted),
@@ -282,12 +282,12 @@ impl Engine<'_> {
         }
     }
 
-    /// Whether the case is for this platform at all, so that no guest is booted for it in vain.
+    /// Whether the case is for this platform at all, so that no guest is booted needlessly.
     fn applies(&self, case: &Case) -> bool {
         case.platforms.contains(&self.target.platform)
     }
 
-    fn settle(&mut self, session: &Session) {
+    fn add_counters(&mut self, session: &Session) {
         let stats = session.machine().stats();
         // Without an event nothing has a name, and looking for names takes seconds.
         if stats.memory.mismatches > 0

@@ -11,8 +11,8 @@ named! {
     /// What the option ROM and system ROM area (0xC0000-0xFFFFF) is when the guest starts.
     pub enum RomArea ("state of the ROM area") {
         Validated = "validated", "private and accepted, with the firmware's bytes";
-        Unaccepted = "unaccepted", "assigned to the guest and never accepted: a private touch is a violation";
-        Shared = "shared", "the hypervisor's: a private touch is a violation, a shared one is not";
+        Unaccepted = "unaccepted", "assigned to the guest and never accepted: a private access is a violation";
+        Shared = "shared", "the hypervisor's: a private access is a violation, a shared one is not";
     }
 }
 
@@ -56,16 +56,16 @@ impl fmt::Display for Mutant {
     }
 }
 
-/// What was chosen.
+/// The setup of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
     /// What follows a forbidden access.
     pub mode: Mode,
-    /// The ROM area; `None` takes the platform's usual.
+    /// The ROM area; `None` for the platform's default.
     pub rom: Option<RomArea>,
     /// The TD gets #VE for private memory it has not accepted, instead of ending (TD attribute `SEPT_VE_DISABLE` clear).
     pub sept_ve: bool,
-    /// Percent of the RAM nobody uses at launch that is unaccepted, where the platform has such a thing.
+    /// Percent of the RAM unused at launch that is unaccepted, where the platform has such a thing.
     pub unaccepted: u8,
     /// `lockdown=`.
     pub lockdown: Option<Lockdown>,
@@ -89,7 +89,7 @@ impl Default for Setup {
     }
 }
 
-/// What a case sets otherwise than the run.
+/// The settings that a case overrides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetupOverrides {
     /// What follows a forbidden access.
@@ -107,7 +107,7 @@ pub struct SetupOverrides {
 }
 
 impl Setup {
-    /// This setup as a case wants it.
+    /// This setup as a case setup it.
     #[must_use]
     pub fn with(self, overrides: SetupOverrides) -> Self {
         Self {
@@ -121,20 +121,20 @@ impl Setup {
         }
     }
 
-    /// What the kernel is told about it on its command line.
+    /// Its parameters on the kernel command line.
     pub fn words(self) -> impl Iterator<Item = String> {
         let lockdown = self.lockdown.map(|level| format!("lockdown={level}"));
         lockdown.into_iter().chain(self.iomem.map(|word| format!("iomem={word}")))
     }
 
-    /// A guest booted for `self` serves `other` as well: mode and mutant can change while it runs.
+    /// A guest booted for `self` can be used for `other`: mode and mutant can change while it runs.
     pub fn boots_like(self, other: Self) -> bool {
         Self { mode: other.mode, mutant: other.mutant, ..self } == other
     }
 
-    /// A guest booted for `self` serves `other`, after this mutant was chosen in it: it stays until another is chosen, and
-    /// where none is wanted the kernel is to be as it was booted.
-    pub fn serves(self, chosen: Option<Mutant>, other: Self) -> bool {
+    /// A guest booted for `self`, in which the mutant `chosen` was chosen, can be used for `other`: a mutant remains until
+    /// another is chosen, and a case without one requires the kernel as it was booted.
+    pub fn supports(self, chosen: Option<Mutant>, other: Self) -> bool {
         self.boots_like(other) && (chosen.is_none() || other.mutant.is_some())
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_gets_what_it_wishes_and_the_rest_stays() {
+    fn a_case_overrides_what_it_sets_and_nothing_else() {
         let run = Setup { unaccepted: 50, ..Setup::default() };
         let overrides = SetupOverrides { mode: Some(Mode::Faithful), ..SetupOverrides::default() };
         let case = run.with(overrides);
@@ -177,15 +177,17 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_in_which_a_mutant_was_chosen_serves_only_cases_that_choose_one() {
+    fn a_guest_in_which_a_mutant_was_chosen_supports_only_cases_that_choose_one() {
         let run = Setup::default();
-        let wants = |number| Setup { mutant: Some(Mutant(number)), ..run };
-        assert!(run.serves(None, run) && run.serves(None, wants(1)));
+        let setup = |number| Setup { mutant: Some(Mutant(number)), ..run };
+        assert!(run.supports(None, run) && run.supports(None, setup(1)));
         for chosen in [0, 1] {
-            assert!(run.serves(Some(Mutant(chosen)), wants(0)) && run.serves(Some(Mutant(chosen)), wants(2)));
-            assert!(!run.serves(Some(Mutant(chosen)), run));
-            assert!(!wants(1).serves(Some(Mutant(chosen)), run));
+            assert!(
+                run.supports(Some(Mutant(chosen)), setup(0)) && run.supports(Some(Mutant(chosen)), setup(2))
+            );
+            assert!(!run.supports(Some(Mutant(chosen)), run));
+            assert!(!setup(1).supports(Some(Mutant(chosen)), run));
         }
-        assert!(!run.serves(None, Setup { rom: Some(RomArea::Shared), ..run }));
+        assert!(!run.supports(None, Setup { rom: Some(RomArea::Shared), ..run }));
     }
 }

@@ -205,7 +205,7 @@ impl Target<'_> {
     ///
     /// The mapping made for it is `ioremap_prot()`, of which only the caching counts: it is decrypted, whatever the user's own
     /// mapping is. Memory that cannot be mapped so gives nothing: RAM, and with it the copies private mappings make. The
-    /// protection counts for writes only, and of it what the page table entry at the address says.
+    /// protection counts for writes only, and only by the page table entry at the address.
     fn access(self, area: &Area, address: u64, len: u64) -> Result<Option<Part<'static>>, End> {
         let Self { world, task, write } = self;
         if area.is_copied(address) || write && !area.is_writable(address) {

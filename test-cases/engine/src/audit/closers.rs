@@ -48,7 +48,7 @@ fn closes(then: &Predicted, today: &Predicted, finding: &Finding) -> bool {
         Invariant::NothingLost => false,
         // The finding is that /dev/mem is refused and this is not, so only a refusal closes it.
         Invariant::NoSideDoors => is_out_of_reach(then, finding),
-        // Of a finding that the model does not have today, it cannot be said what makes it go; but what cannot be
+        // For a finding that the model does not predict today, it is unknown what removes it; but what cannot be
         // reached shows nothing.
         _ => !has(then, finding) && (has(today, finding) || is_out_of_reach(then, finding)),
     }
@@ -57,7 +57,7 @@ fn closes(then: &Predicted, today: &Predicted, finding: &Finding) -> bool {
 fn has(predicted: &Predicted, finding: &Finding) -> bool {
     predicted.findings.iter().any(|other| {
         other.invariant == finding.invariant
-            && other.pages.meets(&finding.pages)
+            && other.pages.intersects(&finding.pages)
             && other.paths.iter().any(|path| finding.paths.contains(path))
     })
 }

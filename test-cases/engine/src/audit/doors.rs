@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Other ways to what /dev/mem gives, and what must keep working: one case.
+//! Other interfaces to the memory and ports that /dev/mem exposes, and those that must keep working: one case.
 
 use types::Region;
 use vmm::layout::PAGE_SIZE;
@@ -12,7 +12,7 @@ use crate::place::Place;
 pub const NAME: &str = "audit/side-doors";
 /// The resource file of the PCI BAR that no driver claims.
 pub(crate) const RESOURCE: &str = "/sys/bus/pci/devices/0000:00:01.0/resource0";
-/// The port that [`ioperm`] asks for: the diagnostic port, which any kernel ignores.
+/// The port that [`ioperm`] requests: the diagnostic port, which any kernel ignores.
 const PORT: u16 = 0x80;
 
 /// The case with every step.
@@ -22,7 +22,7 @@ pub fn case() -> Case {
     Case { why: why.to_owned(), steps: steps(), ..of_audit(NAME, title) }
 }
 
-/// The case with some of the steps; the last is held to `expected`.
+/// The case with some of the steps; the last is expected to give `expected`.
 pub fn some(ids: &[&str], title: &str, expected: &Expected) -> Case {
     let mut case = of_audit(NAME, title);
     case.steps = steps().into_iter().filter(|step| ids.contains(&step.id.as_str())).collect();
@@ -32,12 +32,12 @@ pub fn some(ids: &[&str], title: &str, expected: &Expected) -> Case {
     }
 }
 
-/// Asks for one port.
+/// ioperm(2) of one port.
 pub(crate) fn ioperm() -> Step {
     Step::new("ioperm", Action::Ioperm { port: PORT, count: 1, on: true })
 }
 
-/// Asks for all ports.
+/// iopl(2) of all ports.
 pub(crate) fn iopl() -> Step {
     Step::new("iopl", Action::Iopl { level: 3 })
 }

@@ -9,7 +9,7 @@ use crate::case::{self, Case};
 use types::names::named;
 
 named! {
-    /// What no sane kernel does, whatever its policy.
+    /// Rules that hold for every kernel under every policy.
     pub enum Invariant ("invariant") {
         OneAnswer = "one-answer", "bytes that one path hides no other path shows";
         OneView = "one-view", "no access reaches a page through a view that its state forbids";
@@ -27,9 +27,9 @@ named! {
     }
 }
 
-/// Innermost functions of a code path by which one way to a page differs from another; those that called them are entries of
-/// system calls, of which the compiler puts some into others.
-pub const TELLING: usize = 2;
+/// Innermost functions of a code path that distinguish two paths to a page; their callers are system call entries, some of
+/// which the compiler inlines.
+pub const DISTINGUISHING_FRAMES: usize = 2;
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,7 +42,7 @@ pub struct Finding {
     pub pages: Pages,
     /// The same by name, where they have one.
     pub places: Vec<String>,
-    /// The address looked at, in the first of them.
+    /// The address read, in the first of them.
     #[serde(serialize_with = "crate::observation::address")]
     pub gpa: u64,
     /// One sentence, with `{}` for the places.
@@ -50,9 +50,9 @@ pub struct Finding {
     pub sentence: String,
     /// The sentence with the places in it.
     pub name: String,
-    /// What was seen, one line each.
+    /// The observations, one line each.
     pub evidence: Vec<String>,
-    /// The kernel functions behind it, innermost first, where an access has them.
+    /// The kernel functions of the access, innermost first, if known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub code_path: Vec<String>,
     /// Policies of the thread that would close it.
@@ -89,9 +89,9 @@ impl Finding {
 
     /// The same thing in other places.
     pub fn is_like(&self, other: &Self) -> bool {
-        // What was only found on the stack comes and goes.
-        let telling = |finding: &Self| -> Vec<String> {
-            let found = finding.code_path.iter().take(TELLING).enumerate();
+        // Functions found by a stack scan vary from run to run.
+        let frames = |finding: &Self| -> Vec<String> {
+            let found = finding.code_path.iter().take(DISTINGUISHING_FRAMES).enumerate();
             found
                 .filter(|(depth, name)| *depth == 0 || !name.starts_with("? "))
                 .map(|(_, name)| name.clone())
@@ -101,10 +101,10 @@ impl Finding {
             && (self.invariant, self.weight) == (other.invariant, other.weight)
             && self.sentence == other.sentence
             && self.closed_by == other.closed_by
-            && telling(self) == telling(other)
+            && frames(self) == frames(other)
     }
 
-    /// Takes over the places of one that is like it, and what was seen there unless it says the same.
+    /// Adds the places of an equal finding, and its observations if they differ.
     pub fn absorb(&mut self, other: Self) {
         self.pages.add(&other.pages);
         if other.of_region && !self.of_region {
@@ -129,7 +129,7 @@ impl Finding {
     }
 }
 
-/// A case stands in reports as the text of its file.
+/// A case is serialized as the text of its file.
 #[expect(clippy::ref_option, reason = "serde's serialize_with hands over a reference to the field")]
 fn as_file<S: Serializer>(case: &Option<Case>, serializer: S) -> Result<S::Ok, S::Error> {
     case.as_ref().map(case::write).serialize(serializer)

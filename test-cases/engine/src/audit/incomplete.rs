@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What an audit asked for and got no answer to: a place that was not looked at is no place without a hole.
+//! The steps of an audit without an answer: a place that was not read may have a hole.
 
 use super::Swept;
 use crate::observation::{Answer, NotRun, StepObservation};
 use crate::report::Report;
 
-/// Why an audit did not look at all it was to look at: cases not run, other than those this guest lacks something for,
+/// Why an audit did not read every place: cases not run, other than those that need something this guest does not have,
 /// steps without an answer, and guests that were aborted.
 pub fn incomplete(report: &Report, swept: &Swept) -> Vec<String> {
     let mut reasons: Vec<String> = Vec::new();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_was_not_looked_at() {
+    fn a_step_without_an_answer_makes_an_audit_incomplete() {
         for answer in [Answer::TimedOut, Answer::NotRun { reason: "the agent stopped before it".into() }] {
             let mut report = whole();
             report.cases[0].observed.steps.push(StepObservation::new("look", answer));

@@ -3,7 +3,7 @@
 
 use types::{AccessEvent, AccessKind, AccessTarget, Errno, PageState, Platform, Region, UnwindMethod, View};
 
-use super::finding::{Finding, Invariant, TELLING, Weight};
+use super::finding::{DISTINGUISHING_FRAMES, Finding, Invariant, Weight};
 use super::place::Pages;
 use super::probe::{self, PATHS, Path, Spot};
 use super::{Facts, Probed, doors};
@@ -20,12 +20,12 @@ enum Seen {
     Refused,
     /// Gave zeros where there are none.
     Zeroed,
-    /// Neither: it could not be tried, failed for another reason, or met another view.
+    /// Neither: it could not be tried, failed for another reason, or used another view.
     Neither,
 }
 
-/// Every finding of one look at a spot.
-pub fn look(result: &Probed, spot: &Spot) -> Vec<Finding> {
+/// Every finding of the reads of one spot.
+pub fn check_reads(result: &Probed, spot: &Spot) -> Vec<Finding> {
     one_answer(result, spot).into_iter().chain(views(result, spot)).collect()
 }
 
@@ -67,8 +67,8 @@ pub(super) fn gpa(result: &Probed) -> u64 {
 
 /// Bytes that one path hides no other path shows.
 fn one_answer(result: &Probed, spot: &Spot) -> Option<Finding> {
-    let by = |wanted: &[Seen]| -> Vec<&Path> {
-        PATHS.iter().filter(|path| wanted.contains(&seen(result, path))).collect()
+    let by = |kinds: &[Seen]| -> Vec<&Path> {
+        PATHS.iter().filter(|path| kinds.contains(&seen(result, path))).collect()
     };
     let (shown, hidden) = (by(&[Seen::Shown]), by(&[Seen::Refused, Seen::Zeroed]));
     let (first, hides) = (shown.first()?, hidden.first()?);
@@ -83,21 +83,21 @@ fn one_answer(result: &Probed, spot: &Spot) -> Option<Finding> {
     Some(Finding {
         pages: Pages::of(gpa),
         gpa,
-        case: Some(probe::look(spot, &[hides.id, first.id], &title, Some(Expected::only(expected)))),
+        case: Some(probe::read_case(spot, &[hides.id, first.id], &title, Some(Expected::only(expected)))),
         evidence: hidden.iter().chain(&shown).filter_map(|path| line(result, path.id)).collect(),
         paths: shown.iter().map(|path| path.id.to_owned()).collect(),
         ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)
     })
 }
 
-/// Functions that tell one way to a page from another; those that called them are system calls' entries. Of what was only
-/// found lying on the stack the first is enough to go by.
+/// How many innermost functions distinguish two paths to a page; their callers are system call entries. Of a stack scan
+/// without ORC data only the first is certain.
 pub(super) fn innermost(event: &AccessEvent) -> usize {
-    if event.unwound_by == Some(UnwindMethod::Orc) { TELLING } else { 1 }
+    if event.unwound_by == Some(UnwindMethod::Orc) { DISTINGUISHING_FRAMES } else { 1 }
 }
 
 /// No access through a view the page's state forbids, none to memory never accepted. Each access of each path counts;
-/// those of one page that meet it in the same way through the same functions are one finding.
+/// those of one page in the same way through the same functions are one finding.
 fn views(result: &Probed, spot: &Spot) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     for path in PATHS {
@@ -127,7 +127,7 @@ fn views(result: &Probed, spot: &Spot) -> Vec<Finding> {
             found.push(Finding {
                 pages,
                 gpa: event.gpa,
-                case: Some(probe::look(spot, &[path.id], &title, Some(probe::nothing_forbidden()))),
+                case: Some(probe::read_case(spot, &[path.id], &title, Some(probe::nothing_forbidden()))),
                 evidence: evidence.collect(),
                 code_path: event.backtrace.clone(),
                 paths: vec![path.id.to_owned()],
@@ -138,8 +138,8 @@ fn views(result: &Probed, spot: &Spot) -> Vec<Finding> {
     found
 }
 
-/// What a forbidden access breaks, the kind of memory it met, and the view it used.
-pub(super) fn met(event: &AccessEvent) -> (Invariant, String, View) {
+/// The invariant that a forbidden access breaks, the kind of memory, and the view it used.
+pub(super) fn violation(event: &AccessEvent) -> (Invariant, String, View) {
     let view = event.kind.view();
     match event.state {
         AccessTarget::Page(PageState::Unaccepted) => {
@@ -156,7 +156,7 @@ fn refusal() -> Expected {
 }
 
 fn named(event: &AccessEvent, path: &Path) -> (Invariant, String) {
-    let (invariant, what, view) = met(event);
+    let (invariant, what, view) = violation(event);
     let comma = if invariant == Invariant::AcceptedOnly { "," } else { "" };
     let verb = if is_write(event) { "writes" } else { "reads" };
     (invariant, format!("{} {verb} {what}{comma} through the {view} view: {{}}", path.name))
@@ -167,8 +167,8 @@ pub(super) fn is_write(event: &AccessEvent) -> bool {
     event.kind.access() == AccessKind::Write
 }
 
-/// Memory that is refused at one address and shown at another: the address with the encryption bit in it. `plain` is the
-/// look at the one, `alias` at the other.
+/// Memory that is refused at one address and returned at another, the one with the encryption bit. `plain` is the read
+/// of the first, `alias` of the second.
 pub fn alias(plain: &Probed, alias: &Probed) -> Option<Finding> {
     let shown: Vec<&Path> = PATHS.iter().filter(|path| seen(alias, path) == Seen::Shown).collect();
     let refused: Vec<&Path> = PATHS.iter().filter(|path| seen(plain, path) == Seen::Refused).collect();
@@ -179,7 +179,7 @@ pub fn alias(plain: &Probed, alias: &Probed) -> Option<Finding> {
     Some(Finding {
         pages: Pages::of(gpa),
         gpa,
-        case: Some(probe::look(&spot, &[first.id], &title, Some(refusal()))),
+        case: Some(probe::read_case(&spot, &[first.id], &title, Some(refusal()))),
         evidence: line(plain, denial.id).into_iter().chain(line(alias, first.id)).collect(),
         paths: shown.iter().map(|path| path.id.to_owned()).collect(),
         ..Finding::new(Invariant::OneAnswer, Weight::Hole, sentence)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Looks for holes nobody listed: every region of memory by every path there is, every page of the first MiB and both ends of
-//! every range the guest knows, judged by what no sane kernel does.
+//! Searches for unlisted holes: every region of memory by every known path, every page of the first MiB and both ends of
+//! every range of the guest's memory map, judged by invariants that hold for every policy.
 
 mod closers;
 pub mod doors;
@@ -35,7 +35,7 @@ use model::World;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// Every path to the bytes of a spot.
-    Look(Spot),
+    Read(Spot),
     /// One way to change them.
     Write(Spot, Way),
     /// Other ways to what /dev/mem gives.
@@ -53,7 +53,7 @@ pub struct Probed {
     pub observed: CaseObservation,
 }
 
-/// What the invariants need to know of a guest.
+/// The facts of a guest that the invariants use.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// What the guest was started as.
@@ -65,15 +65,15 @@ pub struct Facts<'a> {
 impl Subject {
     /// Everything that is tried by name: regions, and side doors.
     fn named() -> impl Iterator<Item = Self> {
-        let looks = Region::ALL.iter().map(|region| Self::Look(Spot::of(*region)));
+        let reads = Region::ALL.iter().map(|region| Self::Read(Spot::of(*region)));
         let writes = writes::regions().map(|(spot, way)| Self::Write(spot, way));
-        looks.chain([Self::SideDoors]).chain(writes)
+        reads.chain([Self::SideDoors]).chain(writes)
     }
 
     /// The name of its case.
     fn name(&self) -> String {
         match self {
-            Self::Look(spot) => probe::name(spot),
+            Self::Read(spot) => probe::name(spot),
             Self::Write(spot, way) => writes::name(spot, *way),
             Self::SideDoors => doors::NAME.to_owned(),
         }
@@ -82,8 +82,8 @@ impl Subject {
     /// Its case: of a region every path, of an address those of a sweep.
     fn case(&self) -> Case {
         match self {
-            Self::Look(Spot { base: Base::Region(region), .. }) => probe::case(*region),
-            Self::Look(spot) => probe::case_at(spot),
+            Self::Read(Spot { base: Base::Region(region), .. }) => probe::case(*region),
+            Self::Read(spot) => probe::case_at(spot),
             Self::Write(spot, way) => writes::case(spot, *way),
             Self::SideDoors => doors::case(),
         }
@@ -102,9 +102,9 @@ fn ran(report: &Report) -> impl Iterator<Item = (Subject, &CaseResult)> {
     ran.filter_map(move |result| Some((*named.get(&result.case.name)?, result)))
 }
 
-/// How many regions were looked at, and how many of them written to as well.
+/// How many regions were read, and how many of them were also written.
 pub fn regions(report: &Report) -> (usize, usize) {
-    let looks = ran(report).filter(|(subject, _)| matches!(subject, Subject::Look(_))).count();
+    let reads = ran(report).filter(|(subject, _)| matches!(subject, Subject::Read(_))).count();
     let mut written: Vec<Spot> = ran(report)
         .filter_map(|(subject, _)| match subject {
             Subject::Write(spot, _) => Some(spot),
@@ -112,7 +112,7 @@ pub fn regions(report: &Report) -> (usize, usize) {
         })
         .collect();
     written.dedup();
-    (looks, written.len())
+    (reads, written.len())
 }
 
 /// What runs of [`cases`] and of a sweep show, heaviest first. Which policies close what is known only with a model of the
@@ -143,7 +143,7 @@ fn found(groups: Vec<(Vec<Probed>, Check<'_>)>, facts: Facts<'_>, world: Option<
     merge(found, facts.regions)
 }
 
-/// How many forbidden accesses were not recorded: what came after them is not known.
+/// How many forbidden accesses were not recorded because the log was full.
 pub fn dropped(report: &Report, swept: &Swept) -> u64 {
     let observed = report.cases.iter().map(|result| &result.observed);
     let all = observed.chain(swept.probed.iter().map(|probed| &probed.observed));
@@ -153,7 +153,7 @@ pub fn dropped(report: &Report, swept: &Swept) -> u64 {
 /// Finds what a probe shows.
 type Check<'a> = Box<dyn Fn(&[Probed]) -> Vec<Finding> + 'a>;
 
-/// The probes with what is to be checked of them: looks at a spot, at the two addresses of one page, the writes to a spot, and
+/// The probes with the check of each: reads of a spot, at the two addresses of one page, the writes to a spot, and
 /// side doors.
 fn groups(probed: impl Iterator<Item = Probed>, facts: Facts<'_>) -> Vec<(Vec<Probed>, Check<'_>)> {
     let mut groups: Vec<(Vec<Probed>, Check<'_>)> = Vec::new();
@@ -164,14 +164,14 @@ fn groups(probed: impl Iterator<Item = Probed>, facts: Facts<'_>) -> Vec<(Vec<Pr
             Subject::Write(spot, _) => {
                 written.entry(spot.to_string()).or_insert((spot, Vec::new())).1.push(one);
             }
-            Subject::Look(spot) => {
+            Subject::Read(spot) => {
                 match spot.base {
                     Base::Region(Region::Ram) => plain = Some(one.clone()),
                     Base::Region(Region::CbitAliasRam) => alias = Some(one.clone()),
                     _ => {}
                 }
                 let check = move |probe: &[Probed]| {
-                    probe.iter().flat_map(|one| invariant::look(one, &spot)).collect()
+                    probe.iter().flat_map(|one| invariant::check_reads(one, &spot)).collect()
                 };
                 groups.push((vec![one], Box::new(check)));
             }
@@ -196,9 +196,9 @@ fn groups(probed: impl Iterator<Item = Probed>, facts: Facts<'_>) -> Vec<(Vec<Pr
     groups
 }
 
-/// Findings that say the same of several places become one; heaviest first.
+/// Equal findings of several places become one; heaviest first.
 fn merge(mut found: Vec<Finding>, regions: &[PlacedRegion]) -> Vec<Finding> {
-    // All of what is told one from another, so that the order of the probes makes no difference.
+    // By every field that distinguishes findings, so that the order of the probes has no effect.
     let key = |finding: &Finding| {
         let Finding { weight, invariant, gpa, sentence, paths, evidence, .. } = finding;
         (*weight, *invariant, *gpa, sentence.clone(), paths.clone(), evidence.clone())

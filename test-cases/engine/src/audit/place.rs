@@ -23,7 +23,7 @@ impl Pages {
     }
 
     /// Whether both have a page in common.
-    pub fn meets(&self, other: &Self) -> bool {
+    pub fn intersects(&self, other: &Self) -> bool {
         !self.0.is_disjoint(&other.0)
     }
 

@@ -14,7 +14,7 @@ use model::class::{Class, Classes, MemoryState, Truth};
 use model::events::{Contents, Event};
 use model::{self, Effect, Node, Op, Outcome, PAGE, Piece, Source, Task, Through, World};
 
-/// Stands for bytes of memory, which the model does not know; only that they are not all zeros.
+/// Placeholder for bytes of memory: the model knows only that they are not all zeros.
 const SOME_BYTE: u8 = 0x5a;
 
 /// What the case gives in this world.
@@ -36,7 +36,7 @@ struct Predicted<'a> {
     regions: &'a [PlacedRegion],
     task: Task,
     contents: Contents,
-    /// Open files and mappings by the case's names; a name is held once its step succeeded.
+    /// Open files and mappings by the case's names; a name exists once its step succeeded.
     slots: HashMap<String, (u8, bool)>,
     /// What the steps did to memory.
     effects: HashMap<String, Vec<Effect>>,
@@ -69,7 +69,7 @@ impl Predicted<'_> {
         if let (Action::Munmap { map }, true) = (action, done) {
             self.slots.entry(map.clone()).and_modify(|slot| slot.1 = false);
         }
-        if let (Some(start), Some(len)) = (gpa, action.asks()) {
+        if let (Some(start), Some(len)) = (gpa, action.requested_len()) {
             observed.gpa = Some(GpaRange { start, len });
         }
         if done && let Some((class, truth)) = self.bytes(prediction.outcome.pieces()) {
@@ -88,7 +88,7 @@ impl Predicted<'_> {
         place.resolve(self.regions)
     }
 
-    /// The slot of a name; one for a name never met before.
+    /// The slot of a name; a new one for a new name.
     fn slot(&mut self, name: &str) -> u8 {
         let next = u8::try_from(self.slots.len()).unwrap_or(u8::MAX);
         self.slots.entry(name.to_owned()).or_insert((next, false)).0
@@ -178,11 +178,11 @@ impl Predicted<'_> {
         }
     }
 
-    /// What bytes from there are, and what memory holds; `None` where the model does not say.
+    /// The class of bytes of a source, and the contents of memory; `None` where the model makes no prediction.
     fn bytes(&self, pieces: &[Piece]) -> Option<(Class, Truth)> {
         let some = || Some(vec![SOME_BYTE]);
         let class = match pieces.first()?.source {
-            // A mapping with memory of its own: zero until something is stored there.
+            // An anonymous mapping: zero until something is stored there.
             Source::Copy { memory, .. }
                 if self.task.process.space.areas().any(|area| area.own && area.memory == memory) =>
             {
@@ -218,7 +218,7 @@ impl Predicted<'_> {
         }
     }
 
-    /// What became of memory: it holds what was written where the view admits that.
+    /// The change of memory: it holds what was written where the view permits that.
     fn memory(&self, id: &str, at: Place, len: u64, wrote: Option<&str>) -> StepObservation {
         let effects = wrote.and_then(|id| self.effects.get(id)).map(Vec::as_slice).unwrap_or_default();
         let Some(start) = self.resolve(&at) else {

@@ -9,12 +9,12 @@ use vmm::layout::PAGE_SIZE;
 use crate::case::{Action, Case, Direction, Expected, Share, Step, Term, UserBuffer};
 use crate::place::{Base, Place};
 
-/// Bytes looked at in a region.
+/// Bytes read in a region.
 const LEN: u64 = 64;
-/// What every name of a case that looks begins with.
+/// The prefix of the names of cases that read.
 const PREFIX: &str = "audit/look/";
 
-/// Where a probe looks, and the page it maps for that.
+/// The address a probe reads, and the page it maps for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spot {
     /// The region or the address; the spot's name in names of cases.
@@ -32,7 +32,7 @@ pub struct Spot {
 impl Spot {
     /// The spot in a region.
     pub const fn of(region: Region) -> Self {
-        // Structures stand in the first cells of the first two, markers behind them; the next two begin in the middle of their
+        // Structures are in the first cells of the first two, markers after them; the next two begin in the middle of their
         // page.
         match region {
             Region::Page0 => Self::inside(region, 0x500),
@@ -103,28 +103,28 @@ pub const PATHS: &[Path] = &[
     Path { id: "ptrace", needs: &["open", "map-shared"], name: "ptrace(2) over a mapping" },
 ];
 
-/// Of the paths those through different functions of the kernel: the ones by which each single page is looked at.
+/// Of the paths those through different functions of the kernel: the ones by which each single page is read.
 pub const SWEPT: &[&str] = &["pread", "load-shared", "load-private", "load-sync", "self-mem"];
 
-/// What a path is held to that may not make a forbidden access.
+/// The expectation of a path that must not make a forbidden access.
 pub(super) fn nothing_forbidden() -> Expected {
     Expected::only(Term::Ok).with_events(Vec::new())
 }
 
-/// The case that looks at a region by every path.
+/// The case that reads a region by every path.
 pub fn case(region: Region) -> Case {
     let paths: Vec<&str> = PATHS.iter().map(|path| path.id).collect();
-    look(&Spot::of(region), &paths, &format!("Every path to {region}"), None)
+    read_case(&Spot::of(region), &paths, &format!("Every path to {region}"), None)
 }
 
-/// The name of the case that looks at a spot.
+/// The name of the case that reads a spot.
 pub(super) fn name(spot: &Spot) -> String {
     format!("{PREFIX}{spot}")
 }
 
-/// The case that looks at a spot by the paths of a sweep.
+/// The case that reads a spot by the paths of a sweep.
 pub fn case_at(spot: &Spot) -> Case {
-    // Each mapping goes before the next is made, as in a sweep: two that differ in caching exclude each other.
+    // Each mapping is removed before the next is made: two with different cache modes exclude each other (memtype.c).
     const ORDER: [&str; 10] = [
         "open",
         "pread",
@@ -152,13 +152,13 @@ pub fn case_at(spot: &Spot) -> Case {
     case
 }
 
-/// The case that goes some paths to a spot, with the steps they need and no more. `expected` is what the last of the paths is
-/// held to; without, nothing is expected.
-pub fn look(spot: &Spot, paths: &[&str], title: &str, expected: Option<Expected>) -> Case {
+/// The case that reads a spot by some paths, with only the steps they need. `expected` is the expectation of the last path;
+/// without it nothing is expected.
+pub fn read_case(spot: &Spot, paths: &[&str], title: &str, expected: Option<Expected>) -> Case {
     let needed = PATHS.iter().filter(|path| paths.contains(&path.id));
-    let wanted: Vec<&str> = needed.flat_map(|path| path.needs.iter().chain([&path.id])).copied().collect();
+    let ids: Vec<&str> = needed.flat_map(|path| path.needs.iter().chain([&path.id])).copied().collect();
     let mut case = of_audit(&name(spot), title);
-    case.steps = steps(spot).into_iter().filter(|step| wanted.contains(&step.id.as_str())).collect();
+    case.steps = steps(spot).into_iter().filter(|step| ids.contains(&step.id.as_str())).collect();
     match (paths.last(), expected) {
         (Some(id), Some(expected)) => case.expecting(id, &expected),
         _ => case,
@@ -227,7 +227,7 @@ mod tests {
     fn a_minimal_case_has_what_its_paths_need() {
         let spot = Spot::of(Region::LowRam);
         let expected = Expected::only(Term::Ok);
-        let case = look(&spot, &["pread", "load-shared"], "one \"answer\"", Some(expected.clone()));
+        let case = read_case(&spot, &["pread", "load-shared"], "one \"answer\"", Some(expected.clone()));
         let ids: Vec<&str> = case.steps.iter().map(|step| step.id.as_str()).collect();
         assert_eq!(ids, ["open", "pread", "map-shared", "load-shared"]);
         assert_eq!(case.step("load-shared").unwrap().expect.entries[0].1, expected);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Every page of the first MiB, and both ends of every range the guest or the VMM knows: looked at by the paths that go through
+//! Every page of the first MiB, and both ends of every range in the guest's or the VMM's memory map: read by the paths that go through
 //! different functions of the kernel, and written to where that can be put back.
 
 mod batch;
@@ -24,7 +24,7 @@ use crate::session::Ended;
 use model::World;
 use model::iomem::Iomem;
 
-/// Bytes looked at and written: a block of the memory cipher.
+/// Bytes read and written: a block of the memory cipher.
 pub(super) const LEN: u64 = writes::DATA.len() as u64;
 
 /// What a sweep gave.
@@ -32,7 +32,7 @@ pub(super) const LEN: u64 = writes::DATA.len() as u64;
 pub struct Swept {
     /// Each case with what it gave.
     pub probed: Vec<Probed>,
-    /// Places looked at by every path.
+    /// Places read by every path.
     pub looked_at: usize,
     /// Pages written to in every way.
     pub written_to: usize,
@@ -77,7 +77,7 @@ pub enum SweepError {
 }
 
 /// The paths of [`probe::SWEPT`].
-const LOOKS: [Path; 5] = {
+const READS: [Path; 5] = {
     const fn mapped(id: &'static str, map: (&'static str, &'static str, i32), access: Access) -> Path {
         Path { open: "open", flags: libc::O_RDONLY, map: Some(map), id, access }
     }
@@ -110,24 +110,24 @@ const WRITES: [Path; 3] = {
     ]
 };
 
-/// Sweeps a guest of its own.
+/// Boots a guest and sweeps it.
 pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, SweepError> {
     let kernel = Kernel::load(target)?.with_names();
     let mut booted = kernel.session(target, interrupt)?;
     let world = kernel.world(target, &booted).ok();
     let machine = booted.session.machine();
     let regions = guest::placed(machine);
-    let looked_at: Vec<u64> = places(machine, &booted.iomem, &regions).into_iter().collect();
+    let addresses: Vec<u64> = places(machine, &booted.iomem, &regions).into_iter().collect();
     let written_to: Vec<u64> = last_bytes().filter(|gpa| machine.is_ram(*gpa)).collect();
     let mut swept = Swept { world, ..Swept::default() };
     let mut sweeper =
         Sweeper { session: &mut booted.session, regions: &regions, limit: target.limit, interrupt };
-    let mut places = unseen(&looked_at);
-    for path in LOOKS {
+    let mut places = unread_places(&addresses);
+    for path in READS {
         swept.interrupted |= !sweeper.go(path, &mut places)?;
         let opened = places.iter().any(Place::has_opened);
         if swept.interrupted || !opened {
-            // Where /dev/mem does not open, no page of it is to be had.
+            // Without an open /dev/mem no page can be read.
             swept.unanswered.extend(places.iter().flat_map(Place::unanswered));
             return Ok(swept);
         }
@@ -136,11 +136,11 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
         let unanswered = place.unanswered();
         swept.looked_at += usize::from(unanswered.is_empty());
         swept.unanswered.extend(unanswered);
-        swept.probed.push(place.probed(Subject::Look(Spot::at(place.gpa, LEN))));
+        swept.probed.push(place.probed(Subject::Read(Spot::at(place.gpa, LEN))));
     }
     let mut not_written: BTreeSet<u64> = BTreeSet::new();
     for (way, path) in Way::ALL.into_iter().zip(WRITES) {
-        let mut places = unseen(&written_to);
+        let mut places = unread_places(&written_to);
         swept.interrupted |= !sweeper.go(path, &mut places)?;
         if swept.interrupted {
             return Ok(swept);
@@ -156,7 +156,7 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
     Ok(swept)
 }
 
-fn unseen(places: &[u64]) -> Vec<Place> {
+fn unread_places(places: &[u64]) -> Vec<Place> {
     places.iter().map(|gpa| Place { gpa: *gpa, steps: Vec::new() }).collect()
 }
 
@@ -180,7 +180,7 @@ fn last_bytes() -> impl Iterator<Item = u64> {
     (0..HIGH_MEMORY).step_by(PAGE_SIZE as usize).map(|page| page + PAGE_SIZE - LEN)
 }
 
-/// Every address looked at, ascending.
+/// Every address to read, ascending.
 fn places(machine: &Machine, iomem: &Iomem, regions: &[PlacedRegion]) -> BTreeSet<u64> {
     let ram = machine.ram();
     let resources = iomem.resources().iter().map(|resource| (resource.start, resource.end));
@@ -225,10 +225,10 @@ mod tests {
     #[test]
     fn the_paths_are_those_of_the_cases() {
         let ids = |paths: &[Path]| paths.iter().map(|path| path.id).collect::<Vec<_>>();
-        assert_eq!(ids(&LOOKS), probe::SWEPT);
+        assert_eq!(ids(&READS), probe::SWEPT);
         let spot = Spot::at(0xf_ffe0, LEN);
         let look = probe::case_at(&spot);
-        for path in LOOKS {
+        for path in READS {
             let steps = [Some(path.open), path.map.map(|map| map.0), Some(path.id)];
             assert!(steps.into_iter().flatten().all(|id| look.step(id).is_some()), "{}", path.id);
             if let Some((id, handle, _)) = path.map {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_without_an_answer_is_told() {
+    fn a_place_without_an_answer_is_reported() {
         let answer = |step: &str, answer| StepObservation::new(step, answer);
         let steps = vec![
             answer("open", Answer::Returned { value: 3 }),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_of_the_first_mib_is_looked_at_once() {
+    fn every_page_of_the_first_mib_is_read_once() {
         let pages: BTreeSet<u64> = last_bytes().map(|gpa| gpa / PAGE_SIZE).collect();
         assert_eq!(pages, (0..256).collect());
     }
@@ -264,9 +264,9 @@ mod tests {
         #[test]
         fn the_ends_of_a_range_hold_its_first_and_last_byte(first: u64, len in 0_u64..1 << 32) {
             let last = first.saturating_add(len);
-            let looked: Vec<u64> = ends(std::iter::once((first, last))).collect();
+            let read: Vec<u64> = ends(std::iter::once((first, last))).collect();
             let sees = |byte: u64| {
-                looked.iter().any(|gpa| {
+                read.iter().any(|gpa| {
                     let spot = Spot::at(*gpa, LEN);
                     *gpa <= byte && byte - gpa < spot.len
                 })

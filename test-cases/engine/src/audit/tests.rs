@@ -49,7 +49,7 @@ fn subjects(regions: &[PlacedRegion], pages: &[u64]) -> Vec<Subject> {
         let spot = Spot::at(page * 4096 + 4096 - sweep::LEN, sweep::LEN);
         let is_memory = !(0xa0..0xc0).contains(page);
         let writes = Way::ALL.into_iter().filter(move |_| is_memory);
-        std::iter::once(Subject::Look(spot)).chain(writes.map(move |way| Subject::Write(spot, way)))
+        std::iter::once(Subject::Read(spot)).chain(writes.map(move |way| Subject::Write(spot, way)))
     });
     Subject::named().filter(has).chain(swept).collect()
 }
@@ -98,13 +98,13 @@ fn what_a_policy_is_said_to_close_is_gone_under_it_and_what_not_stays() {
                 assert!(!finding.closed_by.contains(&policy), "{platform}, {policy}: {}", finding.name);
             }
             for finding in today.iter().filter(|finding| finding.invariant != Invariant::NothingLost) {
-                let stays = then.iter().any(|other| {
+                let remains = then.iter().any(|other| {
                     other.invariant == finding.invariant
-                        && other.pages.meets(&finding.pages)
+                        && other.pages.intersects(&finding.pages)
                         && other.paths.iter().any(|path| finding.paths.contains(path))
                 });
                 let closed = finding.closed_by.contains(&policy);
-                assert_eq!(closed, !stays, "{platform}, {policy}: {}", finding.name);
+                assert_eq!(closed, !remains, "{platform}, {policy}: {}", finding.name);
             }
         }
     }
@@ -126,11 +126,11 @@ fn event(kind: EventKind, gpa: u64) -> AccessEvent {
     }
 }
 
-/// The load at the last bytes of one page goes through the shared view.
+/// The load at the last bytes of one page uses the shared view.
 fn wrong_view(page: u64) -> impl Fn(&mut Probed) {
     move |probed| {
         let gpa = page * 4096 + 4096 - sweep::LEN;
-        if probed.subject == Subject::Look(Spot::at(gpa, sweep::LEN))
+        if probed.subject == Subject::Read(Spot::at(gpa, sweep::LEN))
             && let Some(step) = probed.observed.steps.iter_mut().find(|step| step.step == "load-shared")
         {
             step.events.push(event(EventKind::SharedRead, gpa));
@@ -144,9 +144,9 @@ fn a_mapping_helper_that_is_wrong_for_one_page_alone_is_found() {
     {
         let findings = audited(Platform::Sev, Policy::Upstream, &pages, &wrong_view(page));
         let place = format!("{:#x}-{:#x}", page * 4096, page * 4096 + 4095);
-        let wanted =
+        let name =
             format!("a load from a shared mapping reads private pages through the shared view: {place}");
-        assert!(findings.iter().any(|finding| finding.name == wanted), "{wanted}\n{}", names(&findings));
+        assert!(findings.iter().any(|finding| finding.name == name), "{name}\n{}", names(&findings));
     }
 }
 
@@ -156,7 +156,7 @@ fn every_event_of_a_step_counts() {
     let regions = regions(Platform::Sev);
     let world = world(Platform::Sev, Policy::OpenEperm);
     let predict = |subject: Subject| predict::case(&world, &regions, subject, &subject.case());
-    let mut probed = predict(Subject::Look(spot));
+    let mut probed = predict(Subject::Read(spot));
     let step = probed.observed.steps.iter_mut().find(|step| step.step == "pread").unwrap();
     step.events = vec![
         event(EventKind::SharedRead, 0x1bfe_0000),
@@ -166,7 +166,7 @@ fn every_event_of_a_step_counts() {
         },
         event(EventKind::SharedRead, 0x1bfe_1000),
     ];
-    let found = invariant::look(&probed, &spot);
+    let found = invariant::check_reads(&probed, &spot);
     let seen: Vec<_> = found.iter().map(|finding| (finding.invariant, finding.pages.ranges()[0].0)).collect();
     let (view, accepted) = (Invariant::OneView, Invariant::AcceptedOnly);
     assert_eq!(seen, [(view, 0x1bfe_0000), (accepted, 0x1bfe_0000), (view, 0x1bfe_1000)]);

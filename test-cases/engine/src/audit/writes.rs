@@ -5,7 +5,7 @@ use types::{AccessEvent, Region};
 use vmm::layout::PAGE_SIZE;
 
 use super::finding::{Finding, Invariant, Weight};
-use super::invariant::{gpa, innermost, is_write, line, met};
+use super::invariant::{gpa, innermost, is_write, line, violation};
 use super::place::Pages;
 use super::probe::{self, Spot, of_audit};
 use super::{Probed, Subject};
@@ -13,7 +13,7 @@ use crate::case::{Action, Case, Expected, Protection, Share, Step, Term, UserBuf
 use crate::observation::Answer;
 use model::class::MemoryState;
 
-/// Memory that can be put back, whatever became of it.
+/// Memory that can be restored after any change.
 const REGIONS: [Region; 8] = [
     Region::Page0,
     Region::Bda,
@@ -63,14 +63,14 @@ impl Way {
     }
 }
 
-/// What became of the bytes.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Came {
     /// They were changed, to what was written or to something else.
     Taken,
-    /// The caller was told of success, and nothing changed.
+    /// The call succeeded, and nothing changed.
     Dropped,
-    /// The caller was told.
+    /// The call failed.
     Refused,
     /// Something else, or not tried.
     Neither,
@@ -148,7 +148,7 @@ fn came(way: Way, result: &Probed) -> Came {
 
 /// Bytes that one way leaves alone no other way changes.
 fn one_answer(spot: &Spot, tried: &[(Way, &Probed)]) -> Option<Finding> {
-    let by = |wanted: Came| tried.iter().find(|(way, result)| came(*way, result) == wanted);
+    let by = |kind: Came| tried.iter().find(|(way, result)| came(*way, result) == kind);
     let (taken, result) = by(Came::Taken)?;
     let (kept, how) = match (by(Came::Refused), by(Came::Dropped)) {
         (Some(kept), _) => (kept, "refuses to change"),
@@ -170,7 +170,7 @@ fn one_answer(spot: &Spot, tried: &[(Way, &Probed)]) -> Option<Finding> {
     })
 }
 
-/// No write goes through a view the page's state forbids. Each access of the step counts.
+/// No write uses a view that the page's state forbids. Each access of the step counts.
 fn views(spot: &Spot, way: Way, result: &Probed) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     let events = result.observed.step(way.id()).map(|step| step.events.as_slice()).unwrap_or_default();
@@ -199,7 +199,7 @@ fn views(spot: &Spot, way: Way, result: &Probed) -> Vec<Finding> {
 }
 
 fn named(event: &AccessEvent, way: Way, state: Option<MemoryState>) -> (Invariant, String) {
-    let (invariant, what, view) = met(event);
+    let (invariant, what, view) = violation(event);
     if !is_write(event) {
         return (invariant, format!("{} reads {what} through the {view} view: {{}}", way.name()));
     }

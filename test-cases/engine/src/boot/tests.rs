@@ -23,7 +23,7 @@ fn known_accesses_are_holes_and_others_findings() {
     assert!(matches!(boots(vec![called.clone()]).verdict, Verdict::KnownHole { .. }));
     called.backtrace[1].insert_str(0, "? ");
     assert!(boots(vec![called]).verdict.is_finding());
-    // Another place, kind, function; and a byte behind the range.
+    // Another address, kind, function; and the first byte after the range.
     let others: [fn(&mut AccessEvent); 6] = [
         |event| event.gpa = 0x9f000,
         |event| event.gpa = 0xffffd,

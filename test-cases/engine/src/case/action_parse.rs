@@ -15,7 +15,7 @@ use types::names::UnknownName;
 const MOST_BYTES: u64 = 60 << 10;
 /// The most bytes of a program's arguments.
 const MOST_ARGUMENT_BYTES: usize = 4 << 10;
-/// The greatest user or group; the one above it stands for none.
+/// The greatest user or group; the one above it means none.
 const MOST_ID: u64 = u32::MAX as u64 - 1;
 /// The most bytes one step maps.
 const MOST_MAPPED: u64 = 1 << 32;
@@ -65,8 +65,8 @@ pub(super) const NAMES: [&str; 41] = [
     "memory",
 ];
 
-/// Reads `do` and the keys that go with it. Every key is asked for before any is missed, so that all
-/// problems of a step come up at once.
+/// Reads `do` and the keys that go with it. Every key is read before the first missing one is reported, so that all
+/// problems of a step are reported at once.
 pub(super) fn action(f: &mut Fields<'_, '_, '_, '_>) -> Option<Action> {
     let (name, span) = f.text("do", "what the step does, as in \"pread\"")?;
     match name {
@@ -291,7 +291,7 @@ fn width(f: &mut Fields<'_, '_, '_, '_>) -> Option<u8> {
     None
 }
 
-/// Reads the bytes to write: `hex` or `text`, with `repeat` if they are to come several times.
+/// Reads the bytes to write: `hex` or `text`, with `repeat` if they are repeated.
 fn data(f: &mut Fields<'_, '_, '_, '_>) -> Option<Vec<u8>> {
     let (hex, text) = (f.optional_text("hex"), f.optional_text("text"));
     let repeat = f.number("repeat", Some(1), (1, MOST_BYTES))?;

@@ -43,7 +43,7 @@ pub enum ProblemKind {
     UnknownKey {
         /// The key.
         key: String,
-        /// Where it stands.
+        /// Its place in the file.
         place: String,
         /// The nearest key that is allowed.
         nearest: Option<String>,
@@ -55,9 +55,9 @@ pub enum ProblemKind {
     Missing {
         /// The key.
         key: String,
-        /// Where it should stand.
+        /// The place where it is missing.
         place: String,
-        /// What its value looks like.
+        /// The form of its value.
         form: String,
     },
     /// A value of the wrong type.
@@ -65,7 +65,7 @@ pub enum ProblemKind {
     Type {
         /// The key.
         key: String,
-        /// What its value looks like.
+        /// The form of its value.
         form: String,
         /// What was found.
         found: String,
@@ -115,7 +115,7 @@ pub enum ProblemKind {
         what: &'static str,
         /// Its name.
         name: String,
-        /// Where it stands first.
+        /// Its first place in the file.
         first: usize,
     },
     /// A step uses what no earlier step obtains.
@@ -128,7 +128,7 @@ pub enum ProblemKind {
         /// Its name.
         name: String,
     },
-    /// A policy and platform for which nothing is said.
+    /// A policy and platform without an expectation.
     #[error("step `{step}` expects nothing for policy {policy} on platform {platform}: add a key `any`")]
     Gap {
         /// The step.
@@ -138,7 +138,7 @@ pub enum ProblemKind {
         /// The platform.
         platform: String,
     },
-    /// A wish that cannot be granted, in words.
+    /// A setup that is not possible, as a text.
     #[error("{0}")]
     Nonsense(String),
 }

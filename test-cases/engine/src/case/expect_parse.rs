@@ -67,7 +67,7 @@ fn entry(
     entries.extend(expected(value, yields, sink).map(|expected| (key, expected)));
 }
 
-/// Reads one expectation: a text, or a table with `is` and what else is to be said.
+/// Reads one expectation: a text, or a table with `is` and further keys.
 fn expected(value: Value<'_, '_>, yields: Yield, sink: &mut Sink<'_>) -> Option<Expected> {
     if let Some(text) = value.get_ref().as_str() {
         let alternatives = sink.take(&value.span(), Term::parse_all(text, yields))?;
@@ -82,8 +82,8 @@ fn expected(value: Value<'_, '_>, yields: Yield, sink: &mut Sink<'_>) -> Option<
     let terms = f.text("is", "what must come back, as in \"zeros | EPERM\"");
     let alternatives = terms.and_then(|(text, span)| f.sink().take(&span, Term::parse_all(text, yields)));
     let hole = f.optional_text("hole").map(|(text, _)| text.trim().to_owned());
-    let says_events = table.iter().any(|(key, _)| key.get_ref() == "events");
+    let has_events = table.iter().any(|(key, _)| key.get_ref() == "events");
     let events = f.parsed_list("events");
     f.finish();
-    Some(Expected { alternatives: alternatives?, hole, events: says_events.then_some(events) })
+    Some(Expected { alternatives: alternatives?, hole, events: has_events.then_some(events) })
 }

@@ -15,12 +15,12 @@ use model::class::MemoryState;
 use model::release::{BadRelease, Release};
 use types::names::UnknownName;
 
-/// A forbidden access an expectation names: its kind, and where it must be if that is said.
+/// A forbidden access an expectation names: its kind, and its place if given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpectedEvent {
     /// What happens.
     pub kind: EventKind,
-    /// The smallest region around it, or the first byte touched.
+    /// The smallest region around it, or the first byte accessed.
     pub at: Option<Base>,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for ExpectedEvent {
     }
 }
 
-/// The platforms a key speaks of.
+/// The platforms a key names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// Every platform.
@@ -99,12 +99,12 @@ impl Key {
     const fn matches(self, policy: Policy, platform: Platform) -> bool {
         let policy_fits = match self.policy {
             None => true,
-            Some(wanted) => wanted as u8 == policy as u8,
+            Some(only) => only as u8 == policy as u8,
         };
         let platform_fits = match self.scope {
             Scope::All => true,
             Scope::Confidential => platform.is_confidential(),
-            Scope::One(wanted) => wanted as u8 == platform as u8,
+            Scope::One(only) => only as u8 == platform as u8,
         };
         policy_fits && platform_fits
     }
@@ -171,16 +171,16 @@ impl fmt::Display for Key {
 /// The right side of an expectation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// What may come back.
+    /// The permitted results.
     pub alternatives: Vec<Term>,
     /// Set if what is expected is a known hole: what leaks or breaks, in words.
     pub hole: Option<String>,
-    /// The forbidden accesses the VMM must see during the step; `None` to leave that open.
+    /// The forbidden accesses the VMM must record during the step; `None` for any.
     pub events: Option<Vec<ExpectedEvent>>,
 }
 
 impl Expected {
-    /// One thing that must come back, whatever accesses are made.
+    /// One required result, with any accesses.
     pub fn only(term: Term) -> Self {
         Self { alternatives: vec![term], hole: None, events: None }
     }

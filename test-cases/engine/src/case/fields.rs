@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Reads the keys of one TOML table, notes what is wrong with them, and refuses keys nobody asked for.
+//! Reads the keys of one TOML table, notes what is wrong with them, and rejects keys that no reader requested.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use super::step::Handle;
 use crate::place::{Base, Place};
 use types::names::nearest;
 
-/// A value with the place in the file where it stands.
+/// A value with its place in the file.
 pub(super) type Value<'t, 'i> = &'t Spanned<DeValue<'i>>;
 
 /// Lists in which nothing is something: every capability dropped, no forbidden access, a program without arguments.
@@ -24,7 +24,7 @@ pub(super) struct Fields<'t, 'i, 'k, 's> {
     span: Range<usize>,
     /// What the table is, for messages: "step `read`".
     place: String,
-    asked: Vec<&'static str>,
+    read_keys: Vec<&'static str>,
     sink: &'k mut Sink<'s>,
 }
 
@@ -35,7 +35,7 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
         place: impl Into<String>,
         sink: &'k mut Sink<'s>,
     ) -> Self {
-        Self { table, span, place: place.into(), asked: Vec::new(), sink }
+        Self { table, span, place: place.into(), read_keys: Vec::new(), sink }
     }
 
     pub(super) const fn sink(&mut self) -> &mut Sink<'s> {
@@ -52,8 +52,8 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
 
     /// The value of a key that may be missing.
     pub(super) fn optional(&mut self, key: &'static str) -> Option<Value<'t, 'i>> {
-        if !self.asked.contains(&key) {
-            self.asked.push(key);
+        if !self.read_keys.contains(&key) {
+            self.read_keys.push(key);
         }
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
@@ -82,7 +82,7 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
         text.map(|text| (text, value.span()))
     }
 
-    /// A text that stands for something and may be missing.
+    /// An optional text that is parsed into a value.
     pub(super) fn optional_parsed<T: FromStr>(&mut self, key: &'static str) -> Option<T>
     where
         T::Err: Into<ProblemKind>,
@@ -107,7 +107,7 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
         }
     }
 
-    /// A text that stands for something.
+    /// A text that is parsed into a value.
     pub(super) fn parsed<T: FromStr>(&mut self, key: &'static str, form: &str) -> Option<T>
     where
         T::Err: Into<ProblemKind>,
@@ -175,7 +175,7 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
         texts
     }
 
-    /// A list of texts that stand for something.
+    /// A list of texts that are parsed into values.
     pub(super) fn parsed_list<T: FromStr>(&mut self, key: &'static str) -> Vec<T>
     where
         T::Err: Into<ProblemKind>,
@@ -232,15 +232,15 @@ impl<'t, 'i, 'k, 's> Fields<'t, 'i, 'k, 's> {
         }
     }
 
-    /// Refuses every key that was not asked for.
+    /// Rejects every key that was not read.
     pub(super) fn finish(self) {
         for (key, _) in self.table {
             let name = key.get_ref().as_ref();
-            if self.asked.contains(&name) {
+            if self.read_keys.contains(&name) {
                 continue;
             }
-            let nearest = nearest(name, self.asked.iter().copied()).map(str::to_owned);
-            let allowed = self.asked.iter().map(|key| (*key).to_owned()).collect();
+            let nearest = nearest(name, self.read_keys.iter().copied()).map(str::to_owned);
+            let allowed = self.read_keys.iter().map(|key| (*key).to_owned()).collect();
             let (key_text, place) = (name.to_owned(), self.place.clone());
             let problem = ProblemKind::UnknownKey { key: key_text, place, nearest, allowed };
             self.sink.add(&key.span(), problem);

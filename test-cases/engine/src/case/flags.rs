@@ -122,7 +122,7 @@ named! {
 }
 
 named! {
-    /// The view through which the VMM looks at memory.
+    /// The view through which the VMM reads memory.
     pub enum ViewChoice ("view") {
         Owner = "owner", "the view of whoever owns the page at that moment";
         Private = "private", "the private view";

@@ -19,7 +19,7 @@ pub struct Needs {
     pub kernel: Vec<ReleaseBound>,
 }
 
-/// A kernel option that must have a value, `DEVPORT=y`; `n` also stands for "is not set".
+/// A kernel option that must have a value, `DEVPORT=y`; `n` also means "is not set".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigNeed {
     /// The option without `CONFIG_`.
@@ -54,7 +54,7 @@ pub enum NeedError {
 /// What is known of the guest a case is to run in.
 #[derive(Debug, Clone, Copy)]
 pub struct Guest<'a> {
-    /// What it believes it runs on.
+    /// The platform it runs on.
     pub platform: Platform,
     /// Its kernel's release, where known.
     pub release: Option<Release>,
@@ -72,7 +72,7 @@ impl Guest<'_> {
 }
 
 impl Needs {
-    /// The first need that the guest does not meet, in words.
+    /// The first requirement that the guest does not satisfy, as a text.
     pub fn unmet(&self, guest: &Guest<'_>) -> Option<String> {
         let kernel = self.kernel.iter().find_map(|bound| match guest.release {
             None => Some(format!("needs a kernel {bound}, and this kernel's release is not known")),

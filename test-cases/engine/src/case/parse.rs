@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Reads a case file; says everything that is wrong with it at once.
+//! Reads a case file; reports all its errors at once.
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ pub fn parse(text: &str, name: &str) -> Result<Case, CaseErrors> {
         sink.add(&(0..0), ProblemKind::Nonsense(why));
         return Err(sink.into_errors(name));
     }
-    // Reading so many tables takes seconds; texts in which such lines stand are far below this.
+    // Reading so many tables takes seconds; texts with such lines are far below this.
     if text.lines().filter(|line| line.trim_end() == "[[step]]").count() > 4 * MOST_STEPS {
         sink.add(&(0..0), too_many_steps());
         return Err(sink.into_errors(name));
@@ -53,8 +53,8 @@ fn read(mut f: Fields<'_, '_, '_, '_>, name: &str) -> Option<Case> {
     let why = f.text("why", "why the kernel behaves so, and which function decides");
     let why = why.map(|(text, _)| text.trim().to_owned());
     let tags = f.texts("tags").into_iter().map(|(tag, _)| tag.to_owned()).collect();
-    let wants = f.parsed_list("platforms");
-    let platforms = if wants.is_empty() { Platform::ALL.to_vec() } else { wants };
+    let platforms = f.parsed_list("platforms");
+    let platforms = if platforms.is_empty() { Platform::ALL.to_vec() } else { platforms };
     let needs = f.optional("needs").map_or_else(Needs::default, |value| needs(value, f.sink()));
     let guest = f.optional("guest").map_or_else(SetupOverrides::default, |value| guest(value, f.sink()));
     let list = f.list("step", "at least one [[step]]");
@@ -127,7 +127,7 @@ fn step(value: Value<'_, '_>, index: usize, sink: &mut Sink<'_>) -> Option<(Step
     let note = f.optional_text("note").map(|(note, _)| note.to_owned());
     let expect = f.optional("expect");
     let Some(action) = action else {
-        // Without its action a step's other keys cannot be told from mistakes.
+        // Without its action a step's other keys cannot be checked.
         return None;
     };
     let expect = expect_parse::expectations(expect, &action, f.sink());

@@ -39,9 +39,9 @@ impl<'a> Earlier<'a> {
     }
 }
 
-/// Notes every such problem of the steps, each of which stands at its span.
+/// Notes every such problem of the steps, each at its span.
 pub(super) fn check(steps: &[(Step, Range<usize>)], platforms: &[Platform], sink: &mut Sink<'_>) {
-    // What could not be read would only be told a second time as a gap.
+    // A step that could not be parsed would only be reported a second time.
     let readable = sink.is_clean();
     let mut earlier = Earlier::default();
     for (step, span) in steps {
@@ -64,7 +64,7 @@ pub(super) fn check(steps: &[(Step, Range<usize>)], platforms: &[Platform], sink
     }
 }
 
-/// A name stands for one file or mapping in the whole case.
+/// A name refers to one file or mapping in the whole case.
 fn check_obtained(step: &Step, span: &Range<usize>, earlier: &Earlier<'_>, sink: &mut Sink<'_>) {
     let Some(name) = step.action.obtains() else { return };
     if let Some(&(first, _)) = earlier.obtained.get(name) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One step of a case: a system call or an access inside the guest, or a look at memory from outside.
+//! One step of a case: a system call or an access inside the guest, or a read of memory by the VMM.
 
 use super::expectation::{Expectations, Expected, Key};
 use super::flags::{Direction, OpenFlags, Protection, Share, UserBuffer, ViewChoice};
@@ -18,7 +18,7 @@ pub struct Step {
     pub id: String,
     /// What is done.
     pub action: Action,
-    /// What must come back.
+    /// The expected result.
     pub expect: Expectations,
     /// A remark printed with the evidence.
     pub note: Option<String>,
@@ -69,7 +69,7 @@ pub enum Yield {
     Memory,
     /// Bytes from elsewhere.
     Text,
-    /// What became of memory.
+    /// The change of memory.
     State,
 }
 
@@ -295,16 +295,16 @@ impl Action {
         matches!(self, Self::Mmap { .. } | Self::Mremap { .. })
     }
 
-    /// The step whose work a `memory` step looks for.
-    pub fn looks_for(&self) -> Option<&str> {
+    /// The step whose write a `memory` step checks.
+    pub fn checks_write_of(&self) -> Option<&str> {
         match self {
             Self::Memory { wrote, .. } => wrote.as_deref(),
             _ => None,
         }
     }
 
-    /// How many bytes the step asks for or offers.
-    pub const fn asks(&self) -> Option<u64> {
+    /// How many bytes the step reads or writes.
+    pub const fn requested_len(&self) -> Option<u64> {
         match self {
             Self::Read { len, .. }
             | Self::Pread { len, .. }

@@ -96,7 +96,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// A buffer that is not a usual one.
+/// A buffer that is not wholly valid memory.
 struct Into(UserBuffer);
 
 impl fmt::Display for Into {

@@ -18,7 +18,7 @@ const DEAD: &str = "dead";
 /// One alternative of an expectation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Term {
-    /// Success, with everything that was asked for.
+    /// Success, with the whole requested length.
     Ok,
     /// This error.
     Errno(Errno),
@@ -28,9 +28,9 @@ pub enum Term {
     Death(DeathKind),
     /// Success with exactly this number.
     Number(u64),
-    /// Success with fewer bytes than asked for, but some.
+    /// Success with fewer bytes than requested, but at least one.
     Short,
-    /// Success with bytes of this class, as many as asked for.
+    /// Success with bytes of this class, in the requested length.
     Class(Class),
     /// Memory in this state.
     State(MemoryState),
@@ -155,7 +155,7 @@ impl Term {
         }
     }
 
-    /// Whether the term says that something is refused or hidden.
+    /// Whether the term means that something is refused or hidden.
     pub const fn is_denial(&self) -> bool {
         match self {
             Self::Errno(errno) => errno.is_denial(),
@@ -166,7 +166,7 @@ impl Term {
         }
     }
 
-    /// Whether the term says that the step succeeds.
+    /// Whether the term means that the step succeeds.
     pub const fn is_success(&self) -> bool {
         !matches!(self, Self::Errno(_) | Self::Signal(_) | Self::Death(_))
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A sequence as a case, with what the model says as expectation.
+//! A sequence as a case, with the model's predictions as expectations.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::place::Place;
 use model::capability;
 use model::{Op, Through};
 
-/// The sequence as the text of a case file. Every operation stands there as a comment too; one that case files have no words
+/// The sequence as the text of a case file. Every operation is also there as a comment; one that case files have no words
 /// for, as a comment alone.
 pub fn write(guest: &Guest, ops: &[Op], difference: &Difference, target: &Target) -> String {
     let title =
         format!("{} as {} guest disagrees with the model of /dev/mem", target.kernel.spec, target.platform);
     let mut case = Case::new("explored", &title, difference.text.trim());
     case.platforms = vec![target.platform];
-    // By the step they stand before.
+    // By the step they precede.
     let mut comments: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     let mut maker = Maker::default();
     let mut predictor = Predictor::default();
@@ -47,7 +47,7 @@ pub fn write(guest: &Guest, ops: &[Op], difference: &Difference, target: &Target
     case::write_commented(&case, |step| comments.get(&step).cloned().unwrap_or_default())
 }
 
-/// Makes the steps of a case, and knows what files and mappings are called in it.
+/// Makes the steps of a case, and keeps the names of files and mappings in it.
 #[derive(Default)]
 struct Maker {
     names: BTreeMap<(char, u8), Handle>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Is what came back what the model said?
+//! Compares the results with the model's predictions.
 
 use std::fmt::Write as _;
 
@@ -33,7 +33,7 @@ pub fn answer(predicted: &Outcome, bytes: &[Option<u8>], got: &protocol::Outcome
             if signal.0 == *got && code == why && address == at && data.len() == bytes.len() {
                 return contents(bytes, &data.bytes);
             }
-            // Stores tell nothing of what they did before.
+            // A store that faults does not report how much it wrote before.
             signal.0 == *got && code == why && address == at && bytes.is_empty()
         }
         (Outcome::Oops { signal }, protocol::Outcome::Killed { signal: got }) => signal.0 == *got,
@@ -60,10 +60,10 @@ fn contents(predicted: &[Option<u8>], got: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// What differs between the events predicted and those seen, or nothing.
+/// The first difference between predicted and recorded events, if any.
 ///
-/// `temporary`: a page that was touched against its state is there until the vCPU is asked again, which any interrupt brings
-/// about. So one that was seen once may be missing later, and a copy that was interrupted is told twice.
+/// `temporary`: a page accessed against its state stays mapped until the next `KVM_RUN`, which any interrupt causes.
+/// So an event recorded once may be missing later, and that of an interrupted copy is recorded twice.
 pub fn events(
     predicted: &[Event],
     got: &[RecordedAccess],
@@ -71,8 +71,8 @@ pub fn events(
     rigour: &mut Rigour,
 ) -> Option<String> {
     let mut optional = 0;
-    // An event stands for accesses in a row. The model predicts each, but for those of devices: it tells accesses to one
-    // page that follow each other once, as `EventLog::repeat_device()` does, since KVM decides into how many it cuts them.
+    // An event stands for accesses in a row. The model predicts each, but for those of devices: consecutive accesses to one
+    // page are one event, as `EventLog::repeat_device()` does, since KVM decides into how many it cuts them.
     let each = |event: &RecordedAccess| match event.state {
         AccessTarget::Device => 1,
         AccessTarget::Page(_) => usize::try_from(event.count).unwrap_or(usize::MAX),
@@ -100,7 +100,7 @@ pub fn events(
         let is_there = seen.iter().any(|seen| (seen.gpa, seen.view) == (event.gpa, event.view));
         if !event.optional && (!temporary || !is_there) {
             let instead = rest.next().map_or_else(|| "no event".to_owned(), ToString::to_string);
-            return Some(format!("predicted {}, got {instead}", told(event)));
+            return Some(format!("predicted {}, got {instead}", describe(event)));
         }
         // An access in elements to a page that is temporarily mapped is one comparison: no element but the first is an
         // event.
@@ -124,7 +124,7 @@ fn same(one: &RecordedAccess, other: &RecordedAccess) -> bool {
     (one.gpa, one.view, one.kind) == (other.gpa, other.view, other.kind)
 }
 
-fn told(event: &Event) -> String {
+fn describe(event: &Event) -> String {
     let kind = if event.write { "write" } else { "read" };
     format!("GPA {:#x}: {kind} through the {} view", event.gpa, event.view)
 }

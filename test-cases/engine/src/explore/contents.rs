@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What memory must hold at each moment of a sequence, byte by byte, as far as that can be known.
+//! The expected contents of memory after each operation of a sequence, byte by byte, as far as known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ const BLOCK: usize = 16;
 
 type Bytes = Vec<Option<u8>>;
 
-/// Memory as the sequence has left it. `None`: not known, so anything goes.
+/// Memory as the sequence has left it. `None`: not known, so not compared.
 #[derive(Debug, Default)]
 pub struct Memory {
     pages: BTreeMap<u64, Page>,
     copies: BTreeMap<(u32, u64), Bytes>,
 }
 
-/// Each view is looked at when it is first needed: on SEV that costs a page's worth of encryption.
+/// Each view is read when it is first needed: on SEV that costs a page's worth of encryption.
 #[derive(Debug, Default)]
 struct Page {
     private: Option<Bytes>,
@@ -47,7 +47,7 @@ impl Page {
 }
 
 impl Memory {
-    /// The bytes of pieces at this moment.
+    /// The bytes of pieces at present.
     pub fn read(&mut self, world: &World, machine: &Machine, pieces: &[Piece]) -> Bytes {
         let mut bytes = Vec::new();
         for piece in pieces {
@@ -155,7 +155,7 @@ impl Memory {
             let block = at / BLOCK * BLOCK;
             other[block..block + BLOCK].fill(None);
         } else {
-            // A page that is there for one access only forgets, but not before the guest is asked again.
+            // A page mapped for one access loses its contents, but not before the next KVM_RUN.
             this[at] = admitted.then_some(byte);
         }
     }

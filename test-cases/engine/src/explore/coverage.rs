@@ -57,13 +57,13 @@ impl Coverage {
             regions.dedup();
             regions.len()
         };
-        let told = |(name, outcomes): (&'static str, BTreeMap<String, u64>)| {
+        let shown = |(name, outcomes): (&'static str, BTreeMap<String, u64>)| {
             let mut outcomes: Vec<_> = outcomes.into_iter().collect();
             outcomes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
             let count = outcomes.iter().map(|(_, count)| count).sum();
             Operation { name, count, regions: regions(name), outcomes }
         };
-        operations.into_iter().map(told).collect()
+        operations.into_iter().map(shown).collect()
     }
 }
 

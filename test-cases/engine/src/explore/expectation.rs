@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the model says of an operation, as the expectation of a case file's step.
+//! The model's prediction of an operation, as the expectation of a case file's step.
 
 use super::contents::Memory;
 use super::guest::Guest;
@@ -17,7 +17,7 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// What the next operation gives, as far as case files can say it; with its forbidden accesses if they are what counts.
+    /// The predicted result of the next operation, as far as case files can state it; with its forbidden accesses if they are compared.
     pub fn expectation(&mut self, guest: &Guest, op: &Op, with_events: bool) -> Option<Expected> {
         let (world, machine) = (&guest.world, guest.session.machine());
         let prediction = model::step(world, &mut self.task, op);
@@ -29,7 +29,7 @@ impl Predictor {
             self.memory.apply(world, machine, effect);
         }
         let expected = Expected::only(term(world, op, &prediction.outcome, &bytes)?);
-        // One that need not come cannot be stated.
+        // An optional event cannot be stated.
         if !with_events || events.iter().any(|event| event.optional) {
             return Some(expected);
         }
@@ -53,7 +53,7 @@ fn term(world: &World, op: &Op, outcome: &Outcome, bytes: &[Option<u8>]) -> Opti
             _ => Term::Ok,
         },
         Outcome::Bytes { value, pieces } => {
-            let whole = asked(op) == Some(*value);
+            let whole = requested_len(op) == Some(*value);
             class(world, pieces, bytes).filter(|_| whole).map_or(Term::Number(*value), Term::Class)
         }
         Outcome::Failed { errno, .. } => Term::Errno(*errno),
@@ -64,7 +64,7 @@ fn term(world: &World, op: &Op, outcome: &Outcome, bytes: &[Option<u8>]) -> Opti
 
 /// The class that fits and no other: what the bytes are is known, and zeros from where zeros are may be anything's.
 fn class(world: &World, pieces: &[Piece], bytes: &[Option<u8>]) -> Option<Class> {
-    // Copies are compared with the memory behind them, which they may well differ from.
+    // Copies are compared with the mapped memory, from which they may differ.
     let of = |piece: &Piece| match piece.source {
         Source::Copy { .. } => None,
         source => world.class_of(source),
@@ -78,8 +78,8 @@ fn class(world: &World, pieces: &[Piece], bytes: &[Option<u8>]) -> Option<Class>
     pieces.iter().all(|piece| of(piece) == Some(first)).then_some(first)
 }
 
-/// How many bytes an operation asks for.
-fn asked(op: &Op) -> Option<u64> {
+/// How many bytes an operation requests.
+fn requested_len(op: &Op) -> Option<u64> {
     match op {
         Op::Read { len, .. } => Some(*len),
         Op::Load { len, .. } | Op::Fetch { len, .. } | Op::Left { len, .. } => Some(u64::from(*len)),

@@ -22,7 +22,7 @@ const FILES: u64 = 4;
 const MAPS: u64 = 6;
 /// Most pages of one mapping.
 pub const MOST_PAGES: u64 = 16;
-/// First page of the kernel's text: what an address with the encryption bit leads to, looked at and never changed.
+/// First page of the kernel's text: what an address with the encryption bit leads to, read and never changed.
 pub const TEXT: Range<u64> = 0x100_0000..0x100_1000;
 
 /// A sequence for a new process.
@@ -191,7 +191,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// An offset in the file of a BAR, or just behind it.
+    /// An offset in the file of a BAR, or just after it.
     fn in_bar(&mut self) -> u64 {
         let len = self.world.bar().map_or(0, |bar| bar.end - bar.start);
         match self.random.below(4) {
@@ -230,7 +230,7 @@ impl Chooser<'_> {
         Op::Lseek { file, offset, whence }
     }
 
-    /// Where a read or write goes: the file's position, or an offset.
+    /// The position of a read or write: the file's position, or an offset.
     fn at(&mut self, task: &Task, file: u8) -> Option<u64> {
         if self.random.once_in(3) {
             return None;

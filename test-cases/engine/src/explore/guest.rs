@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest to explore, and what the model needs to know of it.
+//! A guest to explore, and the facts of it that the model needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,10 +36,10 @@ pub enum GuestError {
     /// It did not come up.
     #[error("the guest did not come up: {0}")]
     Session(#[from] SessionError),
-    /// It ended while it was asked about itself.
-    #[error("the guest ended while it was asked about itself: {0}")]
+    /// It ended while its facts were read.
+    #[error("the guest ended while its facts were read: {0}")]
     Ended(#[from] Ended),
-    /// It does not tell what it is.
+    /// A fact that the model needs is missing.
     #[error("the guest does not show {0}, from which the model takes what it has to know")]
     Silent(&'static str),
     /// There is more of /proc/iomem than is read.
@@ -56,7 +56,7 @@ pub enum GuestError {
     /// Its release cannot be read.
     #[error(transparent)]
     Release(#[from] BadRelease),
-    /// Nobody knows how the kernel was built.
+    /// The kernel's configuration is not known.
     #[error("{0} has no known configuration; give the model one with --kernel-config")]
     NoConfig(String),
 }
@@ -87,7 +87,7 @@ pub struct Booted {
 pub struct Guest {
     /// The guest.
     pub session: Session,
-    /// What the model knows of it.
+    /// The guest as the model has it.
     pub world: World,
     /// `uname -r`.
     pub release: String,
@@ -183,7 +183,7 @@ fn level(word: &str) -> Option<Level> {
     }
 }
 
-/// `kernel/resource.c:strict_iomem()`, which looks for a part of the text.
+/// `kernel/resource.c:strict_iomem()`, which searches for a part of the text.
 fn iomem_checks(word: &str) -> Option<bool> {
     let value = word.strip_prefix("iomem=")?;
     match (value.contains("relaxed"), value.contains("strict")) {
@@ -199,7 +199,7 @@ fn table(machine: &Machine) -> std::ops::Range<u64> {
     start..start + PAGE
 }
 
-/// What the MTRRs do not cache, as the kernel takes them: some guests override what the processor says.
+/// What the MTRRs do not cache, as the kernel reads them: some guests override the processor's MTRRs.
 fn uncached(machine: &Machine, platform: Platform, release: Release) -> Option<std::ops::Range<u64>> {
     let since = |major, minor| release >= Release { major, minor };
     match platform {
@@ -218,7 +218,7 @@ fn text(session: &mut Session, step: &Step<'_>, target: &Target) -> Result<Optio
     })
 }
 
-/// Pages the model may be asked about, but for those of devices: others are private RAM, or nobody may look at them.
+/// Pages the model makes predictions for, except those of devices: others are private RAM, or must not be read.
 pub fn watched_pages(machine: &Machine) -> impl Iterator<Item = u64> {
     let ram = machine.ram();
     (0..layout::HIGH_MEMORY).chain(ram.efi()..ram.low_end()).step_by(PAGE as usize)

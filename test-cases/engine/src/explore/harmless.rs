@@ -43,7 +43,7 @@ impl Judge<'_> {
         {
             let alias = self.world.without_bit(*offset) != *offset;
             let uncached = task.file(*file).is_some_and(|file| file.uncached);
-            // The kernel never forgets what it then notes: of the RAM behind an alias, or of a range that ends there.
+            // The kernel never frees the memtype entry: of the RAM of an alias, or of a range that ends there.
             let unforgettable =
                 alias && uncached || self.world.without_bit(offset + len.next_multiple_of(PAGE)) == 0;
             if *len > MOST_PAGES * PAGE || unforgettable {
@@ -56,7 +56,7 @@ impl Judge<'_> {
         if matches!(prediction.outcome, Outcome::Oops { .. }) || !self.is_known(task, op, prediction) {
             return false;
         }
-        // What an access over the end of a mapping touches before it faults is the processor's choice.
+        // How much an access over the end of a mapping accesses before it faults depends on the processor.
         if let Outcome::Signal { address, .. } = &prediction.outcome
             && address.is_multiple_of(PAGE)
             && is_unaligned(op)
@@ -74,7 +74,7 @@ impl Judge<'_> {
         device <= MOST_DEVICE && prediction.effects.iter().all(|effect| self.may(effect))
     }
 
-    /// Of /dev/mem's neighbours only what the model speaks of, and what changes nothing.
+    /// Of the files besides /dev/mem only operations that the model predicts and that change nothing.
     fn is_known(&self, task: &Task, op: &Op, prediction: &Prediction) -> bool {
         let node = |file: &u8| task.file(*file).map_or(Node::Mem, |file| file.node);
         let at = |file: &u8, at: &Option<u64>| at.or_else(|| Some(task.file(*file)?.position)).unwrap_or(0);
@@ -124,7 +124,7 @@ impl Judge<'_> {
     }
 
     fn may(&self, effect: &Effect) -> bool {
-        // The kernel never forgets a mapping that ends where the encryption bit begins.
+        // The kernel never frees the memtype entry of a mapping that ends where the encryption bit begins.
         let end = match effect {
             Effect::Read { gpa, len, .. } => (gpa + len).next_multiple_of(PAGE),
             Effect::Write { gpa, data, .. } => (gpa + data.len() as u64).next_multiple_of(PAGE),
@@ -139,7 +139,7 @@ impl Judge<'_> {
         match effect {
             // The kernel runs in its text, so there only what needs no other view is left alone.
             Effect::Read { gpa, view: View::Shared, .. } if TEXT.contains(gpa) => false,
-            Effect::Read { gpa, len, .. } => pages(*gpa, *len).all(|page| self.may_look(page)),
+            Effect::Read { gpa, len, .. } => pages(*gpa, *len).all(|page| self.may_read(page)),
             Effect::Write { gpa, data, .. } => {
                 let last = gpa + (data.len() as u64).max(1) - 1;
                 pages(*gpa, data.len() as u64).all(|page| self.may_store(page.max(*gpa), last))
@@ -151,7 +151,7 @@ impl Judge<'_> {
         }
     }
 
-    fn may_look(&self, page: u64) -> bool {
+    fn may_read(&self, page: u64) -> bool {
         let ram = self.ram;
         let known = page < layout::HIGH_MEMORY
             || TEXT.contains(&page)
@@ -159,7 +159,7 @@ impl Judge<'_> {
         if self.world.is_memory(page) { known } else { !KVM_PAGES.contains(&page) }
     }
 
-    /// Firmware's pages with their markers, RAM nobody uses, devices that forget.
+    /// Firmware's pages with their markers, unused RAM, devices without state.
     fn may_store(&self, first: u64, last: u64) -> bool {
         let ram = self.ram;
         let spare = [

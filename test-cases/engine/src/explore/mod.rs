@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Random sequences of steps, executed in a guest and compared with the model of /dev/mem.
 //!
-//! A sequence begins with a new process and memory as it was. Its operations are chosen with the model at hand: what is
-//! open and mapped is known, and one that would store where nothing can be put back is not chosen. They are sent in
-//! batches, the guest stands still in between, and what the model says of each is compared with what came back, to the
+//! A sequence begins with a new process and memory as it was. Its operations are chosen with the model's state: open files
+//! and mappings are known, and no operation that would store to memory that cannot be restored is chosen. They are sent in
+//! batches, the guest is stopped in between, and the prediction of each is compared with its result, to the
 //! byte; the forbidden accesses of each batch are compared in their order.
 
 mod case;
@@ -52,7 +52,7 @@ pub struct Plan {
     pub steps: u64,
 }
 
-/// Hears how it goes.
+/// Receives the progress.
 pub trait Listener {
     /// The guest is up.
     fn up(&mut self, guest: &Guest);
@@ -60,7 +60,7 @@ pub trait Listener {
     fn progress(&mut self, steps: u64, elapsed: Duration);
 }
 
-/// What came of it.
+/// The result of an exploration.
 #[derive(Debug)]
 pub struct Explored {
     /// Operations executed and compared.
@@ -90,7 +90,7 @@ pub struct Explored {
     pub interrupted: bool,
 }
 
-/// A disagreement that did not come again.
+/// A disagreement that was not reproduced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unrepeated {
     /// The operations up to it.
@@ -130,11 +130,11 @@ pub struct Disagreement {
     pub ops: Vec<Op>,
     /// What differs.
     pub difference: Difference,
-    /// It came again when the operations were repeated.
+    /// It was reproduced when the operations were repeated.
     pub repeats: bool,
     /// The same as a case file.
     pub case: String,
-    /// What the case file gave in a guest of its own.
+    /// The result of the case file in a new guest.
     pub replay: Replay,
 }
 
@@ -154,7 +154,7 @@ pub enum ExploreError {
         /// The operations of the sequence it ended in.
         last: String,
     },
-    /// The guest ended while a disagreement was repeated, which is told here.
+    /// The guest ended while a disagreement was repeated, which is reported here.
     #[error(
         "the guest ended while a disagreement was repeated: {ended}; the disagreement: {difference}; the last operations were:\n{last}"
     )]
@@ -235,13 +235,13 @@ pub fn explore(
                     return Err(ExploreError::Lost { ended: lost.ended, difference, last: steps });
                 }
             };
-            // The processor's interrupts decide how often the VMM hears of one access; all else must come again.
+            // Interrupts decide how often one access faults; everything else must be reproduced.
             if found.repeats || !found.difference.in_events {
                 if let Some(why) = guest.not_restored.take() {
                     done.count_not_restored(&why);
                 }
                 done.elapsed += begun.elapsed();
-                // A guest of its own, as `copra run` boots it.
+                // A new guest, as `copra run` boots it.
                 drop(guest);
                 found.replay = replay::replay(target, &found.case, interrupt);
                 done.disagreement = Some(found);

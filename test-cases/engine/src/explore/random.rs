@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Numbers that are the same for the same seed, wherever and whenever.
 
-/// `SplitMix64`: every seed is good, and the sequence is part of what a report promises to repeat.
+/// `SplitMix64`: every seed is valid, and the sequence must not change, since a report names its seed.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 

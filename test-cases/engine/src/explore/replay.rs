@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! An exported case is run before it is shown: in a guest of its own, as `copra run` would.
+//! An exported case is run before it is shown, in a new guest, as `copra run` does.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,7 +11,7 @@ use crate::judge::Verdict;
 use crate::report::{CaseResult, Report, RunEnd};
 use crate::run::{self, Activity, Watcher};
 
-/// What came of the exported case.
+/// The result of the exported case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replay {
     /// It fails, as it must: the verdict in words.
@@ -22,7 +22,7 @@ pub enum Replay {
     NotRun(String),
 }
 
-/// Runs the case in a guest of its own.
+/// Runs the case in a new guest.
 pub fn replay(target: &Target, text: &str, interrupt: &Arc<AtomicBool>) -> Replay {
     let case = match case::parse(text, "explored") {
         Ok(case) => case,

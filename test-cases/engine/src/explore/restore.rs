@@ -54,7 +54,7 @@ impl Restore for Machine {
 /// and pages whose contents are in the `in_other_view` view.
 ///
 /// # Errors
-/// With the first failure; what comes after it is not tried, since the guest cannot be used any more.
+/// With the first failure; the rest is not tried, since the guest cannot be used any more.
 pub fn restore(
     machine: &mut impl Restore,
     has_written: bool,

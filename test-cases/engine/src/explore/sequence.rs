@@ -29,13 +29,13 @@ const ANSWER: u64 = 24;
 pub struct Difference {
     /// The operation; for events the last one of its batch.
     pub index: usize,
-    /// It is about forbidden accesses, not about what came back.
+    /// It is about forbidden accesses, not about the result.
     pub in_events: bool,
     /// In words.
     pub text: String,
 }
 
-/// What came of a sequence.
+/// The result of a sequence.
 #[derive(Debug, Default)]
 pub struct Run {
     /// Operations executed and compared.
@@ -59,7 +59,7 @@ pub struct Runner<'a> {
     fresh: bool,
 }
 
-/// An operation with all that must come of it.
+/// An operation with its predicted results.
 struct Expected {
     prediction: Prediction,
     bytes: Vec<Option<u8>>,
@@ -67,8 +67,8 @@ struct Expected {
     combination: Combination,
 }
 
-/// Bytes that come back, those left out that are nothing but one byte repeated.
-fn told(outcome: &model::Outcome) -> u64 {
+/// Returned bytes, without pieces that are one byte repeated, which the agent compresses.
+fn reported_bytes(outcome: &model::Outcome) -> u64 {
     let plain = outcome
         .pieces()
         .iter()
@@ -112,18 +112,18 @@ impl<'a> Runner<'a> {
                 Op::Write { data, .. } | Op::Store { data, .. } | Op::Put { data, .. } => data.len() as u64,
                 _ => 0,
             };
-            // The agent wants room for all that is asked for, whatever comes of it.
-            let asked = match op {
+            // The agent needs room for the requested length, whatever the result.
+            let requested = match op {
                 Op::Read { len, .. } => (*len).min(protocol::MAX_DATA as u64),
                 Op::Load { len, .. } | Op::Fetch { len, .. } | Op::Left { len, .. } => u64::from(*len),
                 _ => 0,
             };
             questions += QUESTION + data;
-            if !expected.is_empty() && (answers + asked > MOST_BYTES || questions > MOST_BYTES) {
+            if !expected.is_empty() && (answers + requested > MOST_BYTES || questions > MOST_BYTES) {
                 self.task = before;
                 break;
             }
-            answers += ANSWER + told(&prediction.outcome);
+            answers += ANSWER + reported_bytes(&prediction.outcome);
             let (world, machine) = (&self.guest.world, self.guest.session.machine());
             let bytes = self.memory.read(world, machine, prediction.outcome.pieces());
             let mut events = Vec::new();
@@ -186,15 +186,15 @@ impl<'a> Runner<'a> {
         Ok(ops.len())
     }
 
-    /// Memory as it was, contents in their own view, devices as they were. `unpredicted`: what the model knows of views is not to be
-    /// relied on, or one difference would bring about the next.
+    /// Memory as it was, contents in their own view, devices as they were. `unpredicted`: after a difference the model's state
+    /// of views is not used, or it would cause the next.
     fn restore(&mut self, unpredicted: bool) {
         let written = self.memory.written();
         let residue = written.iter().copied().filter(|page| is_residue(*page));
         let machine = self.guest.session.machine_mut();
         let world = &self.guest.world;
         let in_other_view: Vec<u64> = if unpredicted && world.platform == Platform::Sev {
-            // The VGA window lies among these pages, and is no RAM.
+            // The VGA window is among these pages, and is no RAM.
             let is_private =
                 |page: &u64| machine.is_ram(*page) && world.page_state(*page) == PageState::Private;
             guest::watched_pages(machine).filter(is_private).collect()

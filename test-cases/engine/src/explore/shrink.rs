@@ -36,7 +36,7 @@ pub fn shrink(
     let mut best = ops;
     best.truncate(difference.index + 1);
     let mut tries = TRIES;
-    // An event may be told late once; what comes of the operations themselves may not differ.
+    // An event may once be recorded late; the results of the operations themselves must not differ.
     let mut again = None;
     for _ in 0..AGAIN {
         if again.is_none() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a machine tells, in the words of observations, and the words of a setup in the machine's.
+//! Converts facts of a machine to report types, and a setup to machine types.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(crate) fn bad_call(call: &vmm::trace::RecordedCall, names: Option<&KernelNam
     }
 }
 
-/// What guest and VMM say at the same moment about memory not accepted yet.
+/// The unaccepted memory that guest and VMM count at the same time.
 pub(crate) fn unaccepted(session: &mut Session, limit: Duration) -> Result<Option<Unaccepted>, Ended> {
     let step = Step::ReadFile { path: b"/proc/meminfo", offset: 0, len: 8192 };
     let Outcome::Data { data, .. } = session.step(&step, limit)? else { return Ok(None) };
@@ -56,8 +56,8 @@ pub(crate) fn unaccepted(session: &mut Session, limit: Duration) -> Result<Optio
     Ok(guest_kib.map(|guest_kib| Unaccepted { guest_kib, vmm_kib }))
 }
 
-/// Kernel log lines that say what kind of guest it is.
-pub(crate) fn is_telling(line: &str) -> bool {
+/// Kernel log lines that name the guest type.
+pub(crate) fn names_guest_type(line: &str) -> bool {
     [
         "Memory Encryption Features",
         "SEV: Status",
@@ -67,7 +67,7 @@ pub(crate) fn is_telling(line: &str) -> bool {
         "Kernel is locked down",
     ]
     .iter()
-    .any(|telling| line.contains(telling))
+    .any(|type_line| line.contains(type_line))
 }
 
 /// syslog(2) gives each line its level, `<6>`.

@@ -13,7 +13,7 @@ use crate::session::{Ended, Session, Worker};
 
 /// How the line begins that names the features (`arch/x86/mm/mem_encrypt.c:print_mem_encrypt_feature_info`).
 const FEATURES: &str = "Memory Encryption Features active:";
-/// How the line begins that tells SEV from vTOM (`arch/x86/coco/sev/core.c:sev_show_status`, since 6.6).
+/// The beginning of the line that distinguishes SEV from vTOM (`arch/x86/coco/sev/core.c:sev_show_status`, since 6.6).
 const STATUS: &str = "SEV: Status:";
 
 /// A guest's log.
@@ -23,7 +23,7 @@ pub(crate) enum GuestLog {
     Read(Vec<String>),
     /// The kernel has no printk, or it logged nothing.
     Empty,
-    /// It could not be read: what came instead.
+    /// It could not be read: the outcome.
     Unread(String),
 }
 
@@ -39,7 +39,7 @@ impl GuestLog {
         match log {
             Ok(log) if log.trim().is_empty() => Self::Empty,
             Ok(log) => {
-                let lines = log.lines().filter(|line| facts::is_telling(line));
+                let lines = log.lines().filter(|line| facts::names_guest_type(line));
                 Self::Read(lines.map(facts::without_level).collect())
             }
             Err(Outcome::Failed { errno: NO_SYSLOG, .. }) => Self::Empty,
@@ -52,7 +52,7 @@ impl GuestLog {
     }
 
     /// The lines that name the guest's type.
-    pub(crate) fn telling(&self) -> &[String] {
+    pub(crate) fn type_lines(&self) -> &[String] {
         match self {
             Self::Read(lines) => lines,
             Self::Empty | Self::Unread(_) => &[],
@@ -71,7 +71,7 @@ impl GuestLog {
 }
 
 /// Whether a guest is what it was started as: the evidence for it, or why its results would mean nothing. It did not do
-/// what a guest of its platform does, or its log says that it takes itself for another.
+/// what a guest of its platform does, or its log names another guest type.
 pub(crate) fn check(
     session: &Session,
     log: &GuestLog,
@@ -91,12 +91,12 @@ pub(crate) fn check(
 /// Why the guest's log contradicts its platform, if it does. Where there is no log, or it is unknown, the
 /// signs that the VMM saw must do.
 fn contradiction(platform: Platform, log: &GuestLog) -> Option<String> {
-    let GuestLog::Read(telling) = log else { return None };
+    let GuestLog::Read(lines) = log else { return None };
     if !platform.is_confidential() {
         return None;
     }
     let named = |start: &str| {
-        telling.iter().find_map(|line| line.split_once(start)).map(|(_, rest)| rest.trim().to_owned())
+        lines.iter().find_map(|line| line.split_once(start)).map(|(_, rest)| rest.trim().to_owned())
     };
     let Some(features) = named(FEATURES) else {
         return Some(format!("its log has no \"{FEATURES}\""));
@@ -163,7 +163,7 @@ mod tests {
         ] {
             let log = GuestLog::of(Err(outcome));
             assert!(log.unread().is_some_and(|text| text.contains(why)), "{log:?}");
-            assert!(log.telling().is_empty());
+            assert!(log.type_lines().is_empty());
             // What is unknown contradicts nothing.
             assert_eq!(contradiction(Platform::Tdx, &log), None);
         }
@@ -173,7 +173,7 @@ mod tests {
     fn a_log_without_the_line_contradicts_and_no_log_does_not() {
         for platform in [Platform::Sev, Platform::Snp, Platform::Tdx, Platform::Vbs] {
             assert!(contradiction(platform, &log(&["Hypervisor detected: KVM"])).is_some());
-            // A log in which no line is about the guest's type is no lack of a log.
+            // A log without a line about the guest type is not an unread log.
             assert!(contradiction(platform, &log(&["Linux version 6.12.1"])).is_some());
             assert!(contradiction(platform, &log(&[])).is_none());
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a run is asked to do, and what follows from it.
+//! The parameters of a run, and what is derived from them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::case::Case;
 use crate::observation::{KernelFacts, KvmHost};
 use crate::setup::Setup;
 
-/// What a run needs to know.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The kernel, as far as known without booting it.
@@ -23,9 +23,9 @@ pub struct Target {
     pub image: PathBuf,
     /// Every option it was built with, where known.
     pub config: Option<BTreeMap<String, String>>,
-    /// What the guest is to believe.
+    /// The simulated platform.
     pub platform: Platform,
-    /// The policy it is held to.
+    /// The policy it is judged by.
     pub policy: Policy,
     /// What else was chosen about the guest.
     pub setup: Setup,
@@ -39,7 +39,7 @@ pub struct Target {
     pub programs: Programs,
     /// Seconds after which a silent guest counts as hung.
     pub limit: Duration,
-    /// Show the guest's console on standard error as it comes.
+    /// Show the guest's console on standard error as it is written.
     pub console: bool,
     /// Where KVM runs.
     pub host: KvmHost,
@@ -65,7 +65,7 @@ impl Target {
     }
 
     /// Why a case cannot run, if a program of its is not there.
-    pub(crate) fn lacks_program_of(&self, case: &Case) -> Option<String> {
+    pub(crate) fn missing_program_of(&self, case: &Case) -> Option<String> {
         let lacks = |program| self.programs.lacks(program).map(|why| format!("no {program}: {why}"));
         case.programs().into_iter().find_map(lacks)
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which policy a kernel follows, told from what it does alone: the same few steps as a confidential and as an ordinary
+//! Which policy a kernel follows, determined from its behaviour alone: the same few steps as a confidential and as an ordinary
 //! guest, and a table of what only one policy answers.
 
 use serde::Serialize;
@@ -14,10 +14,10 @@ use crate::place::Place;
 use crate::report::Report;
 use model::class::Class;
 
-/// The case whose steps tell policies apart. A PCI resource file is what `LOCKDOWN_PCI_ACCESS` governs and nothing else here.
+/// The case whose steps distinguish the policies. `LOCKDOWN_PCI_ACCESS` applies to the PCI resource file only.
 pub fn case() -> Case {
     let low = Place::in_region(Region::LowRam, 0);
-    // The region begins with a structure; markers stand behind it.
+    // The region begins with a structure; markers follow it.
     let rom = Place::in_region(Region::Rom, 0x100);
     let pread =
         |id, at| Step::new(id, Action::Pread { fd: "mem".to_owned(), at, len: 64, buffer: UserBuffer::Good });
@@ -35,59 +35,68 @@ pub fn case() -> Case {
     Case { steps, ..Case::new("identify", "What tells one policy from another", why) }
 }
 
-/// What a step told.
+/// The result of a step, as far as it distinguishes policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// It went through.
+enum StepResult {
+    /// It succeeded.
     Ok,
-    /// It was refused with an errno that says "not permitted".
+    /// It failed with EPERM or EACCES.
     Denied,
-    /// The thing is not there.
+    /// The file or device does not exist.
     Absent,
-    /// It went through and gave zeros where memory holds something else.
+    /// It succeeded and returned zeros where memory holds other data.
     Zeros,
-    /// Nothing: it could not be tried.
+    /// It could not be tried.
     Nothing,
 }
 
 /// One kernel's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Identity {
-    /// The policy; `upstream` says that it follows none of the thread's.
+    /// The policy; `upstream` if it follows none of the patched policies.
     pub policy: Policy,
-    /// The observations that say so.
+    /// The observations that show it.
     pub because: Vec<String>,
 }
 
 /// Reads the policy off the same kernel as a confidential guest and as an ordinary one; `None` if the steps fit no policy.
 pub fn identify(confidential: &Report, ordinary: &Report) -> Option<Identity> {
     let (there, here) = (Guest::of(confidential)?, Guest::of(ordinary)?);
-    let told = |policy, steps: &[(&Guest<'_>, &str)]| {
+    let identity = |policy, steps: &[(&Guest<'_>, &str)]| {
         let because = steps.iter().filter_map(|(guest, id)| guest.line(id)).collect();
         Some(Identity { policy, because })
     };
-    let (open, plain_open) = (there.told("open"), here.told("open"));
+    let (open, plain_open) = (there.result("open"), here.result("open"));
     match (open, plain_open) {
-        (Told::Absent, Told::Absent) => told(Policy::NoDevmem, &[(&there, "open"), (&here, "open")]),
-        (Told::Denied, Told::Denied) => told(Policy::LockdownAll, &[(&there, "open"), (&here, "open")]),
-        (Told::Denied, Told::Ok) if there.told("map-resource") == Told::Denied => told(
-            Policy::LockdownCc,
-            &[(&there, "open"), (&there, "map-resource"), (&here, "open"), (&here, "map-resource")],
-        ),
-        (Told::Denied, Told::Ok) => told(
+        (StepResult::Absent, StepResult::Absent) => {
+            identity(Policy::NoDevmem, &[(&there, "open"), (&here, "open")])
+        }
+        (StepResult::Denied, StepResult::Denied) => {
+            identity(Policy::LockdownAll, &[(&there, "open"), (&here, "open")])
+        }
+        (StepResult::Denied, StepResult::Ok) if there.result("map-resource") == StepResult::Denied => {
+            identity(
+                Policy::LockdownCc,
+                &[(&there, "open"), (&there, "map-resource"), (&here, "open"), (&here, "map-resource")],
+            )
+        }
+        (StepResult::Denied, StepResult::Ok) => identity(
             Policy::OpenEperm,
             &[(&there, "open"), (&there, "port"), (&there, "map-resource"), (&here, "open")],
         ),
-        (Told::Ok, Told::Ok) => {
-            match (there.told("read-rom"), here.told("read-low"), here.told("load-low")) {
-                (Told::Denied, ..) if here.told("read-rom") == Told::Ok => {
-                    told(Policy::RangeDeny, &[(&there, "open"), (&there, "read-rom"), (&here, "read-rom")])
+        (StepResult::Ok, StepResult::Ok) => {
+            match (there.result("read-rom"), here.result("read-low"), here.result("load-low")) {
+                (StepResult::Denied, ..) if here.result("read-rom") == StepResult::Ok => identity(
+                    Policy::RangeDeny,
+                    &[(&there, "open"), (&there, "read-rom"), (&here, "read-rom")],
+                ),
+                (_, StepResult::Denied, _) => {
+                    identity(Policy::NoLow1m, &[(&here, "read-rom"), (&here, "read-low"), (&here, "map-low")])
                 }
-                (_, Told::Denied, _) => {
-                    told(Policy::NoLow1m, &[(&here, "read-rom"), (&here, "read-low"), (&here, "map-low")])
+                (_, _, StepResult::Zeros) => {
+                    identity(Policy::MmapZeros, &[(&here, "read-low"), (&here, "load-low")])
                 }
-                (_, _, Told::Zeros) => told(Policy::MmapZeros, &[(&here, "read-low"), (&here, "load-low")]),
-                (Told::Ok, ..) => told(
+                (StepResult::Ok, ..) => identity(
                     Policy::Upstream,
                     &[(&there, "open"), (&there, "read-rom"), (&here, "read-low"), (&here, "load-low")],
                 ),
@@ -109,16 +118,16 @@ impl<'a> Guest<'a> {
         Some(Self { report, steps: &result.observed.steps })
     }
 
-    fn told(&self, id: &str) -> Told {
-        let Some(step) = self.steps.iter().find(|step| step.step == id) else { return Told::Nothing };
+    fn result(&self, id: &str) -> StepResult {
+        let Some(step) = self.steps.iter().find(|step| step.step == id) else { return StepResult::Nothing };
         match &step.answer {
-            Answer::Failed { errno } if errno.is_refusal() => Told::Denied,
+            Answer::Failed { errno } if errno.is_refusal() => StepResult::Denied,
             Answer::Failed { errno } if [Errno::ENOENT, Errno::ENXIO, Errno::ENODEV].contains(errno) => {
-                Told::Absent
+                StepResult::Absent
             }
-            Answer::Returned { .. } if step.class.contains(Class::Zeros) => Told::Zeros,
-            Answer::Returned { .. } => Told::Ok,
-            _ => Told::Nothing,
+            Answer::Returned { .. } if step.class.contains(Class::Zeros) => StepResult::Zeros,
+            Answer::Returned { .. } => StepResult::Ok,
+            _ => StepResult::Nothing,
         }
     }
 

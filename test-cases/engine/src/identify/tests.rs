@@ -6,19 +6,20 @@ use model::class::Classes;
 use types::{Errno, Platform};
 
 /// A report of one guest in which the steps answered so; all others went through with plain bytes.
-fn report(platform: Platform, answers: &[(&str, Told)]) -> Report {
+fn report(platform: Platform, answers: &[(&str, StepResult)]) -> Report {
     let case = case();
     let steps = case.steps.iter().map(|step| {
-        let told = answers.iter().find(|(id, _)| *id == step.id).map_or(Told::Ok, |(_, told)| *told);
+        let result =
+            answers.iter().find(|(id, _)| *id == step.id).map_or(StepResult::Ok, |(_, result)| *result);
         let failed = |number| Answer::Failed { errno: number };
-        let answer = match told {
-            Told::Ok | Told::Zeros => Answer::Returned { value: 64 },
-            Told::Denied => failed(Errno::EPERM),
-            Told::Absent => failed(Errno::ENOENT),
-            Told::Nothing => Answer::NotReached { needs: "mem".into() },
+        let answer = match result {
+            StepResult::Ok | StepResult::Zeros => Answer::Returned { value: 64 },
+            StepResult::Denied => failed(Errno::EPERM),
+            StepResult::Absent => failed(Errno::ENOENT),
+            StepResult::Nothing => Answer::NotReached { needs: "mem".into() },
         };
         let mut observed = StepObservation::new(&step.id, answer);
-        let class = if told == Told::Zeros { Class::Zeros } else { Class::Plain };
+        let class = if result == StepResult::Zeros { Class::Zeros } else { Class::Plain };
         observed.class = Classes::of([class]);
         observed
     });
@@ -30,14 +31,14 @@ fn report(platform: Platform, answers: &[(&str, Told)]) -> Report {
     report
 }
 
-fn policy(confidential: &[(&str, Told)], ordinary: &[(&str, Told)]) -> Option<Policy> {
+fn policy(confidential: &[(&str, StepResult)], ordinary: &[(&str, StepResult)]) -> Option<Policy> {
     let pair = (report(Platform::Sev, confidential), report(Platform::None, ordinary));
     identify(&pair.0, &pair.1).map(|identity| identity.policy)
 }
 
 #[test]
 fn every_policy_is_told_from_every_other() {
-    use Told::{Absent, Denied, Nothing, Zeros};
+    use StepResult::{Absent, Denied, Nothing, Zeros};
     let low = [("read-low", Zeros)];
     assert_eq!(policy(&low, &low), Some(Policy::Upstream));
     let shut = [("open", Denied), ("port", Denied), ("read-rom", Nothing), ("read-low", Nothing)];
@@ -56,6 +57,6 @@ fn every_policy_is_told_from_every_other() {
 
 #[test]
 fn what_fits_no_policy_is_not_guessed_at() {
-    assert_eq!(policy(&[], &[("open", Told::Denied)]), None);
-    assert_eq!(policy(&[("open", Told::Nothing)], &[]), None);
+    assert_eq!(policy(&[], &[("open", StepResult::Denied)]), None);
+    assert_eq!(policy(&[("open", StepResult::Nothing)], &[]), None);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether an observation is what an expectation says. An observation is every world that could have given it: bytes of
+//! Whether an observation fits an expectation. An observation is the set of situations that could have caused it: bytes of
 //! two classes, memory in two states, a death of two manners. An expectation fits if it fits each of them.
 
 use super::rigour::{Rigour, Weakening};
@@ -17,7 +17,7 @@ pub(super) enum Fit {
     Yes,
     /// It is not.
     No,
-    /// It may be either; why the difference cannot be seen.
+    /// It may be either; why the observation does not show which.
     Unknown(String),
 }
 
@@ -76,7 +76,7 @@ fn is_cut(step: &Step, observed: &StepObservation) -> bool {
     most_kept(&step.action).is_some_and(|most| observed.bytes.len() as u64 >= most)
 }
 
-/// How many bytes are kept of a text whose length only its end tells. The length of all other answers is known.
+/// How many bytes are kept of a text whose length is known only at its end. The length of all other answers is known.
 fn most_kept(action: &Action) -> Option<u64> {
     match action {
         Action::Run { .. } => Some(OUTPUT.into()),
@@ -87,14 +87,17 @@ fn most_kept(action: &Action) -> Option<u64> {
 
 fn why_ambiguous(step: &Step, observed: &StepObservation) -> String {
     if observed.answer == Answer::GuestDied {
-        format!("copra could not tell which death it was: {}", observed.end)
+        format!("copra could not determine which death it was: {}", observed.end)
     } else if is_cut(step, observed) {
         let len = observed.bytes.len();
         format!("the text has {len} bytes or more, of which no more are kept: what may follow is unknown")
     } else if observed.state.is_ambiguous() {
-        format!("memory is {}: what was there, or what was written, does not tell them apart", observed.state)
+        format!(
+            "memory is {}: what was there, or what was written, does not distinguish them",
+            observed.state
+        )
     } else {
-        format!("the bytes are {}: what memory holds does not tell them apart", observed.class)
+        format!("the bytes are {}: what memory holds does not distinguish them", observed.class)
     }
 }
 
@@ -102,22 +105,22 @@ fn matches(term: &Term, world: World, step: &Step, observed: &StepObservation) -
     if let Term::State(state) = term {
         return world.state == Some(*state);
     }
-    let whole = |count: u64| step.action.asks().is_none_or(|asked| asked == count);
-    // Of memory, every byte that was asked for.
+    let whole = |count: u64| step.action.requested_len().is_none_or(|requested| requested == count);
+    // Of memory, every requested byte.
     let all_is_there = |count: u64| {
         step.action.yields() != Yield::Memory || whole(count) && observed.bytes.len() as u64 == count
     };
     match (term, &observed.answer) {
-        (Term::Errno(wanted), Answer::Failed { errno }) => wanted == errno,
-        (Term::Signal(wanted), Answer::Signalled { signal }) => {
-            wanted == signal && gave_nothing(step, observed)
+        (Term::Errno(specified), Answer::Failed { errno }) => specified == errno,
+        (Term::Signal(specified), Answer::Signalled { signal }) => {
+            specified == signal && gave_nothing(step, observed)
         }
-        (Term::Death(wanted), Answer::GuestDied) => world.death == Some(*wanted),
+        (Term::Death(specified), Answer::GuestDied) => world.death == Some(*specified),
         (term, Answer::Returned { value }) => match term {
-            // A program says by its exit status whether it did its work.
+            // The exit status of a program is its result.
             Term::Ok if matches!(step.action, Action::Run { .. }) => *value == 0,
             Term::Ok => whole(*value),
-            Term::Number(wanted) => wanted == value,
+            Term::Number(specified) => specified == value,
             Term::Short => *value > 0 && !whole(*value),
             Term::Class(class) => whole(*value) && world.class == Some(*class),
             Term::Contains(_) | Term::Lacks(_) | Term::Matches(_) if !all_is_there(*value) => false,
@@ -135,7 +138,7 @@ fn matches(term: &Term, world: World, step: &Step, observed: &StepObservation) -
     }
 }
 
-/// No byte of memory came before the signal: what was read until then is read.
+/// No byte of memory was returned before the signal.
 fn gave_nothing(step: &Step, observed: &StepObservation) -> bool {
     step.action.yields() != Yield::Memory || observed.bytes.is_empty()
 }
@@ -145,27 +148,27 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 fn events_fit(expected: &Expected, observed: &StepObservation) -> Fit {
-    let Some(wanted) = &expected.events else { return Fit::Yes };
-    let seen = |wanted: &ExpectedEvent| observed.events.iter().any(|event| event_fits(*wanted, event));
-    let meant = |event: &AccessEvent| wanted.iter().any(|wanted| event_fits(*wanted, event));
+    let Some(events) = &expected.events else { return Fit::Yes };
+    let seen = |expected: &ExpectedEvent| observed.events.iter().any(|event| event_fits(*expected, event));
+    let meant = |event: &AccessEvent| events.iter().any(|expected| event_fits(*expected, event));
     if !observed.events.iter().all(meant) {
         return Fit::No;
     }
     // Among those that were not kept may be one that is expected, and one that is not.
     match observed.events_dropped {
-        0 if wanted.iter().all(seen) => Fit::Yes,
+        0 if events.iter().all(seen) => Fit::Yes,
         0 => Fit::No,
         dropped => Fit::Unknown(format!("{dropped} forbidden accesses were counted and not kept")),
     }
 }
 
-fn event_fits(wanted: ExpectedEvent, event: &AccessEvent) -> bool {
-    let there = match wanted.at {
+fn event_fits(expected: ExpectedEvent, event: &AccessEvent) -> bool {
+    let there = match expected.at {
         None => true,
         Some(Base::Region(region)) => event.region == Some(region),
         Some(Base::Address(address)) => event.gpa == address,
     };
-    there && event.kind == wanted.kind
+    there && event.kind == expected.kind
 }
 
 /// How strict the comparison of one step is. What is compared: the answer; the bytes, where there are any; and the

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the judge must say.
+//! The judge's verdicts.
 
 mod doubt;
 mod properties;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is said of a step and of a case; docs/verdicts.md defines each word.
+//! The verdicts of a step and of a case; docs/verdicts.md defines each word.
 
 use serde::Serialize;
 
 use super::Rigour;
 
-/// What is to be said of a step or a case.
+/// The verdict of a step or a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
@@ -20,28 +20,28 @@ pub enum Verdict {
     DenialMissing {
         /// What was specified.
         expected: String,
-        /// What came back.
+        /// The result.
         got: String,
     },
     /// Something else than specified.
     Unexpected {
         /// What was specified.
         expected: String,
-        /// What came back.
+        /// The result.
         got: String,
     },
-    /// What came back may be what was specified, or not: the difference cannot be seen in it.
+    /// The result may be as specified or not: it does not show the difference.
     Inconclusive {
         /// What was specified.
         expected: String,
-        /// What came back.
+        /// The result.
         got: String,
-        /// Why the difference cannot be seen.
+        /// Why it does not show the difference.
         reason: String,
     },
-    /// What the step would have given was shut off by an earlier refusal that did not come: not judged.
+    /// By the specification an earlier step is refused, so this step has no expected result: not judged.
     Evidence {
-        /// What came back.
+        /// The result.
         got: String,
     },
     /// A step that could not be tried because an earlier one was refused.
@@ -64,7 +64,7 @@ impl Verdict {
         matches!(self, Self::DenialMissing { .. } | Self::Unexpected { .. })
     }
 
-    /// Whether nothing can be said of the kernel under test, though something was to be.
+    /// Whether the kernel under test was not judged, though it was to be.
     pub const fn says_nothing(&self) -> bool {
         matches!(self, Self::Inconclusive { .. } | Self::NotRun { .. })
     }
@@ -85,7 +85,7 @@ impl Verdict {
     }
 
     /// How much a step's verdict weighs in the verdict on its case. A finding is a fact, which no doubt about another
-    /// step takes back. Of the two that say nothing, the inconclusive one weighs more: the guest was there and the case
+    /// step takes back. Of the two that do not judge, the inconclusive one weighs more: the guest was there and the case
     /// is at fault, while what did not run may be judged by running it again.
     pub(crate) const fn weight(&self) -> u8 {
         match self {

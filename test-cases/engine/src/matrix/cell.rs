@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What one operation came to, in a word.
+//! The result of one operation, in a word.
 
 use serde::Serialize;
 use types::Errno;
@@ -34,7 +34,7 @@ named! {
 }
 
 impl Sign {
-    /// What stands for it where no errno or signal says more.
+    /// Its text if there is no errno or signal.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Closed => "–",
@@ -44,12 +44,12 @@ impl Sign {
     }
 }
 
-/// Forbidden accesses that are told one by one.
-const TOLD: usize = 8;
+/// Most forbidden accesses that are listed one by one.
+const LISTED: usize = 8;
 /// Bytes of an answer that are kept.
 const KEPT: usize = 16;
 
-/// What one operation came to on one kernel and platform.
+/// The result of one operation on one kernel and platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cell {
     /// What it means.
@@ -61,10 +61,10 @@ pub struct Cell {
     /// The address tried.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "address")]
     pub gpa: Option<u64>,
-    /// The first bytes that came back, in hexadecimal.
+    /// The first returned bytes, in hexadecimal.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub bytes: String,
-    /// What a program told, without what changes from guest to guest for good reasons.
+    /// The output of a program, without the lines that legitimately differ between guests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<String>,
     /// The forbidden accesses it made, one line each.
@@ -73,7 +73,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell that says so and nothing else.
+    /// A cell with a sign and a detail only.
     pub fn bare(sign: Sign, detail: impl Into<String>) -> Self {
         let (word, detail) = (sign.word().to_owned(), detail.into());
         Self { sign, word, detail, gpa: None, bytes: String::new(), told: None, accesses: Vec::new() }
@@ -100,7 +100,7 @@ impl Cell {
                 break;
             }
         }
-        cell.told = last.and_then(|observed| super::programs::judge::told(operation.judged, observed));
+        cell.told = last.and_then(|observed| super::programs::judge::reported(operation.judged, observed));
         cell
     }
 
@@ -121,9 +121,9 @@ impl Cell {
 /// One line per forbidden access; of many, the first and how many more.
 fn accesses(observed: &StepObservation) -> Vec<String> {
     let lines = observed.events.iter().filter_map(|event| evidence::of_event(event).into_iter().next());
-    let mut lines: Vec<String> = lines.take(TOLD).collect();
-    if observed.events.len() > TOLD {
-        lines.push(format!("and {} more", observed.events.len() - TOLD));
+    let mut lines: Vec<String> = lines.take(LISTED).collect();
+    if observed.events.len() > LISTED {
+        lines.push(format!("and {} more", observed.events.len() - LISTED));
     }
     lines
 }
@@ -146,7 +146,7 @@ fn sign(observed: &StepObservation) -> (Sign, Option<String>) {
     }
 }
 
-/// An access that was forbidden outweighs what it happened to see; zeros that memory holds itself prove no leak.
+/// A forbidden access outweighs the bytes it returned; zeros that memory itself holds prove no leak.
 fn of_bytes(observed: &StepObservation) -> Sign {
     let is = |class| observed.class.contains(class);
     if !observed.events.is_empty() || is(Class::Ciphertext) || (is(Class::Shared) && !is(Class::Plain)) {

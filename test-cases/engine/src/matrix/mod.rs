@@ -18,7 +18,7 @@ use types::Platform;
 use crate::observation::{Death, KernelFacts, PlatformFacts};
 use crate::report::{Report, RunEnd};
 
-/// What was tried, and what came of it so far.
+/// The operations tried, and their results so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Matrix {
     /// One per kernel and platform, in the order they were run.
@@ -30,7 +30,7 @@ pub struct Matrix {
 pub struct Combination {
     /// The kernel.
     pub kernel: KernelFacts,
-    /// What it believes it runs on.
+    /// The platform it runs on.
     pub platform: Platform,
     /// What is simulated and where things are; `None` if no guest could be started.
     pub facts: Option<PlatformFacts>,
@@ -38,7 +38,7 @@ pub struct Combination {
     pub failed: Option<String>,
     /// Guests that died.
     pub deaths: Vec<Death>,
-    /// What came of each operation, by its id.
+    /// The result of each operation, by its id.
     pub cells: BTreeMap<String, Cell>,
 }
 
@@ -70,7 +70,7 @@ impl Combination {
         Self { kernel, platform, facts: None, failed, deaths: Vec::new(), cells: BTreeMap::new() }
     }
 
-    /// What came of an operation.
+    /// The result of an operation.
     pub fn cell(&self, operation: &str) -> Cell {
         let why = || self.failed.clone().unwrap_or_else(|| "not tried".to_owned());
         self.cells.get(operation).cloned().unwrap_or_else(|| Cell::bare(Sign::Unknown, why()))
@@ -78,7 +78,7 @@ impl Combination {
 }
 
 impl Matrix {
-    /// The platforms, in the order they first came.
+    /// The platforms, in order of first use.
     pub fn platforms(&self) -> Vec<Platform> {
         let mut platforms = Vec::new();
         for combination in &self.combinations {
@@ -89,7 +89,7 @@ impl Matrix {
         platforms
     }
 
-    /// The kernels, in the order they first came; what only a running guest tells is there if one ran.
+    /// The kernels, in order of first use; facts that need a running guest are there if one ran.
     pub fn kernels(&self) -> Vec<&KernelFacts> {
         let mut kernels: Vec<&KernelFacts> = Vec::new();
         for combination in &self.combinations {
@@ -110,11 +110,11 @@ impl Matrix {
 
     /// The signs that occur, in the order they are explained.
     pub fn signs(&self, brief: bool) -> Vec<Sign> {
-        let wanted: Vec<Operation> =
+        let operations: Vec<Operation> =
             operations::all().into_iter().filter(|operation| operation.brief || !brief).collect();
         let occurs = |sign: &Sign| {
             self.combinations.iter().any(|combination| {
-                wanted.iter().any(|operation| combination.cell(&operation.id).sign == *sign)
+                operations.iter().any(|operation| combination.cell(&operation.id).sign == *sign)
             })
         };
         Sign::ALL.iter().copied().filter(occurs).collect()

@@ -14,7 +14,7 @@ const WAYS: [(&str, &str, &[&str]); 3] = [
     ("self-mem", "/proc/self/mem", &["map-shared", "self-mem"]),
 ];
 
-/// Regions, and whether a mail has a line for each: those the thread speaks of.
+/// Regions, and whether a mail has a line for each: those of the mail thread.
 const REGIONS: [(Region, bool); 14] = [
     (Region::Page0, true),
     (Region::LowRam, true),
@@ -38,18 +38,18 @@ const DOORS: &str = "matrix/doors";
 /// How an operation's cell is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judged {
-    /// It shows what came back.
+    /// It shows the result.
     Shown,
-    /// A program: whether it tells the same as in an ordinary guest of an unpatched kernel.
+    /// A program: whether its output is the same as in an ordinary guest of an unpatched kernel.
     Program,
-    /// Steps as a program would do them, that look for SMBIOS's signature: whether they find it as there.
+    /// Steps as a program would do them, that search for SMBIOS's signature: whether they find it as there.
     Scan,
 }
 
 /// One row of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
-    /// A name that stays: `rom/mmap`, `open/mem`.
+    /// A stable name: `rom/mmap`, `open/mem`.
     pub id: String,
     /// What it belongs to: the heading above the row.
     pub group: String,
@@ -61,9 +61,9 @@ pub struct Operation {
     pub brief: bool,
     /// The case that tries it.
     pub case: String,
-    /// The steps it stands for, in order.
+    /// Its steps, in order.
     pub steps: Vec<&'static str>,
-    /// What is to be said of it, if not what came back.
+    /// How it is judged, if the result is not just shown.
     pub judged: Judged,
 }
 
@@ -110,14 +110,14 @@ pub fn regions() -> impl Iterator<Item = Region> {
     REGIONS.iter().map(|(region, _)| *region)
 }
 
-/// The cases behind them. None has an expectation: what came back is shown, not judged.
+/// The cases of them. None has an expectation: the results are shown, not judged.
 pub fn cases() -> Vec<Case> {
     let regions = REGIONS.iter().map(|(region, _)| {
         let title = format!("{region}, three ways");
         let ways = ["pread", "load-shared", "self-mem"];
         Case {
             name: format!("matrix/{region}"),
-            ..probe::look(&probe::Spot::of(*region), &ways, &title, None)
+            ..probe::read_case(&probe::Spot::of(*region), &ways, &title, None)
         }
     });
     regions.chain([doors()]).chain(programs::cases()).collect()

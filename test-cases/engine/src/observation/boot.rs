@@ -24,7 +24,7 @@ pub struct BootObservation {
 }
 
 impl BootObservation {
-    /// A name that tells it from boots of guests that are set up otherwise.
+    /// A name that distinguishes it from boots with another setup.
     pub fn name(&self) -> String {
         let SetupFacts { mode: _, rom, sept_ve, unaccepted_percent: _ } = self.setup;
         let rom = rom.map(|rom| format!(" rom={rom}")).unwrap_or_default();

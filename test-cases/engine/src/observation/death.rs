@@ -21,7 +21,7 @@ named! {
 }
 
 impl DeathKind {
-    /// What `dead` in a case stands for.
+    /// The kinds that `dead` in a case includes.
     pub const DEAD: [Self; 3] = [Self::Terminated, Self::Panic, Self::TripleFault];
 
     /// The death as the end of a sentence about the guest.
@@ -64,18 +64,18 @@ impl Serialize for During {
 /// A guest that died.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Death {
-    /// In what manner; several where copra could not tell which.
+    /// The kind of death; several where copra could not determine which.
     pub kind: Deaths,
     /// What the VMM saw, and the panic message if there is one.
     pub text: String,
     /// The step it happened in, if it happened in one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub during: Option<During>,
-    /// The last lines of its console; where that is empty, of the kernel's log buffer, after a line that says so.
+    /// The last lines of its console; where that is empty, of the kernel's log buffer, after a line that states this.
     pub console: Vec<String>,
 }
 
-/// A guest that was aborted for a reason that says nothing about it: the host's failure, copra's own, or a deadline.
+/// A guest that was aborted for a reason that is no evidence about it: the host's failure, copra's own, or a deadline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Aborted {
     /// The reason.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a run ran on: kernel, platform, host, and what became of the guest.
+//! The kernel, platform and host of a run, and the guest's counters.
 
 use std::collections::BTreeMap;
 
@@ -35,12 +35,12 @@ pub struct KernelFacts {
     pub config: BTreeMap<String, String>,
     /// The command line it was booted with.
     pub cmdline: String,
-    /// The lines of its log that say what kind of guest it takes itself for.
+    /// The lines of its log that name the guest type it detected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
 }
 
-/// What the guest believes it runs on, and what it really runs on.
+/// The platform the guest runs on, and the KVM host that runs it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlatformFacts {
     /// The platform.
@@ -74,13 +74,13 @@ pub struct PlatformFacts {
     /// Malformed calls during the first boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bad_calls: Vec<BadCall>,
-    /// What the guest did until its agent came up that only a guest of its platform does.
+    /// What the guest did before its agent came up that only a guest of its platform does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest_type: Option<String>,
     /// Memory not accepted when the agent was up, where there is such a thing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unaccepted: Option<Unaccepted>,
-    /// What became of the page that is watched until the agent was up (`copra explain`).
+    /// The changes of the watched page until the agent was up (`copra explain`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<types::PageChange>,
     /// How the guest was set up.
@@ -102,7 +102,7 @@ pub enum KvmHost {
     },
 }
 
-/// An instruction that was replaced because KVM cannot hand it to user space.
+/// An instruction that was replaced because KVM does not exit to user space for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RewrittenOpcode {
     /// Its address.
@@ -114,7 +114,7 @@ pub struct RewrittenOpcode {
     pub code_hash: String,
 }
 
-/// What guest and VMM count as memory not accepted, at one moment.
+/// The unaccepted memory that guest and VMM count at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Unaccepted {
     /// `Unaccepted` in /proc/meminfo, KiB.
@@ -126,7 +126,7 @@ pub struct Unaccepted {
 /// How the guest was set up, as far as it can be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SetupFacts {
-    /// What follows a forbidden access; cases may ask for the other.
+    /// What follows a forbidden access; a case may override it.
     pub mode: Mode,
     /// The ROM area, where it was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,7 +155,7 @@ pub struct Counters {
     pub faults: u64,
     /// Pages that changed from one view to the other.
     pub conversions: u64,
-    /// Forbidden accesses seen outside of any case.
+    /// Forbidden accesses outside of any case.
     pub boot_events: u64,
     /// Forbidden accesses in all, those a guest's later claim made legal not counted.
     pub mismatches: u64,

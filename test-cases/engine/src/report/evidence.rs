@@ -12,7 +12,7 @@ use types::{AccessEvent, SimilarAccesses, UnwindMethod};
 /// Bytes in a row of a dump.
 const ROW: usize = 8;
 
-/// One row per eight bytes: address, what came back, and what `memory` holds there, if known.
+/// One row per eight bytes: address, returned bytes, and the contents of `memory` there, if known.
 pub fn side_by_side(gpa: u64, came_back: &[u8], memory: Option<&[u8]>) -> Vec<String> {
     let shown = &came_back[..came_back.len().min(SHOWN)];
     let rows = shown.chunks(ROW).enumerate().map(|(index, row)| {
@@ -55,7 +55,7 @@ fn row_of(bytes: &[u8]) -> String {
     format!("{:width$}  |{text}|", digits.join(" "))
 }
 
-/// What is to be shown of one step: a line with the call, what came back and the verdict, then its evidence.
+/// The text of one step: a line with the call, its result and the verdict, then its evidence.
 pub fn of_step(step: &Step, observed: Option<&StepObservation>, verdict: &Verdict) -> Vec<String> {
     let Some(observed) = observed else {
         return vec![format!("{}  {}  {}", step.id, step.action, verdict.label())];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Boots a guest, and keeps as evidence what it did until its agent answered or it ended.
+//! Boots a guest, and records its accesses until its agent answered or it ended.
 
 use std::sync::atomic::Ordering;
 
@@ -23,7 +23,7 @@ impl Engine<'_> {
         self.report.counters.boots += 1;
         let mut session = match self.kernel.boot(
             self.target,
-            // A case's mode begins with the case: a TD whose ROM area is not accepted would not even come up.
+            // A case's mode starts with the case: in it a TD with an unaccepted ROM area would not come up.
             Setup { mode: self.target.setup.mode, ..setup },
             self.interrupt,
         ) {
@@ -39,7 +39,7 @@ impl Engine<'_> {
         if first {
             self.read_machine_facts(&session);
         }
-        let log = match self.ask(&mut session, first) {
+        let log = match self.read_guest_facts(&mut session, first) {
             Ok(log) => log,
             Err(_) if self.interrupt.load(Ordering::Relaxed) => return Err(RunEnd::Interrupted),
             Err(end) => return Err(self.did_not_come_up(end, &session, first, setup, watcher)),
@@ -48,9 +48,9 @@ impl Engine<'_> {
             watcher.up(&self.report);
         }
         self.judge_boot(&session, setup, None, watcher);
-        // What comes from here on belongs to the cases.
+        // Records from here on belong to the cases.
         session.take_cursors();
-        // Every guest, since each of them is set up anew and perhaps otherwise.
+        // Every guest is checked, since each may have another setup.
         let kernel = &self.report.kernel;
         let checked = check_guest_type(&session, &log, self.target.platform, &kernel.spec, &kernel.release);
         let evidence = checked.map_err(RunEnd::Failed)?;
@@ -60,7 +60,7 @@ impl Engine<'_> {
         Ok(session)
     }
 
-    /// A guest that ended before its agent answered leaves everything but what its agent would have said.
+    /// Reports a guest that ended before its agent answered: all facts but the agent's.
     fn did_not_come_up(
         &mut self,
         end: session::Ended,
@@ -81,7 +81,7 @@ impl Engine<'_> {
             Err(aborted) => self.report.aborted.push(aborted),
         }
         self.judge_boot(guest, setup, Some(end), watcher);
-        self.settle(guest);
+        self.add_counters(guest);
         RunEnd::Failed(reason)
     }
 
@@ -114,8 +114,8 @@ impl Engine<'_> {
         self.report.boots.push(result);
     }
 
-    /// What only the agent of a running guest can find out: of every guest its log, of the first one its facts too.
-    fn ask(&mut self, session: &mut Session, first: bool) -> Result<GuestLog, session::Ended> {
+    /// Reads through the agent: the log of every guest, and of the first one its release too.
+    fn read_guest_facts(&mut self, session: &mut Session, first: bool) -> Result<GuestLog, session::Ended> {
         let limit = self.target.limit;
         if first && let Outcome::Data { data, .. } = session.step(&Step::Uname, limit)? {
             let text = String::from_utf8_lossy(&data.bytes).into_owned();
@@ -125,7 +125,7 @@ impl Engine<'_> {
         }
         let log = GuestLog::read(session, limit)?;
         if first {
-            self.report.kernel.log = log.telling().to_vec();
+            self.report.kernel.log = log.type_lines().to_vec();
         }
         if let Some(why) = log.unread() {
             self.report.platform.log_unread.get_or_insert(why);
@@ -136,7 +136,7 @@ impl Engine<'_> {
         Ok(log)
     }
 
-    /// What the VMM knows of a guest, whether it came up or not.
+    /// Reads the facts of a guest that need no agent, whether it came up or not.
     fn read_machine_facts(&mut self, session: &Session) {
         let facts = &mut self.report.platform;
         facts.regions = facts::placed(session.machine());

@@ -12,9 +12,9 @@ use crate::setup::Mutant;
 /// Why the kernel does not make the mistake.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotChosen {
-    /// It knows none.
+    /// The kernel has no mutants.
     Unknown(String),
-    /// It could not be told.
+    /// The write failed.
     Failed(String),
     /// The guest ended.
     Ended(String),
@@ -34,7 +34,7 @@ pub(super) fn choose(session: &mut Session, mutant: Mutant, limit: Duration) -> 
     }
 }
 
-/// What the write says: only a kernel without the file is one that has no mutants.
+/// The result of the write: only a kernel without the file has no mutants.
 fn taken(mutant: Mutant, outcome: Outcome) -> Result<(), NotChosen> {
     const NO_FILE: Errno = Errno(libc::ENOENT.cast_unsigned() as u16);
     let number = mutant.0.to_string();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What memory held before a case, to tell what the case did to it, and to put it back for the next.
+//! The contents of memory before a case, to determine what the case changed, and to restore it for the next.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +19,7 @@ struct Saved {
     /// The view the guest uses for it, through which it is put back.
     view: View,
     bytes: Vec<u8>,
-    /// The case wrote to it. What it only looked at the kernel may have taken into use meanwhile.
+    /// The case wrote to it. The kernel may have used a page that was only read.
     written: bool,
 }
 
@@ -49,7 +49,7 @@ pub enum NotRestored {
     },
 }
 
-/// Pages of memory before the case: those its steps look at and those they write.
+/// Pages of memory before the case: those its steps read and those they write.
 #[derive(Debug)]
 pub struct Baseline {
     pages: BTreeMap<u64, Saved>,
@@ -105,7 +105,7 @@ impl Baseline {
         self.data.get(id).map(Vec::as_slice)
     }
 
-    /// What became of memory at `gpa` that now holds `now`, given what a step wrote there.
+    /// The change of memory at `gpa` that now holds `now`, given what a step wrote there.
     pub fn compare(&self, gpa: u64, now: &[u8], written: Option<&[u8]>) -> States {
         let before: Vec<u8> = (gpa..).take(now.len()).map(|at| self.byte(at)).collect();
         // What the write offered, and around it what was there.
@@ -121,7 +121,7 @@ impl Baseline {
     /// # Errors
     /// Where something is not as it was. The guest is of no use to another case then.
     pub fn restore(&self, machine: &mut Machine) -> Result<(), NotRestored> {
-        // Pages that forbidden accesses converted come back first, or nothing could be written to them.
+        // Pages that forbidden accesses converted are converted back first, as they cannot be written otherwise.
         machine.restore_firmware()?;
         self.restore_pages(machine)
     }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_memory_is_told_apart() {
+    fn changes_of_memory_are_distinguished() {
         let compare = |now: &[u8], written| baseline().compare(0x1010, now, written);
         let is = |state| States::of([state]);
         assert_eq!(compare(&[7; 8], None), is(MemoryState::Unchanged));

@@ -7,7 +7,7 @@ use vmm::trace::log::Cursor;
 
 use crate::session::Session;
 
-/// What was recorded after a moment.
+/// What was recorded after a cursor.
 #[derive(Debug)]
 pub struct Recorded {
     /// The events that were not withdrawn meanwhile.
@@ -29,7 +29,7 @@ pub fn all(session: &Session, regions: &[PlacedRegion]) -> Recorded {
     Recorded { events, dropped: log.dropped() }
 }
 
-/// What became of the watched page after `cursor`, or in all.
+/// The changes of the watched page after `cursor`, or all of them.
 pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChange> {
     let names = session.names();
     let of = |change: &vmm::trace::RecordedChange| {

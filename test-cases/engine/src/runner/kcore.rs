@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! /proc/kcore: an ELF core file of the running kernel whose program headers name physical addresses.
 
-/// Bytes of the ELF header and as many program headers as are looked at.
+/// Bytes of the ELF header and the program headers that are read.
 pub const HEAD: u32 = 4096;
 
 /// Bytes of an ELF64 program header (`include/uapi/linux/elf.h:elf64_phdr`).
@@ -9,7 +9,7 @@ const PROGRAM_HEADER: usize = 56;
 /// `p_type` of what is loaded.
 const PT_LOAD: u64 = 1;
 
-/// Where in the file the byte at a physical address stands, by the file's first bytes.
+/// The file offset of a physical address, by the file's first bytes.
 pub fn offset_of(head: &[u8], physical: u64) -> Option<u64> {
     let first = usize::try_from(number(head, 32, 8)?).ok()?;
     let count = number(head, 56, 2)? as usize;
@@ -39,7 +39,7 @@ mod tests {
         let mut head = vec![0; 64];
         head[32] = 64;
         head[56] = segments.len() as u8 + 1;
-        // A note comes first, and is no memory.
+        // The first segment is PT_NOTE, which is no memory.
         head.extend([&4_u32.to_le_bytes()[..], &[0; 28], &u64::MAX.to_le_bytes(), &[0; 16]].concat());
         for (physical, len, offset) in segments {
             let numbers = [1, *offset, 0, *physical, *len, *len, 0];

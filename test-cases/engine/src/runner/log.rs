@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the kernel logged during a case: the log of before the case is kept, so that what came after it is known to be new.
+//! What the kernel logged during a case: the log from before the case is kept to find the lines that follow it.
 
 use crate::observation::{Answer, NotRun, StepObservation};
 

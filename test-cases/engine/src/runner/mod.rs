@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Runs cases in a booted guest: each step goes to the agent alone, so that what comes back can be compared with what
-//! memory holds at that very moment, and every forbidden access has one step to its name.
+//! Runs cases in a booted guest: each step is sent to the agent alone, so that its result can be compared with the
+//! contents of memory at that time, and every forbidden access belongs to one step.
 
 mod baseline;
 mod events;
@@ -32,9 +32,9 @@ pub use self::truth::{Prior, seen};
 /// A case's observations, and how the guest ended if it did.
 #[derive(Debug)]
 pub struct CaseRun {
-    /// What was seen.
+    /// The observation.
     pub observation: CaseObservation,
-    /// The guest's end, with the step during which it came.
+    /// The guest's end, with the step during which it ended.
     pub ended: Option<(Ended, String)>,
 }
 
@@ -46,7 +46,7 @@ impl CaseRun {
     }
 }
 
-/// Runs one case with a worker of its own. `limit` bounds each step.
+/// Runs one case with a new worker. `limit` bounds each step.
 pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], limit: Duration) -> CaseRun {
     let started = Instant::now();
     let baseline = Baseline::take(session.machine(), case, regions);
@@ -80,7 +80,7 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
                 observed
             }
         };
-        // The first step's also hold what the guest did since its boot or the case before.
+        // Records of the first step include those since the boot or the previous case.
         let reported = session.take_cursors();
         let recorded = events::since(session, reported.events, regions);
         observed.events = recorded.events;
@@ -104,7 +104,7 @@ fn mark(session: &mut Session, limit: Duration) -> Result<Result<Mark, NotRun>, 
     Ok(Mark::of(log.map_err(|outcome| answer(outcome).0)))
 }
 
-/// A step in which the guest died, or its run was aborted: that is no evidence, even if what was expected had come by then.
+/// A step in which the guest died, or its run was aborted: that is no evidence, even if the expected events were recorded before.
 fn of_end(step: &str, end: &Ended) -> StepObservation {
     match end.end {
         End::Died(deaths) => StepObservation { end: deaths, ..StepObservation::new(step, Answer::GuestDied) },
@@ -122,7 +122,7 @@ fn after(end: &Ended) -> Answer {
 
 /// Where the worker keeps files that no case has opened.
 const OWN_FILE: u8 = FILE_SLOTS - 1;
-/// Bytes looked at before a step, at most; steps that ask for more get fewer.
+/// Most bytes read by the VMM before a step; the rest of a longer request is not compared.
 const MAX_PRIOR: usize = 1 << 20;
 
 struct State<'a> {
@@ -130,11 +130,11 @@ struct State<'a> {
     baseline: Baseline,
     regions: &'a [PlacedRegion],
     limit: Duration,
-    /// The next step goes to a worker of its own.
+    /// The next step is executed by a new worker.
     fresh: bool,
     /// The kernel log before the case, where the case reads it.
     logged: Option<Mark>,
-    /// Why the guest cannot serve another case.
+    /// Why the guest cannot be used for another case.
     remains: Option<String>,
 }
 
@@ -147,7 +147,7 @@ impl State<'_> {
     ) -> Result<StepObservation, Ended> {
         match &step.action {
             Action::Memory { at, len, wrote, view } => {
-                return Ok(self.look(session, step, *at, *len, wrote.as_deref(), *view, before));
+                return Ok(self.read_memory(session, step, *at, *len, wrote.as_deref(), *view, before));
             }
             Action::KcoreRead { at, len } => return self.kcore(session, step, *at, *len),
             Action::KernelLog => return self.kernel_log(session, step),
@@ -157,7 +157,7 @@ impl State<'_> {
             }
             _ => {}
         }
-        if let Some(answer) = self.slots.lacks(step) {
+        if let Some(answer) = self.slots.unavailable(step) {
             return Ok(StepObservation::new(&step.id, answer));
         }
         let translated = match translate::step(&step.action, &mut self.slots, self.regions) {
@@ -200,7 +200,8 @@ impl State<'_> {
 
     /// The truth right before the step, which may destroy it.
     fn prior(session: &Session, step: &Step, place: Option<u64>) -> Option<Prior> {
-        let len = step.action.asks().filter(|_| step.action.yields() == crate::case::Yield::Memory)?;
+        let len =
+            step.action.requested_len().filter(|_| step.action.yields() == crate::case::Yield::Memory)?;
         Some(Prior::take(session.machine(), place?, usize::try_from(len).ok()?.min(MAX_PRIOR)))
     }
 
@@ -217,10 +218,10 @@ impl State<'_> {
             answer = of_program(answer);
         }
         let gpa = self.slots.place(&step.action, translated);
-        self.slots.settle(step, &answer, translated);
+        self.slots.apply(step, &answer, translated);
         let mut observed = StepObservation::new(&step.id, answer);
         if let Some(start) = gpa {
-            let len = step.action.asks().unwrap_or(0);
+            let len = step.action.requested_len().unwrap_or(0);
             observed.gpa = Some(GpaRange { start, len });
             if let Some(prior) = prior.filter(|_| !bytes.is_empty()) {
                 return prior.compare(session.machine(), observed, bytes);
@@ -277,7 +278,7 @@ impl State<'_> {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one action")]
-    fn look(
+    fn read_memory(
         &self,
         session: &Session,
         step: &Step,
@@ -317,7 +318,7 @@ fn of_program(answer: Answer) -> Answer {
     }
 }
 
-/// What the agent says, in the words of observations.
+/// The agent's outcome as an answer of an observation.
 pub(crate) fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
     let failed = |number: u16| Answer::Failed { errno: Errno(number) };
     let signalled = |signal: u8| Answer::Signalled { signal: Signal(signal) };
@@ -341,7 +342,7 @@ pub(crate) fn answer(outcome: Outcome) -> (Answer, Vec<u8>) {
         }
         Outcome::NoRoom => (not_run("no room for its result".into()), Vec::new()),
         Outcome::Refused(why) => (not_run(format!("the agent refused it: {why:?}")), Vec::new()),
-        Outcome::Sweep(_) => (not_run("a sweep where one step was asked for".into()), Vec::new()),
+        Outcome::Sweep(_) => (not_run("a sweep where one step was requested".into()), Vec::new()),
         Outcome::NotRun => (not_run("the agent stopped before it".into()), Vec::new()),
     }
 }

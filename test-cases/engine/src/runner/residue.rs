@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a step leaves behind that the next case could meet, and whether it can be put back.
+//! The state that a step changes beyond its case, and whether it can be restored.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use types::Signal;
 /// The interrupt controllers inside KVM, whose registers are not put back: IOAPIC and local APIC.
 const INTERRUPT_CONTROLLERS: Range<u64> = 0xfec0_0000..0xfef0_0000;
 
-/// What a step that succeeded leaves behind.
+/// The state that a step which succeeded changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Residue {
     /// Nothing beyond the process that does the case's steps, which ends with the case.
@@ -23,11 +23,11 @@ pub enum Residue {
     Kernel(&'static str),
 }
 
-/// What a step leaves behind if it succeeds.
+/// The state that a step changes if it succeeds.
 pub const fn of(action: &Action) -> Residue {
     match action {
         // Descriptors, mappings, credentials, port permissions and namespaces end with the process; memory types of
-        // mappings are freed with them. Reading changes no state that a case can ask for.
+        // mappings are freed with them. Reading changes no state that a case can observe.
         Action::Open { .. }
         | Action::Close { .. }
         | Action::Lseek { .. }
@@ -60,7 +60,7 @@ pub const fn of(action: &Action) -> Residue {
         // The guest ends, or the call failed.
         | Action::Reboot
         | Action::Memory { .. }
-        // A case that names `unaccepted` looks at the state of that memory before it begins.
+        // The state of `unaccepted` memory is checked before a case that names it.
         | Action::KcoreRead { .. } => Residue::Nothing,
         Action::Write { .. }
         | Action::Pwrite { .. }
@@ -71,14 +71,14 @@ pub const fn of(action: &Action) -> Residue {
         // Up to 6.15 a mapping that is split leaves an entry in the kernel's table of cachings for good, and O_SYNC mappings of
         // that page fail from then on (`arch/x86/mm/pat/memtype_interval.c:memtype_erase()`).
         Action::Mmap { over: Some(_), .. } | Action::Mprotect { .. } => {
-            Residue::Kernel("a mapping may have been split, whose caching the kernel then never forgets")
+            Residue::Kernel("a mapping may have been split, whose memtype entry the kernel then never frees")
         }
-        Action::Mknod { .. } => Residue::Kernel("a device node was made, which stays"),
+        Action::Mknod { .. } => Residue::Kernel("a device node was made, which remains"),
         Action::PortOut { .. } => Residue::Kernel("a port was written, which may change a device"),
     }
 }
 
-/// Whether a step of the case can leave behind what is not put back, as far as can be known before it runs.
+/// Whether a step of the case may change state that is not restored, as far as known before it runs.
 pub fn may_remain(case: &Case) -> bool {
     let to_other_files = |action: &Action| match action {
         Action::Open { path, flags, .. } => path != "/dev/mem" && flags.0 & libc::O_ACCMODE != libc::O_RDONLY,
@@ -90,14 +90,14 @@ pub fn may_remain(case: &Case) -> bool {
     })
 }
 
-/// Why the guest cannot serve another case after this step, if so. `place`: the guest physical address a write to /dev/mem
+/// Why the guest cannot be used for another case after this step, if so. `place`: the guest physical address a write to /dev/mem
 /// went to.
 pub fn remains(machine: &Machine, action: &Action, answer: &Answer, place: Option<u64>) -> Option<String> {
     match answer {
         Answer::TimedOut => {
             return Some("a step did not come back, so a process of the guest may still be at it".into());
         }
-        // `kernel/exit.c:make_task_dead()` after an oops, with whatever locks were held.
+        // `kernel/exit.c:make_task_dead()` after an oops, with locks that are never released.
         Answer::Signalled { signal: Signal::SIGKILL } => {
             return Some("the process of a step was killed, as it is after an oops of the kernel".into());
         }

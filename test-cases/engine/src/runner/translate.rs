@@ -94,7 +94,7 @@ fn mask(caps: &[String]) -> Result<u64, String> {
     })
 }
 
-/// Translates an action; the error says what this guest lacks.
+/// Translates an action; the error names what this guest does not have.
 pub fn step(action: &Action, slots: &mut Slots, regions: &[PlacedRegion]) -> Result<Translated, String> {
     let resolve =
         |place: &Place| place.resolve(regions).ok_or_else(|| format!("this guest has no `{place}`"));
@@ -157,7 +157,7 @@ fn plain(action: &Action, slots: &mut Slots, at: u64) -> Result<Step<'static>, S
             }
             .cast_unsigned();
             let (file, len, prot) = (slots.file(fd), *len, prot.0);
-            // As the case has it: what the kernel says to an offset inside a page is judged like all else.
+            // Unchanged: the kernel's result for an unaligned offset is judged like any other.
             let offset = at;
             match over {
                 Some(over) => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What memory holds at this moment, through each view: the ground truth observations are compared with.
+//! The contents of memory through each view, read by the VMM: the ground truth for observations.
 
 use types::{PageState, Platform, View};
 
@@ -42,7 +42,7 @@ impl Prior {
             .all(|(now, before)| now == Some(PageState::Shared) && before != now);
         if observed.class.contains(Class::Shared) && observed.class.contains(Class::Zeros) {
             // A page that the step had the hypervisor convert holds zeros, as a host gives it. Where none was converted the
-            // zeros come from somewhere else.
+            // zeros have another source.
             let others = observed.class.iter().filter(|class| *class != Class::Shared);
             observed.class = if converted { Classes::of([Class::Shared]) } else { Classes::of(others) };
         }
@@ -57,7 +57,7 @@ fn states(machine: &Machine, start: u64, len: usize) -> Vec<Option<PageState>> {
     pages.map(|page| machine.memory().state(page.wrapping_mul(PAGE_SIZE))).collect()
 }
 
-/// The part of each page that `len` bytes from `start` on touch, as address and length.
+/// `len` bytes from `start` split at page boundaries, as address and length.
 fn parts(start: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
     let mut left = (start, len);
     std::iter::from_fn(move || {
@@ -69,13 +69,13 @@ fn parts(start: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
     })
 }
 
-/// The truth behind `len` bytes from `gpa`: each page has an owner and a state of its own.
+/// The truth of `len` bytes from `gpa`, page by page, since each page has its own state.
 pub fn of(machine: &Machine, gpa: u64, len: usize) -> Truth {
     let (_, gpa) = machine.platform().split(gpa);
     parts(gpa, len).map(|(at, len)| of_page(machine, at, len)).reduce(Truth::followed_by).unwrap_or_default()
 }
 
-/// The truth behind `len` bytes from `gpa` that lie in one page.
+/// The truth of `len` bytes from `gpa` in one page.
 fn of_page(machine: &Machine, gpa: u64, len: usize) -> Truth {
     let read = |view| {
         let mut bytes = vec![0; len];
@@ -94,7 +94,7 @@ fn of_page(machine: &Machine, gpa: u64, len: usize) -> Truth {
     }
 }
 
-/// Two contents: the owner's, and what the shared view has of its own. A page nobody has accepted has no owner.
+/// Separate contents of both views. An unaccepted page has no private content.
 fn separate(machine: &Machine, gpa: u64, read: impl Fn(View) -> Vec<u8>) -> Truth {
     let shared = read(View::Shared);
     match machine.memory().state(gpa) {

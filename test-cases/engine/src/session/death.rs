@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How a guest ended, found from why its machine stopped and from its kernel's own variables. What its console says is
-//! shown, and decides nothing: a kernel can be made silent, and any program can write a line that looks like a panic.
+//! How a guest ended, found from why its machine stopped and from its kernel's own variables. Its console output is
+//! shown, and is not used to decide: a kernel can be made silent, and any program can write a line that looks like a panic.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const MOST_FRAMES: usize = 6;
 const NO_CPU: i32 = -1;
 /// No kernel has more processors (`arch/x86/Kconfig:NR_CPUS_RANGE_END`).
 const MOST_CPUS: i32 = 8192;
-/// The functions of `kernel/panic.c` that every panic goes through.
+/// The functions of `kernel/panic.c` that every panic calls.
 const PANIC: [&str; 3] = ["panic", "vpanic", "nmi_panic"];
 /// `include/linux/kernel.h:system_states` since 5.16: halted, switched off, and the last of them.
 const SYSTEM_HALT: u32 = 4;
@@ -36,9 +36,9 @@ const HANG: Duration = Duration::from_secs(10);
 /// How a guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It died; in one of several manners only where copra cannot tell which.
+    /// It died; with several kinds only where copra cannot determine which.
     Died(Deaths),
-    /// It was aborted for a reason that says nothing about it.
+    /// It was aborted for a reason that is no evidence about it.
     Aborted,
 }
 
@@ -49,7 +49,7 @@ pub struct Ended {
     pub end: End,
     /// What the VMM saw.
     pub text: String,
-    /// Last lines of its console; where that is empty, of the kernel's log buffer, after a line that says so.
+    /// Last lines of its console; where that is empty, of the kernel's log buffer, after a line that states this.
     pub console: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl Facts {
     }
 }
 
-/// What `panic_cpu` says, if it holds what it can hold.
+/// Whether `panic_cpu` shows a panic, if its value is valid.
 fn panicked(panic_cpu: Option<i32>) -> Option<bool> {
     match panic_cpu? {
         NO_CPU => Some(false),
@@ -81,7 +81,7 @@ fn panicked(panic_cpu: Option<i32>) -> Option<bool> {
     }
 }
 
-/// What `system_state` says of a halt with interrupts off (`kernel/reboot.c:kernel_shutdown_prepare`).
+/// What `system_state` shows for a halt with interrupts off (`kernel/reboot.c:kernel_shutdown_prepare`).
 fn shut_down(system_state: Option<u32>) -> Option<bool> {
     match system_state? {
         SYSTEM_HALT | SYSTEM_POWER_OFF => Some(true),
@@ -145,12 +145,12 @@ impl Ended {
             }
             End::Died(deaths) => {
                 if deaths.is_ambiguous() && deaths.contains(DeathKind::Panic) {
-                    text += " (could not tell whether the kernel panicked: no symbol)";
+                    text += " (could not determine whether the kernel panicked: no symbol)";
                     if let Some(line) = panic_line {
                         text = format!("{text}; its console shows \"{}\"", without_time(line));
                     }
                 } else if deaths.is_ambiguous() {
-                    text += " (could not tell whether the kernel was shutting down: no symbol)";
+                    text += " (could not determine whether the kernel was shutting down: no symbol)";
                 }
                 if deaths.contains(DeathKind::Hang) {
                     text += &vcpu_position(machine);

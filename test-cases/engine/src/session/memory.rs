@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The agent's window, seen through the view its kernel uses for it.
+//! The agent's window, accessed through the view that its kernel uses for it.
 
 use protocol::GuestMemory;
 use types::View;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One booted guest with an agent that answers: batches in, results out, death as a value.
+//! One booted guest with a running agent: executes batches and returns their results, or how the guest ended.
 
 mod advice;
 mod death;
@@ -27,7 +27,7 @@ pub use self::overdue::overdue;
 
 /// Kernel log bytes fetched at once.
 const LOG_CHUNK: u32 = 48 << 10;
-/// How often the same batch is sent before the line counts as broken.
+/// How often the same batch is sent before the agent channel counts as broken.
 const TRIES: u32 = 3;
 
 /// What to boot.
@@ -45,7 +45,7 @@ pub struct Plan<'a> {
     pub command_line: &'a str,
     /// How long the guest may take until its agent answers.
     pub boot_limit: Duration,
-    /// Set from outside to have the guest stand still at once.
+    /// Set by another thread to stop the guest at once.
     pub interrupt: Arc<AtomicBool>,
 }
 
@@ -55,7 +55,7 @@ pub enum SessionError {
     /// The machine could not be made.
     #[error("{error}{end}", error = .0, end = advice::on(.0))]
     Machine(#[from] MachineError),
-    /// The guest ended before its agent answered; what is left of it is the evidence.
+    /// The guest ended before its agent answered; its stopped machine is the evidence.
     #[error("{end}")]
     Ended {
         /// How.
@@ -68,7 +68,7 @@ pub enum SessionError {
 /// Which of the agent's processes does a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
-    /// The one that is there.
+    /// The current one.
     Same,
     /// A new one, with all rights and nothing open.
     New,
@@ -86,7 +86,7 @@ pub struct Session {
     reported: ReportedCursors,
 }
 
-/// Up to where the machine's records were given to the boot or to a step.
+/// How far the machine's records were assigned to the boot or to a step.
 #[derive(Debug, Clone, Copy)]
 pub struct ReportedCursors {
     /// Forbidden accesses.
@@ -146,7 +146,7 @@ impl Session {
         self.names.as_deref()
     }
 
-    /// The function or file that an instruction is in, with its offset, where copra knows it for certain.
+    /// The function or file that an instruction is in, with its offset, if it is certain.
     pub fn place(&self, at: &Instruction) -> Option<String> {
         match at.cpl {
             0 => self.names()?.name(at.rip),
@@ -154,12 +154,12 @@ impl Session {
         }
     }
 
-    /// The machine, standing still.
+    /// The machine, which is stopped between batches.
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// The machine, standing still.
+    /// The machine, which is stopped between batches.
     pub fn machine_mut(&mut self) -> &mut Machine {
         &mut self.machine
     }
@@ -170,12 +170,12 @@ impl Session {
         std::mem::replace(&mut self.reported, ReportedCursors::all_of(&self.machine))
     }
 
-    /// What went over the agent's line.
+    /// Statistics of the agent channel.
     pub fn line_stats(&self) -> protocol::Stats {
         self.link.stats()
     }
 
-    /// Has the agent execute a batch; the guest stands still again when this returns.
+    /// Has the agent execute a batch; the guest is stopped when this returns.
     pub fn execute(&mut self, batch: &Batch, limit: Duration) -> Result<Results, Ended> {
         let until = Instant::now() + limit;
         let mut answers = Vec::new();
@@ -204,7 +204,7 @@ impl Session {
         Err(self.ended(&format!("its agent did not take a batch: {}", answers.join(", "))))
     }
 
-    /// Executes one step with the worker that is there.
+    /// Executes one step with the current worker.
     pub fn step(&mut self, step: &Step<'_>, limit: Duration) -> Result<Outcome, Ended> {
         self.step_of(Worker::Same, step, limit)
     }
@@ -219,7 +219,7 @@ impl Session {
         Ok(results.outcomes.into_iter().next().unwrap_or(Outcome::NotRun))
     }
 
-    /// The guest's kernel log so far; the error is what came instead of it.
+    /// The guest's kernel log so far; the error is the outcome of the failed read.
     pub fn kernel_log(&mut self, worker: Worker, limit: Duration) -> Result<Result<String, Outcome>, Ended> {
         whole_log(|offset| {
             let worker = if offset == 0 { worker } else { Worker::Same };
@@ -252,7 +252,7 @@ impl Session {
                     return Ok(event);
                 }
             }
-            // A guest that writes without end never lets the machine come to its own deadline.
+            // A guest that writes without end keeps the machine from checking its deadline.
             if self.interrupt.load(Ordering::Relaxed) {
                 return Err(Ended::by(&self.machine, &Stop::Interrupted));
             }
@@ -271,7 +271,7 @@ impl Session {
     }
 }
 
-/// A log read in parts, up to the part that is empty. Whatever else comes is a failure, and no end of the log.
+/// A log read in parts, up to the part that is empty. Any other outcome is a failure, not the end of the log.
 fn whole_log(mut part: impl FnMut(u32) -> Result<Outcome, Ended>) -> Result<Result<String, Outcome>, Ended> {
     let mut log = Vec::new();
     loop {
@@ -291,7 +291,7 @@ mod tests {
 
     use super::*;
 
-    /// The log when its parts come so.
+    /// The log read in these parts.
     fn log(parts: Vec<Outcome>) -> Result<String, Outcome> {
         let mut parts = parts.into_iter();
         whole_log(|_| Ok(parts.next().unwrap_or(Outcome::NotRun))).unwrap()

@@ -49,7 +49,7 @@ pub(super) struct Path {
     pub(super) access: Access,
 }
 
-/// A place with what was seen there.
+/// A place with the observations there.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) gpa: u64,
@@ -126,7 +126,7 @@ impl Sweeper<'_> {
         if let Some(place) = places.first_mut() {
             place.add(path.id, events, 0);
         }
-        // Pages that the batch converted come back first, or nothing could be written to them.
+        // Pages that the batch converted are converted back first, as they cannot be written otherwise.
         let machine = self.session.machine();
         let undone = machine.memory().restore_changed_pages().map(|_| ());
         let restored = saved.iter().flatten().try_fold((), |(), saved| saved.restore(machine));
@@ -160,7 +160,7 @@ fn steps(path: Path, gpa: u64) -> Vec<Step<'static>> {
     vec![map, access, Step::Munmap { map: SLOT }]
 }
 
-/// How many bytes are looked at: not beyond the page.
+/// How many bytes are read: not beyond the page.
 fn len(gpa: u64) -> u64 {
     LEN.min(PAGE_SIZE - gpa % PAGE_SIZE)
 }
@@ -170,7 +170,7 @@ fn width(offset: u64) -> Width {
     if offset.is_multiple_of(Width::Quad as u64) { Width::Quad } else { Width::Byte }
 }
 
-/// What the owner sees of the bytes that are written.
+/// The written bytes as read through the view of the page's state.
 fn owned(machine: &Machine, gpa: u64) -> Vec<u8> {
     runner::seen(machine, gpa, DATA.len(), ViewChoice::Owner)
 }
@@ -197,7 +197,7 @@ impl Place {
         }
         let (answer, bytes) = next();
         if path.map.is_some() {
-            // The mapping goes.
+            // The mapping is removed.
             let _ = next();
         }
         let observed = StepObservation::new(path.id, missing.map_or(answer, not_reached));

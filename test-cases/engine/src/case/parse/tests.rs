@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a case file may say, and what is said about one that is wrong.
+//! Valid case files, and the errors of invalid ones.
 
 use crate::case::ViewChoice;
 use proptest::prelude::*;

@@ -7,11 +7,11 @@ use model::{Op, PAGE, Task};
 
 /// Most processes that wait for a forked one.
 const MOST_PARENTS: usize = 2;
-/// Most bytes of a buffer looked at once.
+/// Most bytes of a buffer read at once.
 const MOST_LEFT: u64 = 600;
 
 impl Chooser<'_> {
-    /// What changes who asks.
+    /// Operations that change the credentials of the task.
     pub(super) fn privileges(&mut self) -> Op {
         let random = &mut *self.random;
         match random.below(8) {

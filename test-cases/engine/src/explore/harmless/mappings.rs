@@ -11,7 +11,7 @@ const MOST_SENT: usize = 8;
 /// mmap(2) prepares drivers' mappings in another order, and mremap(2) moves several areas at once, from here on or soon after.
 const NEW_MAPPING: Release = Release { major: 6, minor: 16 };
 
-/// Whether the model knows what becomes of the mappings, and the kernel forgets all of it in the end.
+/// Whether the model predicts the mappings afterwards, and the kernel frees all their memtype entries in the end.
 pub fn are_known(world: &World, task: &Task, after: &Task, op: &Op, prediction: &Prediction) -> bool {
     let known = match op {
         // The agent gives the address as a hint only.

@@ -61,11 +61,11 @@ fn a_failure_outside_the_guest_is_not_run_wherever_it_happens() {
         let (case, labels) = verdicts(context(Policy::Upstream, Platform::Sev), steps);
         assert_eq!((case.as_str(), labels[at]), ("not run", "not run"), "{at}");
     }
-    // After the expected event has come, and where death was expected.
+    // After the expected event, and where death was expected.
     let event = StepObservation { events: vec![shared_read()], ..host_failure("a") };
     let expect = "{ is = 'dead', events = ['shared-read'] }";
     assert_eq!(label_of("do = 'reboot'", expect, event), "not run");
-    // Behind a refusal that did not come, and where nothing was to be reached.
+    // After a missing refusal, and where no step was to be reached.
     let mut steps = refused();
     steps[2] = host_failure("map");
     assert_eq!(verdicts(context(Policy::OpenEperm, Platform::Sev), steps).0, "not run");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What holds whatever comes back from whichever case.
+//! Properties that hold for every case and every result.
 
 use std::sync::LazyLock;
 
@@ -67,7 +67,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
 }
 
 proptest! {
-    /// Whatever comes back from whichever case, there is a verdict for every step, and it is never lighter
+    /// For every case and every result there is a verdict for every step, and it is never lighter
     /// than that of any step.
     #[test]
     fn there_is_always_a_verdict(
@@ -86,7 +86,7 @@ proptest! {
         prop_assert!(verdict.steps.iter().all(|step| step.weight() <= verdict.verdict.weight().max(1)));
     }
 
-    /// Whatever is expected and whatever else came back: no failure outside the guest, and no doubt, becomes a pass.
+    /// With every expectation and every other result: no failure outside the guest, and no doubt, becomes a pass.
     #[test]
     fn no_doubt_turns_into_a_pass(
         index in 0usize..1000,
@@ -126,7 +126,7 @@ proptest! {
         }
     }
 
-    /// A kernel that refuses everything is never said to miss a denial.
+    /// A kernel that refuses everything has no missing denial.
     #[test]
     fn refusing_everything_misses_no_denial(
         index in 0usize..1000,
@@ -136,7 +136,7 @@ proptest! {
         let case = &CASES[index % CASES.len()];
         let steps = case.steps.iter().map(|step| match step.action.uses() {
             Some(_) => not_reached(&step.id),
-            None if step.action.looks_for().is_some() => not_reached(&step.id),
+            None if step.action.checks_write_of().is_some() => not_reached(&step.id),
             None => failed(&step.id, Errno::EPERM),
         });
         let observed = CaseObservation { steps: steps.collect(), ..CaseObservation::default() };

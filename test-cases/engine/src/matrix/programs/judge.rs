@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether a program does its work: what it told, against what it tells in an ordinary guest of an unpatched kernel.
+//! Whether a program does its work: its output compared with that in an ordinary guest of an unpatched kernel.
 
 use types::{Platform, Policy};
 
@@ -12,16 +12,16 @@ use crate::observation::{Answer, StepObservation};
 /// and so the table's measures; and where the tables are.
 const IDLE: [&str; 6] =
     ["#", "Table at", "Product Name:", "Product:", "Structure Table", "Maximum Structure Size"];
-/// What is in a line that a program says of a failure, whatever its exit status.
-const COMPLAINTS: [&str; 2] = ["sorry", "/dev/mem"];
-/// A program that ended as it should, and steps in a program's place that found what they looked for.
+/// Texts in a line that report a failure, with any exit status.
+const FAILURE_TEXTS: [&str; 2] = ["sorry", "/dev/mem"];
+/// A program that ended as it should, and steps in a program's place that found the signature.
 const GOOD_ENDS: [&str; 2] = ["exit status 0", FOUND];
 const FOUND: &str = "found SMBIOS's signature";
 /// Lines of a program's output that a cell's detail shows.
 const SHOWN: usize = 4;
 
-/// What a program told, or what steps in its place found: how it ended, and line by line what it said.
-pub fn told(judged: Judged, observed: &StepObservation) -> Option<String> {
+/// The end of a program and the lines of its output, or the result of the steps in its place.
+pub fn reported(judged: Judged, observed: &StepObservation) -> Option<String> {
     let end = match &observed.answer {
         _ if judged == Judged::Shown => return None,
         Answer::NotRun { .. } | Answer::NotReached { .. } | Answer::TimedOut => return None,
@@ -46,10 +46,10 @@ pub fn told(judged: Judged, observed: &StepObservation) -> Option<String> {
     Some(std::iter::once(end).chain(essential).collect::<Vec<String>>().join("\n"))
 }
 
-/// Says of every program in every combination whether it works.
+/// Judges for every program in every combination whether it works.
 pub fn judge(matrix: &mut Matrix) {
     for operation in operations::all().iter().filter(|operation| operation.judged != Judged::Shown) {
-        let usual = matrix
+        let reference = matrix
             .combinations
             .iter()
             .filter(|combination| combination.platform == Platform::None)
@@ -58,20 +58,20 @@ pub fn judge(matrix: &mut Matrix) {
         for combination in &mut matrix.combinations {
             let unreachable = operation.id == DMIDECODE_VIA_MEM && hides_structures(combination);
             let Some(cell) = combination.cells.get_mut(&operation.id) else { continue };
-            let Some(told) = &cell.told else { continue };
-            (cell.sign, cell.detail) = compare(usual.as_deref(), told);
+            let Some(reported) = &cell.told else { continue };
+            (cell.sign, cell.detail) = compare(reference.as_deref(), reported);
             if unreachable && cell.sign == Sign::Broken {
                 cell.sign = Sign::Closed;
                 cell.detail = format!("{UNREACHABLE}; it says: {}", cell.detail);
             }
-            // What went through here is a fault on hardware, whatever the program made of it.
+            // An access that succeeds here is a fault on hardware, whatever the program did with it.
             if let Some(first) = cell.accesses.first() {
                 cell.sign = Sign::OtherView;
                 cell.detail =
                     format!("{}; it gets there by {first}{}", cell.detail, more(cell.accesses.len()));
             }
             cell.sign.word().clone_into(&mut cell.word);
-            // What it told stands there already, and is not memory's.
+            // The detail has the output already, and it is no content of memory.
             cell.bytes.clear();
             cell.gpa = None;
         }
@@ -87,7 +87,7 @@ const UNREACHABLE: &str = "/dev/mem opens, but the tables lie in ACPI data in th
                            refuses whoever asks: its firmware's choice, not the platform's or the policy's (OVMF's \
                            runtime services data would not be refused)";
 
-/// Whether the structures lie where no one gets by /dev/mem, though it opens: in ACPI data, where the VMM's firmware puts
+/// Whether the structures are where /dev/mem gives no access, though it opens: in ACPI data, where the VMM's firmware puts
 /// them in confidential guests (`firmware.rs:smbios_table`).
 fn hides_structures(combination: &Combination) -> bool {
     combination.platform.is_confidential()
@@ -96,44 +96,47 @@ fn hides_structures(combination: &Combination) -> bool {
         && combination.cell("rom/mmap").sign != Sign::Denied
 }
 
-/// What is to be said of a program that told one thing where it usually tells another: in a word and in a line.
-pub fn compare(usual: Option<&str>, told: &str) -> (Sign, String) {
-    (sign(usual, told), detail(usual, told))
+/// The sign and the detail of a program's output compared with the reference.
+pub fn compare(reference: Option<&str>, reported: &str) -> (Sign, String) {
+    (sign(reference, reported), detail(reference, reported))
 }
 
-fn sign(usual: Option<&str>, told: &str) -> Sign {
-    let is_bad = |line: &str| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
-    if !GOOD_ENDS.contains(&end(told)) || told.lines().any(is_bad) {
+fn sign(reference: Option<&str>, reported: &str) -> Sign {
+    let is_bad = |line: &str| FAILURE_TEXTS.iter().any(|text| line.contains(text));
+    if !GOOD_ENDS.contains(&end(reported)) || reported.lines().any(is_bad) {
         return Sign::Broken;
     }
-    match usual {
-        Some(usual) if usual == told => Sign::Works,
+    match reference {
+        Some(reference) if reference == reported => Sign::Works,
         Some(_) => Sign::Silent,
         None => Sign::Unknown,
     }
 }
 
-fn end(told: &str) -> &str {
-    told.lines().next().unwrap_or_default()
+fn end(reported: &str) -> &str {
+    reported.lines().next().unwrap_or_default()
 }
 
-/// In a line: what was told, or of a program that ended as usual, how it differs.
-fn detail(usual: Option<&str>, told: &str) -> String {
-    let Some(usual) = usual else {
-        return format!("{}; no ordinary guest of an unpatched kernel to compare with", some(told.lines()));
+/// The output in a line, or how it differs if the program ended as in the reference.
+fn detail(reference: Option<&str>, reported: &str) -> String {
+    let Some(reference) = reference else {
+        return format!(
+            "{}; no ordinary guest of an unpatched kernel to compare with",
+            some(reported.lines())
+        );
     };
-    if usual == told {
-        return format!("{}, all as in an ordinary guest of an unpatched kernel", end(told));
+    if reference == reported {
+        return format!("{}, all as in an ordinary guest of an unpatched kernel", end(reported));
     }
-    if end(usual) != end(told) {
-        return some(told.lines());
+    if end(reference) != end(reported) {
+        return some(reported.lines());
     }
     let only = |one: &str, other: &str| {
         let lines = one.lines().filter(|line| other.lines().all(|known| known != *line));
         lines.map(str::to_owned).collect::<Vec<String>>()
     };
-    let (lost, new) = (only(usual, told), only(told, usual));
-    let mut parts = vec![end(told).to_owned()];
+    let (lost, new) = (only(reference, reported), only(reported, reference));
+    let mut parts = vec![end(reported).to_owned()];
     if !lost.is_empty() {
         parts.push(format!("does not tell: {}", some(lost.iter().map(String::as_str))));
     }
@@ -167,7 +170,7 @@ mod tests {
     }
 
     fn program(text: &str, value: u64) -> String {
-        told(Judged::Program, &observed(text.as_bytes(), value)).unwrap()
+        reported(Judged::Program, &observed(text.as_bytes(), value)).unwrap()
     }
 
     #[test]
@@ -179,49 +182,49 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_from_silence() {
-        let usual = program("Num Lock: on\nSerial Port 0: 0x3f8\nVendor: copra\n", 0);
+    fn a_failure_differs_from_a_silent_program() {
+        let reference = program("Num Lock: on\nSerial Port 0: 0x3f8\nVendor: copra\n", 0);
         let silent = program("Num Lock: off\nVendor: copra\n", 0);
         let sorry = program("/dev/mem: Operation not permitted\nFailed to read table, sorry.\n", 0);
         let failed = program("/dev/mem: Operation not permitted\n", 1);
-        assert_eq!(sign(Some(&usual), &usual), Sign::Works);
-        assert_eq!(sign(Some(&usual), &silent), Sign::Silent);
-        assert_eq!(sign(Some(&usual), &sorry), Sign::Broken);
-        assert_eq!(sign(Some(&usual), &failed), Sign::Broken);
+        assert_eq!(sign(Some(&reference), &reference), Sign::Works);
+        assert_eq!(sign(Some(&reference), &silent), Sign::Silent);
+        assert_eq!(sign(Some(&reference), &sorry), Sign::Broken);
+        assert_eq!(sign(Some(&reference), &failed), Sign::Broken);
         // What fails everywhere does not work anywhere.
         assert_eq!(sign(Some(&failed), &failed), Sign::Broken);
-        assert_eq!(sign(None, &usual), Sign::Unknown);
+        assert_eq!(sign(None, &reference), Sign::Unknown);
         assert_eq!(sign(None, &failed), Sign::Broken);
         assert_eq!(
-            detail(Some(&usual), &silent),
+            detail(Some(&reference), &silent),
             "exit status 0; does not tell: Num Lock: on | Serial Port 0: 0x3f8; tells: Num Lock: off"
         );
-        assert_eq!(detail(Some(&usual), &failed), "exit status 1 | /dev/mem: Operation not permitted");
+        assert_eq!(detail(Some(&reference), &failed), "exit status 1 | /dev/mem: Operation not permitted");
         assert_eq!(some("1\n2\n3\n4\n5\n6".lines()), "1 | 2 | 3 | 4 | and 2 more");
     }
 
     #[test]
     fn a_scan_finds_the_signature_where_it_may_stand() {
-        let scan = |bytes: &[u8]| told(Judged::Scan, &observed(bytes, 32)).unwrap();
+        let scan = |bytes: &[u8]| reported(Judged::Scan, &observed(bytes, 32)).unwrap();
         assert_eq!(scan(b"................_SM3_..........."), FOUND);
         assert_ne!(scan(b"......_SM3_....................."), FOUND);
         let refused = StepObservation::new("open", Answer::Failed { errno: Errno::EPERM });
-        assert_eq!(told(Judged::Scan, &refused).as_deref(), Some("EPERM"));
+        assert_eq!(reported(Judged::Scan, &refused).as_deref(), Some("EPERM"));
         assert_eq!(sign(Some(FOUND), "EPERM"), Sign::Broken);
     }
 
     proptest! {
-        /// What a program says is a guest's, so it may be anything.
+        /// The output comes from a guest, so it may be anything.
         #[test]
-        fn whatever_is_said_can_be_compared(
+        fn any_output_can_be_compared(
             one in proptest::collection::vec(any::<u8>(), 0..200),
             other in "(\\PC{0,20}\n){0,9}",
             value in any::<u64>(),
         ) {
-            let (one, other) = (told(Judged::Program, &observed(&one, value)).unwrap(), program(&other, 0));
-            for (usual, told) in [(&one, &other), (&other, &one), (&one, &one)] {
-                let (sign, detail) = compare(Some(usual), told);
-                prop_assert!(sign != Sign::Works || usual == told);
+            let (one, other) = (reported(Judged::Program, &observed(&one, value)).unwrap(), program(&other, 0));
+            for (reference, reported) in [(&one, &other), (&other, &one), (&one, &one)] {
+                let (sign, detail) = compare(Some(reference), reported);
+                prop_assert!(sign != Sign::Works || reference == reported);
                 prop_assert!(!detail.is_empty() && !detail.contains(|c: char| c.is_control() && c != '\t'));
             }
         }

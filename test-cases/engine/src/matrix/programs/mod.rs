@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Programs that know of /dev/mem: what of them a matrix runs, and what came of it.
+//! Programs that use /dev/mem: which of them a matrix runs, and their results.
 
 use guest_kernel::Programs;
 
@@ -15,13 +15,13 @@ pub mod summary;
 const SCAN: &str = "matrix/scan";
 /// The name of the case that runs programs.
 const RUNS: &str = "matrix/programs";
-/// What stands above the rows.
+/// The heading above the rows.
 const GROUP: &str = "programs (of Debian's packages)";
 
 /// A row: its id, its name, its case and the steps of that, and how it is judged.
 type Row = (&'static str, &'static str, &'static str, &'static [&'static str], Judged);
 
-/// dmidecode told to keep away from sysfs.
+/// dmidecode with the option not to use sysfs.
 pub(super) const DMIDECODE_VIA_MEM: &str = "dmidecode/mem";
 
 /// libdebian-installer has no program in Debian's packages that calls the function in question, so its accesses are made
@@ -58,7 +58,7 @@ pub(super) fn operations() -> impl Iterator<Item = Operation> {
     })
 }
 
-/// The cases behind them.
+/// The cases of them.
 pub(super) fn cases() -> [Case; 2] {
     [scan(), runs()]
 }
@@ -103,7 +103,7 @@ pub fn skip(matrix: &mut Matrix, programs: &Programs) {
         let Some(why) = steps.iter().filter_map(program).find_map(|program| programs.lacks(program)) else {
             continue;
         };
-        // A guest that did not run at all has a reason of its own.
+        // A guest that did not run at all has another reason.
         for combination in matrix.combinations.iter_mut().filter(|combination| combination.facts.is_some()) {
             combination.cells.insert(id.to_owned(), Cell::bare(Sign::Skipped, why.clone()));
         }
@@ -140,8 +140,8 @@ mod tests {
         for combination in &matrix.combinations {
             for operation in operations().filter(|operation| operation.judged == Judged::Program) {
                 let cell = combination.cell(&operation.id);
-                let wanted = if combination.facts.is_some() { Sign::Skipped } else { Sign::Unknown };
-                assert_eq!(cell.sign, wanted, "{}", operation.id);
+                let sign = if combination.facts.is_some() { Sign::Skipped } else { Sign::Unknown };
+                assert_eq!(cell.sign, sign, "{}", operation.id);
             }
             assert!(!matches!(combination.cell("open/mem").sign, Sign::Skipped));
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What programs said where they do not work, each answer once.
+//! The output of programs that do not work, each text once.
 
 use super::operations;
 use crate::matrix::label;
@@ -7,7 +7,7 @@ use crate::matrix::{Matrix, Sign};
 
 /// One answer of a program, and who had it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct Output {
     /// The program's row.
     pub name: String,
     /// The word in the tables.
@@ -18,7 +18,7 @@ pub struct Said {
     pub by: Vec<String>,
 }
 
-impl Said {
+impl Output {
     /// All but the name in one line.
     pub fn line(&self) -> String {
         format!("{}: {} ({})", self.word, self.detail, self.by.join(", "))
@@ -26,8 +26,8 @@ impl Said {
 }
 
 /// Everything that is not as in an ordinary guest of an unpatched kernel, skipped programs included.
-pub fn summary(matrix: &Matrix) -> Vec<Said> {
-    let mut all: Vec<Said> = Vec::new();
+pub fn summary(matrix: &Matrix) -> Vec<Output> {
+    let mut all: Vec<Output> = Vec::new();
     for operation in operations() {
         for combination in &matrix.combinations {
             let Some(cell) = combination.cells.get(&operation.id).filter(|cell| cell.sign != Sign::Works)
@@ -36,12 +36,12 @@ pub fn summary(matrix: &Matrix) -> Vec<Said> {
             };
             let by = format!("{} as {}", label(&combination.kernel), combination.platform);
             let detail = without_addresses(&cell.detail);
-            let same = |said: &&mut Said| {
-                said.name == operation.name && said.word == cell.word && said.detail == detail
+            let same = |output: &&mut Output| {
+                output.name == operation.name && output.word == cell.word && output.detail == detail
             };
             match all.iter_mut().find(same) {
-                Some(said) => said.by.push(by),
-                None => all.push(Said {
+                Some(output) => output.by.push(by),
+                None => all.push(Output {
                     name: operation.name.clone(),
                     word: cell.word.clone(),
                     detail,
@@ -53,7 +53,7 @@ pub fn summary(matrix: &Matrix) -> Vec<Said> {
     all
 }
 
-/// Where in a program's memory an instruction stood differs from run to run.
+/// The address of an instruction in a program differs from run to run.
 fn without_addresses(detail: &str) -> String {
     match detail.split_once("by user 0x") {
         Some((before, after)) => {
@@ -70,14 +70,15 @@ mod tests {
     use crate::matrix::fixture;
 
     #[test]
-    fn the_same_answer_is_told_once() {
+    fn the_same_answer_is_listed_once() {
         let all = summary(&fixture::matrix());
-        let mut keys: Vec<_> = all.iter().map(|said| (&said.name, &said.word, &said.detail)).collect();
+        let mut keys: Vec<_> =
+            all.iter().map(|output| (&output.name, &output.word, &output.detail)).collect();
         let count = keys.len();
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), count);
-        assert!(all.iter().any(|said| said.word == "silent"));
+        assert!(all.iter().any(|output| output.word == "silent"));
     }
 
     #[test]
