@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A matrix as plain text that a mail can hold, and as Markdown.
+//! A matrix as plain text of at most 100 columns, for a mail, and as Markdown.
 
 use std::fmt::Write as _;
 
@@ -24,8 +24,9 @@ fn brief() -> Vec<Operation> {
 
 /// Everything as plain text, at most [`WIDTH`] columns wide.
 pub fn text(matrix: &Matrix) -> String {
-    let mut out =
-        String::from("What root may do with /dev/mem and beside it: kernels across, operations down.\n");
+    let mut out = String::from(
+        "Results of root's accesses to /dev/mem and other interfaces: kernels across, operations down.\n",
+    );
     for platform in matrix.platforms() {
         let _ = write!(out, "\nPlatform {platform}: {}\n", platform.about());
         tables(&mut out, &matrix.on(platform));
@@ -38,11 +39,11 @@ pub fn text(matrix: &Matrix) -> String {
     for kernel in matrix.kernels() {
         item(&mut out, &engine::matrix::label(kernel), &about(kernel));
     }
-    let said = summary(matrix);
-    if !said.is_empty() {
-        out.push_str("\nWhat programs said where they do not work as usual\n");
-        for said in said {
-            item(&mut out, &said.name, &said.line());
+    let programs = summary(matrix);
+    if !programs.is_empty() {
+        out.push_str("\nOutput of programs that do not work as in an ordinary guest\n");
+        for program in programs {
+            item(&mut out, &program.name, &program.line());
         }
     }
     simulation(&mut out, matrix, item);
@@ -74,7 +75,7 @@ fn tables(out: &mut String, combinations: &[&Combination]) {
         out.push('\n');
         let tallest = heads[start..end].iter().map(Vec::len).max().unwrap_or(0);
         for line in 0..tallest {
-            // The last lines of all names stand side by side.
+            // The last lines of all names are in one row.
             let part = |head: &Vec<String>| {
                 let skipped = tallest - head.len();
                 line.checked_sub(skipped).map(|line| head[line].clone()).unwrap_or_default()
@@ -104,7 +105,7 @@ fn row_of(out: &mut String, name: &str, first: usize, words: &[String], widths: 
     let _ = writeln!(out, "{}", line.trim_end());
 }
 
-/// The words of tables that have this meaning.
+/// The words in the tables that have this sign.
 pub fn words(sign: Sign) -> &'static str {
     match sign {
         Sign::Denied => "EPERM, EACCES",
@@ -117,7 +118,7 @@ pub fn words(sign: Sign) -> &'static str {
 /// Columns before an item's text.
 const INDENT: usize = 17;
 
-/// A name and what is to be said of it.
+/// Prints a name and its description.
 fn item(out: &mut String, name: &str, about: &str) {
     let mut name = name.to_owned();
     if name.chars().count() > INDENT - 4 {
@@ -167,7 +168,7 @@ pub fn rewritten(matrix: &Matrix, platform: Platform) -> String {
     texts.join("; ")
 }
 
-/// What is simulated on each platform and what is not, told by `item`.
+/// What is simulated on each platform and what is not, printed by `item`.
 fn simulation(out: &mut String, matrix: &Matrix, item: fn(&mut String, &str, &str)) {
     for platform in matrix.platforms().into_iter().filter(|platform| platform.is_confidential()) {
         let Some(facts) = matrix.on(platform).into_iter().find_map(|combination| combination.facts.as_ref())
@@ -191,14 +192,14 @@ fn simulation(out: &mut String, matrix: &Matrix, item: fn(&mut String, &str, &st
 fn failures(out: &mut String, matrix: &Matrix) {
     let lines = incidents(matrix);
     if !lines.is_empty() {
-        out.push_str("\nNot everything was tried\n\n");
+        out.push_str("\nNot every operation was run\n\n");
         for (name, why) in lines {
             item(out, &name, &why);
         }
     }
 }
 
-/// What could not be run, and guests that died: who, and why.
+/// Combinations that could not be run and guests that died, with the reasons.
 pub fn incidents(matrix: &Matrix) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     for combination in &matrix.combinations {
@@ -244,8 +245,8 @@ pub fn markdown(matrix: &Matrix) -> String {
     for kernel in matrix.kernels() {
         bullet(&mut out, &escaped(&engine::matrix::label(kernel)), &about(kernel));
     }
-    for said in summary(matrix) {
-        bullet(&mut out, &said.name, &escaped(&said.line()));
+    for program in summary(matrix) {
+        bullet(&mut out, &program.name, &escaped(&program.line()));
     }
     simulation(&mut out, matrix, bullet);
     for (name, why) in incidents(matrix) {

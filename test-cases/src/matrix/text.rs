@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Words that fit.
+//! Line breaking.
 
-/// Breaks a text into lines of at most `width` characters, at spaces; a longer word stands alone.
+/// Breaks a text into lines of at most `width` characters, at spaces; a longer word is a line of its own.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_fold_at_their_joints() {
+    fn names_fold_after_separators() {
         assert_eq!(fold("open-eperm", 9), ["open-", "eperm"]);
         assert_eq!(fold("debian:6.12", 9), ["debian:", "6.12"]);
         assert_eq!(fold("upstream", 9), ["upstream"]);

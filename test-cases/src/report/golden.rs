@@ -20,7 +20,7 @@ macro_rules! snapshots {
         }
 
         #[test]
-        fn nothing_that_a_guest_chose_controls_the_reader() {
+        fn no_control_character_of_a_guest_is_written() {
             let text = $text(&fixture::hostile());
             assert!(text.contains("FAIL"));
             assert!(!text.chars().any(|c| c != '\n' && c != '\t' && c.is_control()), "{text:?}");

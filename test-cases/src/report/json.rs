@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The run as JSON. `schema` names the form; it changes when a field changes its meaning or goes away, not
+//! The run as JSON. `schema` names the version of the format; it changes when a field changes its meaning or goes away, not
 //! when one is added. All fields are described in docs/report-json.md.
 
 use std::io;
@@ -12,7 +12,7 @@ use super::plain;
 use engine::boot::BootResult;
 use engine::case::Case;
 
-/// The form written here.
+/// The version of the format.
 pub const SCHEMA: &str = "copra-run/2";
 
 /// Writes the run, whole or cut short.
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_guest_chose_controls_the_reader() {
+    fn no_control_character_of_a_guest_is_written() {
         let text = {
             let mut out = Vec::new();
             write(&fixture::hostile(), &mut out).unwrap();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Text that a guest or a kernel image chose, without what would change a terminal or a file's form.
+//! Text from a guest or a kernel image, without control characters.
 //!
 //! A guest controls its console, the kernel's release and version, names of symbols and tasks. ESC sequences in them
-//! could rewrite what stands on a terminal; other control characters break XML and TAP.
+//! could rewrite text on a terminal; other control characters break XML and TAP.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

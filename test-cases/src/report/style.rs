@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Colours, used only where a person looks at a terminal.
+//! Colours, used only on a terminal.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -18,22 +18,22 @@ pub struct Style {
 /// A meaning that has a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    /// All is well.
+    /// As specified.
     Good,
-    /// Known to be bad.
+    /// A known hole.
     Known,
     /// A finding.
     Bad,
-    /// Of less interest.
+    /// Details.
     Faint,
-    /// Of more interest.
+    /// Emphasis.
     Strong,
 }
 
 impl Style {
     /// Decides from whether the output is a terminal and from the environment: `NO_COLOR` (any value but the
-    /// empty one) forbids colours, `COPRA_TTY=1` says that a terminal is there though it cannot be seen,
-    /// as inside a KVM host.
+    /// empty one) forbids colours, `COPRA_TTY=1` states that the output is a terminal, as inside a KVM
+    /// host.
     pub fn choose(is_terminal: bool, no_color: Option<&OsStr>, copra_tty: Option<&OsStr>) -> Self {
         let live = is_terminal || copra_tty.is_some_and(|value| value == "1");
         let forbidden = no_color.is_some_and(|value| !value.is_empty());
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_need_a_terminal_and_no_objection() {
+    fn colours_need_a_terminal_without_no_color() {
         let on = |text: &'static str| Some(OsStr::new(text));
         assert!(Style::choose(true, None, None).colour);
         assert!(Style::choose(true, on(""), None).colour);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The run for people: a line per case as it ends, the evidence where it matters, and what it all means.
+//! The run as text: a line per case as it ends, the evidence of findings, and the totals.
 
 use std::io::{self, Write};
 
@@ -19,9 +19,9 @@ pub struct Terminal<W> {
     style: Style,
     verbose: bool,
     quiet: bool,
-    /// A progress line stands where the next line is to come.
+    /// The current line is a progress line, to be overwritten.
     pending: bool,
-    /// What was shown of boots: guests that are set up alike boot alike.
+    /// The boots that were printed: guests with the same setup have the same boot.
     boots_shown: Vec<Vec<String>>,
 }
 
@@ -31,7 +31,7 @@ impl<W: Write> Terminal<W> {
         Self { out, style, verbose, quiet, pending: false, boots_shown: Vec::new() }
     }
 
-    /// Says what is going on, on a line that the next one overwrites; without a terminal, says nothing.
+    /// Prints progress on a line that the next one overwrites; nothing without a terminal.
     pub fn progress(&mut self, text: &str) -> io::Result<()> {
         if self.quiet || !self.style.live {
             return Ok(());
@@ -51,7 +51,7 @@ impl<W: Write> Terminal<W> {
         writeln!(self.out)
     }
 
-    /// Says what is run on what.
+    /// Prints kernel, platform and policy.
     pub fn head(&mut self, report: &Report) -> io::Result<()> {
         self.clear()?;
         let (kernel, platform) = (&report.kernel, &report.platform);
@@ -66,7 +66,7 @@ impl<W: Write> Terminal<W> {
         self.line(&format!("{} {}\n", kernel.release, kernel.version))
     }
 
-    /// Says what came of a guest's boot, if there is anything to say that an earlier boot did not show.
+    /// Prints a guest's boot, unless it is as specified or an earlier boot was the same.
     pub fn boot(&mut self, result: &BootResult) -> io::Result<()> {
         let lines = boot_lines(result, self.verbose);
         if lines.is_empty() || self.boots_shown.contains(&lines) {
@@ -83,7 +83,7 @@ impl<W: Write> Terminal<W> {
         self.out.flush()
     }
 
-    /// Says what came of a case.
+    /// Prints the result of a case.
     pub fn case(&mut self, result: &CaseResult) -> io::Result<()> {
         self.clear()?;
         let verdict = &result.verdict.verdict;
@@ -95,12 +95,12 @@ impl<W: Write> Terminal<W> {
             Verdict::NotRun { .. } => ("----", Tone::Bad),
             _ => ("ok", Tone::Good),
         };
-        let says = match verdict {
+        let text = match verdict {
             Verdict::Skipped { reason } | Verdict::NotRun { reason } => reason.as_str(),
             _ => result.case.title.as_str(),
         };
         write!(self.out, "{}  ", self.style.paint(tone, format!("{word:4}")))?;
-        self.line(&format!("{:24}  {says}", result.case.name))?;
+        self.line(&format!("{:24}  {text}", result.case.name))?;
         let failed = verdict.is_finding() || matches!(verdict, Verdict::Inconclusive { .. });
         if failed {
             for complaint in result.complaints() {
@@ -130,7 +130,7 @@ impl<W: Write> Terminal<W> {
         writeln!(self.out)
     }
 
-    /// Says what it all means, what was skipped, and what is simulated.
+    /// Prints the totals, the skipped cases, and what is simulated.
     pub fn foot(&mut self, report: &Report) -> io::Result<()> {
         self.clear()?;
         let summary = report.summary();
@@ -279,14 +279,14 @@ fn boot_word(verdict: &Verdict) -> (Tone, &'static str) {
 
 /// A boot with its verdict, and the evidence of accesses that are not known; nothing of one as specified.
 fn boot_lines(result: &BootResult, verbose: bool) -> Vec<String> {
-    let says = match &result.verdict {
+    let text = match &result.verdict {
         Verdict::AsSpecified => return Vec::new(),
         Verdict::KnownHole { hole } => hole.as_str(),
         verdict if verdict.is_finding() => result.finding(),
         Verdict::NotRun { reason } => reason.as_str(),
         other => other.label(),
     };
-    let mut lines = vec![format!("{:24}  {says}", result.observed.name())];
+    let mut lines = vec![format!("{:24}  {text}", result.observed.name())];
     let unknown: Vec<_> = result.unknown().cloned().collect();
     let shown = if verbose || unknown.is_empty() && result.verdict.is_finding() {
         &result.observed.events
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_guest_chose_controls_the_reader() {
+    fn no_control_character_of_a_guest_is_written() {
         let text = text(&fixture::hostile(), Style::default(), true);
         assert!(text.contains("FAIL"));
         assert!(!text.chars().any(|c| c != '\n' && c != '\t' && c.is_control()), "{text:?}");
@@ -362,13 +362,13 @@ mod tests {
     #[test]
     fn a_specified_death_is_shown_only_in_verbose_output() {
         let mut report = fixture::cut_short();
-        let told = |report: &Report, verbose| {
+        let is_shown = |report: &Report, verbose| {
             text(report, Style::default(), verbose).contains("the guest died during test/granted#open")
         };
-        assert!(told(&report, false));
+        assert!(is_shown(&report, false));
         let judged = report.cases.last_mut().unwrap();
         judged.verdict.steps[0] = Verdict::KnownHole { hole: "it dies".to_owned() };
-        assert!(!told(&report, false) && told(&report, true));
+        assert!(!is_shown(&report, false) && is_shown(&report, true));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Guest physical memory laid out on paper: parts that are each to scale, with breaks between them.
+//! The layout of a map of guest physical memory: parts that are each to scale, with breaks between them.
 
 use types::{PlacedRegion, Region};
 
 use engine::matrix::operations;
 
-/// A range of addresses that is tried as one.
+/// A range of addresses with one result per operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extent {
     /// Its region.
@@ -14,7 +14,7 @@ pub struct Extent {
     pub start: u64,
     /// One past the last address.
     pub end: u64,
-    /// What it is on this guest.
+    /// Its kind in this guest.
     pub kind: String,
 }
 
@@ -27,7 +27,7 @@ pub struct Part {
     pub end: u64,
     /// Its share of the row's width.
     pub share: u64,
-    /// What it is, for people.
+    /// Its label.
     pub name: &'static str,
 }
 
@@ -36,8 +36,8 @@ const MIB: u64 = 1 << 20;
 /// Width of a part around a device's memory.
 const WINDOW: u64 = 128 << 10;
 
-/// The memory of a guest with these regions, as far as a matrix tries it. A region that stands for all memory of its class
-/// has the extent of that class: System RAM is tried in one page.
+/// The memory that a matrix accesses in a guest with these regions. System RAM, which is accessed in one page, has the
+/// extent of all memory of its class.
 pub fn extents(regions: &[PlacedRegion]) -> Vec<Extent> {
     let start_of =
         |region: Region| regions.iter().find(|placed| placed.region == region).map(|placed| placed.gpa);
@@ -94,7 +94,7 @@ pub fn span(part: &Part, extent: &Extent) -> Option<(f64, f64)> {
     (start < end).then(|| ((start - part.start) as f64 / whole, (end - part.start) as f64 / whole))
 }
 
-/// An amount of memory in the unit that suits it.
+/// An amount of memory in the largest unit that divides it.
 pub fn amount(bytes: u64) -> String {
     match bytes {
         0 => "0".to_owned(),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn ram_stands_for_all_of_its_class() {
+    fn ram_has_the_extent_of_its_class() {
         let placed = |region, gpa, len| PlacedRegion { region, gpa, len, kind: "" };
         let regions = [
             placed(Region::LowRam, 0x2_0000, PAGE),

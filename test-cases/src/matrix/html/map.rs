@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One guest's physical memory as a drawing, and the same as a table.
+//! One guest's physical memory as an SVG map, and the same as a table.
 
 use std::fmt::Write as _;
 
@@ -20,9 +20,9 @@ const ROW: f64 = 118.0;
 const TOP: f64 = 34.0;
 /// Between two parts.
 const GAP: f64 = 22.0;
-/// The narrowest that a region is drawn.
+/// Minimum width of a region.
 const LEAST: f64 = 4.0;
-/// Width of a letter in a lane, about.
+/// Approximate width of a letter in a lane.
 const LETTER: f64 = 7.0;
 
 /// The drawing with its table.
@@ -34,7 +34,7 @@ pub fn map(combination: &Combination) -> String {
     let height = ROW * rows.len() as f64;
     let _ = writeln!(
         out,
-        "<div class=\"scroll\"><svg class=\"map\" viewBox=\"0 0 {WIDTH} {height}\" role=\"group\" aria-label=\"Physical memory of {} as {} guest; the table below says the same\">",
+        "<div class=\"scroll\"><svg class=\"map\" viewBox=\"0 0 {WIDTH} {height}\" role=\"group\" aria-label=\"Physical memory of {} as {} guest; the table below has the same data\">",
         escape(&combination.kernel.spec),
         combination.platform
     );
@@ -72,7 +72,7 @@ struct Place {
     top: f64,
 }
 
-/// The sign for addresses left out.
+/// The mark for addresses left out.
 fn broken(out: &mut String, x: f64, y: f64) {
     let _ = writeln!(
         out,
@@ -95,7 +95,7 @@ fn part(out: &mut String, combination: &Combination, extents: &[Extent], part: &
         "<rect class=\"back\" x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{lanes}\"/>",
         top + TOP
     );
-    // Small neighbours come last, so that they are not covered.
+    // Narrow regions are drawn last, so that they are not covered.
     let mut seen: Vec<(usize, &Extent, f64, f64)> = extents
         .iter()
         .enumerate()
@@ -109,7 +109,7 @@ fn part(out: &mut String, combination: &Combination, extents: &[Extent], part: &
     let mut numbered: Vec<f64> = Vec::new();
     for (number, extent, from, drawn) in seen {
         let middle = from + drawn / 2.0;
-        // Two numbers in one place could not be read; the part that enlarges it has both.
+        // Overlapping numbers are left out; the part that enlarges the range has both.
         if numbered.iter().all(|other| (other - middle).abs() > 2.0 * LETTER) {
             numbered.push(middle);
             let y = top + TOP - 5.0;
@@ -141,7 +141,7 @@ fn region(
         extent.region,
         extent.start,
         extent.end - 1,
-        escape(&said(cell))
+        escape(&result(cell))
     );
     if width > LETTER * cell.word.chars().count() as f64 + 6.0 {
         let _ = write!(
@@ -165,7 +165,7 @@ fn ticks(out: &mut String, part: &Part, place: &Place, y: f64) {
     for (address, anchor) in ticks {
         let share = (address - part.start) as f64 / (part.end - part.start) as f64;
         let x = place.x + share * place.width;
-        // Two addresses side by side would touch in a narrow part.
+        // Two addresses side by side would overlap in a narrow part.
         let lower = if place.width < 170.0 && anchor == "end" { 12.0 } else { 0.0 };
         let _ = writeln!(out, "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{y:.1}\" y2=\"{:.1}\"/>", y + 4.0);
         let _ = writeln!(
@@ -180,8 +180,8 @@ fn row_id(combination: &Combination, extent: &Extent) -> String {
     format!("{}-{}", anchor(combination), extent.region)
 }
 
-/// What came back, with the address tried and the bytes.
-fn said(cell: &Cell) -> String {
+/// The result, with the address accessed and the bytes.
+fn result(cell: &Cell) -> String {
     let mut text = cell.word.clone();
     if let Some(gpa) = cell.gpa {
         let _ = write!(text, " at {gpa:#x}");
@@ -224,7 +224,7 @@ fn table(out: &mut String, combination: &Combination, extents: &[Extent]) {
             .map(|(name, cell)| {
                 let accesses: Vec<String> =
                     cell.accesses.iter().map(|access| format!("<br>{}", escape(access))).collect();
-                format!("{name}: <code>{}</code>{}", escape(&said(cell)), accesses.concat())
+                format!("{name}: <code>{}</code>{}", escape(&result(cell)), accesses.concat())
             })
             .collect();
         let _ = writeln!(out, "<td>{}</td></tr>", seen.join("<br>"));

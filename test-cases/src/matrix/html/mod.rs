@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A matrix as one page that needs no other file.
+//! A matrix as a self-contained HTML page.
 
 #[expect(clippy::cast_precision_loss, reason = "a drawing is as precise as a pixel")]
 mod layout;
@@ -27,7 +27,7 @@ pub fn page(matrix: &Matrix) -> String {
         "<title>/dev/mem in confidential guests</title>\n<style>\n{STYLE}</style></head><body>"
     );
     out.push_str(PATTERNS);
-    out.push_str("<h1>What root may do with /dev/mem and beside it</h1>\n");
+    out.push_str("<h1>Results of root's accesses to /dev/mem and other interfaces</h1>\n");
     out.push_str("<p>Kernels across, operations down, one table per platform; below each, the guests' physical memory, drawn to scale. Confidential guests are <a href=\"#simulated\">simulated</a>; every forbidden access goes through and is recorded.</p>\n<nav>");
     for platform in matrix.platforms() {
         let _ = write!(out, "<a href=\"#{platform}\">{platform}</a>");
@@ -49,13 +49,13 @@ pub fn page(matrix: &Matrix) -> String {
     out
 }
 
-/// Text as HTML wants it.
+/// Text escaped for HTML.
 pub(super) fn escape(text: &str) -> String {
     let text = crate::report::plain::plain(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A name for a combination that can stand in a link.
+/// The fragment identifier of a combination.
 pub(super) fn anchor(combination: &Combination) -> String {
     let name = format!("{}-{}", combination.platform, combination.kernel.spec);
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
@@ -122,7 +122,7 @@ fn section(out: &mut String, matrix: &Matrix, platform: Platform) {
     for combination in combinations.iter().filter(|combination| combination.facts.is_some()) {
         let _ = writeln!(
             out,
-            "<h3 id=\"{}\">{} as {platform} guest</h3>\n<p class=\"faint\">{}<br>open(2) of /dev/mem: {}; each part of the map is to scale, and nothing narrower than a hair</p>",
+            "<h3 id=\"{}\">{} as {platform} guest</h3>\n<p class=\"faint\">{}<br>open(2) of /dev/mem: {}; each part of the map is to scale, with a minimum width</p>",
             anchor(combination),
             escape(&combination.kernel.spec),
             escape(&table::about(&combination.kernel)),
@@ -132,11 +132,12 @@ fn section(out: &mut String, matrix: &Matrix, platform: Platform) {
     }
 }
 
-/// What programs said where they do not work.
+/// The output of programs where they do not work.
 fn programs(out: &mut String, matrix: &Matrix) {
-    out.push_str("<h2 id=\"programs\">What programs said</h2>\n<ul>\n");
-    for said in summary(matrix) {
-        let _ = writeln!(out, "<li><strong>{}</strong> {}</li>", escape(&said.name), escape(&said.line()));
+    out.push_str("<h2 id=\"programs\">Output of programs</h2>\n<ul>\n");
+    for program in summary(matrix) {
+        let _ =
+            writeln!(out, "<li><strong>{}</strong> {}</li>", escape(&program.name), escape(&program.line()));
     }
     out.push_str("</ul>\n");
 }
@@ -192,7 +193,7 @@ mod tests {
         let page = page(&fixture::matrix());
         let (style, script) = (page.find(STYLE).unwrap(), page.find(SCRIPT).unwrap());
         assert!(style < script);
-        // Style and script are files of their own; what changes is the rest.
+        // Style and script are separate files, so they are left out.
         insta::assert_snapshot!(page.replace(STYLE, "[style]\n").replace(SCRIPT, "[script]\n"));
     }
 
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sign_has_its_looks_and_texts_are_escaped() {
+    fn every_sign_has_its_style_and_texts_are_escaped() {
         for sign in Sign::ALL {
             assert!(
                 STYLE.contains(&format!("td.{sign}")) && STYLE.contains(&format!("rect.{sign}")),
