@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Names, numbers and case files that make no sense: refused before anything is fetched or started.
+//! Invalid names, numbers and case files: refused before anything is fetched or started.
 
 use std::fs;
 
@@ -70,7 +70,7 @@ fn refused(arguments: &[&str], words: &[&str]) -> Checked {
     Outcome::of(&mut copra(&all))?.refused(words)
 }
 
-/// Every problem of a file is told at once, each with its line and column.
+/// All problems of a file are reported in one run, each with its line and column.
 fn a_malformed_case_file() -> Checked {
     let text = "\
 title = \"Malformed\"
@@ -107,9 +107,9 @@ fn case_file(text: &str, words: &[&str], problems: usize) -> Checked {
     let name = file.display().to_string();
     let outcome = Outcome::of(&mut copra(&["run", &name, "dmi/sysfs"]))?;
     outcome.refused(words)?;
-    let told = outcome.stderr.matches(&name).count();
-    if told < problems {
-        Err(outcome.complain(&format!("{told} problems told, {problems} are there")))
+    let reported = outcome.stderr.matches(&name).count();
+    if reported < problems {
+        Err(outcome.complain(&format!("{reported} problems reported, the file has {problems}")))
     } else {
         Ok(())
     }

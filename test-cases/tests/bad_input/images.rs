@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Files that are no kernel: refused before a KVM host is started for them.
+//! Files that are not kernels: refused before a KVM host is started for them.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A setup header that announces more than there is (Documentation/arch/x86/boot.rst).
+/// A setup header whose sizes exceed the file (Documentation/arch/x86/boot.rst).
 fn bzimage_cut_off() -> Vec<u8> {
     let mut file = vec![0; 0x800];
     file[0x1f1] = 3; // setup_sects

@@ -49,7 +49,7 @@ fn no_dev_kvm() -> Checked {
     let report = report(&json)?;
     let reason = report["ended"]["reason"].as_str().unwrap_or_default();
     if report["ended"]["how"] != "failed" || !reason.contains("/dev/kvm") {
-        return Err(format!("the report does not tell: {}", report["ended"]).into());
+        return Err(format!("`ended` in the report lacks the reason: {}", report["ended"]).into());
     }
     if report["remaining"] != serde_json::json!(["dmi/sysfs"]) {
         return Err(format!("what did not run: {}", report["remaining"]).into());
@@ -97,7 +97,7 @@ fn no_network_and_an_empty_cache() -> Checked {
     outcome.refused(&["6.12", "network", "path:FILE"])
 }
 
-/// A matrix goes on without programs, and says so. Its guests fail here, so that it needs no KVM.
+/// A matrix continues without programs, and reports this. Its guests fail here, so that it needs no KVM.
 fn no_network_and_no_programs() -> Checked {
     apt()?;
     let (folder, kernel) = with_kernel()?;
@@ -108,7 +108,7 @@ fn no_network_and_no_programs() -> Checked {
     let outcome = Outcome::of(command.env("COPRA_KVM_HOST", "here").env_remove("COPRA_IN_KVM_HOST"))?;
     outcome.ended(2)?;
     if !outcome.stderr.contains("without programs") || !outcome.stderr.contains("is there a network?") {
-        return Err(format!("nothing is said of programs: {}", outcome.stderr).into());
+        return Err(format!("missing programs are not reported: {}", outcome.stderr).into());
     }
     if outcome.stdout.contains("works") {
         return Err(format!("something works: {}", outcome.stdout).into());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Bad input and bad luck: each gets one error that names the thing and the remedy, the right exit code, and a report
-//! of what ran.
+//! Invalid input and missing resources: each gets one error that names the cause and the remedy, the right exit code, and
+//! a report of what ran.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode};
 use common::{host, job, trouble};
 use libtest_mimic::Arguments;
 
-/// The command under test, quiet about progress; what it must not depend on is gone from its environment.
+/// The command under test, without progress output, and without environment variables it must not depend on.
 fn copra(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_copra"));
     command.arg("--quiet").args(arguments).env("COPRA_QUIET", "1").env_remove("NO_COLOR");
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
-    // The first test has the guests run; what needs none comes meanwhile, and then what else came of the guests.
+    // The first test runs the guests; tests that need none run meanwhile, then the checks of the other guests.
     let mut trials = guests::trials();
     let others = trials.split_off(1);
     trials.extend(arguments::trials());
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     guests::clean_up();
     if !arguments.list {
-        trouble::tell_skips();
+        trouble::print_skips();
     }
     conclusion.exit_code()
 }

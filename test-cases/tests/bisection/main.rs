@@ -2,7 +2,7 @@
 //! A bisection as docs/kernels.md has it, over a history made here: a kernel loses its check of /dev/mem in one commit,
 //! and another does not even compile.
 //!
-//! The tree and its objects stay for the next run, which then costs what the history changes.
+//! The tree and its objects are kept for the next run, which then builds only what the history changes.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What the history changes, and all that git knows of the tree.
+/// The file that the history changes: the only one under git.
 const FILE: &str = "drivers/char/mem.c";
 const PATCH: &str = "../guest-kernel/patches/open-eperm/0001-devmem-refuse-open-in-encrypted-guests.patch";
 /// The check is made for writers only.

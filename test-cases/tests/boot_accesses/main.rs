@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-/// Kept in the cache for the next run, under a name that no one else takes.
+/// Kept in the cache for the next run, under a name of this test.
 const NAME: &str = "test-eisa";
 /// `eisa_bus_probe()` reads "EISA" there (`drivers/eisa/eisa-bus.c`).
 const SIGNATURE: &str = "0xfffd9";
@@ -21,7 +21,7 @@ fn a_forbidden_access_in_boot_is_a_finding_with_all_its_evidence_whether_the_gue
     let built = copra(&["kernel", "build", "--patch", &patch, "--config", &config, "--name", NAME]);
     assert!(built.status.success(), "copra kernel build: {}", built.status);
 
-    // It goes on: the access is the boot's verdict, and the first thing that is shown.
+    // Mode `record`: the guest continues; the access is the boot's verdict, and printed first.
     let (recorded, text) = run("record");
     let boot = &recorded["boot"]["guests"][0];
     assert_eq!(boot["judged"]["verdict"], "unexpected", "{boot:#}");
@@ -30,7 +30,7 @@ fn a_forbidden_access_in_boot_is_a_finding_with_all_its_evidence_whether_the_gue
     let shown = text.find("eisa_bus_probe+0x").unwrap_or(usize::MAX);
     assert!(shown < text.find("open/zero").unwrap(), "{text}");
 
-    // It ends: the same, and what ended it.
+    // Mode `faithful`: the guest ends; the same, and how it ended.
     let (faithful, text) = run("faithful");
     let boot = &faithful["boot"]["guests"][0];
     assert_eq!(boot["judged"]["verdict"], "unexpected", "{boot:#}");
@@ -52,7 +52,7 @@ fn a_forbidden_access_in_boot_is_a_finding_with_all_its_evidence_whether_the_gue
     assert_ne!(faithful["counters"]["exits"], 0);
 }
 
-/// The report and the text of a run of one case. A bisection has to take its exit code for a bad commit.
+/// The report and the text of a run of one case. Its exit code means a bad commit to `git bisect run`.
 fn run(mode: &str) -> (Value, String) {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");

@@ -15,7 +15,7 @@ pub const AARCH64: u16 = 183;
 /// `EM_386`.
 pub const I386: u16 = 3;
 
-/// Waits for ever.
+/// An endless loop.
 pub const HANG: &[u8] = &[0xeb, 0xfe]; // jmp .
 /// An exception without an interrupt table.
 pub const TRIPLE_FAULT: &[u8] = &[
@@ -43,7 +43,7 @@ pub const MUTE: &[u8] = &[
     0xeb, 0xfe, // jmp .
 ];
 
-/// What the flooding kernel says at its end.
+/// The last console line of the flooding kernel.
 pub const LAST_WORDS: &str = "\nKernel panic - not syncing: flooded\n";
 
 /// An ELF file for x86-64 with this code.
@@ -75,7 +75,7 @@ pub fn elf(machine: u16, code: &[u8], memory: u64) -> Vec<u8> {
         long(&mut file, value);
     }
     assert_eq!(file.len(), HEADERS);
-    // What tells a kernel from other programs; it is not loaded.
+    // The mark by which a vmlinux is recognized; it is not loaded.
     file.extend(b"Linux version 6.12.0-copra-test (copra) #1\0");
     file.resize(DATA, 0);
     file.extend(code);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Has a plan carried out where KVM works: right here, or in one KVM host inside QEMU for all of it.
+//! Carries out a plan where KVM works: in this process, or in one KVM host inside QEMU.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::job::Plan;
 /// The option with which a test binary is started again to carry out a plan.
 pub const INNER: &str = "--carry-out";
 
-/// Carries out a plan in `folder`, which holds what came of it afterwards.
+/// Carries out a plan in `folder`, which holds the outcomes afterwards.
 pub fn carry_out(plan: &Plan, folder: &Path) -> Result<(), String> {
     let text = serde_json::to_string(plan).map_err(|error| error.to_string())?;
     std::fs::write(folder.join("plan"), text).map_err(|error| error.to_string())?;

@@ -15,9 +15,9 @@ use super::outcome::Outcome;
 
 /// An unprivileged user.
 const NOBODY: u32 = 65534;
-/// Whether users without privilege get a userfaultfd that sees what KVM does.
+/// The sysctl that allows unprivileged users a userfaultfd with kernel-mode faults.
 const UNPRIVILEGED_USERFAULTFD: &str = "/proc/sys/vm/unprivileged_userfaultfd";
-/// The other way to get one.
+/// The device by which one can be obtained instead.
 const DEVICE: &str = "/dev/userfaultfd";
 
 /// One run of `copra`.
@@ -25,13 +25,13 @@ const DEVICE: &str = "/dev/userfaultfd";
 pub struct Job {
     /// Its name, also that of its files.
     pub name: String,
-    /// What it is told.
+    /// Its arguments.
     pub arguments: Vec<String>,
-    /// Press Ctrl-C once standard output shows this.
+    /// Send SIGINT once standard output contains this.
     pub interrupt_at: Option<String>,
-    /// Press Ctrl-C after so many seconds.
+    /// Send SIGINT after so many seconds.
     pub interrupt_after: Option<f64>,
-    /// Run as somebody who may not have a userfaultfd.
+    /// Run as a user who may not open a userfaultfd.
     pub without_userfaultfd: bool,
 }
 
@@ -44,7 +44,7 @@ pub struct Plan {
     pub jobs: Vec<Job>,
 }
 
-/// The file that holds what came of a job.
+/// The file that holds the outcome of a job.
 pub fn outcome_file(folder: &Path, job: &str) -> PathBuf {
     folder.join(format!("{job}.outcome"))
 }
@@ -91,7 +91,7 @@ fn run(program: &Path, job: &Job, folder: &Path) -> io::Result<Outcome> {
     })
 }
 
-/// Presses Ctrl-C when the time has come.
+/// Sends SIGINT at the job's time.
 fn interrupt(job: &Job, process: i32, out: &Path) -> io::Result<()> {
     let nap = Duration::from_millis(50);
     let give_up = Instant::now() + Duration::from_secs(120);
@@ -104,17 +104,17 @@ fn interrupt(job: &Job, process: i32, out: &Path) -> io::Result<()> {
     } else {
         return Ok(());
     }
-    // SAFETY: kill takes numbers only; the process is our child and not waited for yet, so its number is still its own.
+    // SAFETY: kill takes numbers only; the process is our child and not waited for yet, so its process id is not reused.
     if unsafe { libc::kill(process, libc::SIGINT) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Our child has ended and waits to be waited for.
+/// Whether the child has ended and can be waited for.
 fn is_over(process: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     status.rsplit(") ").next().is_none_or(|rest| rest.starts_with('Z'))
 }
 
-/// Waits for a child; tells the most memory it had in KiB, too.
+/// Waits for a child; returns its status and its peak memory in KiB.
 fn wait(process: i32) -> io::Result<(ExitStatus, u64)> {
     let mut status = 0;
     // SAFETY: both pointers are to live variables of the right types; zeroes are a valid rusage.
@@ -128,7 +128,7 @@ fn wait(process: i32) -> io::Result<(ExitStatus, u64)> {
     Ok((ExitStatus::from_raw(status), u64::try_from(usage.ru_maxrss).unwrap_or(0)))
 }
 
-/// Puts back on drop what had to be changed for a process without userfaultfd.
+/// Restores on drop the settings changed for a process without userfaultfd.
 #[derive(Debug, Default)]
 struct Unprivileged {
     setting: Option<String>,
@@ -136,7 +136,7 @@ struct Unprivileged {
 }
 
 impl Unprivileged {
-    /// Makes `command` one without userfaultfd, or says why that cannot be. Settings are changed only on a KVM host
+    /// Makes `command` run without userfaultfd, or returns why that is not possible. Settings are changed only on a KVM host
     /// that was made for us.
     fn prepare(command: &mut Command, folder: &Path) -> io::Result<Result<Self, String>> {
         let mut changed = Self::default();
@@ -152,10 +152,10 @@ impl Unprivileged {
             }
         } else if fs::read_to_string(UNPRIVILEGED_USERFAULTFD).is_ok_and(|value| value.trim() == "1") {
             return Ok(Err(format!(
-                "{UNPRIVILEGED_USERFAULTFD} is 1 here, and this machine's setting stays"
+                "{UNPRIVILEGED_USERFAULTFD} is 1 here, and this machine's setting is not changed"
             )));
         } else if fs::metadata(DEVICE).is_ok_and(|metadata| metadata.mode() & 0o006 != 0) {
-            return Ok(Err(format!("{DEVICE} is open to everybody here")));
+            return Ok(Err(format!("{DEVICE} is accessible to all users here")));
         }
         if root {
             let group = fs::metadata("/dev/kvm").map_or(NOBODY, |kvm| kvm.gid());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a run of `copra` left behind, and what is asked of it.
+//! The outcome of a run of `copra`, and checks of it.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::trouble::{Checked, Trouble};
 
-/// How `copra` ended and what it said.
+/// How `copra` ended, and its output.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// Exit code, if it was not ended by a signal.
@@ -18,7 +18,7 @@ pub struct Outcome {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
-    /// The most memory it had, in KiB.
+    /// Its peak memory, in KiB.
     pub peak_kib: u64,
     /// How long it took.
     pub seconds: f64,
@@ -57,29 +57,29 @@ impl Outcome {
         Ok(())
     }
 
-    /// It could not run, said so once on standard error, and said all of this in it.
+    /// It could not run, and reported one error on standard error, which contains all of these words.
     pub fn refused(&self, words: &[&str]) -> Checked {
         self.ended(2)?;
         let errors = self.stderr.lines().filter(|line| is_error(line)).count();
         if errors != 1 {
             return Err(self.complain(&format!("{errors} errors instead of one")));
         }
-        self.says(&self.stderr, "standard error", words)
+        self.contains(&self.stderr, "standard error", words)
     }
 
-    /// Standard output says all of this.
+    /// Standard output contains all of these words.
     pub fn shows(&self, words: &[&str]) -> Checked {
-        self.says(&self.stdout, "standard output", words)
+        self.contains(&self.stdout, "standard output", words)
     }
 
-    fn says(&self, text: &str, what: &str, words: &[&str]) -> Checked {
+    fn contains(&self, text: &str, what: &str, words: &[&str]) -> Checked {
         match words.iter().find(|word| !text.contains(**word)) {
             Some(word) => Err(self.complain(&format!("{what} lacks `{word}`"))),
             None => Ok(()),
         }
     }
 
-    /// A complaint with everything that was said.
+    /// A failure with all output.
     pub fn complain(&self, what: &str) -> Trouble {
         let Self { code, stdout, stderr, .. } = self;
         Trouble::Wrong(format!(

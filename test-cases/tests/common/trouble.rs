@@ -8,7 +8,7 @@ use libtest_mimic::{Completion, Trial};
 /// Why a test did not pass.
 #[derive(Debug, Clone)]
 pub enum Trouble {
-    /// The product is wrong.
+    /// The behaviour is wrong.
     Wrong(String),
     /// This machine lacks what the test needs.
     Skip(String),
@@ -32,13 +32,13 @@ impl From<std::io::Error> for Trouble {
     }
 }
 
-/// How a test came out.
+/// The result of a test.
 pub type Checked = Result<(), Trouble>;
 
 /// Tests that could not be run, each with its reason.
 static SKIPPED: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// A test of that name; skips are remembered.
+/// A test of that name; its skip is recorded.
 pub fn trial(name: &str, check: impl FnOnce() -> Checked + Send + 'static) -> Trial {
     let named = name.to_owned();
     Trial::ignorable_test(name, move || match check() {
@@ -51,8 +51,8 @@ pub fn trial(name: &str, check: impl FnOnce() -> Checked + Send + 'static) -> Tr
     })
 }
 
-/// Says what was skipped and why, and how many that are.
-pub fn tell_skips() {
+/// Prints the skipped tests, the reasons and their number.
+pub fn print_skips() {
     let skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, reason) in skipped.iter() {
         println!("skipped: {name}: {reason}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! All guests of a run, booted when the first test asks for what came of them.
+//! All guests of a run, booted when the first test needs their outcomes.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -23,7 +23,7 @@ pub struct Batch {
     done: OnceLock<Result<Reports, String>>,
 }
 
-/// What came of the guests.
+/// The outcomes of the guests.
 pub struct Reports {
     folder: TempDir,
     lanes: usize,
@@ -35,7 +35,7 @@ impl Batch {
         Self { mutants, done: OnceLock::new() }
     }
 
-    /// What came of them; the first call has it done.
+    /// The outcomes; the first call runs the guests.
     pub fn reports(&self) -> Result<&Reports, String> {
         self.done.get_or_init(|| Reports::make(&self.mutants)).as_ref().map_err(Clone::clone)
     }
@@ -71,7 +71,7 @@ impl Reports {
     /// The report a job wrote.
     pub fn json(&self, job: &str) -> Result<Value, String> {
         let file = self.folder.path().join(format!("{job}.json"));
-        outcome::report(&file).map_err(|_| format!("{job} wrote no report: {}", self.said(job)))
+        outcome::report(&file).map_err(|_| format!("{job} wrote no report: {}", self.output(job)))
     }
 
     /// How a job ended.
@@ -82,7 +82,7 @@ impl Reports {
         serde_json::from_str(&text).map_err(|error| format!("{job}: {error}"))
     }
 
-    fn said(&self, job: &str) -> String {
+    fn output(&self, job: &str) -> String {
         self.outcome(job).map_or_else(|why| why, |it| format!("{:?}\n{}\n{}", it.code, it.stdout, it.stderr))
     }
 }

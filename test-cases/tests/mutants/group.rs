@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Mutants that share a guest, and the cases it is given.
+//! Mutants that share a guest, and its cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ use crate::common::job::Job;
 const STEPS: &str = "3000";
 const SEED: &str = "1";
 
-/// What notices a mutant.
+/// What kills a mutant.
 pub enum Killer<'a> {
     /// A case, in this step.
     Case(&'a str, &'a str),
@@ -31,7 +31,7 @@ pub enum Killer<'a> {
 }
 
 impl<'a> Killer<'a> {
-    /// As the table says it.
+    /// From the table.
     pub fn of(mutant: &'a Mutant) -> Result<Self, String> {
         match mutant.killer.as_deref() {
             None => Ok(Self::Nothing),
@@ -138,14 +138,14 @@ fn write(cases: &Path, name: &str, case: &str, mutant: &str) -> Result<(), Strin
     put(&file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// The case with `mutant` among what it wants of its guest.
+/// The case with `mutant` among its requirements of the guest.
 fn with_mutant(text: &str, mutant: &str) -> String {
     const GUEST: &str = "\nguest = {";
     const STEP: &str = "\n[[step]]";
-    let wish = format!(" mutant = \"{mutant}\"");
+    let requirement = format!(" mutant = \"{mutant}\"");
     if let Some(at) = text.find(GUEST) {
         let (before, after) = text.split_at(at + GUEST.len());
-        return format!("{before}{wish},{after}");
+        return format!("{before}{requirement},{after}");
     }
-    text.replacen(STEP, &format!("\nguest = {{{wish} }}\n{STEP}"), 1)
+    text.replacen(STEP, &format!("\nguest = {{{requirement} }}\n{STEP}"), 1)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether a mutant is killed: what is named for it fails as named, and passes without the mistake.
+//! Whether a mutant is killed: the named check fails as named, and passes without the mistake.
 
 use guest_kernel::Mutant;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::batch::Reports;
 use crate::group::{self, Killer};
 
-/// Says why a mutant counts as not killed.
+/// Returns why a mutant counts as survived.
 pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
     let group = group::job_name(&mutant.policy, &mutant.platform);
     let done = match Killer::of(mutant)? {
@@ -27,26 +27,26 @@ pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
         Killer::Explore => {
             ended(reports, &format!("{group}-explore"), 0)?;
             ended(reports, &mutant.name, 1)?;
-            // The same code is that of a disagreement that did not come again.
-            let said = reports.outcome(&mutant.name)?.stdout;
-            if said.lines().any(|line| line.starts_with("disagreement: ")) {
+            // A disagreement that did not repeat has the same exit code.
+            let output = reports.outcome(&mutant.name)?.stdout;
+            if output.lines().any(|line| line.starts_with("disagreement: ")) {
                 Ok(())
             } else {
-                Err(format!("no disagreement that came again:\n{said}"))
+                Err(format!("no disagreement that repeats:\n{output}"))
             }
         }
         Killer::Audit => {
-            // An audit that could not look everywhere shows nothing by what it did not find.
+            // The findings of an audit without a result for every place are incomplete.
             let has = |job: &str| {
                 let outcome = reports.outcome(job)?;
                 if !matches!(outcome.code, Some(0 | 1)) {
                     return Err(format!("{job}: exit code {:?}\n{}", outcome.code, outcome.stderr));
                 }
-                Ok::<bool, String>(findings(&reports.json(job)?).contains(&wanted(mutant)))
+                Ok::<bool, String>(findings(&reports.json(job)?).contains(&expected(mutant)))
             };
             match (has(&format!("{group}-audit"))?, has(&mutant.name)?) {
                 (false, true) => Ok(()),
-                (true, _) => Err(format!("the audit finds it without a mistake, too: {}", wanted(mutant))),
+                (true, _) => Err(format!("the audit finds it without a mistake, too: {}", expected(mutant))),
                 (false, false) => {
                     Err(format!("the audit finds only {:?}", findings(&reports.json(&mutant.name)?)))
                 }
@@ -57,7 +57,7 @@ pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
     done.map_err(|why| format!("{}: {}\n{why}", mutant.name, mutant.wrong))
 }
 
-fn wanted(mutant: &Mutant) -> String {
+fn expected(mutant: &Mutant) -> String {
     mutant.got.clone().unwrap_or_default()
 }
 
@@ -66,7 +66,7 @@ fn case<'a>(report: &'a Value, name: &str) -> Result<&'a Value, String> {
     found.ok_or_else(|| format!("{name} did not run: {}, {}", report["ended"], report["deaths"]))
 }
 
-/// The case came out as stated.
+/// The case gave the stated results.
 fn passes(report: &Value, name: &str) -> Result<(), String> {
     let case = case(report, name)?;
     match case["judged"]["verdict"].as_str() {
@@ -85,10 +85,10 @@ fn fails(report: &Value, mutant: &Mutant, step: &str) -> Result<(), String> {
     if !is_finding {
         return Err(format!("survived: {step} is {judged}; findings: {}", findings_of(case)));
     }
-    if judged["got"] != wanted(mutant) {
+    if judged["got"] != expected(mutant) {
         return Err(format!(
             "{step} fails for another reason: expected {}, got {}",
-            wanted(mutant),
+            expected(mutant),
             judged["got"]
         ));
     }
@@ -99,10 +99,10 @@ fn fails(report: &Value, mutant: &Mutant, step: &str) -> Result<(), String> {
 /// or a manner of death.
 fn at_boot(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
     ended(reports, &mutant.name, 1)?;
-    is_boot_finding(&reports.json(&mutant.name)?, &wanted(mutant))
+    is_boot_finding(&reports.json(&mutant.name)?, &expected(mutant))
 }
 
-fn is_boot_finding(report: &Value, wanted: &str) -> Result<(), String> {
+fn is_boot_finding(report: &Value, expected: &str) -> Result<(), String> {
     let boot = &report["boot"]["guests"][0];
     if boot["judged"]["verdict"] != "unexpected" {
         return Err(format!("survived: the boot is {}", boot["judged"]));
@@ -113,10 +113,10 @@ fn is_boot_finding(report: &Value, wanted: &str) -> Result<(), String> {
     };
     let unknown = events.iter().zip(known).filter(|(_, known)| known.is_null()).map(|(event, _)| event);
     let death = &boot["observed"]["death"]["kind"];
-    if unknown.flat_map(functions).any(|name| name == wanted) || *death == json!([wanted]) {
+    if unknown.flat_map(functions).any(|name| name == expected) || *death == json!([expected]) {
         return Ok(());
     }
-    Err(format!("the boot fails for another reason than {wanted}: {events:#?}, death {death}"))
+    Err(format!("the boot fails for another reason than {expected}: {events:#?}, death {death}"))
 }
 
 /// The functions that are on the stack for certain, without what the compiler adds to a name (`.isra.0`).
@@ -154,7 +154,7 @@ pub fn self_check() -> Result<(), String> {
     let is_finding = |report: &Value| is_boot_finding(report, "dmi_setup").is_ok();
     let wrong = good.iter().filter(|it| !is_finding(it)).chain(bad.iter().filter(|it| is_finding(it)));
     let wrong: Vec<String> = wrong.map(|report| format!("{report}")).collect();
-    if wrong.is_empty() { Ok(()) } else { Err(format!("taken for its contrary: {}", wrong.join("\n"))) }
+    if wrong.is_empty() { Ok(()) } else { Err(format!("judged wrongly: {}", wrong.join("\n"))) }
 }
 
 /// Forbidden accesses of the boot: kind and function.
@@ -183,7 +183,7 @@ fn findings(report: &Value) -> Vec<String> {
     findings.iter().map(|it| format!("{}: {}", text(it, "invariant"), text(it, "name"))).collect()
 }
 
-/// Every step of a case that came out otherwise than stated.
+/// Every step of a case that did not give its stated result.
 fn findings_of(case: &Value) -> String {
     let good = |step: &&Value| {
         !matches!(

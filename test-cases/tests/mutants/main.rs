@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Every mistake that the kernel `build:mutants` can make is noticed.
+//! Every mutant of the kernel `build:mutants` is killed.
 //!
 //! Each is a test: the case that `guest-kernel/mutants/mutants.toml` names must fail on it, in the step and for the reason named
-//! there, and pass on the same kernel without a mistake. Mutants of one policy on one platform share a guest, which is given
+//! there, and pass on the same kernel without a mistake. Mutants of one policy on one platform share a guest, which makes
 //! one mistake after the other.
 
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let chosen: Vec<&'static Mutant> =
-        mutants().iter().filter(|mutant| is_wanted(&arguments, &name(mutant))).collect();
+        mutants().iter().filter(|mutant| is_selected(&arguments, &name(mutant))).collect();
     let batch = Arc::new(Batch::new(chosen));
     let check = Trial::test("a_boot_is_killed_by_what_is_named", || kill::self_check().map_err(Into::into));
     let trials = mutants().iter().map(|mutant| {
@@ -52,7 +52,7 @@ fn name(mutant: &Mutant) -> String {
 }
 
 /// Whether the test of this name runs: guests are booted for no others.
-fn is_wanted(arguments: &Arguments, name: &str) -> bool {
+fn is_selected(arguments: &Arguments, name: &str) -> bool {
     let fits =
         |pattern: &String| if arguments.exact { name == pattern } else { name.contains(pattern.as_str()) };
     arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-/// What it printed, and its exit code. Fetching and building a kernel takes a while: that progress is for whoever watches.
+/// Its standard output and exit code. Standard error is inherited: it shows the progress of fetching and building kernels.
 pub fn run(arguments: &[&str]) -> Result<(String, Option<i32>), String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_copra"));
     command.args(arguments).env("COPRA_QUIET", "1").stderr(Stdio::inherit());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a policy leaves open, as `copra audit` finds it, against docs/policies.md; and whether it closes what it is said to
-//! close, no more and no less.
+//! The holes that a policy leaves open, as `copra audit` finds them, against docs/policies.md; and whether it closes exactly
+//! the holes that the audit reports as closed by it.
 //!
 //! The page has the gaps in blocks that begin with three backticks, `audit`, the policy's name and the platforms. With
 //! `COPRA_UPDATE_POLICIES=1` in the environment the blocks are written instead of compared.
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::copra;
 
-/// Where it is looked for.
+/// The platforms that are audited.
 pub const PLATFORMS: [&str; 4] = ["none", "sev", "snp", "tdx"];
 
-/// The policy that closes nothing: what the others close is there.
+/// The kernel without a policy's patch: its findings include all that policies close.
 const BASE: &str = "upstream";
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policies.md");
 
@@ -27,22 +27,26 @@ static BASE_FINDINGS: Mutex<BTreeMap<String, Vec<Value>>> = Mutex::new(BTreeMap:
 /// One test at a time writes the page.
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// The audit finds what the page says, and the policy closes what it is said to close.
+/// The audit finds what docs/policies.md lists, and the policy closes what `closed_by` states.
 pub fn check(policy: &str, platform: &str) -> Result<(), Failed> {
     let findings = audit(policy, platform)?;
     for finding in &findings {
         if is_closed_by(finding, policy) {
-            return Err(format!("{policy} is said to close this, and does not: {finding:#}").into());
+            return Err(format!("`closed_by` names {policy}, which does not close this: {finding:#}").into());
         }
     }
     for finding in &base(platform)? {
-        let stays = findings.iter().any(|other| is_same(finding, other));
-        match (is_closed_by(finding, policy), stays) {
+        let remains = findings.iter().any(|other| is_same(finding, other));
+        match (is_closed_by(finding, policy), remains) {
             (true, true) => {
-                return Err(format!("{policy} is said to close this, and does not: {finding:#}").into());
+                return Err(
+                    format!("`closed_by` names {policy}, which does not close this: {finding:#}").into()
+                );
             }
             (false, false) if finding["invariant"] != "nothing-lost" => {
-                return Err(format!("{policy} closes this, and is not said to: {finding:#}").into());
+                return Err(
+                    format!("{policy} closes this, and `closed_by` does not name it: {finding:#}").into()
+                );
             }
             _ => {}
         }
@@ -56,20 +60,20 @@ pub fn check(policy: &str, platform: &str) -> Result<(), Failed> {
         return Ok(());
     }
     let list = |lines: &BTreeSet<String>| lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-    Err(format!("docs/policies.md says:\n{}\n\nfound:\n{}", list(&stated), list(&found)).into())
+    Err(format!("docs/policies.md lists:\n{}\n\nfound:\n{}", list(&stated), list(&found)).into())
 }
 
 fn audit(policy: &str, platform: &str) -> Result<Vec<Value>, Failed> {
     let kernel = format!("build:{policy}");
     let (text, code) = copra::run(&["audit", "--quiet", "--json", "-", "-k", &kernel, "-p", platform])?;
-    // An audit that could not look everywhere has no list to compare.
+    // An incomplete audit has no list to compare.
     if !matches!(code, Some(0 | 1)) {
         return Err(format!("copra audit of {kernel} as {platform} guest: exit code {code:?}: {text}").into());
     }
     let value: Value = serde_json::from_str(&text).map_err(|error| format!("{code:?}: {error}: {text}"))?;
     if value["ended"]["how"] != "complete" || value["incomplete"] != Value::Array(Vec::new()) {
         return Err(format!(
-            "not all of {kernel} was looked at: {}, {}",
+            "the audit of {kernel} is incomplete: {}, {}",
             value["ended"], value["incomplete"]
         )
         .into());
@@ -92,7 +96,7 @@ fn is_closed_by(finding: &Value, policy: &str) -> bool {
     finding["closed_by"].as_array().is_some_and(|closers| closers.iter().any(|closer| closer == policy))
 }
 
-/// The same invariant, broken by the same path in the same place.
+/// The same invariant, violated by the same path in the same place.
 fn is_same(one: &Value, other: &Value) -> bool {
     let texts = |finding: &Value, key: &str| -> Vec<String> {
         let list = finding[key].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -103,12 +107,12 @@ fn is_same(one: &Value, other: &Value) -> bool {
         texts(finding, "pages").iter().filter_map(|text| range(text)).collect()
     };
     let theirs = pages(other);
-    let meets = |mine: &RangeInclusive<u64>| {
+    let overlaps = |mine: &RangeInclusive<u64>| {
         theirs.iter().any(|range| mine.start() <= range.end() && range.start() <= mine.end())
     };
     one["invariant"] == other["invariant"]
         && texts(one, "paths").iter().any(|path| paths.contains(path))
-        && pages(one).iter().any(meets)
+        && pages(one).iter().any(overlaps)
 }
 
 /// `0xc0000-0xfffff`.

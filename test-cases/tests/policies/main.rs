@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernels that copra builds, one for each policy of the thread.
 //!
-//! A policy's kernel must be told by its name, answer every case as stated, agree with the model, and leave open what
-//! docs/policies.md says it does, no more and no less. The kernel of mutants, when it follows the policy and makes no mistake,
-//! must answer every case as stated, too. All of that takes an hour, so each day has its part, the same on every machine; what
+//! A policy's kernel must be identified, give the stated result in every case, agree with the model, and leave open exactly
+//! what docs/policies.md lists. The kernel of mutants, when it follows the policy and makes no mistake,
+//! must give the stated results, too. All of that takes an hour, so each day has its part, the same on every machine; what
 //! is not of today is ignored, and runs by name with `--ignored` or altogether with `--include-ignored` (scripts/nightly).
 
 mod copra;
@@ -76,13 +76,13 @@ fn identified(policy: &str) -> Result<(), Failed> {
     if code == Some(0) && found == policy { Ok(()) } else { Err(format!("{code:?}: {value:#}").into()) }
 }
 
-/// Every case comes out as stated.
+/// Every case gives its stated result.
 fn silent(kernel: &str, platform: &str) -> Result<(), Failed> {
     let (text, code) = copra::run(&["run", "--quiet", "-k", kernel, "-p", platform, "--timeout", "240"])?;
     if code == Some(0) { Ok(()) } else { Err(format!("{code:?}:\n{text}").into()) }
 }
 
-/// Random steps come out as the model says.
+/// Random steps give the results of the model.
 fn modelled(policy: &str, platform: &str) -> Result<(), Failed> {
     let kernel = format!("build:{policy}");
     let found = tempfile::NamedTempFile::new()?;
@@ -100,10 +100,10 @@ fn modelled(policy: &str, platform: &str) -> Result<(), Failed> {
 /// Most percent of the comparisons that may be weaker than exact, and most that may not be made at all.
 const MOST_WEAKENED: [f64; 2] = [8.0, 4.0];
 
-/// Nearly all was compared exactly.
+/// Nearly all comparisons were exact.
 fn judged(text: &str) -> Result<(), Failed> {
     let line = text.lines().find(|line| line.starts_with("judged exactly "));
-    let line = line.ok_or("no line says how strictly answers were judged")?;
+    let line = line.ok_or("no line reports how strictly results were judged")?;
     let percent = |before: &str| {
         let rest = line.split_once(before).map(|(_, rest)| rest.trim_start());
         rest.and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok())

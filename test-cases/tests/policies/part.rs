@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Today's part of what is too much for one day.
+//! Today's part of the tests that take too long for one day.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Days since 1970 in UTC: the same on every machine, and each run of a day alike.
+/// Days since 1970 in UTC: the same on every machine and in every run of a day.
 pub fn day() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / (24 * 60 * 60))
 }

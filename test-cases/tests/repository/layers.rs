@@ -101,6 +101,26 @@ const CRATES: &[(&str, &[&str])] = &[
     ("test-cases/src", &["cli", "exit", "report", "matrix", "list", "command"]),
 ];
 
+/// The test that has the order of the VMM's modules.
+const VMM_TEST: &str = "vmm/tests/layers.rs";
+
+/// Source folders whose modules have an order.
+pub(crate) fn sources() -> impl Iterator<Item = &'static str> {
+    CRATES.iter().map(|(source, _)| *source).chain(["vmm/src"])
+}
+
+/// The modules in a source folder, from the lowest to the highest, where a test checks their order.
+pub(crate) fn order(source: &str) -> Option<Vec<String>> {
+    if source == "vmm/src" {
+        let text = std::fs::read_to_string(crate::top().join(VMM_TEST)).unwrap();
+        let (_, list) = text.split_once("const ORDER: &[&str] = &[").unwrap();
+        let (list, _) = list.split_once(']').unwrap();
+        return Some(list.split('"').skip(1).step_by(2).map(str::to_owned).collect());
+    }
+    let (_, order) = CRATES.iter().find(|(known, _)| *known == source)?;
+    Some(order.iter().map(|module| (*module).to_owned()).collect())
+}
+
 #[test]
 fn no_module_imports_one_above_it() {
     let mut lines = Vec::new();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Licences and sources of dependencies, held to deny.toml as far as that goes without cargo-deny.
+//! Licences and sources of dependencies, checked against deny.toml as far as possible without cargo-deny.
 
 use std::fs;
 use std::process::Command;
@@ -24,8 +24,8 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn take(&mut self, wanted: &str) -> bool {
-        let found = self.words.first() == Some(&wanted);
+    fn take(&mut self, token: &str) -> bool {
+        let found = self.words.first() == Some(&token);
         if found {
             self.words = &self.words[1..];
         }
@@ -70,7 +70,7 @@ impl Parser<'_> {
 #[test]
 fn an_expression_is_allowed_if_a_choice_is() {
     let allow = ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception"];
-    for (expression, wanted) in [
+    for (expression, expected) in [
         ("MIT", Some(true)),
         ("GPL-2.0", Some(false)),
         ("MIT OR GPL-2.0", Some(true)),
@@ -86,7 +86,7 @@ fn an_expression_is_allowed_if_a_choice_is() {
         ("MIT)", None),
         ("MIT MIT", None),
     ] {
-        assert_eq!(is_allowed(expression, &allow), wanted, "{expression}");
+        assert_eq!(is_allowed(expression, &allow), expected, "{expression}");
     }
 }
 
@@ -104,7 +104,7 @@ fn dependencies_have_licences_and_sources_that_are_allowed() {
 
     let mut wrong = Vec::new();
     for (manifest, fewest) in [("Cargo.toml", 50), ("guest-kernel/agent/Cargo.toml", 2)] {
-        // They were compiled for this platform, so everything is there; what other platforms need may not be.
+        // Dependencies of this platform were compiled, so their sources are there; those of other platforms may not be.
         let output = Command::new(env!("CARGO"))
             .args(["metadata", "--format-version", "1", "--locked", "--offline"])
             .args(["--filter-platform", "x86_64-unknown-linux-gnu", "--manifest-path"])

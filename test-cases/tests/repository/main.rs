@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the repository promises in its own files: modules form layers, SPECIFICATION.md names tests that exist, and dependencies have licences
-//! and sources that deny.toml allows.
+//! What the repository promises in its own files: modules form layers, SPECIFICATION.md names tests that exist,
+//! docs/architecture.md files and functions that exist, and dependencies have licences and sources that deny.toml allows.
 
 #![allow(clippy::unwrap_used)]
 
+mod architecture;
 mod layers;
 mod licences;
 mod specification;

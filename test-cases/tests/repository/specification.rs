@@ -117,8 +117,8 @@ fn tree() -> Vec<Source> {
             } else if kind.is_file() {
                 let below = path.strip_prefix(&top).unwrap().to_owned();
                 let kind = below.extension().unwrap_or_default();
-                let wanted = kind == "rs" || kind == "toml" || below.starts_with("scripts");
-                if let Some(text) = wanted.then(|| fs::read_to_string(&path).ok()).flatten() {
+                let may_have_tests = kind == "rs" || kind == "toml" || below.starts_with("scripts");
+                if let Some(text) = may_have_tests.then(|| fs::read_to_string(&path).ok()).flatten() {
                     sources.push(Source { path: below, text });
                 }
             }
@@ -146,7 +146,7 @@ fn promises_are_numbered_once() {
     let promises = Promise::all(&text);
     assert!(promises.len() > 40, "only {} promises were found", promises.len());
     let ids: BTreeSet<&str> = promises.iter().map(|promise| promise.id.as_str()).collect();
-    assert_eq!(ids.len(), promises.len(), "a number stands twice");
+    assert_eq!(ids.len(), promises.len(), "a number occurs twice");
     assert_eq!(text.matches("**").count(), 2 * promises.len(), "a promise is not in the form `- **N1** …`");
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a report says of a guest before any case: what it takes itself for, what was rewritten, what it touched.
+//! What a report contains of a guest before any case: the guest type it logged, rewritten instructions, memory accepted.
 
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ fn of<T: Copy + Default>(table: &[(&str, T)], platform: &str) -> T {
 fn log(report: &Value, platform: &str) -> Option<String> {
     let log = &report["kernel"]["log"];
     let lines: Vec<&str> = log.as_array()?.iter().filter_map(Value::as_str).collect();
-    // A line ends where the text ends: a SEV guest says less than a SEV-SNP guest, and not something else.
+    // The end of the line is compared too: the log line of a SEV guest is a prefix of that of a SEV-SNP guest.
     let missing = of(&LOG, platform).iter().find(|text| !lines.iter().any(|line| line.ends_with(**text)));
     if let Some(missing) = missing {
         return Some(format!("the kernel's log has no \"{missing}\": {log:#}"));
@@ -86,14 +86,14 @@ fn rewritten(report: &Value, platform: &str) -> Option<String> {
     (!right).then(|| format!("rewritten instructions: expected {expected:?}, got {sites:#?}"))
 }
 
-/// Guest and VMM count the same memory, but for what the guest accepts beyond what it asks for: with every block that it
+/// Guest and VMM count the same memory, but for what the guest accepts beyond a request: with every block that it
 /// takes from the page allocator's reserve the unit behind it (`drivers/firmware/efi/unaccepted_memory.c:accept_memory`
 /// explains this guard), which `Unaccepted` of /proc/meminfo still counts.
 fn unaccepted(report: &Value, platform: &str) -> Option<String> {
     let figures = &report["platform"]["unaccepted"];
     let (Some(guest), Some(vmm)) = (figures["guest_kib"].as_i64(), figures["vmm_kib"].as_i64()) else {
         let accepts = matches!(platform, "snp" | "tdx");
-        return accepts.then(|| "the report says nothing of memory that is not accepted".to_owned());
+        return accepts.then(|| "the report has no count of memory that is not accepted".to_owned());
     };
     let rom = if platform == "snp" { ROM_KIB } else { 0 };
     let guards = guest - (vmm - rom);

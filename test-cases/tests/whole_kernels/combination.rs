@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One kernel on one platform under one policy: run when first asked for, remembered afterwards.
+//! One kernel on one platform under one policy: run at its first use; the report is kept.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// As specified, known holes included.
@@ -58,7 +58,7 @@ impl Combination {
         self.ran.get().and_then(|ran| ran.as_ref().ok()).and_then(|(_, code)| *code)
     }
 
-    /// What came of a case.
+    /// The result of a case.
     pub fn case(&self, name: &str) -> Result<Verdict, String> {
         let report = self.report()?;
         let cases = report["cases"].as_array().ok_or("the report has no cases")?;
@@ -90,19 +90,19 @@ impl Combination {
         if let Some(policy) = self.policy {
             command.args(["--policy", policy, "open/modes"]);
         }
-        // Fetching and building a kernel takes minutes: its progress is for whoever watches.
+        // Standard error is inherited: it shows the progress of fetching and building kernels, which takes minutes.
         command.stderr(Stdio::inherit());
         let output = command.output().map_err(|error| format!("starting copra: {error}"))?;
-        let said = || String::from_utf8_lossy(&output.stdout).into_owned();
+        let printed = || String::from_utf8_lossy(&output.stdout).into_owned();
         let text =
-            std::fs::read_to_string(&json).map_err(|_| format!("copra wrote no report:\n{}", said()))?;
+            std::fs::read_to_string(&json).map_err(|_| format!("copra wrote no report:\n{}", printed()))?;
         let report =
             serde_json::from_str(&text).map_err(|error| format!("{error} in the report:\n{text}"))?;
         Ok((report, output.status.code()))
     }
 }
 
-/// What went wrong, step by step.
+/// The failed steps of a case.
 fn complaint(case: &Value) -> String {
     let steps = case["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     let lines: Vec<String> = steps

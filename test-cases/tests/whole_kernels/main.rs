@@ -43,7 +43,7 @@ const OTHER_SERIES: [(&str, &str); 8] = [
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // More guests at a time than processors only slow each other down, and two share what they wait for.
+    // More guests at a time than processors only slow each other down.
     arguments.test_threads.get_or_insert(2);
     let cases = match library::all() {
         Ok(cases) => cases,
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
             .map(|&(kernel, platform)| Arc::new(Combination::new(kernel, platform, None)))
             .collect();
         for combination in &pair {
-            // What other series say of themselves, and what is rewritten in them, is not stated.
+            // The log lines and rewritten instructions of other series are not listed.
             if !ignored {
                 let it = Arc::clone(combination);
                 trials.push(Trial::test(format!("{}::boot", it.name()), move || boot(&it)));
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         }
         combinations.extend(pair);
     }
-    // A denial that is missing must be told: the stock kernel does not follow the patch's policy.
+    // A missing denial must be reported: the stock kernel does not follow the patch's policy.
     let unpatched = Arc::new(Combination::new("debian:6.12", "sev", Some("open-eperm")));
     trials.push(Trial::test("a_missing_denial_is_found", move || missing_denial(&unpatched)));
 
@@ -114,7 +114,7 @@ fn outcome(verdict: Verdict) -> Result<Completion, Failed> {
     }
 }
 
-/// The guest came up as what it is meant to be, and touched nothing it must not.
+/// The guest booted as the intended guest type, and its boot made no forbidden access.
 fn boot(combination: &Combination) -> Result<(), Failed> {
     let complaint = boot::complaint(combination.report()?, combination.platform(), combination.is_debian());
     complaint.map_or(Ok(()), |complaint| Err(complaint.into()))
@@ -145,7 +145,7 @@ fn whole(combination: &Combination) -> Result<(), Failed> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 
-/// A forbidden access is told with the code that did it: read(2) of page 0, where nothing refuses it.
+/// A forbidden access is reported with the code that made it: read(2) of page 0, where nothing refuses it.
 fn evidence(combination: &Combination) -> Result<(), Failed> {
     let report = combination.report()?;
     let cases = report["cases"].as_array().ok_or("the report has no cases")?;
@@ -158,11 +158,11 @@ fn evidence(combination: &Combination) -> Result<(), Failed> {
         return if events.is_empty() {
             Ok(())
         } else {
-            Err(format!("events nobody caused: {events:#?}").into())
+            Err(format!("unexpected events: {events:#?}").into())
         };
     }
     let starts = |value: &Value, text: &str| value.as_str().is_some_and(|value| value.starts_with(text));
-    let told = events.iter().any(|event| {
+    let reported = events.iter().any(|event| {
         let trace = event["backtrace"].as_array().map(Vec::as_slice).unwrap_or_default();
         (&event["gpa"], &event["len"], &event["cpl"]) == (&json!("0x400"), &json!(8), &json!(0))
             && starts(&event["symbol"], "copy_from_kernel_nofault+")
@@ -170,7 +170,7 @@ fn evidence(combination: &Combination) -> Result<(), Failed> {
             && event["unwound_by"] == "orc"
             && event["task"] == "init"
     });
-    if told { Ok(()) } else { Err(format!("read(2) of page 0 is not told: {events:#?}").into()) }
+    if reported { Ok(()) } else { Err(format!("read(2) of page 0 is not reported: {events:#?}").into()) }
 }
 
 /// A forbidden access of a program is reported with the program's file. In these cases all are made by the agent; loads
@@ -184,7 +184,7 @@ fn user_code(combination: &Combination) -> Result<(), Failed> {
         for event in events.filter(|event| event["cpl"] == 3) {
             count += 1;
             if !event["symbol"].as_str().is_some_and(|symbol| symbol.starts_with("agent+0x")) {
-                return Err(format!("{}: an access by no file: {event:#}", case["name"]).into());
+                return Err(format!("{}: an access without a file: {event:#}", case["name"]).into());
             }
         }
     }
@@ -204,7 +204,7 @@ fn rigour(combination: &Combination) -> Result<(), Failed> {
     let count = |name: &str| rigour[name].as_f64().unwrap_or(f64::NAN);
     let (by_class, not_at_all) = (count("by_class"), count("not_at_all"));
     let total = count("exactly") + by_class + not_at_all;
-    // What is not a number is no pass.
+    // NaN must not pass.
     if by_class / total <= BY_CLASS && not_at_all / total <= NOT_AT_ALL {
         return Ok(());
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What must be said of each guest.
+//! What must be reported of each guest.
 
 use std::fs;
 
@@ -10,19 +10,19 @@ use super::{folder, outcome, report};
 use crate::common::outcome::Outcome;
 use crate::common::trouble::{Checked, Trouble, trial};
 
-/// Beyond what a guest that only waits takes: both ends of the console, a few times over.
+/// Memory allowed beyond that of an idle guest: a few copies of both ends of the console.
 const FLOOD_KIB: u64 = 24 << 10;
 /// The longest a report of a flooded run may be.
 const FLOOD_REPORT: u64 = 256 << 10;
 
-/// What a halt of a kernel without symbols may be.
+/// The kinds of death that a halted kernel without symbols may be reported with.
 const FLOODED: [&str; 3] = ["panic", "power-off", "hang"];
 
 /// The tests.
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("guests::a_deadline", || aborted("hang", &["did not answer in time", "--timeout"])),
-        // Kernels without symbols: copra cannot tell whether they panicked, and does not guess.
+        // Kernels without symbols: whether they panicked cannot be determined.
         trial("guests::a_triple_fault", || {
             died("triple-fault", &["panic", "triple-fault"], &["triple-faulted", "no symbol"])
         }),
@@ -54,25 +54,25 @@ pub fn trials() -> Vec<Trial> {
             died("silent-panic", &["panic"], &["the kernel panicked, without a line of it on the console"])
         }),
         trial("guests::no_evidence_is_no_verdict", no_evidence_is_no_verdict),
-        trial("guests::a_frozen_agent_shows_nothing", a_frozen_agent_shows_nothing),
+        trial("guests::a_frozen_agent_is_not_run", a_frozen_agent_is_not_run),
         trial("guests::other_cases_still_run", other_cases_still_run),
         trial("guests::ctrl_c_while_booting", || interrupted("interrupted-boot").map(drop)),
         trial("guests::ctrl_c_between_cases", ctrl_c_between_cases),
     ]
 }
 
-/// No case could run, the reason is told once, and the report holds it.
+/// No case could run, the reason is reported once, and is in the JSON report.
 fn failure(name: &str, words: &[&str]) -> Result<(Outcome, Value), Trouble> {
     let outcome = outcome(name)?;
     outcome.ended(2)?;
     if outcome.stdout.matches("cut short: ").count() != 1 {
-        return Err(outcome.complain("it does not say once why it was cut short"));
+        return Err(outcome.complain("the reason why it was cut short is not reported once"));
     }
     outcome.shows(words)?;
     let report = report(name)?;
     let reason = report["ended"]["reason"].as_str().unwrap_or_default();
     if report["ended"]["how"] != "failed" || words.iter().any(|word| !reason.contains(word)) {
-        return Err(outcome.complain(&format!("the report says {}", report["ended"])));
+        return Err(outcome.complain(&format!("`ended` in the report is {}", report["ended"])));
     }
     if report["remaining"] != json!(["dmi/sysfs"]) || report["summary"]["not_run"] != 1 {
         return Err(outcome.complain(&format!("what did not run: {}", report["remaining"])));
@@ -84,7 +84,7 @@ fn failed(name: &str, words: &[&str]) -> Checked {
     failure(name, words).map(drop)
 }
 
-/// As [`failure`], because the guest died in this manner, or in one of several that cannot be told apart.
+/// As [`failure`], because the guest died in this manner, or in one of several that cannot be distinguished.
 fn died(name: &str, kind: &[&str], words: &[&str]) -> Checked {
     let (outcome, report) = failure(name, words)?;
     if report["deaths"][0]["kind"] != json!(kind) || report["deaths"].as_array().map(Vec::len) != Some(1) {
@@ -93,7 +93,7 @@ fn died(name: &str, kind: &[&str], words: &[&str]) -> Checked {
     Ok(())
 }
 
-/// As [`failure`], for a reason that shows nothing about the guest.
+/// As [`failure`], for a reason that is not a behaviour of the guest.
 fn aborted(name: &str, words: &[&str]) -> Checked {
     let (outcome, report) = failure(name, words)?;
     if report["deaths"] != json!([]) || report["aborted"].as_array().map(Vec::len) != Some(1) {
@@ -102,8 +102,8 @@ fn aborted(name: &str, words: &[&str]) -> Checked {
     Ok(())
 }
 
-/// What satisfied a case and was no evidence: the debug exit of test guests, a deadline, a line on the console that looks
-/// like a panic, a mapping at another place than the case's.
+/// Events that must not satisfy a case: the debug exit of test guests, a deadline, a line on the console with the form of
+/// a panic, a mapping at another place than the case's.
 fn no_evidence_is_no_verdict() -> Checked {
     let outcome = outcome("no-evidence")?;
     outcome.ended(1)?;
@@ -121,7 +121,7 @@ fn no_evidence_is_no_verdict() -> Checked {
 }
 
 /// A case whose program stops the agent is not run, whichever death it expects.
-fn a_frozen_agent_shows_nothing() -> Checked {
+fn a_frozen_agent_is_not_run() -> Checked {
     let outcome = outcome("frozen")?;
     outcome.ended(2)?;
     outcome.shows(&["1 not run", "did not answer in time"])?;
@@ -154,7 +154,7 @@ fn a_console_flood() -> Checked {
     Ok(())
 }
 
-/// What cannot be written is noticed before a guest is started for it.
+/// A report that cannot be written is refused before a guest is started.
 fn a_full_disk_under_the_report() -> Checked {
     let outcome = outcome("full")?;
     outcome.refused(&["the report /dev/full cannot be written", "No space left", "another place"])
@@ -182,7 +182,7 @@ fn other_cases_still_run() -> Checked {
     outcome.shows(&["this guest has no region `cbit-alias-ram`", "the guest died during"])
 }
 
-/// Ctrl-C ended the run in order.
+/// Ctrl-C ended the run, and the reports were written.
 fn interrupted(name: &str) -> Result<Value, Trouble> {
     let outcome = outcome(name)?;
     outcome.ended(130)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What one case leaves behind is not there for the next: pairs of cases whose order must not matter.
+//! The effects of one case are not visible to the next: pairs of cases whose order must not matter.
 
 use std::fs;
 use std::io;
@@ -112,7 +112,7 @@ at = "rom + 0x300"
 "#
         )
     };
-    // More than the memory that is accepted when the agent comes up.
+    // More than the memory that is accepted when the agent starts.
     let eats = r#"
 platforms = ["snp", "tdx"]
 guest = { mode = "faithful" }
@@ -124,7 +124,7 @@ program = "/bin/busybox"
 args = ["sh", "-c", "dd if=/dev/zero of=/tmp/x bs=1M count=230; true"]
 expect = "ok"
 "#;
-    // 0x413 holds the size of base memory, 639 KiB. Before 6.15 read(2) looks at it through the shared view, and the
+    // 0x413 holds the size of base memory, 639 KiB. Before 6.15 read(2) accesses it through the shared view, and the
     // conversion that follows destroys it: a program that acts on it gets zeros, as a host gives it, and no marker.
     let converted = format!(
         r#"
@@ -192,14 +192,14 @@ fn judged((name, _, cases): &Isolation) -> Checked {
     let outcome = outcome(name)?;
     let report = report(name)?;
     let ran = report["cases"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for (case, wanted) in *cases {
+    for (case, expected) in *cases {
         let is_it =
             |ran: &&Value| ran["name"].as_str().unwrap_or_default().trim_end_matches(".toml").ends_with(case);
         let Some(found) = ran.iter().find(is_it) else {
             return Err(outcome.complain(&format!("{case} did not run")));
         };
-        if found["judged"]["verdict"] != *wanted {
-            return Err(outcome.complain(&format!("{case} is not {wanted}: {found:#}")));
+        if found["judged"]["verdict"] != *expected {
+            return Err(outcome.complain(&format!("{case} is not {expected}: {found:#}")));
         }
     }
     let listed = |value: &Value| value.as_array().map(Vec::as_slice).unwrap_or_default().to_vec();

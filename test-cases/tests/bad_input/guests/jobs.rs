@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the guests are.
+//! The kernels and cases of the guests.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use crate::common::job::Job;
 
 /// Guest memory in MiB where a kernel is to be too large for it.
 const TIGHT_MIB: u64 = 192;
-/// What a kernel must find free beyond itself.
+/// Memory that a kernel must find free beyond its image.
 const HEADROOM: u64 = 32 << 20;
 /// Pages of 100 MB of console output.
 const FLOOD_PAGES: u32 = 100_000_000 / 4096;
@@ -54,13 +54,13 @@ at = "cbit-alias-ram"
 len = 16
 "#;
 
-/// Cases that something other than what they expect must not satisfy.
+/// Cases in which another event than the expected death happens, and one with an unaligned mapping.
 const NO_EVIDENCE: [(&str, &str); 4] = [
     (
         "debug-exit.toml",
         r#"
-title = "The port through which copra's own test guests end themselves"
-why = "No stock machine has it: a write to it is nothing."
+title = "The debug-exit port of the VMM's test guests"
+why = "Other guests do not have it: a write to it has no effect."
 [[step]]
 id = "allow"
 do = "ioperm"
@@ -78,7 +78,7 @@ expect = "dead"
     (
         "blocked.toml",
         r#"
-title = "A step that does not come back, while the guest lives"
+title = "A step that does not return while the guest runs"
 why = "/proc/kmsg blocks when all of it was read. A deadline is no death."
 [[step]]
 id = "all"
@@ -95,8 +95,8 @@ expect = "dead"
     (
         "fake-panic.toml",
         r#"
-title = "A line that looks like a panic, and then a reboot"
-why = "What the console shows decides nothing."
+title = "A console line with the form of a panic, and then a reboot"
+why = "Text on the console is not a death."
 [[step]]
 id = "line"
 do = "write-file"
@@ -112,7 +112,7 @@ expect = "dead"
         "unaligned.toml",
         r#"
 title = "mmap(2) at an offset inside a page"
-why = "The guest gets exactly what the case says."
+why = "The guest gets exactly the arguments of the case."
 [[step]]
 id = "open"
 do = "open"
@@ -139,7 +139,7 @@ expect = "plain"
     ),
 ];
 
-/// A case that stops PID 1, which is the agent: what it expects is never to be had.
+/// A case that stops PID 1, which is the agent: its expectation is never met.
 const FROZEN: &str = r#"
 title = "A program freezes the control group of PID 1"
 why = "The guest lives, and its agent answers no more: a deadline shows nothing about the guest, and is no death."
@@ -241,7 +241,7 @@ pub fn frozen(folder: &Path, kernel: &str) -> io::Result<Job> {
     Ok(job(folder, "frozen", kernel, &["frozen.toml"], &["--platform", "none", "--timeout", "20"]))
 }
 
-/// A run of cases on a kernel that writes its report; what `more` says comes last and counts.
+/// A run of cases on a kernel that writes its report; the options in `more` come last and override.
 pub fn job(folder: &Path, name: &str, kernel: &str, cases: &[&str], more: &[&str]) -> Job {
     let json = folder.join(format!("{name}.json")).display().to_string();
     let mut arguments = vec!["run", "--quiet", "--kernel", kernel];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Guests that go wrong, all of them on one KVM host.
+//! Guests that fail, all of them on one KVM host.
 
 mod checks;
 mod isolation;
@@ -30,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
     checks::trials().into_iter().chain(isolation::trials()).collect()
 }
 
-/// What came of all jobs.
+/// The outcomes of all jobs.
 static BATCH: OnceLock<Result<Batch, String>> = OnceLock::new();
 
 /// All jobs, carried out.
@@ -41,7 +41,7 @@ struct Batch {
     no_kernel: Option<String>,
 }
 
-/// What came of the job `name`; the first to ask has all of them carried out.
+/// The outcome of the job `name`; the first call carries out all jobs.
 fn outcome(name: &str) -> Result<Outcome, Trouble> {
     let batch = BATCH.get_or_init(Batch::carry_out).as_ref().map_err(|why| Trouble::Wrong(why.clone()))?;
     let file = outcome_file(&batch.folder, name);
@@ -64,7 +64,7 @@ fn folder() -> Result<&'static Path, Trouble> {
     batch.map(|batch| batch.folder.as_path()).ok_or_else(|| "no jobs were carried out".into())
 }
 
-/// Removes what the jobs left behind.
+/// Removes the files of the jobs.
 pub fn clean_up() {
     if let Ok(folder) = folder() {
         let _ = fs::remove_dir_all(folder);
@@ -75,7 +75,7 @@ impl Batch {
     fn carry_out() -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("preparing the guests: {error}");
         let folder = tempfile::Builder::new().prefix("copra-bad-input.").tempdir().map_err(failed)?;
-        // Some jobs run as nobody, who must be able to write here, and to run a program that is elsewhere out of reach.
+        // Some jobs run as user nobody, which needs write access here, and a copy of the program that it can execute.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).map_err(failed)?;
         let program = folder.path().join("copra");
         fs::copy(env!("CARGO_BIN_EXE_copra"), &program).map_err(failed)?;
@@ -104,7 +104,7 @@ impl Batch {
     }
 }
 
-/// A kernel that boots: the smallest at hand, else Debian's.
+/// A kernel that boots: the smallest in the cache, else Debian's.
 fn kernel() -> Result<String, String> {
     std::env::var(KERNEL).or_else(|_| first_of("build:open-eperm"))
 }
