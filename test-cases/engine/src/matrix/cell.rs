@@ -21,14 +21,14 @@ named! {
         Plain = "plain", "the bytes in memory as their owner sees them: nothing hid them";
         OtherView = "mismatch", "reached in a view or state that is forbidden to it: ciphertext, another content, or (on hardware) a fault";
         Device = "device", "what the device answered";
-        Works = "works", "went through; of a program: it tells what it tells in an ordinary guest of an unpatched kernel";
-        Silent = "silent", "of a program: it ends without an error, and tells less than there, or something else";
+        Works = "works", "succeeded; of a program: its output is that in an ordinary guest of an unpatched kernel";
+        Silent = "silent", "of a program: it ends without an error, with fewer or other lines than there";
         Broken = "broken", "of a program: it fails";
         Other = "other", "bytes that are neither memory's nor a device's";
         Failed = "failed", "this errno or signal, which is no refusal";
         Absent = "absent", "not there in this kernel (ENOENT, ENXIO, ENODEV)";
         Closed = "closed", "not to be had: what it needs was refused or is not there";
-        Skipped = "skipped", "not run, for a reason that is told";
+        Skipped = "skipped", "not run, for the reason given";
         Unknown = "unknown", "not tried, or nothing to compare it with";
     }
 }

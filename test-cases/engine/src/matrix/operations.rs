@@ -183,7 +183,7 @@ fn doors() -> Case {
 
 /// A case of a matrix.
 pub(super) fn of_matrix(name: &str, title: &str, steps: Vec<Step>) -> Case {
-    let why = "What comes back is shown, not held to a policy.";
+    let why = "The results are shown, not judged by a policy.";
     Case { steps, ..Case::new(name, title, why) }
 }
 

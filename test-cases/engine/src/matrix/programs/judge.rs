@@ -62,7 +62,7 @@ pub fn judge(matrix: &mut Matrix) {
             (cell.sign, cell.detail) = compare(reference.as_deref(), reported);
             if unreachable && cell.sign == Sign::Broken {
                 cell.sign = Sign::Closed;
-                cell.detail = format!("{UNREACHABLE}; it says: {}", cell.detail);
+                cell.detail = format!("{UNREACHABLE}; its output: {}", cell.detail);
             }
             // An access that succeeds here is a fault on hardware, whatever the program did with it.
             if let Some(first) = cell.accesses.first() {
@@ -84,7 +84,7 @@ fn more(accesses: usize) -> &'static str {
 
 /// Why dmidecode gets no further.
 const UNREACHABLE: &str = "/dev/mem opens, but the tables lie in ACPI data in this guest, which IO_STRICT_DEVMEM \
-                           refuses whoever asks: its firmware's choice, not the platform's or the policy's (OVMF's \
+                           refuses to every process: its firmware's choice, not the platform's or the policy's (OVMF's \
                            runtime services data would not be refused)";
 
 /// Whether the structures are where /dev/mem gives no access, though it opens: in ACPI data, where the VMM's firmware puts
@@ -138,13 +138,13 @@ fn detail(reference: Option<&str>, reported: &str) -> String {
     let (lost, new) = (only(reference, reported), only(reported, reference));
     let mut parts = vec![end(reported).to_owned()];
     if !lost.is_empty() {
-        parts.push(format!("does not tell: {}", some(lost.iter().map(String::as_str))));
+        parts.push(format!("missing: {}", some(lost.iter().map(String::as_str))));
     }
     if !new.is_empty() {
-        parts.push(format!("tells: {}", some(new.iter().map(String::as_str))));
+        parts.push(format!("additional: {}", some(new.iter().map(String::as_str))));
     }
     if lost.is_empty() && new.is_empty() {
-        parts.push("tells the same lines in another order or number".to_owned());
+        parts.push("the same lines in another order or number".to_owned());
     }
     parts.join("; ")
 }
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(sign(None, &failed), Sign::Broken);
         assert_eq!(
             detail(Some(&reference), &silent),
-            "exit status 0; does not tell: Num Lock: on | Serial Port 0: 0x3f8; tells: Num Lock: off"
+            "exit status 0; missing: Num Lock: on | Serial Port 0: 0x3f8; additional: Num Lock: off"
         );
         assert_eq!(detail(Some(&reference), &failed), "exit status 1 | /dev/mem: Operation not permitted");
         assert_eq!(some("1\n2\n3\n4\n5\n6".lines()), "1 | 2 | 3 | 4 | and 2 more");
