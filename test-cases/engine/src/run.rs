@@ -294,7 +294,7 @@ impl Engine<'_> {
             || self.report.boots.iter().any(|boot| !boot.observed.events.is_empty())
         {
             self.report.platform.names_lacking =
-                self.kernel.names().and_then(KernelNames::lacking).map(str::to_owned);
+                self.kernel.names().and_then(KernelNames::unavailable).map(str::to_owned);
         }
         let counters: &mut Counters = &mut self.report.counters;
         counters.exits += stats.exits;

@@ -41,7 +41,7 @@ impl KernelNames {
     }
 
     /// Why names are missing, where they are.
-    pub fn lacking(&self) -> Option<&'static str> {
+    pub fn unavailable(&self) -> Option<&'static str> {
         let known = self.data();
         match (&known.symbols, &known.tasks) {
             (None, _) => Some(

@@ -152,17 +152,17 @@ fn term(yields: Yield, choice: usize) -> Term {
     }
 }
 
-type Said = (Option<String>, Option<String>, bool, Vec<(usize, Option<String>, Option<EventKind>)>);
+type StepNotes = (Option<String>, Option<String>, bool, Vec<(usize, Option<String>, Option<EventKind>)>);
 
 /// A note, a hole, whether expectations are stated, and those beside the one for all.
-fn said() -> impl Strategy<Value = Said> {
+fn step_notes() -> impl Strategy<Value = StepNotes> {
     let more =
         (0..60_usize, prop::option::of(trimmed()), prop::option::of(prop::sample::select(EventKind::ALL)));
     let more = prop::collection::vec(more, 0..4);
     (prop::option::of(text()), prop::option::of(trimmed()), any::<bool>(), more)
 }
 
-fn step(index: usize, mut action: Action, (note, hole, stated, more): Said) -> Step {
+fn step(index: usize, mut action: Action, (note, hole, stated, more): StepNotes) -> Step {
     match &mut action {
         Action::Open { handle, .. } | Action::Mmap { handle, .. } | Action::ReceiveFile { handle } => {
             *handle = format!("new-{index}");
@@ -232,7 +232,7 @@ fn needs_and_guest() -> impl Strategy<Value = (Needs, SetupOverrides)> {
 fn case() -> impl Strategy<Value = Case> {
     let head = (text(), trimmed(), prop::collection::vec(text(), 0..3));
     let platforms = prop::sample::subsequence(Platform::ALL.to_vec(), 1..=Platform::ALL.len());
-    let steps = prop::collection::vec((action(), said()), 0..12);
+    let steps = prop::collection::vec((action(), step_notes()), 0..12);
     (head, platforms, needs_and_guest(), steps).prop_map(
         |((title, why, tags), platforms, (needs, guest), steps)| {
             let rom = Place { base: Base::Region(Region::Rom), offset: 0 };
@@ -242,7 +242,8 @@ fn case() -> impl Strategy<Value = Case> {
             let map = Action::Mmap { fd, at: rom, len: 4096, prot, share: Share::Shared, over: None, handle };
             let poke = Action::Poke { map: "m".to_owned(), offset: 0, data: vec![1, 2] };
             let first = [Step::new("open", mem), Step::new("map", map), Step::new("written", poke)];
-            let more = steps.into_iter().enumerate().map(|(index, (action, said))| step(index, action, said));
+            let more =
+                steps.into_iter().enumerate().map(|(index, (action, notes))| step(index, action, notes));
             let last = [
                 Step::new(
                     "moved",
