@@ -12,7 +12,7 @@ pub enum Exit {
     /// `run`: all that ran is as specified, known holes included, and something ran.
     /// `repro`: the documented behaviour was reproduced. Other commands: done.
     Success,
-    /// `run`: a denial is missing, or something came back that is not specified.
+    /// `run`: a denial is missing, or a result is not specified.
     /// `repro`: the documented behaviour was not reproduced. `doctor`: this host cannot run copra.
     Finding,
     /// `run`: no finding, and at least one case in which the difference between what is specified and what is not cannot be

@@ -367,7 +367,7 @@ mod tests {
         };
         assert!(is_shown(&report, false));
         let judged = report.cases.last_mut().unwrap();
-        judged.verdict.steps[0] = Verdict::KnownHole { hole: "it dies".to_owned() };
+        judged.verdict.steps[0] = Verdict::KnownHole { hole: "the guest ends".to_owned() };
         assert!(!is_shown(&report, false) && is_shown(&report, true));
     }
 

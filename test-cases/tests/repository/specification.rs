@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! SPECIFICATION.md: each promise names tests that exist, or says why there is none.
+//! SPECIFICATION.md: each promise names tests that exist, or states why there is none.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -154,7 +154,7 @@ mod tests {
     }
 
     proptest! {
-        /// A shell reads back what was written, and a comment stays one line.
+        /// A shell gives back the quoted text, and a comment remains one line.
         #[test]
         fn a_quoted_word_is_one_word_on_one_line(text in "[ -~\n]{0,20}") {
             let quoted = quoted(&text);

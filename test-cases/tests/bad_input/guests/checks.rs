@@ -134,7 +134,7 @@ fn a_frozen_agent_is_not_run() -> Checked {
     Err(outcome.complain(&format!("{verdict}, deaths: {}", report["deaths"])))
 }
 
-/// Memory stays bounded, and so does the report. How much of the 100 MB comes through before the deadline depends on
+/// Memory use is bounded, and so does the report. How much of the 100 MB comes through before the deadline depends on
 /// the machine; that the bound holds for all of it is tested where the console is kept (vmm, device/serial.rs).
 fn a_console_flood() -> Checked {
     let (outcome, report) = failure("flood", &["the guest "])?;
