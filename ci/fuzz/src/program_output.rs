@@ -3,7 +3,7 @@
 
 use engine::matrix::Sign;
 use engine::matrix::operations::Judged;
-use engine::matrix::programs::judge::{compare, told};
+use engine::matrix::programs::judge::{compare, reported};
 use engine::observation::{Answer, StepObservation};
 
 /// Between two outputs.
@@ -17,14 +17,14 @@ pub fn run(bytes: &[u8]) {
         let mut observed = StepObservation::new("run", Answer::Returned { value });
         observed.bytes = output.to_vec();
         for judged in [Judged::Shown, Judged::Scan] {
-            let _ = told(judged, &observed);
+            let _ = reported(judged, &observed);
         }
-        told(Judged::Program, &observed).unwrap_or_default()
+        reported(Judged::Program, &observed).unwrap_or_default()
     });
     let (one, other) = (outputs.next().unwrap_or_default(), outputs.next().unwrap_or_default());
-    for (usual, told) in [(Some(&one), &other), (Some(&other), &one), (Some(&one), &one), (None, &one)] {
-        let (sign, detail) = compare(usual.map(String::as_str), told);
-        assert!(sign != Sign::Works || usual == Some(told), "{usual:?} is not {told:?}");
+    for (expected, given) in [(Some(&one), &other), (Some(&other), &one), (Some(&one), &one), (None, &one)] {
+        let (sign, detail) = compare(expected.map(String::as_str), given);
+        assert!(sign != Sign::Works || expected == Some(given), "{expected:?} is not {given:?}");
         assert!(!detail.contains(|c: char| c.is_control() && c != '\t'), "{detail:?}");
     }
 }
