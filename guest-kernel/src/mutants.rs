@@ -25,7 +25,8 @@ pub struct Mutant {
     pub wrong: String,
     /// The case and the step that must fail, `CASE#STEP`; or `boot`, `explore`, `audit`.
     pub killer: Option<String>,
-    /// What that step observes, as a report shows it.
+    /// What that step sees, as a report says it; of `boot` a function or a manner of death, of `audit` a finding (`INVARIANT: NAME`),
+    /// of `explore` a part of the disagreement.
     pub got: Option<String>,
     /// Why nothing can notice the mistake.
     pub equivalent: Option<String>,

@@ -40,11 +40,13 @@ fn main() -> ExitCode {
         mutants().iter().filter(|mutant| is_selected(&arguments, &name(mutant))).collect();
     let batch = Arc::new(Batch::new(chosen));
     let check = Trial::test("a_boot_is_killed_by_what_is_named", || kill::self_check().map_err(Into::into));
+    let explored =
+        Trial::test("a_disagreement_is_the_one_named", || kill::check_disagreements().map_err(Into::into));
     let trials = mutants().iter().map(|mutant| {
         let batch = Arc::clone(&batch);
         Trial::test(name(mutant), move || kill::check(mutant, batch.reports()?).map_err(Into::into))
     });
-    libtest_mimic::run(&arguments, std::iter::once(check).chain(trials).collect()).exit_code()
+    libtest_mimic::run(&arguments, [check, explored].into_iter().chain(trials).collect()).exit_code()
 }
 
 fn name(mutant: &Mutant) -> String {
