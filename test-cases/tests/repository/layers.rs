@@ -4,6 +4,13 @@
 /// Source folder and modules, from the lowest to the highest.
 const CRATES: &[(&str, &[&str])] = &[
     (
+        "vmm/src",
+        &[
+            "layout", "marker", "x86", "memory", "platform", "region", "boot", "trace", "device", "machine",
+            "probe",
+        ],
+    ),
+    (
         "test-cases/model/src",
         &[
             "page",
@@ -101,24 +108,14 @@ const CRATES: &[(&str, &[&str])] = &[
     ("test-cases/src", &["cli", "exit", "report", "matrix", "list", "command"]),
 ];
 
-/// The test that has the order of the VMM's modules.
-const VMM_TEST: &str = "vmm/tests/layers.rs";
-
 /// Source folders whose modules have an order.
 pub(crate) fn sources() -> impl Iterator<Item = &'static str> {
-    CRATES.iter().map(|(source, _)| *source).chain(["vmm/src"])
+    CRATES.iter().map(|(source, _)| *source)
 }
 
 /// The modules in a source folder, from the lowest to the highest, where a test checks their order.
-pub(crate) fn order(source: &str) -> Option<Vec<String>> {
-    if source == "vmm/src" {
-        let text = std::fs::read_to_string(crate::top().join(VMM_TEST)).unwrap();
-        let (_, list) = text.split_once("const ORDER: &[&str] = &[").unwrap();
-        let (list, _) = list.split_once(']').unwrap();
-        return Some(list.split('"').skip(1).step_by(2).map(str::to_owned).collect());
-    }
-    let (_, order) = CRATES.iter().find(|(known, _)| *known == source)?;
-    Some(order.iter().map(|module| (*module).to_owned()).collect())
+pub(crate) fn order(source: &str) -> Option<&'static [&'static str]> {
+    CRATES.iter().find(|(known, _)| *known == source).map(|(_, order)| *order)
 }
 
 #[test]
