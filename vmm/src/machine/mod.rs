@@ -45,6 +45,7 @@ use crate::trace::printk;
 use crate::trace::{RecordedCall, RecordedChange};
 use crate::x86::cpuid::CpuidTable;
 use crate::x86::long_mode;
+use crate::x86::walk::page_pieces;
 
 /// What machine to make.
 #[derive(Debug, Clone)]
@@ -196,15 +197,11 @@ impl Machine {
 
     /// What `view` shows at `gpa`: RAM, or what a device answers.
     pub fn truth(&self, view: View, gpa: u64, buffer: &mut [u8]) {
-        let (mut at, mut rest) = (gpa, buffer);
-        while !rest.is_empty() {
-            let room = (layout::PAGE_SIZE - at % layout::PAGE_SIZE) as usize;
-            let (part, after) = rest.split_at_mut(room.min(rest.len()));
+        for (at, range) in page_pieces(gpa, buffer.len()) {
+            let part = &mut buffer[range];
             if self.memory.read(view, at, part).is_err() {
                 self.devices.mmio_read(at, part);
             }
-            at = at.wrapping_add(part.len() as u64);
-            rest = after;
         }
     }
 

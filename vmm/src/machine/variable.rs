@@ -7,6 +7,7 @@ use types::{PageState, View};
 
 use crate::layout::PAGE_SIZE;
 use crate::memory::GuestMemory;
+use crate::x86::walk::page_pieces;
 
 /// The memory of the kernel's image, by its virtual addresses.
 pub(super) struct ImageMemory<'a> {
@@ -16,22 +17,13 @@ pub(super) struct ImageMemory<'a> {
 
 impl KernelMemory for ImageMemory<'_> {
     fn read(&self, virtual_address: u64, buffer: &mut [u8]) -> bool {
-        let mut at = virtual_address;
-        let mut rest = buffer;
-        while !rest.is_empty() {
-            let Some(gpa) = self.names.physical_of_address(at).filter(|gpa| is_kernels(self.memory, *gpa))
-            else {
-                return false;
-            };
-            let room = (PAGE_SIZE - gpa % PAGE_SIZE) as usize;
-            let (part, after) = rest.split_at_mut(room.min(rest.len()));
-            if self.memory.read(View::Private, gpa, part).is_err() {
-                return false;
-            }
-            at = at.wrapping_add(part.len() as u64);
-            rest = after;
-        }
-        true
+        // The image is mapped in whole pages, so pages begin where they begin in physical memory.
+        page_pieces(virtual_address, buffer.len()).all(|(at, range)| {
+            self.names
+                .physical_of_address(at)
+                .filter(|gpa| is_kernels(self.memory, *gpa))
+                .is_some_and(|gpa| self.memory.read(View::Private, gpa, &mut buffer[range]).is_ok())
+        })
     }
 }
 

@@ -107,20 +107,20 @@ pub fn translate(memory: &dyn PhysicalMemory, tables: &PageTables, address: u64)
 
 /// Reads guest virtual memory; `false` if any of it is not mapped to RAM.
 pub fn read(memory: &dyn PhysicalMemory, tables: &PageTables, address: u64, buffer: &mut [u8]) -> bool {
-    pieces(address, buffer.len()).all(|(at, range)| {
+    page_pieces(address, buffer.len()).all(|(at, range)| {
         translate(memory, tables, at).is_some_and(|t| memory.load(t.view, t.gpa, &mut buffer[range]))
     })
 }
 
 /// Writes guest virtual memory; `false` if any of it is not mapped to RAM, or to RAM whose state forbids it.
 pub fn write(memory: &dyn PhysicalMemory, tables: &PageTables, address: u64, bytes: &[u8]) -> bool {
-    pieces(address, bytes.len()).all(|(at, range)| {
+    page_pieces(address, bytes.len()).all(|(at, range)| {
         translate(memory, tables, at).is_some_and(|t| memory.store_admitted(t.view, t.gpa, &bytes[range]))
     })
 }
 
-/// Splits a range at page boundaries.
-fn pieces(address: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+/// Splits a range at page boundaries: where each part begins, and which of the `len` bytes it has.
+pub(crate) fn page_pieces(address: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         let at = address.wrapping_add(done as u64);
