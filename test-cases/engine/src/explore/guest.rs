@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use protocol::{Outcome, Step};
+use protocol::Step;
 use types::{Mode, PageState, Platform, View};
 use vmm::boot::firmware;
 use vmm::layout;
@@ -128,19 +128,19 @@ impl Kernel {
         // Without names no event costs a backtrace; the case that is written has them when it is run.
         let setup = Setup { mode: Mode::Record, ..target.setup };
         let mut session = self.prepared.boot(target, setup, interrupt)?;
-        let uname = text(&mut session, &Step::Uname, target)?.ok_or(GuestError::Silent("uname"))?;
+        let uname = session.text(&Step::Uname, target.limit)?.ok_or(GuestError::Silent("uname"))?;
         let release = uname.lines().nth(2).unwrap_or_default().to_owned();
         let log = GuestLog::read(&mut session, target.limit)?;
         let log_unread = log.unread();
         check_guest_type(&session, &log, target.platform, &target.kernel.spec, &release)
             .map_err(GuestError::Type)?;
         let step = Step::ReadFile { path: b"/proc/iomem", offset: 0, len: IOMEM };
-        let iomem = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/iomem"))?;
+        let iomem = session.text(&step, target.limit)?.ok_or(GuestError::Silent("/proc/iomem"))?;
         if iomem.len() >= IOMEM as usize {
             return Err(GuestError::Long(IOMEM));
         }
         let step = Step::ReadFile { path: b"/proc/cpuinfo", offset: 0, len: CPUINFO };
-        let cpuinfo = text(&mut session, &step, target)?.ok_or(GuestError::Silent("/proc/cpuinfo"))?;
+        let cpuinfo = session.text(&step, target.limit)?.ok_or(GuestError::Silent("/proc/cpuinfo"))?;
         let protection_keys = cpuinfo.split_whitespace().any(|flag| flag == "ospke");
         Ok(Booted { session, iomem: Iomem::parse(&iomem)?, release, protection_keys, log_unread })
     }
@@ -209,13 +209,6 @@ fn uncached(machine: &Machine, platform: Platform, release: Release) -> Option<s
         Platform::Snp | Platform::Tdx if since(6, 12) => Some(machine.ram().reserved()..layout::HIGH_RAM),
         _ => Some(layout::DEVICE_HOLE..layout::HIGH_RAM),
     }
-}
-
-fn text(session: &mut Session, step: &Step<'_>, target: &Target) -> Result<Option<String>, Ended> {
-    Ok(match session.step(step, target.limit)? {
-        Outcome::Data { data, .. } => Some(String::from_utf8_lossy(&data.bytes).into_owned()),
-        _ => None,
-    })
 }
 
 /// Pages the model makes predictions for, except those of devices: others are private RAM, or must not be read.

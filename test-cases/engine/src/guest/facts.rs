@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use protocol::{Outcome, Step};
+use protocol::Step;
 use types::{BadCall, PlacedRegion, Region};
 use vmm::boot::linux::UnservedModule;
 use vmm::boot::opcode::Site;
@@ -48,8 +48,7 @@ pub(crate) fn bad_call(call: &vmm::trace::RecordedCall, names: Option<&KernelNam
 /// The unaccepted memory that guest and VMM count at the same time.
 pub(crate) fn unaccepted(session: &mut Session, limit: Duration) -> Result<Option<Unaccepted>, Ended> {
     let step = Step::ReadFile { path: b"/proc/meminfo", offset: 0, len: 8192 };
-    let Outcome::Data { data, .. } = session.step(&step, limit)? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&data.bytes).into_owned();
+    let Some(text) = session.text(&step, limit)? else { return Ok(None) };
     let line = text.lines().find_map(|line| line.strip_prefix("Unaccepted:"));
     let guest_kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     let vmm_kib = session.machine().memory().unaccepted() >> 10;

@@ -65,8 +65,8 @@ pub struct Cell {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub bytes: String,
     /// The output of a program, without the lines that legitimately differ between guests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub told: Option<String>,
+    #[serde(rename = "told", skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// The forbidden accesses it made, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accesses: Vec<String>,
@@ -76,7 +76,7 @@ impl Cell {
     /// A cell with a sign and a detail only.
     pub fn bare(sign: Sign, detail: impl Into<String>) -> Self {
         let (word, detail) = (sign.word().to_owned(), detail.into());
-        Self { sign, word, detail, gpa: None, bytes: String::new(), told: None, accesses: Vec::new() }
+        Self { sign, word, detail, gpa: None, bytes: String::new(), output: None, accesses: Vec::new() }
     }
 
     /// Reads it off what the operation's case gave.
@@ -100,7 +100,7 @@ impl Cell {
                 break;
             }
         }
-        cell.told = last.and_then(|observed| super::programs::judge::reported(operation.judged, observed));
+        cell.output = last.and_then(|observed| super::programs::judge::reported(operation.judged, observed));
         cell
     }
 
@@ -112,7 +112,7 @@ impl Cell {
             detail: describe(step, observed),
             gpa: observed.gpa.map(|range| range.start),
             bytes: hex(&observed.bytes[..observed.bytes.len().min(KEPT)]),
-            told: None,
+            output: None,
             accesses: accesses(observed),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use protocol::{Outcome, Step};
+use protocol::Step;
 
 use super::{Activity, Engine, Watcher};
 use crate::boot::{Context, judge};
@@ -117,8 +117,7 @@ impl Engine<'_> {
     /// Reads through the agent: the log of every guest, and of the first one its release too.
     fn read_guest_facts(&mut self, session: &mut Session, first: bool) -> Result<GuestLog, session::Ended> {
         let limit = self.target.limit;
-        if first && let Outcome::Data { data, .. } = session.step(&Step::Uname, limit)? {
-            let text = String::from_utf8_lossy(&data.bytes).into_owned();
+        if first && let Some(text) = session.text(&Step::Uname, limit)? {
             let mut lines = text.lines().skip(2).map(str::to_owned);
             self.report.kernel.release = lines.next().unwrap_or_default();
             self.report.kernel.version = lines.next().unwrap_or_default();

@@ -209,6 +209,14 @@ impl Session {
         self.step_of(Worker::Same, step, limit)
     }
 
+    /// Executes a step that gives data, and gives them as text; `None` if it failed.
+    pub fn text(&mut self, step: &Step<'_>, limit: Duration) -> Result<Option<String>, Ended> {
+        Ok(match self.step(step, limit)? {
+            Outcome::Data { data, .. } => Some(String::from_utf8_lossy(&data.bytes).into_owned()),
+            _ => None,
+        })
+    }
+
     fn step_of(&mut self, worker: Worker, step: &Step<'_>, limit: Duration) -> Result<Outcome, Ended> {
         let mut batch = Batch::new().step_limit(u32::try_from(limit.as_millis() / 3).unwrap_or(0));
         if worker == Worker::New {

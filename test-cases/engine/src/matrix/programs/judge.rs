@@ -54,11 +54,11 @@ pub fn judge(matrix: &mut Matrix) {
             .iter()
             .filter(|combination| combination.platform == Platform::None)
             .filter(|combination| combination.kernel.policy == Some(Policy::Upstream))
-            .find_map(|combination| combination.cells.get(&operation.id)?.told.clone());
+            .find_map(|combination| combination.cells.get(&operation.id)?.output.clone());
         for combination in &mut matrix.combinations {
             let unreachable = operation.id == DMIDECODE_VIA_MEM && hides_structures(combination);
             let Some(cell) = combination.cells.get_mut(&operation.id) else { continue };
-            let Some(reported) = &cell.told else { continue };
+            let Some(reported) = &cell.output else { continue };
             (cell.sign, cell.detail) = compare(reference.as_deref(), reported);
             if unreachable && cell.sign == Sign::Broken {
                 cell.sign = Sign::Closed;
