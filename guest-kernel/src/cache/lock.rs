@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 /// A lock that ends with its holder, however that dies.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     file: File,
 }
 

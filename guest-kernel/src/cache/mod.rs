@@ -8,13 +8,16 @@
 mod entry;
 mod error;
 mod lock;
+mod lru;
 mod scratch;
+mod sealed;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use entry::{Entry, hash_bytes, hash_file, hex};
 pub use error::Error;
-pub(crate) use lock::Lock;
+pub use lock::Lock;
+pub use lru::{LIMIT, LruStore, Stored};
 pub(crate) use scratch::{Scratch, remove, rename};
 
 use serde::{Deserialize, Serialize};
