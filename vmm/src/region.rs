@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The classes of address a kernel distinguishes, by name, as this guest has them.
 
+use std::borrow::Cow;
+
 use types::{PlacedRegion, Region};
 
 use crate::layout::{self, PAGE_SIZE};
@@ -9,7 +11,7 @@ use crate::platform::PlatformModel;
 
 /// Every region of a guest, in ascending order but for aliases.
 pub fn regions(ram: &Ram, platform: &dyn PlatformModel, physical_bits: u8) -> Vec<PlacedRegion> {
-    let region = |region, gpa, len, kind| PlacedRegion { region, gpa, len, kind };
+    let region = |region, gpa, len, kind| PlacedRegion { region, gpa, len, kind: Cow::Borrowed(kind) };
     let mut all = vec![
         region(Region::Page0, 0, PAGE_SIZE, "page 0, which the kernel turns into Reserved"),
         region(Region::Bda, layout::BDA, layout::BDA_END - layout::BDA, "BIOS data area, inside page 0"),

@@ -5,7 +5,10 @@ mod known;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 pub use self::known::{BadList, Known, all};
+use serde::{Deserialize, Serialize};
 use types::{AccessEvent, Platform};
 
 use crate::judge::Verdict;
@@ -13,13 +16,14 @@ use crate::observation::BootObservation;
 use model::release::Release;
 
 /// One boot with its verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootResult {
     /// What happened.
     pub observed: BootObservation,
     /// For each of its forbidden accesses, why it is known; `None` for one that is not.
-    pub known: Vec<Option<&'static str>>,
+    pub known: Vec<Option<Cow<'static, str>>>,
     /// The verdict.
+    #[serde(rename = "judged")]
     pub verdict: Verdict,
 }
 
@@ -37,12 +41,13 @@ pub fn judge(observed: BootObservation, context: Context) -> BootResult {
     // A list that cannot be read makes no access known.
     let list = all().unwrap_or_default();
     let why = |event| list.iter().find(|known| known.covers(event, observed.setup, context));
-    let known: Vec<_> = observed.events.iter().map(|event| why(event).map(|it| it.hole.as_str())).collect();
+    let known: Vec<_> =
+        observed.events.iter().map(|event| why(event).map(|it| Cow::Borrowed(it.hole.as_str()))).collect();
     let verdict = verdict(&observed, &known);
     BootResult { observed, known, verdict }
 }
 
-fn verdict(observed: &BootObservation, known: &[Option<&'static str>]) -> Verdict {
+fn verdict(observed: &BootObservation, known: &[Option<Cow<'static, str>>]) -> Verdict {
     let expected = "no forbidden access while booting".to_owned();
     let unknown = observed.events.iter().zip(known).filter(|(_, hole)| hole.is_none());
     let count = unknown.clone().count() as u64 + observed.not_kept;
@@ -62,7 +67,7 @@ fn verdict(observed: &BootObservation, known: &[Option<&'static str>]) -> Verdic
         return Verdict::NotRun { reason: format!("the guest did not come up: {why}") };
     }
     match known.iter().flatten().next() {
-        Some(hole) => Verdict::KnownHole { hole: (*hole).to_owned() },
+        Some(hole) => Verdict::KnownHole { hole: hole.clone().into_owned() },
         None => Verdict::AsSpecified,
     }
 }
@@ -80,8 +85,8 @@ impl BootResult {
     }
 
     /// The distinct known holes that were shown.
-    pub fn holes(&self) -> Vec<&'static str> {
-        let mut holes: Vec<_> = self.known.iter().flatten().copied().collect();
+    pub fn holes(&self) -> Vec<&str> {
+        let mut holes: Vec<_> = self.known.iter().flatten().map(Cow::as_ref).collect();
         holes.sort_unstable();
         holes.dedup();
         holes

@@ -7,7 +7,7 @@ mod facts;
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use types::{AccessEvent, Errno, PageChange, Signal};
 
 pub use boot::BootObservation;
@@ -20,7 +20,7 @@ use model::class::{Classes, States, Truth, hex};
 pub const SHOWN: usize = 64;
 
 /// The answer of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "kebab-case")]
 pub enum Answer {
     /// It succeeded and returned this number: a count, a position, a file descriptor.
@@ -56,17 +56,17 @@ pub enum Answer {
 }
 
 /// A range of guest physical addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpaRange {
     /// The first address.
-    #[serde(serialize_with = "address")]
+    #[serde(serialize_with = "address", deserialize_with = "types::json::read_address")]
     pub start: u64,
     /// How many bytes.
     pub len: u64,
 }
 
 /// When the memory of a step was read. The guest is stopped then; in between it executes the step, and more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TruthTaken {
     /// Before the step, and it held the same after it.
@@ -76,43 +76,48 @@ pub enum TruthTaken {
 }
 
 /// What one step gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepObservation {
     /// The step's name.
     pub step: String,
     /// Its answer.
     pub answer: Answer,
     /// Every manner of the guest's death that fits what the VMM saw, where it died.
-    #[serde(rename = "death", skip_serializing_if = "Deaths::is_empty")]
+    #[serde(rename = "death", default, skip_serializing_if = "Deaths::is_empty")]
     pub end: Deaths,
     /// Every byte it gave back.
-    #[serde(serialize_with = "shown", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        serialize_with = "shown",
+        deserialize_with = "model::class::read_hex",
+        default,
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub bytes: Vec<u8>,
     /// What the bytes are.
-    #[serde(skip_serializing_if = "Classes::is_empty")]
+    #[serde(default, skip_serializing_if = "Classes::is_empty")]
     pub class: Classes,
     /// The change of memory (`memory` steps only).
-    #[serde(skip_serializing_if = "States::is_empty")]
+    #[serde(default, skip_serializing_if = "States::is_empty")]
     pub state: States,
     /// The memory that the step accessed, read by the VMM.
     pub truth: Truth,
     /// When that was read, where bytes were compared with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truth_taken: Option<TruthTaken>,
     /// The guest physical addresses it was about.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpa: Option<GpaRange>,
     /// The forbidden accesses during the step.
     pub events: Vec<AccessEvent>,
     /// Forbidden accesses during the step that were not kept, beyond the bound of one guest: with any, the absence of an
     /// event shows nothing.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub events_dropped: u64,
     /// The changes of the watched page (`copra explain`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PageChange>,
     /// How long it took.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(rename = "seconds", serialize_with = "seconds", deserialize_with = "read_seconds")]
     pub duration: Duration,
 }
 
@@ -147,23 +152,23 @@ impl StepObservation {
 }
 
 /// What the steps of one case gave, in their order; a case that was cut short has fewer than its steps.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseObservation {
     /// The steps.
     pub steps: Vec<StepObservation>,
     /// Why the case was not run at all, if it was not.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_run: Option<NotRun>,
     /// Changed state that could not be restored, so that the next case got another guest.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remains: Option<String>,
     /// How long the case took.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(rename = "seconds", serialize_with = "seconds", deserialize_with = "read_seconds")]
     pub duration: Duration,
 }
 
 /// Why a case was not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "because", content = "reason", rename_all = "kebab-case")]
 pub enum NotRun {
     /// It does not apply to this guest.
@@ -196,4 +201,9 @@ pub(crate) fn address<S: Serializer>(address: &u64, serializer: S) -> Result<S::
 
 pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+/// Reads a duration that [`seconds`] wrote.
+pub(crate) fn read_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }

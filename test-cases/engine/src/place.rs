@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn guest() -> Vec<PlacedRegion> {
-        vec![PlacedRegion { region: Region::Rom, gpa: 0xf0000, len: 0x10000, kind: "Reserved" }]
+        vec![PlacedRegion { region: Region::Rom, gpa: 0xf0000, len: 0x10000, kind: "Reserved".into() }]
     }
 
     #[test]

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A run and its verdicts, whole or cut short, as data; its written forms are in the `copra` command.
 
+pub mod document;
 pub mod evidence;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+pub mod shard;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use types::{Mode, Policy};
 
 use crate::boot::BootResult;
@@ -57,7 +59,7 @@ pub struct CaseResult {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", content = "reason", rename_all = "kebab-case")]
 pub enum RunEnd {
     /// It came to its end.
@@ -69,7 +71,7 @@ pub enum RunEnd {
 }
 
 /// How many cases ended how.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Cases that were to run.
     pub planned: usize,
@@ -93,6 +95,17 @@ pub struct Summary {
     pub skip_reasons: BTreeMap<String, usize>,
 }
 
+impl RunEnd {
+    /// Why the run was cut short, if it was.
+    pub fn cut_short(&self) -> Option<String> {
+        match self {
+            Self::Complete => None,
+            Self::Interrupted => Some("the run was interrupted".to_owned()),
+            Self::Failed(reason) => Some(reason.clone()),
+        }
+    }
+}
+
 impl Report {
     /// The planned cases that the run did not reach.
     pub fn remaining(&self) -> impl Iterator<Item = &str> {
@@ -102,11 +115,7 @@ impl Report {
 
     /// Why the remaining cases were not run.
     pub fn cut_short(&self) -> Option<String> {
-        match &self.ended {
-            RunEnd::Complete => None,
-            RunEnd::Interrupted => Some("the run was interrupted".to_owned()),
-            RunEnd::Failed(reason) => Some(reason.clone()),
-        }
+        self.ended.cut_short()
     }
 
     /// The death is what a case specifies for one of its steps, known holes included.
@@ -148,10 +157,19 @@ impl Report {
 
     /// Counts the verdicts.
     pub fn summary(&self) -> Summary {
-        let mut summary = Summary { planned: self.planned.len(), ..Summary::default() };
-        for result in &self.cases {
-            summary.holes_shown += result.verdict.holes().count();
-            match &result.verdict.verdict {
+        let cases = self.cases.iter().map(|result| (&result.verdict.verdict, result.verdict.holes().count()));
+        Summary::of(cases, self.remaining().count())
+    }
+}
+
+impl Summary {
+    /// Counts the verdicts on cases, each with the number of holes it showed, and the cases that did not run.
+    pub fn of<'a>(cases: impl Iterator<Item = (&'a Verdict, usize)>, remaining: usize) -> Self {
+        let mut summary = Self { planned: remaining, not_run: remaining, ..Self::default() };
+        for (verdict, holes) in cases {
+            summary.planned += 1;
+            summary.holes_shown += holes;
+            match verdict {
                 Verdict::KnownHole { .. } => summary.known_hole += 1,
                 Verdict::DenialMissing { .. } => summary.denial_missing += 1,
                 Verdict::Unexpected { .. } => summary.unexpected += 1,
@@ -164,7 +182,6 @@ impl Report {
                 _ => summary.as_specified += 1,
             }
         }
-        summary.not_run += self.remaining().count();
         summary
     }
 }
@@ -177,30 +194,6 @@ impl CaseResult {
     {
         let steps = self.case.steps.iter().zip(&self.verdict.steps);
         steps.map(|(step, verdict)| (step, self.observed.step(&step.id), verdict))
-    }
-
-    /// One line for each step that went wrong, or for the case as a whole if it did not run.
-    pub fn complaints(&self) -> Vec<String> {
-        let whole = match &self.verdict.verdict {
-            Verdict::Skipped { reason } | Verdict::NotRun { reason } if self.verdict.steps.is_empty() => {
-                return vec![reason.clone()];
-            }
-            _ => self.steps(),
-        };
-        whole
-            .filter_map(|(step, _, verdict)| match verdict {
-                Verdict::DenialMissing { expected, got } | Verdict::Unexpected { expected, got } => {
-                    let label = verdict.label();
-                    Some(format!("{label} at `{}`, {}: expected {expected}, got {got}", step.id, step.action))
-                }
-                Verdict::Inconclusive { expected, got, reason } => Some(format!(
-                    "inconclusive at `{}`, {}: expected {expected}, got {got}: {reason}",
-                    step.id, step.action
-                )),
-                Verdict::NotRun { reason } => Some(format!("not run: `{}`: {reason}", step.id)),
-                _ => None,
-            })
-            .collect()
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use types::candidates::Candidates;
 use types::names::named;
@@ -31,19 +32,36 @@ named! {
 }
 
 /// The contents of the accessed memory in every view, read by the VMM at the time of the access.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Truth {
     /// The bytes as read through the view of the page's state.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "hex_option",
+        deserialize_with = "read_hex_option"
+    )]
     pub plain: Option<Vec<u8>>,
     /// The same bytes through the view that decrypts what is not encrypted, or the reverse.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "hex_option",
+        deserialize_with = "read_hex_option"
+    )]
     pub ciphertext: Option<Vec<u8>>,
     /// The separate content of the shared view.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "hex_option",
+        deserialize_with = "read_hex_option"
+    )]
     pub shared: Option<Vec<u8>>,
     /// What the emulated device returned.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "hex_option",
+        deserialize_with = "read_hex_option"
+    )]
     pub device: Option<Vec<u8>>,
 }
 
@@ -120,6 +138,24 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Bytes written as pairs of hexadecimal digits.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let pairs = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(pairs.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
+
+/// Reads bytes that are written as hexadecimal digits.
+pub fn read_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    from_hex(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not pairs of hexadecimal digits")))
+}
+
+fn read_hex_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+    read_hex(deserializer).map(Some)
+}
+
 #[expect(clippy::ref_option, reason = "serde's serialize_with passes a reference to the field")]
 fn hex_option<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
     match bytes {
@@ -182,6 +218,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn hexadecimal_digits_are_read_as_they_were_written(bytes: Vec<u8>) {
+            prop_assert_eq!(from_hex(&hex(&bytes)), Some(bytes));
+        }
+
         #[test]
         fn some_class_always_fits(bytes in prop::collection::vec(any::<u8>(), 1..80), plain: Option<Vec<u8>>) {
             let truth = Truth { plain, ..Truth::default() };

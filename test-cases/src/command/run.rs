@@ -16,6 +16,7 @@ use crate::report::{json, junit};
 use engine::guest::Target;
 use engine::library;
 use engine::report::Report;
+use engine::report::document::RunDocument;
 use engine::setup::Setup;
 
 /// Runs cases and reports.
@@ -91,8 +92,9 @@ impl Outputs {
 
     /// Writes all reports that can be written.
     fn write(self, report: &Report) -> Result<(), Failed> {
-        let json = self.json.map_or(Ok(()), |output| output.write(|out| json::write(report, out)));
-        let as_junit = |out: &mut dyn Write| junit::write(report, out).map_err(io::Error::other);
+        let document = RunDocument::of(report);
+        let json = self.json.map_or(Ok(()), |output| output.write(|out| json::write(&document, out)));
+        let as_junit = |out: &mut dyn Write| junit::write(&document, out).map_err(io::Error::other);
         let junit = self.junit.map_or(Ok(()), |output| output.write(as_junit));
         json.and(junit)
     }

@@ -9,6 +9,7 @@ use crate::report::ktap;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
 use engine::boot::BootResult;
+use engine::report::document::RunDocument;
 use engine::report::{CaseResult, Report};
 use engine::run::{Activity, Watcher};
 
@@ -61,7 +62,7 @@ impl Screen {
     pub fn end(&mut self, report: &Report) -> Result<(), Failed> {
         let done = match &mut self.terminal {
             Some(terminal) => terminal.foot(report),
-            None if self.ktap => ktap::write(report, io::stdout().lock()),
+            None if self.ktap => ktap::write(&RunDocument::of(report), io::stdout().lock()),
             None => Ok(()),
         };
         output::read_to_the_end(done)

@@ -4,74 +4,16 @@
 
 use std::io;
 
-use engine::report::{CaseResult, Report};
+use engine::report::document::RunDocument;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::plain;
-use engine::boot::BootResult;
 use engine::case::Case;
 
-/// The version of the format.
-pub const SCHEMA: &str = "copra-run/2";
-
 /// Writes the run, whole or cut short.
-pub fn write(report: &Report, mut out: impl io::Write) -> io::Result<()> {
-    writeln!(out, "{}", plain::in_json(&format!("{:#}", value(report))))
-}
-
-/// The run as a JSON value.
-pub fn value(report: &Report) -> Value {
-    let remaining: Vec<&str> = report.remaining().collect();
-    json!({
-        "schema": SCHEMA,
-        "copra": env!("CARGO_PKG_VERSION"),
-        "policy": report.policy,
-        "policy_in_force": report.policy_in_force,
-        "kernel": report.kernel,
-        "platform": report.platform,
-        "ended": report.ended,
-        "modes": report.modes(),
-        "seconds": report.duration.as_secs_f64(),
-        "summary": report.summary(),
-        "boot": {
-            "judged": report.boot_verdict(),
-            "guests": report.boots.iter().map(boot_value).collect::<Vec<_>>(),
-        },
-        "cases": report.cases.iter().map(case_value).collect::<Vec<_>>(),
-        "remaining": remaining,
-        "deaths": report.deaths,
-        "aborted": report.aborted,
-        "rigour": report.rigour(),
-        "counters": report.counters,
-    })
-}
-
-fn boot_value(result: &BootResult) -> Value {
-    json!({ "judged": result.verdict, "observed": result.observed, "known": result.known })
-}
-
-fn case_value(result: &CaseResult) -> Value {
-    let steps: Vec<Value> = result
-        .steps()
-        .map(|(step, observed, verdict)| {
-            json!({
-                "id": step.id,
-                "do": step.action.name(),
-                "call": step.action.to_string(),
-                "judged": verdict,
-                "observed": observed,
-            })
-        })
-        .collect();
-    json!({
-        "name": result.case.name,
-        "title": result.case.title,
-        "tags": result.case.tags,
-        "judged": result.verdict.verdict,
-        "seconds": result.observed.duration.as_secs_f64(),
-        "steps": steps,
-    })
+pub fn write(document: &RunDocument, mut out: impl io::Write) -> io::Result<()> {
+    writeln!(out, "{}", plain::in_json(&format!("{:#}", json!(document))))
 }
 
 /// One line of `copra list --cases --json`.
@@ -101,7 +43,11 @@ pub fn case_line(case: &Case) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::report::fixture;
+    use engine::report::{Report, fixture};
+
+    fn value(report: &Report) -> Value {
+        json!(RunDocument::of(report))
+    }
 
     #[test]
     fn a_whole_run() {
@@ -112,7 +58,7 @@ mod tests {
     fn no_control_character_of_a_guest_is_written() {
         let text = {
             let mut out = Vec::new();
-            write(&fixture::hostile(), &mut out).unwrap();
+            write(&RunDocument::of(&fixture::hostile()), &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert!(text.contains("FAIL"));

@@ -2,8 +2,10 @@
 //! The run as a JUnit report, for CI systems.
 
 use std::io;
+use std::time::Duration;
 
-use engine::report::{CaseResult, Report, evidence};
+use engine::report::document::{CaseRecord, RunDocument};
+use engine::report::evidence;
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 use thiserror::Error;
 
@@ -22,30 +24,31 @@ pub enum JunitError {
 }
 
 /// Writes the run, whole or cut short: one suite, one test case per case.
-pub fn write(report: &Report, mut out: impl io::Write) -> Result<(), JunitError> {
+pub fn write(report: &RunDocument, mut out: impl io::Write) -> Result<(), JunitError> {
     let mut suite = TestSuite::new(format!("{} {}", report.kernel.spec, report.platform.platform));
-    suite.set_time(report.duration);
+    let duration = seconds(report.seconds);
+    suite.set_time(duration);
     for (name, value) in properties(report) {
         suite.add_property((name, value.as_str()));
     }
-    if let Some(verdict) = report.boot_verdict() {
+    if let Some(verdict) = &report.boot.judged {
         suite.add_test_case(boot(report, verdict));
     }
-    for result in &report.cases {
-        suite.add_test_case(test_case(result));
+    for case in &report.cases {
+        suite.add_test_case(test_case(case));
     }
     let reason = report.cut_short().unwrap_or_else(|| "the run ended before it".to_owned());
-    for name in report.remaining() {
+    for name in &report.remaining {
         suite.add_test_case(bare(name, status(NonSuccessKind::Error, "not run", &reason)));
     }
     let mut junit = Junit::new("copra");
-    junit.set_time(report.duration);
+    junit.set_time(duration);
     junit.add_test_suite(suite);
     plain::write(&mut out, &junit.to_string()?)?;
     Ok(())
 }
 
-fn properties(report: &Report) -> Vec<(&'static str, String)> {
+fn properties(report: &RunDocument) -> Vec<(&'static str, String)> {
     vec![
         ("kernel", report.kernel.spec.clone()),
         ("kernel.release", report.kernel.release.clone()),
@@ -57,14 +60,14 @@ fn properties(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 /// The boots of all guests are one test.
-fn boot(report: &Report, verdict: &Verdict) -> TestCase {
+fn boot(report: &RunDocument, verdict: &Verdict) -> TestCase {
     let status = match verdict {
         Verdict::Unexpected { got, .. } => status(NonSuccessKind::Failure, verdict.label(), got),
         Verdict::NotRun { reason } => status(NonSuccessKind::Error, verdict.label(), reason),
         _ => TestCaseStatus::success(),
     };
     let mut case = bare("boot", status);
-    let lines = report.boots.iter().flat_map(|boot| {
+    let lines = report.boot.guests.iter().flat_map(|boot| {
         let holes = boot.holes().into_iter().map(|hole| format!("known hole: {hole}"));
         evidence::of_events(&boot.observed.events).into_iter().chain(holes)
     });
@@ -75,9 +78,9 @@ fn boot(report: &Report, verdict: &Verdict) -> TestCase {
     case
 }
 
-fn test_case(result: &CaseResult) -> TestCase {
-    let complaints = result.complaints().join("\n");
-    let status = match &result.verdict.verdict {
+fn test_case(record: &CaseRecord) -> TestCase {
+    let complaints = record.complaints().join("\n");
+    let status = match &record.judged {
         verdict if verdict.is_finding() || matches!(verdict, Verdict::Inconclusive { .. }) => {
             status(NonSuccessKind::Failure, verdict.label(), &complaints)
         }
@@ -89,16 +92,18 @@ fn test_case(result: &CaseResult) -> TestCase {
         }
         _ => TestCaseStatus::success(),
     };
-    let mut case = bare(&result.case.name, status);
-    case.set_time(result.observed.duration);
-    let lines: Vec<String> = result
-        .steps()
-        .flat_map(|(step, observed, verdict)| evidence::of_step(step, observed, verdict))
-        .collect();
+    let mut case = bare(&record.name, status);
+    case.set_time(seconds(record.seconds));
+    let lines: Vec<String> = record.steps.iter().flat_map(evidence::of_step).collect();
     if !lines.is_empty() {
         case.set_system_out(lines.join("\n"));
     }
     case
+}
+
+/// A report's seconds; none where they are no duration.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 fn bare(name: &str, status: TestCaseStatus) -> TestCase {
@@ -119,11 +124,11 @@ fn status(kind: NonSuccessKind, label: &str, text: &str) -> TestCaseStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::report::fixture;
+    use engine::report::{Report, fixture};
 
     fn text(report: &Report) -> String {
         let mut out = Vec::new();
-        write(report, &mut out).unwrap();
+        write(&RunDocument::of(report), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

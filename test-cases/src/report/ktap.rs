@@ -5,47 +5,48 @@ use std::io::{self, Write};
 
 use super::plain;
 use engine::judge::Verdict;
-use engine::report::{CaseResult, Report, evidence};
+use engine::report::document::{CaseRecord, RunDocument};
+use engine::report::evidence;
 
 /// Writes the run, whole or cut short: one test per case, with one nested test per step.
-pub fn write(report: &Report, out: impl Write) -> io::Result<()> {
+pub fn write(report: &RunDocument, out: impl Write) -> io::Result<()> {
     let mut text = Vec::new();
     put_together(report, &mut text)?;
     plain::write(out, &String::from_utf8_lossy(&text))
 }
 
-fn put_together(report: &Report, mut out: impl Write) -> io::Result<()> {
+fn put_together(report: &RunDocument, mut out: impl Write) -> io::Result<()> {
     writeln!(out, "KTAP version 1")?;
     writeln!(out, "# kernel {} {}", report.kernel.spec, report.kernel.release)?;
     writeln!(out, "# platform {} policy {}", report.platform.platform, report.policy)?;
     // The boots of all guests are one test, before the cases.
-    let boots = usize::from(!report.boots.is_empty());
-    writeln!(out, "1..{}", boots + report.planned.len())?;
+    let boots = usize::from(!report.boot.guests.is_empty());
+    writeln!(out, "1..{}", boots + report.summary.planned)?;
     if boots > 0 {
         write_boots(report, &mut out)?;
     }
-    for (index, result) in report.cases.iter().enumerate() {
-        write_case(boots + index + 1, result, &mut out)?;
+    for (index, record) in report.cases.iter().enumerate() {
+        write_case(boots + index + 1, record, &mut out)?;
     }
     let reason = report.cut_short().unwrap_or_else(|| "the run ended before it".to_owned());
-    for (index, name) in report.remaining().enumerate() {
+    for (index, name) in report.remaining.iter().enumerate() {
         let number = boots + report.cases.len() + index + 1;
         writeln!(out, "not ok {number} {name} # not run: {}", one_line(&reason))?;
     }
-    let summary = report.summary();
-    let boot_failed = usize::from(report.boot_verdict().is_some_and(failed));
+    let summary = &report.summary;
+    let boot_failed = usize::from(report.boot.judged.as_ref().is_some_and(failed));
     let passed = summary.as_specified + summary.known_hole + boots - boot_failed;
     let findings = summary.denial_missing + summary.unexpected;
     let failed = findings + summary.inconclusive + summary.not_run + boot_failed;
     writeln!(out, "# known holes shown: {}", summary.holes_shown)?;
     writeln!(out, "# inconclusive: {}", summary.inconclusive)?;
-    writeln!(out, "# {}", report.rigour())?;
+    writeln!(out, "# {}", report.rigour)?;
     writeln!(out, "# Totals: pass:{passed} fail:{failed} skip:{}", summary.skipped)
 }
 
-fn write_boots(report: &Report, out: &mut impl Write) -> io::Result<()> {
+fn write_boots(report: &RunDocument, out: &mut impl Write) -> io::Result<()> {
     let mut remark = String::new();
-    for boot in &report.boots {
+    for boot in &report.boot.guests {
         match &boot.verdict {
             Verdict::KnownHole { hole } => remark = format!(" # known hole: {}", one_line(hole)),
             Verdict::Unexpected { .. } => {
@@ -58,7 +59,7 @@ fn write_boots(report: &Report, out: &mut impl Write) -> io::Result<()> {
             _ => {}
         }
     }
-    let failed = report.boot_verdict().is_some_and(failed);
+    let failed = report.boot.judged.as_ref().is_some_and(failed);
     writeln!(out, "{} 1 boot{}", if failed { "not ok" } else { "ok" }, if failed { "" } else { &remark })
 }
 
@@ -66,24 +67,25 @@ fn failed(verdict: &Verdict) -> bool {
     verdict.is_finding() || verdict.says_nothing()
 }
 
-fn write_case(number: usize, result: &CaseResult, out: &mut impl Write) -> io::Result<()> {
-    let name = &result.case.name;
-    match &result.verdict.verdict {
+fn write_case(number: usize, record: &CaseRecord, out: &mut impl Write) -> io::Result<()> {
+    let name = &record.name;
+    match &record.judged {
         Verdict::Skipped { reason } => {
             return writeln!(out, "ok {number} {name} # SKIP {}", one_line(reason));
         }
-        Verdict::NotRun { reason } if result.verdict.steps.is_empty() => {
+        Verdict::NotRun { reason } if record.steps.is_empty() => {
             return writeln!(out, "not ok {number} {name} # not run: {}", one_line(reason));
         }
         _ => {}
     }
     writeln!(out, "  KTAP version 1")?;
     writeln!(out, "  # Subtest: {name}")?;
-    writeln!(out, "  1..{}", result.verdict.steps.len())?;
-    for (index, (step, observed, verdict)) in result.steps().enumerate() {
+    writeln!(out, "  1..{}", record.steps.len())?;
+    for (index, step) in record.steps.iter().enumerate() {
+        let verdict = &step.judged;
         let good = !failed(verdict);
         if !good {
-            for line in evidence::of_step(step, observed, verdict) {
+            for line in evidence::of_step(step) {
                 writeln!(out, "  # {}", one_line(&line))?;
             }
         }
@@ -97,7 +99,7 @@ fn write_case(number: usize, result: &CaseResult, out: &mut impl Write) -> io::R
         };
         writeln!(out, "  {sign} {} {}{remark}", index + 1, step.id)?;
     }
-    writeln!(out, "{} {number} {name}", if failed(&result.verdict.verdict) { "not ok" } else { "ok" })
+    writeln!(out, "{} {number} {name}", if failed(&record.judged) { "not ok" } else { "ok" })
 }
 
 /// A text without line ends, and without the sign that starts a directive.
@@ -108,11 +110,11 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::report::fixture;
+    use engine::report::{Report, fixture};
 
     fn text(report: &Report) -> String {
         let mut out = Vec::new();
-        write(report, &mut out).unwrap();
+        write(&RunDocument::of(report), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

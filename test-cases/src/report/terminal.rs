@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use engine::report::document::CaseRecord;
 use engine::report::{CaseResult, Report, evidence, rewritten};
 use types::Mode;
 
@@ -101,24 +102,25 @@ impl<W: Write> Terminal<W> {
         };
         write!(self.out, "{}  ", self.style.paint(tone, format!("{word:4}")))?;
         self.line(&format!("{:24}  {text}", result.case.name))?;
+        let record = CaseRecord::of(result);
         let failed = verdict.is_finding() || matches!(verdict, Verdict::Inconclusive { .. });
         if failed {
-            for complaint in result.complaints() {
+            for complaint in record.complaints() {
                 writeln!(self.out, "      {}", self.style.paint(Tone::Bad, complaint))?;
             }
         }
         if failed || self.verbose {
-            self.evidence(result)?;
+            self.evidence(result, &record)?;
         }
         self.out.flush()
     }
 
-    fn evidence(&mut self, result: &CaseResult) -> io::Result<()> {
-        for (step, observed, verdict) in result.steps() {
-            if matches!(verdict, Verdict::NotReached) && !self.verbose {
+    fn evidence(&mut self, result: &CaseResult, record: &CaseRecord) -> io::Result<()> {
+        for step in &record.steps {
+            if matches!(step.judged, Verdict::NotReached) && !self.verbose {
                 continue;
             }
-            for line in evidence::of_step(step, observed, verdict) {
+            for line in evidence::of_step(step) {
                 self.line(&format!("        {line}"))?;
             }
         }

@@ -7,6 +7,7 @@
 mod architecture;
 mod layers;
 mod licences;
+mod schema;
 mod specification;
 
 use std::path::{Path, PathBuf};

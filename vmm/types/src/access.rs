@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::names::named;
 use crate::{PageState, View};
@@ -81,5 +81,19 @@ impl fmt::Display for AccessTarget {
 impl Serialize for AccessTarget {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl std::str::FromStr for AccessTarget {
+    type Err = crate::names::UnknownName;
+
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        if given == "device" { Ok(Self::Device) } else { given.parse().map(Self::Page) }
+    }
+}
+
+impl<'de> Deserialize<'de> for AccessTarget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::json::read_name(deserializer)
     }
 }

@@ -3,18 +3,18 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{AccessTarget, EventKind, Region, UnwindMethod};
 
 /// An access through a view that the state of the memory forbids, with the names that were found for its circumstances.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessEvent {
     /// What happened.
     pub kind: EventKind,
     /// The guest physical address, without the bit that selects the view: the first byte accessed, or the page where the
     /// instruction does not tell more.
-    #[serde(serialize_with = "crate::json::address")]
+    #[serde(serialize_with = "crate::json::address", deserialize_with = "crate::json::read_address")]
     pub gpa: u64,
     /// Bytes accessed, where the instruction tells.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,7 +25,7 @@ pub struct AccessEvent {
     /// What was accessed, in its state at that moment.
     pub state: AccessTarget,
     /// The instruction.
-    #[serde(serialize_with = "crate::json::address")]
+    #[serde(serialize_with = "crate::json::address", deserialize_with = "crate::json::read_address")]
     pub rip: u64,
     /// The kernel function it is in, or of a program the file, with offset.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,7 @@ pub struct AccessEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// The kernel functions that had not returned, innermost first; `? ` before what is only found on the stack.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backtrace: Vec<String>,
     /// How they were found.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A closed list of at most eight values with names; `named!` makes one.
 pub trait Listed: Copy + 'static {
@@ -92,5 +92,11 @@ impl<T: Listed> fmt::Display for Candidates<T> {
 impl<T: Listed> Serialize for Candidates<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter().map(Listed::word))
+    }
+}
+
+impl<'de, T: Listed + Deserialize<'de>> Deserialize<'de> for Candidates<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<T>::deserialize(deserializer).map(Self::of)
     }
 }

@@ -56,6 +56,16 @@ macro_rules! codes {
                 serializer.collect_str(self)
             }
         }
+
+        #[cfg(feature = "std")]
+        impl<'de> serde::Deserialize<'de> for $type {
+            /// Also reads what `Display` writes of a number without a name.
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                let number = text.strip_prefix(concat!($what, " ")).and_then(|number| number.parse().ok());
+                number.map_or_else(|| text.parse().map_err(serde::de::Error::custom), |number| Ok(Self(number)))
+            }
+        }
     };
 }
 

@@ -105,6 +105,12 @@ macro_rules! named {
             }
         }
 
+        impl<'de> $crate::serde::Deserialize<'de> for $type {
+            fn deserialize<D: $crate::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::json::read_name(deserializer)
+            }
+        }
+
         impl std::str::FromStr for $type {
             type Err = $crate::names::UnknownName;
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A change of a page, as reports have it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One change of the page that is watched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageChange {
     /// What happened to it.
     pub what: String,
@@ -15,6 +15,6 @@ pub struct PageChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// The kernel functions that had not returned, innermost first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backtrace: Vec<String>,
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The parts of guest physical memory that a kernel treats differently, and where one guest has them.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::names::named;
 
@@ -32,15 +34,15 @@ named! {
 }
 
 /// Where one guest has a region.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedRegion {
     /// The region.
     pub region: Region,
     /// Its first guest physical address.
-    #[serde(serialize_with = "crate::json::address")]
+    #[serde(serialize_with = "crate::json::address", deserialize_with = "crate::json::read_address")]
     pub gpa: u64,
     /// Its length in bytes.
     pub len: u64,
     /// What it is on this guest, in a few words (`System RAM`, `Reserved`, `PCI 00:03.0 BAR 0`).
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
 }

@@ -95,7 +95,8 @@ mod tests {
         for gpa in (0xc_0000..0x10_0000).step_by(4096).chain([0x10, 0x1bfe_0000, 0x1bfe_ff80, 0xe100_0000]) {
             pages.add(&Pages::of(gpa));
         }
-        let regions = [PlacedRegion { region: Region::Reserved, gpa: 0x1bfe_0000, len: 0x1_0000, kind: "" }];
+        let regions =
+            [PlacedRegion { region: Region::Reserved, gpa: 0x1bfe_0000, len: 0x1_0000, kind: "".into() }];
         let names = pages.names(&regions);
         assert_eq!(names, ["0x0-0xfff", "0xc0000-0xfffff", "0xe1000000-0xe1000fff", "reserved"]);
     }

@@ -27,7 +27,7 @@ fn regions(platform: Platform) -> Vec<PlacedRegion> {
     if platform.is_confidential() {
         placed.push((Region::CbitAliasRam, 0x100_0000 | 1 << BIT, 0x1000));
     }
-    let place = |(region, gpa, len)| PlacedRegion { region, gpa, len, kind: "" };
+    let place = |(region, gpa, len)| PlacedRegion { region, gpa, len, kind: "".into() };
     placed.into_iter().map(place).collect()
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn placed(machine: &Machine) -> Vec<PlacedRegion> {
         region: Region::Unaccepted,
         gpa,
         len: LARGE_PAGE_SIZE,
-        kind: "System RAM that was not accepted when the agent came up",
+        kind: "System RAM that was not accepted when the agent came up".into(),
     });
     vmm::region::regions(machine.ram(), machine.platform(), bits).into_iter().chain(unaccepted).collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use types::names::named;
 
@@ -124,6 +124,19 @@ impl Serialize for Rigour {
             "weakened": weakened,
         })
         .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rigour {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The fields that are no sums of others.
+        #[derive(Deserialize)]
+        struct Counted {
+            exactly: u64,
+            weakened: BTreeMap<Weakening, u64>,
+        }
+        let Counted { exactly, weakened } = Counted::deserialize(deserializer)?;
+        Ok(Self { exact: exactly, weakened })
     }
 }
 

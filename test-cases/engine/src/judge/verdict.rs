@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The verdicts of a step and of a case; docs/verdicts.md defines each word.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Rigour;
 
 /// The verdict of a step or a case.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
     /// What was specified, and nothing wrong with it.
@@ -101,7 +101,7 @@ impl Verdict {
 }
 
 /// The verdict on a case and on each of its steps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseVerdict {
     /// The weightiest of the steps' verdicts.
     pub verdict: Verdict,

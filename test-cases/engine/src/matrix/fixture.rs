@@ -66,7 +66,7 @@ fn report(kernel: &KernelFacts, platform: Platform) -> Report {
             region: *region,
             gpa: *gpa,
             len: *len,
-            kind: region.about(),
+            kind: region.about().into(),
         })
         .collect();
     let shut = platform.is_confidential() && kernel.policy == Some(Policy::OpenEperm);

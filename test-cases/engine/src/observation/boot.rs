@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One guest from its first instruction until its agent answered, or until it ended before.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use types::{AccessEvent, Mode};
 
 use super::{Aborted, Death, SetupFacts};
 
 /// What happened while one guest booted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootObservation {
     /// How the guest was set up; forbidden accesses had the consequences of this mode.
     pub setup: SetupFacts,
@@ -16,10 +16,10 @@ pub struct BootObservation {
     /// Forbidden accesses beyond what is kept of one guest.
     pub not_kept: u64,
     /// Its death, where it died before its agent answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub death: Option<Death>,
     /// Why its run was aborted before its agent answered, where it was: no evidence about the guest.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aborted: Option<Aborted>,
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use types::candidates::Candidates;
 use types::names::named;
@@ -61,27 +61,38 @@ impl Serialize for During {
     }
 }
 
+impl<'de> Deserialize<'de> for During {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parts = text.rsplit_once('#').map(|(case, step)| (case.to_owned(), step.to_owned()));
+        let (case, step) = parts.ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` names no step; one is written as CASE#STEP"))
+        })?;
+        Ok(Self { case, step })
+    }
+}
+
 /// A guest that died.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
     /// The kind of death; several where copra could not determine which.
     pub kind: Deaths,
     /// What the VMM saw, and the panic message if there is one.
     pub text: String,
     /// The step it happened in, if it happened in one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub during: Option<During>,
     /// The last lines of its console; where that is empty, of the kernel's log buffer, after a line that states this.
     pub console: Vec<String>,
 }
 
 /// A guest that was aborted for a reason that is no evidence about it: the host's failure, copra's own, or a deadline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aborted {
     /// The reason.
     pub reason: String,
     /// The step it happened in, if it happened in one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub during: Option<During>,
     /// The last lines of the guest's console, or of the kernel's log buffer as for a death.
     pub console: Vec<String>,

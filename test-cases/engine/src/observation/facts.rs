@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use types::{BadCall, Mode, PlacedRegion, Platform, Policy};
 
 use crate::setup::{RomArea, Setup};
 
 /// The kernel under test.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelFacts {
     /// The kernel as the user named it: `debian:6.12`.
     pub spec: String,
@@ -18,35 +18,35 @@ pub struct KernelFacts {
     /// `uname -v`.
     pub version: String,
     /// The package version, where it came from a package.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
     /// The image's SHA-256.
     pub sha256: String,
     /// The image's GNU build id.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_id: Option<String>,
     /// The SHA-256 of its configuration.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_sha256: Option<String>,
     /// Its policy, where known without running it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
     /// The options that matter here, without `CONFIG_`.
     pub config: BTreeMap<String, String>,
     /// The command line it was booted with.
     pub cmdline: String,
     /// The lines of its log that name the guest type it detected.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
 }
 
 /// The platform the guest runs on, and the KVM host that runs it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlatformFacts {
     /// The platform.
     pub platform: Platform,
     /// The address bit that selects the view, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view_bit: Option<u8>,
     /// Guest memory in MiB.
     pub memory_mib: u64,
@@ -59,29 +59,29 @@ pub struct PlatformFacts {
     /// Instructions of the kernel image that were replaced.
     pub rewritten: Vec<RewrittenOpcode>,
     /// Kernel modules in the guest's initramfs that contain such instructions and were left alone: they fault there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unserved_modules: Vec<String>,
     /// Why functions or tasks have no names in this report, where they have none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names_lacking: Option<String>,
     /// Why a guest's log could not be read, where it could not: its type then rests on what the VMM saw alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_unread: Option<String>,
     /// Where the guest's regions are.
     pub regions: Vec<PlacedRegion>,
     /// Forbidden accesses during the first boot, before any case.
     pub boot_events: Vec<types::AccessEvent>,
     /// Malformed calls during the first boot.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad_calls: Vec<BadCall>,
     /// What the guest did before its agent came up that only a guest of its platform does.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_type: Option<String>,
     /// Memory not accepted when the agent was up, where there is such a thing.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unaccepted: Option<Unaccepted>,
     /// The changes of the watched page until the agent was up (`copra explain`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<types::PageChange>,
     /// How the guest was set up.
     pub setup: SetupFacts,
@@ -90,7 +90,7 @@ pub struct PlatformFacts {
 }
 
 /// Where KVM ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "where", rename_all = "kebab-case")]
 pub enum KvmHost {
     /// On this machine.
@@ -103,10 +103,10 @@ pub enum KvmHost {
 }
 
 /// An instruction that was replaced because KVM does not exit to user space for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RewrittenOpcode {
     /// Its address.
-    #[serde(serialize_with = "super::address")]
+    #[serde(serialize_with = "super::address", deserialize_with = "types::json::read_address")]
     pub address: u64,
     /// What it was: `TDCALL`.
     pub was: String,
@@ -115,7 +115,7 @@ pub struct RewrittenOpcode {
 }
 
 /// The unaccepted memory that guest and VMM count at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unaccepted {
     /// `Unaccepted` in /proc/meminfo, KiB.
     pub guest_kib: u64,
@@ -124,12 +124,12 @@ pub struct Unaccepted {
 }
 
 /// How the guest was set up, as far as it can be chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetupFacts {
     /// What follows a forbidden access; a case may override it.
     pub mode: Mode,
     /// The ROM area, where it was chosen.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rom: Option<RomArea>,
     /// #VE instead of the TD's end.
     pub sept_ve: bool,
@@ -145,7 +145,7 @@ impl From<Setup> for SetupFacts {
 }
 
 /// What the run cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Guests booted.
     pub boots: u64,

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use crate::case::Step;
-use crate::judge::{Verdict, describe};
+use super::document::StepRecord;
+use crate::judge::Verdict;
 use crate::observation::{SHOWN, StepObservation, TruthTaken};
 use model::class::Class;
 use types::{AccessEvent, SimilarAccesses, UnwindMethod};
@@ -56,12 +56,12 @@ fn row_of(bytes: &[u8]) -> String {
 }
 
 /// The text of one step: a line with the call, its result and the verdict, then its evidence.
-pub fn of_step(step: &Step, observed: Option<&StepObservation>, verdict: &Verdict) -> Vec<String> {
-    let Some(observed) = observed else {
-        return vec![format!("{}  {}  {}", step.id, step.action, verdict.label())];
+pub fn of_step(step: &StepRecord) -> Vec<String> {
+    let StepRecord { id, call, judged: verdict, .. } = step;
+    let (Some(observed), Some(result)) = (&step.observed, &step.result) else {
+        return vec![format!("{id}  {call}  {}", verdict.label())];
     };
-    let got = describe(step, observed);
-    let mut lines = vec![format!("{}  {}  → {got}  [{}]", step.id, step.action, verdict.label())];
+    let mut lines = vec![format!("{id}  {call}  → {result}  [{}]", verdict.label())];
     match verdict {
         Verdict::DenialMissing { expected, .. } | Verdict::Unexpected { expected, .. } => {
             lines.push(format!("  expected {expected}"));

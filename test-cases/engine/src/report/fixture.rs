@@ -284,6 +284,11 @@ pub fn hostile() -> Report {
     report
 }
 
+/// Each of them.
+pub fn every() -> Vec<Report> {
+    vec![whole(), cut_short(), died_in_boot(), events_in_boot(), hostile()]
+}
+
 fn kernel() -> KernelFacts {
     KernelFacts {
         spec: "debian:6.12".to_owned(),
@@ -319,6 +324,11 @@ fn platform() -> PlatformFacts {
         unserved_modules: Vec::new(),
         names_lacking: None,
         log_unread: None,
-        regions: vec![PlacedRegion { region: Region::LowRam, gpa: 0x20000, len: 0x1000, kind: "System RAM" }],
+        regions: vec![PlacedRegion {
+            region: Region::LowRam,
+            gpa: 0x20000,
+            len: 0x1000,
+            kind: "System RAM".into(),
+        }],
     }
 }

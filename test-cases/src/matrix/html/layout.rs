@@ -51,7 +51,7 @@ pub fn extents(regions: &[PlacedRegion]) -> Vec<Extent> {
                 Region::Ram => (MIB, start_of(Region::Reserved).unwrap_or(own.1)),
                 _ => own,
             };
-            Extent { region: placed.region, start, end, kind: placed.kind.to_owned() }
+            Extent { region: placed.region, start, end, kind: placed.kind.clone().into_owned() }
         })
         .collect();
     extents.sort_by_key(|extent| extent.start);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn ram_has_the_extent_of_its_class() {
-        let placed = |region, gpa, len| PlacedRegion { region, gpa, len, kind: "" };
+        let placed = |region, gpa, len| PlacedRegion { region, gpa, len, kind: "".into() };
         let regions = [
             placed(Region::LowRam, 0x2_0000, PAGE),
             placed(Region::Ebda, 0x9_fc00, 0x400),
