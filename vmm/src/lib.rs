@@ -14,5 +14,6 @@ pub mod memory;
 pub mod platform;
 pub mod probe;
 pub mod region;
+pub mod snapshot;
 pub mod trace;
 pub mod x86;

@@ -7,7 +7,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "vmm/src",
         &[
             "layout", "marker", "x86", "memory", "platform", "region", "boot", "trace", "device", "machine",
-            "probe",
+            "snapshot", "probe",
         ],
     ),
     (

@@ -132,7 +132,7 @@ pub struct Entry {
 }
 
 /// A kernel module copra cannot serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UnservedModule {
     /// Its path in the initramfs.
     pub path: String,

@@ -9,7 +9,7 @@ const STATUS_B: u8 = 0x02;
 const STATUS_D: u8 = 0x80;
 
 /// CMOS index latch and registers.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Cmos {
     index: u8,
 }

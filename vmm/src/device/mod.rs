@@ -2,6 +2,7 @@
 //! Everything behind a port or an address that is not RAM.
 
 mod cmos;
+pub mod image;
 pub mod pci;
 pub mod serial;
 mod window;

@@ -2,6 +2,8 @@
 //! A PCI bus with a host bridge and two test devices that no driver claims: one with a 32-bit memory BAR, one with
 //! a 64-bit one. Configuration mechanism #1 (PCI Local Bus Specification 3.0 §3.2.2.3.2).
 
+use serde::{Deserialize, Serialize};
+
 use crate::marker::{self, Tag};
 
 mod config;
@@ -67,6 +69,15 @@ impl TestDevice {
     }
 }
 
+/// All of a bus at one instant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PciImage {
+    address: u32,
+    /// Configuration space by device number.
+    headers: Vec<Vec<u8>>,
+    memory: [Vec<u8>; 2],
+}
+
 /// Bus 0 with all that is on it.
 #[derive(Debug, Clone)]
 pub struct PciBus {
@@ -91,6 +102,21 @@ impl PciBus {
     /// Forgets what guests stored in the devices' memory.
     pub fn reset_memory(&mut self) {
         self.memory = fresh_memory();
+    }
+
+    /// Saves configuration space and device memory.
+    pub fn save(&self) -> PciImage {
+        let headers = self.functions.iter().map(|function| function.header().to_vec()).collect();
+        PciImage { address: self.address, headers, memory: self.memory.clone() }
+    }
+
+    /// Makes them what they were then.
+    pub fn restore(&mut self, image: &PciImage) {
+        self.address = image.address;
+        for (function, header) in self.functions.iter_mut().zip(&image.headers) {
+            function.set_header(header);
+        }
+        self.memory.clone_from(&image.memory);
     }
 
     /// IN from a port between 0xcf8 and 0xcff; ports and registers that are not there float high.

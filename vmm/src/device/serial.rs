@@ -6,8 +6,11 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
+use serde::{Deserialize, Serialize};
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
+
+use super::image::PortImage;
 
 /// Pulses an interrupt line of the in-kernel interrupt controller.
 #[derive(Debug, Clone)]
@@ -38,12 +41,13 @@ impl Trigger for IrqLine {
 
 /// Console output: all of it up to a bound, then the newest, so that a flood costs no memory and a panic at
 /// its end is still there.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Capture {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     dropped: u64,
     /// Also show it on standard error as it comes.
+    #[serde(skip)]
     pub echo: bool,
 }
 
@@ -136,6 +140,20 @@ impl<W: Write> Port<W> {
     /// Where written bytes go.
     pub fn sink_mut(&mut self) -> &mut W {
         self.uart.writer_mut()
+    }
+
+    /// Saves registers, FIFO and bytes on their way to the guest.
+    pub fn save(&self) -> PortImage {
+        PortImage::new(&self.uart.state(), self.incoming.iter().copied().collect())
+    }
+
+    /// Makes the port what it was then, writing to `sink` from now on.
+    pub fn restore(&mut self, image: &PortImage, sink: W) -> io::Result<()> {
+        let irq = self.uart.interrupt_evt().clone();
+        self.uart = Serial::from_state(&image.state(), irq, NoEvents, sink)
+            .map_err(|error| io::Error::other(format!("restoring a serial port: {error:?}")))?;
+        self.incoming = image.incoming().iter().copied().collect();
+        Ok(())
     }
 
     fn refill(&mut self) {

@@ -10,7 +10,7 @@ use crate::marker::{self, Tag};
 const MAX_STORED: usize = 1 << 16;
 
 /// The VGA window and the claimed range: every 16 bytes name their address, stores are kept.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Windows {
     stored: BTreeMap<u64, u8>,
 }

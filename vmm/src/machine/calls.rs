@@ -68,10 +68,10 @@ impl Machine {
             let why = format!(
                 "port {port:#x} replaces this call, but the write (CPL {cpl}) came from an address where no instruction was rewritten: nothing was done"
             );
-            self.bad_calls.push(RecordedCall { vcpu: id, call: call.name(), why, rip });
+            self.records.bad_calls.push(RecordedCall { vcpu: id, call: call.name(), why, rip });
             return Ok(TrappedInstruction::OrdinaryOut);
         }
-        self.stats.calls += 1;
+        self.records.stats.calls += 1;
         match call {
             Call::Rewritten(opcode) => self.activity.count(opcode),
             Call::Page => self.activity.page_calls += 1,
@@ -84,7 +84,7 @@ impl Machine {
             cpuid: &self.cpuid,
             tables,
             rip,
-            bad_calls: &mut self.bad_calls,
+            bad_calls: &mut self.records.bad_calls,
             requested: None,
         };
         let (next, length) = match call {

@@ -18,13 +18,13 @@ impl Machine {
     /// Records the pending access as an event; then the platform decides how it is resolved.
     pub(super) fn on_mismatch(&mut self, id: VcpuId, exact: bool) -> Result<Option<Stop>, RunError> {
         let Some(mismatch) = self.memory.pending() else { return Ok(None) };
-        self.stats.memory_faults += u64::from(exact);
+        self.records.stats.memory_faults += u64::from(exact);
         let state = self.vcpu_state(id)?;
         let at = self.instruction(&state, exact);
         let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(&state, &mismatch);
         let kind = if fetch { AccessKind::Fetch } else { mismatch.kind };
         let operand = if exact && !fetch { self.operand(&state, &mismatch) } else { None };
-        self.events.push(RecordedAccess {
+        self.records.events.push(RecordedAccess {
             number: 0,
             count: 1,
             gpa: mismatch.gpa,
@@ -50,7 +50,7 @@ impl Machine {
         for mismatch in self.memory.take_passed() {
             let state = self.vcpu_state(id)?;
             let at = self.instruction(&state, false);
-            self.events.push(RecordedAccess {
+            self.records.events.push(RecordedAccess {
                 number: 0,
                 count: 1,
                 gpa: mismatch.gpa,
@@ -84,7 +84,7 @@ impl Machine {
     pub(super) fn raise(&mut self, id: VcpuId, exception: Exception) -> Result<Option<Stop>, RunError> {
         let failed = |source| RunError::Kvm { attempt: "delivering an exception", rip: 0, source };
         let VcpuState { mut regs, mut sregs, tables, .. } = self.vcpu_state(id)?;
-        self.stats.exceptions += 1;
+        self.records.stats.exceptions += 1;
         match exception::deliver(&*self.memory, &tables, &mut regs, &mut sregs, exception) {
             Ok(()) => {
                 self.vcpu(id).set_sregs(&sregs).map_err(failed)?;
@@ -99,9 +99,9 @@ impl Machine {
     pub(super) fn record_changes(&mut self, at: Option<&Instruction>) {
         let (changes, dropped) = self.memory.take_changes();
         for change in changes {
-            self.history.push(RecordedChange { change, at: at.cloned() });
+            self.records.history.push(RecordedChange { change, at: at.cloned() });
         }
-        self.history.count_dropped(dropped);
+        self.records.history.count_dropped(dropped);
     }
 
     /// The instruction itself lies in the inaccessible page: a userfault does not distinguish a fetch from a load.
@@ -117,7 +117,7 @@ impl Machine {
     pub(super) fn withdraw_confirmed_conversions(&mut self) {
         let confirmed = self.memory.take_confirmed_conversions();
         if !confirmed.is_empty() {
-            self.events.withdraw_last_writes(confirmed);
+            self.records.events.withdraw_last_writes(confirmed);
         }
     }
 
@@ -131,11 +131,11 @@ impl Machine {
     ) -> Result<Option<Stop>, RunError> {
         if self.platform.encryption_bit().is_some() && view == View::Private {
             let page = gpa & !(PAGE_SIZE - 1);
-            if !self.events.repeat_device(page, view, kind) {
+            if !self.records.events.repeat_device(page, view, kind) {
                 // RIP is behind a store when KVM reports it.
                 let state = self.vcpu_state(id)?;
                 let at = self.instruction(&state, kind == AccessKind::Read);
-                self.events.push(RecordedAccess {
+                self.records.events.push(RecordedAccess {
                     number: 0,
                     count: 1,
                     gpa: page,

@@ -2,6 +2,7 @@
 //! One guest: memory, devices, platform and vCPUs (one for now), driven from one thread.
 
 mod calls;
+pub(crate) mod dirty_log;
 mod error;
 mod events;
 mod run;
@@ -12,14 +13,18 @@ mod stop;
 mod variable;
 pub mod vcpu;
 mod vcpu_state;
+pub mod vm_image;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kvm_ioctls::VmFd;
 use types::{Mode, PageState, Platform, VcpuId, View};
 
+use self::dirty_log::{DirtyLog, LoggedSlot};
 pub use self::error::{MachineError, RunError};
+use self::services::{MAX_BAD_CALLS, MAX_CHANGES};
 pub use self::stats::Stats;
 pub use self::stop::Stop;
 use self::vcpu::heartbeat::INTERVAL;
@@ -94,36 +99,80 @@ impl MachineConfig {
 #[derive(Debug)]
 pub struct Machine {
     // Dropped in this order: vCPU and devices, which hold the VM, before the fault handler and the mappings.
-    vcpus: Vec<Vcpu>,
+    pub(crate) vcpus: Vec<Vcpu>,
     /// How each vCPU re-enters the guest; `None` after a failure of the host in the middle of an exit.
-    entries: Vec<Option<VmEntry>>,
-    devices: Devices,
-    _faults: Option<FaultHandler>,
-    memory: Arc<GuestMemory>,
-    platform: Box<dyn PlatformModel>,
+    pub(crate) entries: Vec<Option<VmEntry>>,
+    pub(crate) devices: Devices,
+    /// KVM's record of changed pages, once the guest was saved.
+    pub(crate) dirty: Option<DirtyLog>,
+    pub(crate) vm: Arc<VmFd>,
+    pub(crate) faults: Option<FaultHandler>,
+    pub(crate) memory: Arc<GuestMemory>,
+    /// What was made, to be made again after the guest's end.
+    pub(crate) config: MachineConfig,
+    pub(crate) slots: Vec<LoggedSlot>,
+    /// Numbers of the MSRs that KVM keeps of a vCPU.
+    pub(crate) msrs: Vec<u32>,
+    pub(crate) platform: Box<dyn PlatformModel>,
     host: HostFacts,
-    cpuid: CpuidTable,
+    pub(crate) cpuid: CpuidTable,
     /// Names of the kernel loaded, where the caller gave them.
-    kernel: Option<Arc<KernelNames>>,
+    pub(crate) kernel: Option<Arc<KernelNames>>,
     /// Rewritten instructions of the kernel loaded.
-    sites: Sites,
-    unserved_modules: Vec<UnservedModule>,
+    pub(crate) sites: Sites,
+    pub(crate) unserved_modules: Vec<UnservedModule>,
     launch: Launch,
-    events: EventLog,
-    bad_calls: Log<RecordedCall>,
-    history: Log<RecordedChange>,
+    pub(crate) records: Records,
     last_code_page: RefCell<LastCodePage>,
-    stats: Stats,
-    activity: GuestActivity,
+    pub(crate) activity: GuestActivity,
     idle_halts: u32,
     /// Heartbeats in a row that found interrupts off.
     interrupts_off_beats: u32,
 }
 
+/// What a machine records of its guest. Restoring an earlier instant takes nothing out of it.
+#[derive(Debug)]
+pub(crate) struct Records {
+    pub(crate) events: EventLog,
+    bad_calls: Log<RecordedCall>,
+    history: Log<RecordedChange>,
+    stats: Stats,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self {
+            events: EventLog::default(),
+            bad_calls: Log::new(MAX_BAD_CALLS),
+            history: Log::new(MAX_CHANGES),
+            stats: Stats::default(),
+        }
+    }
+}
+
+/// What a machine is made around instead of something new.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    /// The guest's CPUID.
+    pub(crate) cpuid: Option<CpuidTable>,
+    /// Memory with its fault handler.
+    pub(crate) memory: Option<(Arc<GuestMemory>, Option<FaultHandler>)>,
+}
+
 impl Machine {
     /// Makes the VM, its memory and its vCPU; nothing is loaded.
     pub fn new(config: &MachineConfig) -> Result<Self, MachineError> {
-        setup::machine(config)
+        setup::machine(config, Parts::default())
+    }
+
+    /// The same around `parts`.
+    pub(crate) fn with_parts(config: &MachineConfig, parts: Parts) -> Result<Self, MachineError> {
+        setup::machine(config, parts)
+    }
+
+    /// Nothing is known of how long the guest has been idle or had interrupts off.
+    pub(crate) fn end_streaks(&mut self) {
+        (self.idle_halts, self.interrupts_off_beats) = (0, 0);
     }
 
     /// Loads a Linux kernel and points the vCPU at it. `names` are that kernel's, for events that name its code.
@@ -167,6 +216,11 @@ impl Machine {
 
     fn vcpu(&self, id: VcpuId) -> &Vcpu {
         &self.vcpus[id.index()]
+    }
+
+    /// What was made.
+    pub fn config(&self) -> &MachineConfig {
+        &self.config
     }
 
     /// Guest RAM; reading it while the guest does not run gives the ground truth.
@@ -237,7 +291,7 @@ impl Machine {
 
     /// Queues bytes on the agent's port.
     pub fn send_to_agent(&mut self, bytes: &[u8]) {
-        self.events.seal();
+        self.records.events.seal();
         self.devices.agent.send(bytes);
     }
 
@@ -248,17 +302,17 @@ impl Machine {
 
     /// The accesses so far that the page's state forbids.
     pub fn events(&self) -> &EventLog {
-        &self.events
+        &self.records.events
     }
 
     /// Calls to the platform's module, firmware or hypervisor that were malformed.
     pub fn bad_calls(&self) -> &Log<RecordedCall> {
-        &self.bad_calls
+        &self.records.bad_calls
     }
 
     /// The changes of the watched page.
     pub fn history(&self) -> &Log<RecordedChange> {
-        &self.history
+        &self.records.history
     }
 
     /// Instructions of the kernel that were rewritten.
@@ -297,6 +351,10 @@ impl Machine {
 
     /// Counters.
     pub fn stats(&self) -> Stats {
-        Stats { events_not_kept: self.events.dropped(), memory: self.memory.counters(), ..self.stats.clone() }
+        Stats {
+            events_not_kept: self.records.events.dropped(),
+            memory: self.memory.counters(),
+            ..self.records.stats.clone()
+        }
     }
 }

@@ -62,7 +62,7 @@ impl Machine {
     /// One entry into the guest and the exit from it. The entry after it is kept unless the host failed.
     fn step(&mut self, id: VcpuId) -> Result<Option<Stop>, RunError> {
         let exit = self.enter_guest(id)?;
-        self.stats.exits += 1;
+        self.records.stats.exits += 1;
         if let Some(stop) = self.drain_coalesced(id) {
             // The port write that stops the machine came before this exit; nothing runs after it.
             return Ok(Some(stop));
@@ -139,13 +139,13 @@ impl Machine {
                 resume.entry()
             }
             VmExit::PortRead(read) => {
-                self.stats.port_io += 1;
+                self.records.stats.port_io += 1;
                 let (port, size) = (read.port, read.size.max(1));
                 let devices = &mut self.devices;
                 read.answer(|data| data.chunks_mut(size).for_each(|item| devices.port_read(port, item)))
             }
             VmExit::MmioRead(read) => {
-                self.stats.mmio += 1;
+                self.records.stats.mmio += 1;
                 let (view, plain) = self.platform.split(read.gpa);
                 let mut data = vec![0; read.size()];
                 // Where KVM emulates an instruction, it takes an inaccessible page for a device.
@@ -158,7 +158,7 @@ impl Machine {
                 read.answer(|bytes| bytes.copy_from_slice(&data))
             }
             VmExit::MmioWrite { gpa, data, resume } => {
-                self.stats.mmio += 1;
+                self.records.stats.mmio += 1;
                 let (view, plain) = self.platform.split(gpa);
                 if self.memory.store(view, plain, &data).is_err() {
                     stop = self.device_access(id, view, plain, AccessKind::Write)?;
@@ -169,7 +169,7 @@ impl Machine {
                 resume.entry()
             }
             VmExit::Msr(msr) => {
-                self.stats.msr += 1;
+                self.records.stats.msr += 1;
                 let value = match msr.written {
                     None => self.platform.read_msr(id, msr.index),
                     Some(value) => {
@@ -179,7 +179,7 @@ impl Machine {
                 msr.answer(value)
             }
             VmExit::Hypercall(call) => {
-                self.stats.hypercalls += 1;
+                self.records.stats.hypercalls += 1;
                 let rax = self.platform.hypercall(id, call.number, &call.arguments, &self.memory);
                 self.withdraw_confirmed_conversions();
                 call.answer(rax)
@@ -215,7 +215,7 @@ impl Machine {
         {
             return Ok(stop);
         }
-        self.stats.port_io += 1;
+        self.records.stats.port_io += 1;
         let mut requested = None;
         for item in data.chunks(size.max(1)) {
             requested = requested.or(self.devices.port_write(port, item));
@@ -225,7 +225,7 @@ impl Machine {
 
     /// A signal ended `KVM_RUN`: how long interrupts have been off, and whether the guest has halted for good.
     fn heartbeat(&mut self, id: VcpuId) -> Option<Stop> {
-        self.stats.interruptions += 1;
+        self.records.stats.interruptions += 1;
         let regs = self.vcpu(id).regs().ok()?;
         if regs.rflags & INTERRUPT_FLAG != 0 {
             (self.idle_halts, self.interrupts_off_beats) = (0, 0);
@@ -244,7 +244,7 @@ impl Machine {
     fn drain_coalesced(&mut self, id: VcpuId) -> Option<Stop> {
         let mut requested = None;
         while let Some(entry) = self.vcpus[id.index()].next_coalesced() {
-            self.stats.coalesced += 1;
+            self.records.stats.coalesced += 1;
             let len = (entry.len as usize).min(entry.data.len());
             requested = requested.or(self.devices.port_write(entry.phys_addr as u16, &entry.data[..len]));
         }

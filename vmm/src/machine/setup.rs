@@ -15,19 +15,17 @@ use kvm_ioctls::{
 
 use types::VcpuId;
 
-use super::services::{MAX_BAD_CALLS, MAX_CHANGES};
+use super::dirty_log::LoggedSlot;
 use super::vcpu::Vcpu;
-use super::{Machine, MachineConfig, MachineError, Stats};
+use super::{Machine, MachineConfig, MachineError, Parts, Records};
 use crate::boot::launch::Launch;
 use crate::boot::opcode::Sites;
 use crate::device::Devices;
-use crate::layout;
+use crate::layout::{self, PAGE_SIZE};
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
 use crate::platform::guest_type::GuestActivity;
 use crate::platform::{self, HostFacts, MsrRange, Options, PlatformModel};
-use crate::trace::event_log::EventLog;
-use crate::trace::log::Log;
 use crate::x86::cpuid::{self, CpuidTable};
 use crate::x86::mtrr;
 
@@ -35,7 +33,7 @@ fn failed(attempt: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
     move |source| MachineError::Kvm { attempt, source }
 }
 
-pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
+pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, MachineError> {
     let kvm = Kvm::new().map_err(MachineError::Open)?;
     let supported = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
@@ -66,19 +64,11 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
     vm.create_pit2(pit).map_err(failed("creating the interval timer"))?;
 
-    let memory = Arc::new(GuestMemory::new(ram, platform.content())?);
-    for (slot, number) in memory.slots().iter().zip(0u32..) {
-        let region = kvm_userspace_memory_region {
-            slot: number,
-            flags: 0,
-            guest_phys_addr: platform.alias(slot.view, slot.gpa),
-            memory_size: slot.len,
-            userspace_addr: slot.hva,
-        };
-        // SAFETY: `hva` points at `len` bytes that live as long as `memory`, which the machine keeps until after
-        // its VM is gone.
-        unsafe { vm.set_user_memory_region(region) }.map_err(failed("giving guest memory to KVM"))?;
-    }
+    let (memory, faults) = match parts.memory {
+        Some(memory) => memory,
+        None => make_memory(ram, platform.as_ref())?,
+    };
+    let slots = give_memory(&vm, &memory, platform.as_ref())?;
     msrs(&vm, platform.msrs())?;
     if vm.check_extension(Cap::ExitHypercall) {
         let map_gpa_range = 1 << platform::HYPERCALL_MAP_GPA_RANGE;
@@ -91,6 +81,8 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     }
     cpuid::common(&mut table, 0);
     platform.cpuid(&mut table);
+    // A guest that was saved keeps what it has seen.
+    let table = parts.cpuid.unwrap_or(table);
     let too_many = || failed("putting the guest's CPUID table together")(kvm_ioctls::Error::new(libc::E2BIG));
     fd.set_cpuid2(&table.to_kvm().ok_or_else(too_many)?).map_err(failed("setting the guest's CPUID"))?;
     if fd.map_coalesced_mmio_ring().is_ok() {
@@ -109,31 +101,64 @@ pub(super) fn machine(config: &MachineConfig) -> Result<Machine, MachineError> {
     if let Some(gpa) = config.watch {
         memory.watch(gpa);
     }
-    let faults = FaultHandler::start(&memory)?;
     let mut devices = Devices::new(&vm);
     devices.console.sink_mut().echo = config.echo_console;
     Ok(Machine {
         vcpus: vec![vcpu],
         entries: vec![Some(entry)],
-        _faults: faults,
+        dirty: None,
+        faults,
         memory,
+        config: config.clone(),
+        slots,
+        msrs: kvm.get_msr_index_list().map_or_else(|_| Vec::new(), |list| list.as_slice().to_vec()),
         platform,
         devices,
+        vm,
         host,
         cpuid: table,
         kernel: None,
         sites: Sites::default(),
         unserved_modules: Vec::new(),
         launch: Launch { rom: config.rom, unaccepted_percent: config.unaccepted_percent },
-        events: EventLog::default(),
-        bad_calls: Log::new(MAX_BAD_CALLS),
-        history: Log::new(MAX_CHANGES),
+        records: Records::default(),
         last_code_page: RefCell::default(),
-        stats: Stats::default(),
         activity: GuestActivity::default(),
         idle_halts: 0,
         interrupts_off_beats: 0,
     })
+}
+
+fn make_memory(
+    ram: Ram,
+    platform: &dyn PlatformModel,
+) -> Result<(Arc<GuestMemory>, Option<FaultHandler>), MachineError> {
+    let memory = Arc::new(GuestMemory::new(ram, platform.content())?);
+    let faults = FaultHandler::start(&memory)?;
+    Ok((memory, faults))
+}
+
+fn give_memory(
+    vm: &VmFd,
+    memory: &GuestMemory,
+    platform: &dyn PlatformModel,
+) -> Result<Vec<LoggedSlot>, MachineError> {
+    let mut slots = Vec::new();
+    for (slot, number) in memory.slots().iter().zip(0u32..) {
+        let region = kvm_userspace_memory_region {
+            slot: number,
+            flags: 0,
+            guest_phys_addr: platform.alias(slot.view, slot.gpa),
+            memory_size: slot.len,
+            userspace_addr: slot.hva,
+        };
+        // SAFETY: `hva` points at `len` bytes that live as long as `memory`, which the machine keeps until after
+        // its VM is gone.
+        unsafe { vm.set_user_memory_region(region) }.map_err(failed("giving guest memory to KVM"))?;
+        let first = memory.ram().offset(slot.gpa).unwrap_or_default() / PAGE_SIZE;
+        slots.push(LoggedSlot { region, first: first as usize });
+    }
+    Ok(slots)
 }
 
 fn check_encryption_bit(platform: &dyn PlatformModel, host: HostFacts) -> Result<(), MachineError> {

@@ -196,7 +196,6 @@ impl GuestMemory {
         to: View,
     ) -> Result<(), MemoryError> {
         let gpa = self.ram.gpa(offset);
-        let failed = |source| MemoryError::Move { gpa, view: to, source };
         let mut page = [0u8; PAGE];
         let from = self.mapping(encryption, to.other());
         from.read(offset, &mut page);
@@ -208,6 +207,20 @@ impl GuestMemory {
         if pages.displaced.get(offset).is_some_and(is_back) {
             pages.displaced.remove(offset);
         }
+        self.place_page(encryption, pages, offset, to, &page)
+    }
+
+    /// Puts a page into the view `to`, and drops it in the other one.
+    pub(super) fn place_page(
+        &self,
+        encryption: &Encryption,
+        pages: &mut Pages,
+        offset: u64,
+        to: View,
+        page: &[u8; PAGE],
+    ) -> Result<(), MemoryError> {
+        let gpa = self.ram.gpa(offset);
+        let failed = |source| MemoryError::Move { gpa, view: to, source };
         let chunk = (offset / LARGE_PAGE_SIZE) as usize;
         if !pages.registered[chunk] {
             // Whole 2 MiB chunks bound the number of mappings. Populated first, so that what is missing in a
@@ -217,8 +230,8 @@ impl GuestMemory {
             encryption.uffd.register(self.private.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
             pages.registered[chunk] = true;
         }
-        from.discard(offset, PAGE).map_err(failed)?;
-        encryption.uffd.copy(self.mapping(encryption, to).base() + offset, &page).map_err(failed)
+        self.mapping(encryption, to.other()).discard(offset, PAGE).map_err(failed)?;
+        self.mapping(encryption, to).put(&encryption.uffd, offset, page).map_err(failed)
     }
 
     /// Restores every page that a mismatch changed since [`Self::mark_start`]. Returns how many there were.

@@ -5,6 +5,7 @@ use std::io;
 
 use types::View;
 
+use super::image::Unfit;
 use super::ram::RamError;
 
 /// Why guest memory could not be made or used.
@@ -54,4 +55,15 @@ pub enum MemoryError {
         /// Pages beyond.
         more: u64,
     },
+    /// The host did not say which pages are present.
+    #[error("finding which of {mib} MiB of guest RAM are in use, to save them: {source}")]
+    Inspect {
+        /// MiB of one view.
+        mib: u64,
+        /// The host's answer.
+        source: io::Error,
+    },
+    /// The image is of other memory.
+    #[error("restoring guest memory: {0}")]
+    Unfit(Unfit),
 }

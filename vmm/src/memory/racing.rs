@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use crate::layout::PAGE_SIZE;
+
 const WORD: usize = size_of::<u64>();
 
 /// How many bytes lie before the first aligned word, and how many after the last one.
@@ -47,6 +49,36 @@ pub(super) unsafe fn write(to: *mut u8, from: &[u8]) {
         // SAFETY: the word lies in the caller's range, and `head` bytes from its start on addresses are aligned.
         unsafe { AtomicU64::from_ptr(to.add(head + index * WORD).cast()) }.store(word, Ordering::Relaxed);
     }
+}
+
+/// Words in a page.
+const PAGE_WORDS: usize = PAGE_SIZE as usize / WORD;
+
+/// The words of a page, four at a time.
+///
+/// # Safety
+/// `page` is aligned and valid for reads of a page, and nothing in this process accesses the bytes except atomically.
+unsafe fn load_four(page: *mut u64, index: usize) -> [u64; 4] {
+    // SAFETY: `index + 3 < PAGE_WORDS`, as the callers count to that.
+    std::array::from_fn(|at| unsafe { AtomicU64::from_ptr(page.add(index + at)) }.load(Ordering::Relaxed))
+}
+
+/// Two pages hold the same bytes.
+///
+/// # Safety
+/// Both are aligned and valid for reads of a page, and nothing in this process accesses the bytes except atomically.
+pub(super) unsafe fn equal_pages(a: *mut u64, b: *mut u64) -> bool {
+    // SAFETY: the caller vouches for both pages.
+    (0..PAGE_WORDS).step_by(4).all(|index| unsafe { load_four(a, index) == load_four(b, index) })
+}
+
+/// A page holds nothing but zeros.
+///
+/// # Safety
+/// As of [`equal_pages`].
+pub(super) unsafe fn is_zero_page(page: *mut u64) -> bool {
+    // SAFETY: the caller vouches for the page.
+    (0..PAGE_WORDS).step_by(4).all(|index| unsafe { load_four(page, index) } == [0; 4])
 }
 
 #[cfg(test)]

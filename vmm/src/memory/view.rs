@@ -3,8 +3,10 @@
 
 use std::io;
 
+use super::page_set::{PageSet, TouchedPages};
 use super::racing;
-use crate::layout::LARGE_PAGE_SIZE;
+use super::userfaultfd::Userfaultfd;
+use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// Anonymous memory, reserved whole and populated on access, aligned for huge pages.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub struct Mapping {
     len: usize,
     reserved: *mut libc::c_void,
     reserved_len: usize,
+    /// Pages that this process changed: KVM's dirty log has only what vCPUs and KVM itself write.
+    touched: TouchedPages,
 }
 
 // SAFETY: the mapping is plain memory; who may access which page when is decided by `GuestMemory`'s lock
@@ -40,7 +44,8 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let aligned = (reserved as u64).next_multiple_of(LARGE_PAGE_SIZE);
-        let mapping = Self { base: aligned as *mut u8, len: len as usize, reserved, reserved_len };
+        let touched = TouchedPages::new(len.div_ceil(PAGE_SIZE) as usize);
+        let mapping = Self { base: aligned as *mut u8, len: len as usize, reserved, reserved_len, touched };
         // Huge pages are a matter of speed only, so a refusal is no error.
         // SAFETY: the range lies in the mapping made above.
         let _ = unsafe { libc::madvise(mapping.base.cast(), mapping.len, libc::MADV_HUGEPAGE) };
@@ -80,6 +85,7 @@ impl Mapping {
     /// Copies in; accessing these pages must not wait on a userfault.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(to) = self.pointer(offset, bytes.len()) else { return false };
+        self.touch(offset, bytes.len());
         // SAFETY: `to` is valid for the length while `self` lives, and every access to it in this process is atomic.
         unsafe { racing::write(to, bytes) };
         true
@@ -87,7 +93,42 @@ impl Mapping {
 
     /// Drops the contents of the pages; they are missing afterwards.
     pub fn discard(&self, offset: u64, len: usize) -> io::Result<()> {
+        self.touch(offset, len);
         self.madvise(offset, len, libc::MADV_DONTNEED)
+    }
+
+    /// Puts copies of `pages` at `offset`, where pages are missing, and wakes the threads that wait for them.
+    pub fn put(&self, uffd: &Userfaultfd, offset: u64, pages: &[u8]) -> io::Result<()> {
+        self.pointer(offset, pages.len()).ok_or_else(out_of_range)?;
+        self.touch(offset, pages.len());
+        uffd.copy(self.base() + offset, pages)
+    }
+
+    /// Takes the pages that this process changed since the last call.
+    pub fn take_touched(&self) -> PageSet {
+        self.touched.take()
+    }
+
+    fn touch(&self, offset: u64, len: usize) {
+        let first = offset / PAGE_SIZE;
+        let end = (offset + len as u64).div_ceil(PAGE_SIZE);
+        self.touched.insert(first as usize, (end - first) as usize);
+    }
+
+    /// The page at `offset` holds the same bytes in both mappings; accessing it must not wait on a userfault.
+    pub fn page_equals(&self, offset: u64, other: &Self) -> bool {
+        let pointers =
+            self.pointer(offset, PAGE_SIZE as usize).zip(other.pointer(offset, PAGE_SIZE as usize));
+        // SAFETY: both are valid for a page while the mappings live, are aligned to pages, and every access in this
+        // process is atomic.
+        pointers.is_some_and(|(a, b)| unsafe { racing::equal_pages(a.cast(), b.cast()) })
+    }
+
+    /// The page at `offset` holds nothing but zeros; accessing it must not wait on a userfault.
+    pub fn page_is_zero(&self, offset: u64) -> bool {
+        let pointer = self.pointer(offset, PAGE_SIZE as usize);
+        // SAFETY: as above.
+        pointer.is_some_and(|page| unsafe { racing::is_zero_page(page.cast()) })
     }
 
     /// Makes every page present, without changing any that already is.
@@ -97,12 +138,21 @@ impl Mapping {
 
     /// Bytes of it that take host memory at present.
     pub fn resident(&self) -> io::Result<u64> {
-        let mut pages = vec![0u8; self.len.div_ceil(crate::layout::PAGE_SIZE as usize)];
+        Ok(self.resident_pages()?.len() as u64 * PAGE_SIZE)
+    }
+
+    /// Pages that take host memory at present. A page that is not among them is missing, or holds zeros.
+    pub fn resident_pages(&self) -> io::Result<PageSet> {
+        let mut pages = vec![0u8; self.len.div_ceil(PAGE_SIZE as usize)];
         // SAFETY: the range is this mapping, and `pages` has a byte for each page of it.
         if unsafe { libc::mincore(self.base.cast(), self.len, pages.as_mut_ptr()) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(pages.iter().filter(|page| **page & 1 != 0).count() as u64 * crate::layout::PAGE_SIZE)
+        let mut resident = PageSet::new(pages.len());
+        for (page, _) in pages.iter().enumerate().filter(|(_, flags)| **flags & 1 != 0) {
+            resident.insert(page);
+        }
+        Ok(resident)
     }
 
     /// Makes the pages accessible or inaccessible to this process and to KVM; their contents stay.

@@ -5,7 +5,7 @@
 use crate::x86::opcode::Opcode;
 
 /// What the guest did that depends on its type.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GuestActivity {
     /// Calls by each rewritten instruction, in the order of [`Opcode`]'s variants.
     pub(crate) calls: [u64; 4],

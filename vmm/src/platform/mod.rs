@@ -12,6 +12,7 @@ pub mod vbs;
 use std::fmt;
 
 use kvm_bindings::{kvm_regs, kvm_sregs};
+use serde::{Deserialize, Serialize};
 use types::{Mode, Platform, VcpuId, View};
 
 use self::guest_type::{GuestActivity, NoEvidence};
@@ -115,6 +116,12 @@ pub trait PlatformModel: fmt::Debug + Send {
     /// View of an address that carries the encryption bit.
     fn view_with_bit(&self) -> View;
 
+    /// What firmware and hypervisor keep of this guest.
+    fn save(&self) -> PlatformState;
+
+    /// Makes them what they were then; `false` if the state is another platform's.
+    fn restore(&mut self, state: &PlatformState) -> bool;
+
     /// Edits the CPUID table.
     fn cpuid(&self, table: &mut CpuidTable);
 
@@ -198,6 +205,21 @@ pub trait PlatformModel: fmt::Debug + Send {
             Some(_) => (self.view_with_bit().other(), address),
         }
     }
+}
+
+/// What firmware and hypervisor keep of one guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlatformState {
+    /// Nothing (platform `none`).
+    None,
+    /// Nothing that changes.
+    Sev,
+    /// GHCB protocol.
+    Snp(snp::SnpState),
+    /// TDX module.
+    Tdx(tdx::TdState),
+    /// Synthetic MSRs.
+    Vbs(vbs::VbsState),
 }
 
 /// What may be chosen about a platform.

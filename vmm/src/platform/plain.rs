@@ -5,7 +5,7 @@ use types::{Platform, VcpuId, View};
 
 use super::guest_type::{GuestActivity, NoEvidence};
 use super::sev::LEAF_ENCRYPTED_MEMORY;
-use super::{MsrRange, PlatformModel};
+use super::{MsrRange, PlatformModel, PlatformState};
 use crate::memory::{Content, GuestMemory};
 use crate::x86::cpuid::CpuidTable;
 
@@ -23,6 +23,14 @@ impl PlatformModel for PlainPlatform {
 
     fn content(&self) -> Content {
         Content::OneView
+    }
+
+    fn save(&self) -> PlatformState {
+        PlatformState::None
+    }
+
+    fn restore(&mut self, state: &PlatformState) -> bool {
+        *state == PlatformState::None
     }
 
     fn encryption_bit(&self) -> Option<u8> {

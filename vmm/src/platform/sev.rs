@@ -6,7 +6,7 @@
 use types::{Platform, VcpuId, View};
 
 use super::guest_type::{self, GuestActivity, NoEvidence};
-use super::{MsrRange, PlatformModel};
+use super::{MsrRange, PlatformModel, PlatformState};
 use crate::memory::{Content, GuestMemory};
 use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
 
@@ -52,6 +52,14 @@ impl PlatformModel for Sev {
 
     fn content(&self) -> Content {
         Content::EncryptedAlias { seed: self.seed }
+    }
+
+    fn save(&self) -> PlatformState {
+        PlatformState::Sev
+    }
+
+    fn restore(&mut self, state: &PlatformState) -> bool {
+        *state == PlatformState::Sev
     }
 
     fn encryption_bit(&self) -> Option<u8> {

@@ -7,12 +7,13 @@
 use std::cell::Cell;
 
 use kvm_bindings::kvm_regs;
+use serde::{Deserialize, Serialize};
 use types::{Mode, Platform, VcpuId, View};
 
 use super::guest_type::{GuestActivity, NoEvidence};
 use super::services::{Next, Services};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES};
-use super::{MsrRange, PlatformModel, plain};
+use super::{MsrRange, PlatformModel, PlatformState, plain};
 use crate::layout::{self, PAGE_SIZE};
 use crate::memory::protected::{Architecture, Cause};
 use crate::memory::{Content, GuestMemory};
@@ -84,15 +85,21 @@ const REPS: u64 = 0xfff;
 pub struct Vbs {
     boundary_bit: u8,
     mode: Mode,
+    state: VbsState,
+    tsc_hz: Cell<u64>,
+}
+
+/// The synthetic MSRs of one guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VbsState {
     guest_os_id: u64,
     hypercall: u64,
-    tsc_hz: Cell<u64>,
 }
 
 impl Vbs {
     /// A guest whose shared memory begins at 2^`boundary_bit`.
     pub fn new(boundary_bit: u8, mode: Mode) -> Self {
-        Self { boundary_bit, mode, guest_os_id: 0, hypercall: 0, tsc_hz: Cell::new(0) }
+        Self { boundary_bit, mode, state: VbsState::default(), tsc_hz: Cell::new(0) }
     }
 }
 
@@ -103,6 +110,16 @@ impl PlatformModel for Vbs {
 
     fn content(&self) -> Content {
         Content::SeparateBacking { architecture: Architecture::Vbs, mode: self.mode }
+    }
+
+    fn save(&self) -> PlatformState {
+        PlatformState::Vbs(self.state.clone())
+    }
+
+    fn restore(&mut self, state: &PlatformState) -> bool {
+        let PlatformState::Vbs(state) = state else { return false };
+        self.state = state.clone();
+        true
     }
 
     fn encryption_bit(&self) -> Option<u8> {
@@ -151,8 +168,8 @@ impl PlatformModel for Vbs {
 
     fn read_msr(&mut self, _vcpu: VcpuId, index: u32) -> Option<u64> {
         match index {
-            MSR_GUEST_OS_ID => Some(self.guest_os_id),
-            MSR_HYPERCALL => Some(self.hypercall),
+            MSR_GUEST_OS_ID => Some(self.state.guest_os_id),
+            MSR_HYPERCALL => Some(self.state.hypercall),
             MSR_TSC_FREQUENCY => Some(self.tsc_hz.get()),
             MSR_APIC_FREQUENCY => Some(APIC_HZ),
             // The VP index is 0, and every feature that was not offered reads as off.
@@ -163,13 +180,13 @@ impl PlatformModel for Vbs {
     /// TLFS §3.13: enabling the hypercall page makes the hypervisor put its code there.
     fn write_msr(&mut self, _vcpu: VcpuId, index: u32, value: u64, memory: &GuestMemory) -> Option<()> {
         match index {
-            MSR_GUEST_OS_ID => self.guest_os_id = value,
+            MSR_GUEST_OS_ID => self.state.guest_os_id = value,
             MSR_HYPERCALL => {
                 if let Some(page) = call_page(value) {
                     // out %eax, $HYPERCALL_PORT; ret
                     memory.write(page, &[0xe7, layout::HYPERCALL_PORT as u8, 0xc3]).ok()?;
                 }
-                self.hypercall = value;
+                self.state.hypercall = value;
             }
             _ => {}
         }
@@ -197,7 +214,7 @@ impl PlatformModel for Vbs {
     }
 
     fn hypercall_page(&self) -> Option<u64> {
-        call_page(self.hypercall)
+        call_page(self.state.hypercall)
     }
 
     /// TLFS §3.7: RCX = input value, RDX = input page, R8 = output page; RAX = status and reps done.

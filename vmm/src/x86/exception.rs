@@ -18,7 +18,7 @@ const FLAG_INTERRUPT: u64 = 1 << 9;
 const FLAG_NESTED: u64 = 1 << 14;
 const FLAG_RESUME: u64 = 1 << 16;
 /// 64-bit TSS, available: QEMU's emulation of user-mode port checks needs it where it reports a busy one.
-const TSS_AVAILABLE: u8 = 9;
+pub const TSS_AVAILABLE: u8 = 9;
 
 /// An exception to be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

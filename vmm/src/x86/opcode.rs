@@ -11,7 +11,7 @@ const OUT_IMM8_EAX: u8 = 0xe7;
 const NOP2: [u8; 2] = [0x66, 0x90];
 
 /// One of the four instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Opcode {
     /// TDX: a call to the TDX module (`arch/x86/virt/vmx/tdx/tdxcall.S`).
     Tdcall,

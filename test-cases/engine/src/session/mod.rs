@@ -6,6 +6,7 @@ mod death;
 mod files;
 mod memory;
 mod overdue;
+mod saved;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ pub use self::death::{End, Ended};
 pub use self::files::GuestFiles;
 use self::memory::AgentMemory;
 pub use self::overdue::overdue;
+pub use self::saved::SavedGuest;
 
 /// Kernel log bytes fetched at once.
 const LOG_CHUNK: u32 = 48 << 10;

@@ -83,6 +83,18 @@ pub(super) struct Function {
 }
 
 impl Function {
+    /// Configuration space as it is.
+    pub(super) fn header(&self) -> &[u8] {
+        self.header.as_bytes()
+    }
+
+    /// Sets it, if it is as long.
+    pub(super) fn set_header(&mut self, bytes: &[u8]) {
+        if let Ok(header) = Header::read_from_bytes(bytes) {
+            self.header = header;
+        }
+    }
+
     /// What all have in common.
     fn new(device_id: u16, class_code: [u8; 3]) -> Self {
         let zero: Header = zerocopy::transmute!([0_u8; size_of::<Header>()]);

@@ -4,6 +4,7 @@
 mod entry;
 pub mod exit;
 pub mod heartbeat;
+pub mod image;
 mod run_page;
 
 use std::io;
@@ -16,6 +17,9 @@ pub use self::entry::VmEntry;
 use self::exit::Resume;
 pub use self::exit::VmExit;
 use self::run_page::RunPage;
+
+/// Exits that one instruction may have: a string instruction has one per page at most, and KVM splits an access in two.
+const MAX_EXITS_OF_AN_INSTRUCTION: usize = 4096;
 
 /// A vCPU that does not run at present.
 #[derive(Debug)]
@@ -48,6 +52,27 @@ impl Vcpu {
             Err(error) if error.errno() == libc::EFAULT => Ok(VmExit::MemoryFault(Resume::new())),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has KVM complete the exit that `entry` answers, without entering the guest: registers are those after the
+    /// instruction then. An instruction of several exits, of which more come, is given zeros.
+    pub fn complete(&mut self, entry: VmEntry) -> Result<VmEntry, Error> {
+        let mut entry = entry;
+        self.page.set_immediate_exit(true);
+        let mut completed = Err(Error::new(libc::ELOOP));
+        for _ in 0..MAX_EXITS_OF_AN_INSTRUCTION {
+            entry = match self.run(entry) {
+                Ok(VmExit::PortRead(read)) => read.answer(|_| {}),
+                Ok(VmExit::MmioRead(read)) => read.answer(|_| {}),
+                Ok(VmExit::PortWrite { resume, .. } | VmExit::MmioWrite { resume, .. }) => resume.entry(),
+                exit => {
+                    completed = exit.map(|_| Resume::new().entry());
+                    break;
+                }
+            };
+        }
+        self.page.set_immediate_exit(false);
+        completed
     }
 
     /// General registers.

@@ -59,6 +59,12 @@ impl RunPage {
         (end <= self.len).then(|| unsafe { self.base.add(offset as usize) })
     }
 
+    /// Makes `KVM_RUN` return before it enters the guest (api.rst §5, `immediate_exit`).
+    pub(super) fn set_immediate_exit(&self, on: bool) {
+        // SAFETY: the mapping is writable for the whole structure.
+        unsafe { addr_of_mut!((*self.run()).immediate_exit).write_volatile(u8::from(on)) };
+    }
+
     /// Reads the exit.
     pub(super) fn decode(&self) -> VmExit {
         let run = self.run();

@@ -14,7 +14,7 @@ use crate::marker::{self, Tag};
 
 /// Contents of a page that a view may access from now on.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fill<'a> {
+pub(in super::super) enum Fill<'a> {
     /// Nothing: a fresh page.
     Zeros,
     /// These bytes.
@@ -37,7 +37,7 @@ static ZEROS: [u8; RUN * PAGE] = [0; RUN * PAGE];
 
 impl GuestMemory {
     /// Brings both views of `pages`, all of one chunk, from the states `before` to those in the table.
-    pub(super) fn enforce(
+    pub(in super::super) fn enforce(
         &self,
         protection: &Protection,
         state: &mut Protected,
@@ -98,16 +98,16 @@ impl GuestMemory {
                 while page < run.end {
                     let count = if matches!(fill, Fill::Zeros) { RUN.min(run.end - page) } else { 1 };
                     let bytes = fill.page().map_or(&ZEROS[..count * PAGE], <[u8; PAGE]>::as_slice);
-                    let hva = mapping.base() + page as u64 * PAGE_SIZE;
+                    let offset = page as u64 * PAGE_SIZE;
                     let first_temporary = (page..page + count)
                         .find(|page| temporary.contains(&(view, *page as u64 * PAGE_SIZE)))
                         .unwrap_or(page + count);
                     let fresh = first_temporary - page;
                     if fresh > 0 {
-                        uffd.copy(hva, &bytes[..fresh * PAGE]).map_err(failed)?;
+                        mapping.put(uffd, offset, &bytes[..fresh * PAGE]).map_err(failed)?;
                         page += fresh;
                     } else {
-                        mapping.write(page as u64 * PAGE_SIZE, &bytes[..PAGE]);
+                        mapping.write(offset, &bytes[..PAGE]);
                         page += 1;
                     }
                 }
@@ -158,7 +158,7 @@ impl GuestMemory {
         }
         let mapping = self.view_mapping(protection, view);
         match &protection.uffd {
-            Some(uffd) => uffd.copy(mapping.base() + offset, &page).map_err(|source| MemoryError::Move {
+            Some(uffd) => mapping.put(uffd, offset, &page).map_err(|source| MemoryError::Move {
                 gpa: self.ram.gpa(offset),
                 view,
                 source,
@@ -172,7 +172,7 @@ impl GuestMemory {
     }
 
     /// Unmaps every page that is mapped temporarily.
-    pub(super) fn unmap_temporary_mappings(
+    pub(in super::super) fn unmap_temporary_mappings(
         &self,
         protection: &Protection,
         state: &mut Protected,

@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use types::{Mode, PageState, View};
 
+pub(super) use self::enforcement::Fill;
 pub use self::state::{Answer, Architecture, Cause};
 use self::table::PageTable;
 pub use self::violation::Resolution;
@@ -39,7 +40,7 @@ pub(super) struct Protection {
 #[derive(Debug)]
 pub(super) struct Protected {
     mode: Mode,
-    table: PageTable,
+    pub(super) table: PageTable,
     /// Chunks registered, per view.
     registered: [Vec<bool>; 2],
     pub(super) pending: Pending,
@@ -153,12 +154,12 @@ impl GuestMemory {
             state
                 .table
                 .set_large(chunk, to == PageState::Unaccepted && pages.len() == table::PAGES_PER_CHUNK);
-            let before = state.before(&pages);
+            let before = state.states_of(&pages);
             for page in pages.clone() {
                 state.table.put(page, to);
                 state.watch.record(page as u64 * PAGE_SIZE, StateChange::Launched(to));
             }
-            self.enforce(protection, &mut state, chunk, pages, &before, enforcement::Fill::Zeros)?;
+            self.enforce(protection, &mut state, chunk, pages, &before, Fill::Zeros)?;
         }
         Ok(())
     }
@@ -173,7 +174,7 @@ impl GuestMemory {
         let mut state = protection.lock();
         let mut applied = Applied::default();
         for (chunk, range) in self.chunks(gpa, pages) {
-            let before = state.before(&range);
+            let before = state.states_of(&range);
             let whole = range.len() == table::PAGES_PER_CHUNK;
             for page in range.clone() {
                 let change = state.table.apply(page, cause).ok_or(NoSuchCall)?;
@@ -195,9 +196,7 @@ impl GuestMemory {
                 Cause::MakePrivate | Cause::MakeShared => state.counters.conversions += range.len() as u64,
                 _ => {}
             }
-            if let Err(error) =
-                self.enforce(protection, &mut state, chunk, range, &before, enforcement::Fill::Zeros)
-            {
+            if let Err(error) = self.enforce(protection, &mut state, chunk, range, &before, Fill::Zeros) {
                 state.failed.get_or_insert(error);
             }
         }
@@ -213,10 +212,10 @@ impl GuestMemory {
         let count = lost.len();
         for (offset, lost) in lost {
             let page = (offset / PAGE_SIZE) as usize;
-            let before = state.before(&(page..page + 1));
+            let before = state.states_of(&(page..page + 1));
             state.table.put(page, lost.state);
             state.watch.record(offset, StateChange::Restored(Some(lost.state)));
-            let fill = lost.contents.as_deref().map_or(enforcement::Fill::Zeros, enforcement::Fill::Page);
+            let fill = lost.contents.as_deref().map_or(Fill::Zeros, Fill::Page);
             self.enforce(
                 protection,
                 &mut state,
@@ -273,7 +272,7 @@ impl Protected {
         self.mapped_temporarily.contains(&(view, offset))
     }
 
-    fn before(&self, pages: &std::ops::Range<usize>) -> Vec<PageState> {
+    pub(super) fn states_of(&self, pages: &std::ops::Range<usize>) -> Vec<PageState> {
         pages.clone().filter_map(|page| self.table.state(page)).collect()
     }
 

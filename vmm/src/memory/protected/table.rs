@@ -3,6 +3,7 @@
 
 use types::{PageState, View};
 
+use super::super::image::SavedStates;
 use super::state::{Answer, Architecture, Cause, Transition, transition};
 
 /// 4 KiB pages in a 2 MiB entry.
@@ -41,6 +42,11 @@ impl PageTable {
             admitted: vec![[PAGES_PER_CHUNK as u16, 0]; chunks],
             unaccepted: 0,
         }
+    }
+
+    /// All states.
+    pub fn save(&self) -> SavedStates {
+        SavedStates::Separate { states: self.states.clone(), large: self.large.clone() }
     }
 
     /// The architecture that defines the states.

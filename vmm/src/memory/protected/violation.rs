@@ -78,7 +78,7 @@ impl GuestMemory {
             return Ok(Resolution::Resumed);
         }
         self.save_original(protection, &mut state, offset);
-        let before = state.before(&(page..page + 1));
+        let before = state.states_of(&(page..page + 1));
         let Some(change) = state.table.apply(page, cause) else { return Ok(Resolution::Denied(mismatch)) };
         state.record_change(offset, cause, change);
         let chunk = page / super::table::PAGES_PER_CHUNK;

@@ -194,7 +194,7 @@ pub(super) fn vmgexit(snp: &mut Snp, gpa: u64, services: &mut dyn Services) -> N
 /// Checks the GHCB and answers its event.
 fn request(snp: &mut Snp, ghcb: &mut Ghcb, services: &mut dyn Services) -> Answer {
     let malformed = |reason, why| Err(Failure::Malformed(reason, why));
-    if snp.registered != Some(ghcb.gpa()) {
+    if snp.state.registered != Some(ghcb.gpa()) {
         return malformed(
             Reason::NotRegistered,
             format!("the GHCB page {:#x} was not registered", ghcb.gpa()),
@@ -227,10 +227,10 @@ fn request(snp: &mut Snp, ghcb: &mut Ghcb, services: &mut dyn Services) -> Answe
         }
         Event::ApJumpTable => match first {
             JUMP_TABLE_SET => {
-                snp.ap_jump_table = second;
+                snp.state.ap_jump_table = second;
                 Ok(0)
             }
-            JUMP_TABLE_GET => Ok(snp.ap_jump_table),
+            JUMP_TABLE_GET => Ok(snp.state.ap_jump_table),
             other => Err(Failure::input(format!("AP jump table request {other:#x}"))),
         },
         Event::GuestRequest | Event::ExtendedGuestRequest => guest_request(first, second),

@@ -15,13 +15,14 @@ pub mod psc;
 pub mod rmp;
 
 use kvm_bindings::kvm_regs;
+use serde::{Deserialize, Serialize};
 use types::{Mode, Platform, VcpuId, View};
 
 use self::msr_protocol::{Message, NO_FRAME, Register};
 use super::guest_type::{self, GuestActivity, NoEvidence};
 use super::services::{Consequence, Next, Services, Termination};
 use super::sev::LEAF_ENCRYPTED_MEMORY;
-use super::{MsrRange, PlatformModel};
+use super::{MsrRange, PlatformModel, PlatformState};
 use crate::layout::PAGE_SIZE;
 use crate::memory::protected::Architecture;
 use crate::memory::{Content, GuestMemory, Mismatch};
@@ -72,6 +73,12 @@ pub struct Refused(String);
 pub struct Snp {
     c_bit: u8,
     mode: Mode,
+    state: SnpState,
+}
+
+/// What the hypervisor keeps of one guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnpState {
     /// The GHCB MSR: what the guest wrote, or what VMGEXIT answered.
     msr: u64,
     /// GPA the guest registered its GHCB at.
@@ -85,23 +92,23 @@ impl Snp {
     pub fn new(c_bit: u8, mode: Mode) -> Self {
         // At reset the register holds the response to 0x002 (`arch/x86/kvm/svm/sev.c:sev_es_vcpu_reset`).
         let msr = sev_information(c_bit).encode();
-        Self { c_bit, mode, msr, registered: None, ap_jump_table: 0 }
+        Self { c_bit, mode, state: SnpState { msr, registered: None, ap_jump_table: 0 } }
     }
 
     /// VMGEXIT: handles the request in the GHCB MSR.
     fn vmgexit(&mut self, services: &mut dyn Services) -> Next {
-        let message = Message::parse(self.msr);
+        let message = Message::parse(self.state.msr);
         if let Message::GhcbPage { gpa } = message {
             return events::vmgexit(self, gpa, services);
         }
-        if message.encode() != self.msr {
+        if message.encode() != self.state.msr {
             services.report_bad_call(
                 call::MSR_PROTOCOL,
-                format!("reserved bits in {:#x} ({message:?})", self.msr),
+                format!("reserved bits in {:#x} ({message:?})", self.state.msr),
             );
         }
         match self.answer(message, services) {
-            Ok(answer) => self.msr = answer.encode(),
+            Ok(answer) => self.state.msr = answer.encode(),
             Err(end) => return Next::End(end),
         }
         Next::Resume
@@ -131,7 +138,7 @@ impl Snp {
             Message::RegisterGhcbRequest { frame } => {
                 let gpa = frame * PAGE_SIZE;
                 if services.memory().state(gpa).is_some() {
-                    self.registered = Some(gpa);
+                    self.state.registered = Some(gpa);
                     Message::RegisterGhcbResponse { frame }
                 } else {
                     services.report_bad_call(
@@ -159,7 +166,7 @@ impl Snp {
             Message::Termination { set, reason } => return Err(Termination::GhcbRequest { set, reason }),
             other => {
                 services.report_bad_call(call::MSR_PROTOCOL, format!("{other:x?} is no request"));
-                Message::Unknown(self.msr)
+                Message::Unknown(self.state.msr)
             }
         })
     }
@@ -181,6 +188,16 @@ impl PlatformModel for Snp {
 
     fn content(&self) -> Content {
         Content::SeparateBacking { architecture: Architecture::Snp, mode: self.mode }
+    }
+
+    fn save(&self) -> PlatformState {
+        PlatformState::Snp(self.state.clone())
+    }
+
+    fn restore(&mut self, state: &PlatformState) -> bool {
+        let PlatformState::Snp(state) = state else { return false };
+        self.state = state.clone();
+        true
     }
 
     fn encryption_bit(&self) -> Option<u8> {
@@ -223,7 +240,7 @@ impl PlatformModel for Snp {
 
     fn read_msr(&mut self, _vcpu: VcpuId, index: u32) -> Option<u64> {
         match index {
-            MSR_GHCB => Some(self.msr),
+            MSR_GHCB => Some(self.state.msr),
             MSR_SEV_STATUS => Some(SEV_STATUS),
             _ => None,
         }
@@ -231,7 +248,7 @@ impl PlatformModel for Snp {
 
     fn write_msr(&mut self, _vcpu: VcpuId, index: u32, value: u64, _memory: &GuestMemory) -> Option<()> {
         // SEV_STATUS is read-only.
-        (index == MSR_GHCB).then(|| self.msr = value)
+        (index == MSR_GHCB).then(|| self.state.msr = value)
     }
 
     fn hypercall(

@@ -10,10 +10,11 @@ use kvm_bindings::kvm_regs;
 use types::{AccessKind, Mode, Platform, VcpuId, View};
 
 use self::module::Module;
+pub use self::module::TdState;
 use super::guest_type::{GuestActivity, NoEvidence};
 use super::services::{Consequence, Next, Services, Termination};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES, LEAF_LARGEST_EXTENDED};
-use super::{MsrRange, PlatformModel, plain};
+use super::{MsrRange, PlatformModel, PlatformState, plain};
 use crate::memory::protected::Architecture;
 use crate::memory::{Content, GuestMemory, Mismatch};
 use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
@@ -57,6 +58,16 @@ impl PlatformModel for Tdx {
 
     fn content(&self) -> Content {
         Content::SeparateBacking { architecture: Architecture::Tdx, mode: self.mode }
+    }
+
+    fn save(&self) -> PlatformState {
+        PlatformState::Tdx(self.module.state.clone())
+    }
+
+    fn restore(&mut self, state: &PlatformState) -> bool {
+        let PlatformState::Tdx(state) = state else { return false };
+        self.module.state = state.clone();
+        true
     }
 
     fn encryption_bit(&self) -> Option<u8> {

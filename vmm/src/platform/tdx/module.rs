@@ -2,6 +2,7 @@
 //! The TDX module's side of TDCALL.
 
 use kvm_bindings::kvm_regs;
+use serde::{Deserialize, Serialize};
 use types::{PageState, View};
 
 use super::leaf::status::operand;
@@ -22,7 +23,7 @@ const LEAF_NUMBER: u64 = 0xffff;
 const LEAF_RESERVED: u64 = !0xff_ffff;
 
 /// What `TDG.VP.VEINFO.GET` returns (TDX Module ABI).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VeInfo {
     /// VMX exit reason.
     pub reason: u32,
@@ -39,6 +40,12 @@ pub struct VeInfo {
 pub struct Module {
     shared_bit: u8,
     attributes: u64,
+    pub(super) state: TdState,
+}
+
+/// What the module keeps of one TD while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TdState {
     notify_enables: u64,
     ve_info: Option<VeInfo>,
 }
@@ -48,7 +55,7 @@ impl Module {
         // Linux refuses to run with #VE for private memory unless the TD is a debug one
         // (`arch/x86/coco/tdx/tdx.c:disable_sept_ve`).
         let attributes = if sept_ve_disable { ATTRIBUTE_SEPT_VE_DISABLE } else { ATTRIBUTE_DEBUG };
-        Self { shared_bit, attributes, notify_enables: 0, ve_info: None }
+        Self { shared_bit, attributes, state: TdState { notify_enables: 0, ve_info: None } }
     }
 
     /// #VE is raised where private memory is not accepted (`SEPT_VE_DISABLE` clear).
@@ -58,8 +65,8 @@ impl Module {
 
     /// Keeps the #VE information for the handler; `false` if the last one's was never read.
     pub fn take_ve(&mut self, information: VeInfo) -> bool {
-        let free = self.ve_info.is_none();
-        self.ve_info.get_or_insert(information);
+        let free = self.state.ve_info.is_none();
+        self.state.ve_info.get_or_insert(information);
         free
     }
 
@@ -106,7 +113,7 @@ impl Module {
 
     /// TDX Module ABI, `TDG.VP.VEINFO.GET`: once per #VE.
     fn veinfo_get(&mut self, regs: &mut kvm_regs) -> u64 {
-        let Some(information) = self.ve_info.take() else { return status::NO_VALID_VE_INFO };
+        let Some(information) = self.state.ve_info.take() else { return status::NO_VALID_VE_INFO };
         regs.rcx = u64::from(information.reason);
         regs.rdx = information.qualification;
         regs.r8 = information.linear_address;
@@ -156,7 +163,7 @@ impl Module {
         if !same(regs.rdx, field::NOTIFY_ENABLES) {
             return status::METADATA_FIELD_NOT_WRITABLE;
         }
-        self.notify_enables = (before & !regs.r9) | (regs.r8 & regs.r9);
+        self.state.notify_enables = (before & !regs.r9) | (regs.r8 & regs.r9);
         regs.r8 = before;
         status::SUCCESS
     }
@@ -165,7 +172,7 @@ impl Module {
     fn field(&self, id: u64) -> Option<u64> {
         [(field::CONFIG_FLAGS, 0), (field::TD_CTLS, 0), (field::TOPOLOGY_ENUM, 0)]
             .into_iter()
-            .chain([(field::NOTIFY_ENABLES, self.notify_enables)])
+            .chain([(field::NOTIFY_ENABLES, self.state.notify_enables)])
             .find_map(|(known, value)| same(id, known).then_some(value))
     }
 

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! All devices at one instant.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use vm_superio::serial::SerialState;
+
+use super::Devices;
+use super::cmos::Cmos;
+use super::pci::PciImage;
+use super::serial::Capture;
+use super::window::Windows;
+
+/// The devices of one guest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DevicesImage {
+    console: PortImage,
+    /// What the guest had written to its console.
+    written: Capture,
+    agent: PortImage,
+    pci: PciImage,
+    cmos: Cmos,
+    windows: Windows,
+    /// The port through which a small test guest ends itself exists.
+    debug_exit: bool,
+}
+
+/// A serial port, without what lies behind it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PortImage {
+    divisor: [u8; 2],
+    /// Interrupt enable, interrupt identification, line control, line status, modem control, modem status, scratch.
+    registers: [u8; 7],
+    fifo: Vec<u8>,
+    /// Bytes for the guest that do not fit into the FIFO yet.
+    incoming: Vec<u8>,
+}
+
+impl PortImage {
+    pub(super) fn new(state: &SerialState, incoming: Vec<u8>) -> Self {
+        Self {
+            divisor: [state.baud_divisor_low, state.baud_divisor_high],
+            registers: [
+                state.interrupt_enable,
+                state.interrupt_identification,
+                state.line_control,
+                state.line_status,
+                state.modem_control,
+                state.modem_status,
+                state.scratch,
+            ],
+            fifo: state.in_buffer.clone(),
+            incoming,
+        }
+    }
+
+    pub(super) fn state(&self) -> SerialState {
+        let [
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+        ] = self.registers;
+        SerialState {
+            baud_divisor_low: self.divisor[0],
+            baud_divisor_high: self.divisor[1],
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer: self.fifo.clone(),
+        }
+    }
+
+    pub(super) fn incoming(&self) -> &[u8] {
+        &self.incoming
+    }
+}
+
+impl Devices {
+    /// Saves all of them.
+    pub fn save(&self) -> DevicesImage {
+        DevicesImage {
+            console: self.console.save(),
+            written: self.console.sink().clone(),
+            agent: self.agent.save(),
+            pci: self.pci.save(),
+            cmos: self.cmos.clone(),
+            windows: self.windows.clone(),
+            debug_exit: self.debug_exit,
+        }
+    }
+
+    /// Makes them what they were then. Interrupts that a port raises meanwhile are overwritten with the interrupt
+    /// controllers, which are restored afterwards.
+    pub fn restore(&mut self, image: &DevicesImage) -> io::Result<()> {
+        let mut written = image.written.clone();
+        written.echo = self.console.sink().echo;
+        self.console.restore(&image.console, written)?;
+        self.agent.restore(&image.agent, Vec::new())?;
+        self.pci.restore(&image.pci);
+        self.cmos = image.cmos.clone();
+        self.windows = image.windows.clone();
+        self.debug_exit = image.debug_exit;
+        Ok(())
+    }
+}
