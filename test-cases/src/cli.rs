@@ -8,6 +8,7 @@ mod guest;
 mod identify;
 mod kernel;
 mod matrix;
+mod reports;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
@@ -19,6 +20,7 @@ pub use guest::{CommonOptions, DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
 pub use identify::IdentifyArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs, KernelSourceArgs};
 pub use matrix::MatrixArgs;
+pub use reports::{DiffArgs, MergeArgs};
 pub use run::{ReproArgs, ReproSubject, RunArgs};
 
 const EXAMPLES: &str = "\
@@ -66,6 +68,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Try random sequences of steps and compare the kernel with the model of /dev/mem
     Explore(ExploreArgs),
+    /// Compare two reports: denials lost and gained, holes, verdicts, boots, the kernel itself
+    Diff(DiffArgs),
+    /// Merge the reports of all shards of a run
+    Merge(MergeArgs),
     /// List cases, kernels, platforms, policies and regions
     List(ListArgs),
     /// Check whether this machine can run copra, and what to do if not
@@ -172,7 +178,7 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["repro", "run", "list", "kernel"] {
+        for name in ["repro", "run", "diff", "merge", "list", "kernel"] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

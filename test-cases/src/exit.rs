@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use engine::judge::Verdict;
-use engine::report::{Report, RunEnd};
+use engine::report::document::RunDocument;
+use engine::report::{CaseResult, Report, RunEnd};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,16 +47,38 @@ impl Exit {
 
     /// The exit code of `copra run`: a finding made before the run was cut short takes precedence.
     pub fn of_report(report: &Report) -> Self {
-        let cases = || report.cases.iter().map(|result| &result.verdict.verdict);
-        let found = report.has_boot_finding() || cases().any(Verdict::is_finding);
-        match report.ended {
+        let cases = report.cases.iter().map(|result| &result.verdict.verdict);
+        Self::of(&report.ended, report.has_boot_finding(), cases)
+    }
+
+    /// The exit code of the run that a document reports.
+    pub fn of_document(document: &RunDocument) -> Self {
+        let cases = document.cases.iter().map(|case| &case.judged);
+        Self::of(&document.ended, document.boot.judged.as_ref().is_some_and(Verdict::is_finding), cases)
+    }
+
+    fn of<'a>(ended: &RunEnd, boot_finding: bool, cases: impl Iterator<Item = &'a Verdict> + Clone) -> Self {
+        let found = boot_finding || cases.clone().any(Verdict::is_finding);
+        match ended {
             RunEnd::Interrupted => Self::Interrupted,
             _ if found => Self::Finding,
-            RunEnd::Failed(_) => match Self::of_run(cases()) {
+            RunEnd::Failed(_) => match Self::of_run(cases) {
                 Self::Inconclusive => Self::Inconclusive,
                 _ => Self::CouldNotRun,
             },
-            RunEnd::Complete => Self::of_run(cases()),
+            RunEnd::Complete => Self::of_run(cases),
+        }
+    }
+
+    /// The exit code of one shard of a run: one without a case that applies is no failure.
+    #[must_use]
+    pub fn of_shard(report: &Report) -> Self {
+        let skipped = |result: &CaseResult| matches!(result.verdict.verdict, Verdict::Skipped { .. });
+        match Self::of_report(report) {
+            Self::CouldNotRun if report.ended == RunEnd::Complete && report.cases.iter().all(skipped) => {
+                Self::Success
+            }
+            other => other,
         }
     }
 
@@ -112,6 +135,25 @@ mod tests {
         assert_eq!(Exit::of_report(&other).for_bisection(), Exit::Untestable);
         other.boots.clear();
         assert_eq!(Exit::of_report(&other), Exit::CouldNotRun);
+    }
+
+    #[test]
+    fn a_document_has_the_exit_code_of_its_run() {
+        for report in fixture::every() {
+            assert_eq!(Exit::of_document(&RunDocument::of(&report)), Exit::of_report(&report));
+        }
+    }
+
+    #[test]
+    fn a_shard_in_which_no_case_applies_is_no_failure() {
+        let mut report = fixture::whole();
+        report.cases.retain(|result| matches!(result.verdict.verdict, Verdict::Skipped { .. }));
+        assert_eq!((Exit::of_report(&report), Exit::of_shard(&report)), (Exit::CouldNotRun, Exit::Success));
+        report.cases.clear();
+        assert_eq!(Exit::of_shard(&report), Exit::Success);
+        report.ended = RunEnd::Failed("no KVM".to_owned());
+        assert_eq!(Exit::of_shard(&report), Exit::CouldNotRun);
+        assert_eq!(Exit::of_shard(&fixture::whole()), Exit::of_report(&fixture::whole()));
     }
 
     #[test]

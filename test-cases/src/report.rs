@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The forms in which a run is reported.
 
+pub mod diff;
 #[cfg(test)]
 mod golden;
 pub mod json;
 pub mod junit;
 pub mod ktap;
 pub mod plain;
+pub mod repeat;
 pub mod style;
 pub mod terminal;
+pub mod totals;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A run and its verdicts, whole or cut short, as data; its written forms are in the `copra` command.
 
+pub mod compact;
 pub mod document;
 pub mod evidence;
 #[cfg(any(test, feature = "fixture"))]

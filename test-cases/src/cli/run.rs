@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use engine::report::shard::Shard;
 use types::{Mode, Platform, Policy};
 
 use super::guest::{CommonOptions, DEFAULT_KERNEL, one_of};
@@ -39,6 +40,7 @@ impl ReproSubject {
   copra run 'read/*' tag:view                cases by pattern and by tag
   copra run ./my-case.toml                   a case of your own
   copra run --platform none --json out.json  an ordinary guest, results for a program
+  copra run --shard 1/4 --json 1.json        a quarter of them; `copra merge` puts four reports together
   copra run --kernel build:mine --ktap       a kernel you built, output as from kselftest
   git bisect run copra run --bisect -k tree:. --policy open-eperm open/modes
                                              the commit that introduced the failure
@@ -59,6 +61,10 @@ pub struct RunArgs {
     /// The policy the kernel is checked against [default: the one the kernel was built for, else upstream]
     #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]
     pub policy: Option<Policy>,
+
+    /// Run one part of the cases, for several machines: the part of a case depends on its name alone; see `copra merge`
+    #[arg(long, value_name = "INDEX/COUNT")]
+    pub shard: Option<Shard>,
 
     /// Write everything that was observed as JSON; `-` for standard output
     #[arg(long, value_name = "FILE")]

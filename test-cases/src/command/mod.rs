@@ -5,6 +5,7 @@
 mod print;
 
 mod audit;
+mod diff;
 pub mod doctor;
 mod explain;
 mod explore;
@@ -17,6 +18,7 @@ mod kernel;
 mod kernels;
 mod list;
 mod matrix;
+mod merge;
 mod output;
 mod progress;
 mod repro;
@@ -43,6 +45,8 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Matrix(args) => matrix::matrix(args, quiet),
         Command::Explain(args) => explain::explain(args, quiet),
         Command::Explore(args) => explore::explore(args, quiet),
+        Command::Diff(args) => diff::diff(args),
+        Command::Merge(args) => merge::merge(args),
         Command::List(args) => list::list(args),
         Command::Doctor => Ok(doctor::doctor()),
         Command::Kernel(args) => kernel::kernel(args, quiet),

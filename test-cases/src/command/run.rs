@@ -12,11 +12,14 @@ use super::start_over::{self, Reader};
 use super::{Failed, guests, interrupt, watchdog};
 use crate::cli::RunArgs;
 use crate::exit::Exit;
+use crate::report::plain::plain;
+use crate::report::repeat::Repeat;
 use crate::report::{json, junit};
 use engine::guest::Target;
 use engine::library;
 use engine::report::Report;
 use engine::report::document::RunDocument;
+use engine::report::shard::ShardOf;
 use engine::setup::Setup;
 
 /// Runs cases and reports.
@@ -35,16 +38,27 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
 }
 
 fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
-    let cases = library::select(&args.cases).map_err(Failed::new)?;
+    let mut cases = library::select(&args.cases).map_err(Failed::new)?;
+    let part = args.shard.map(|shard| {
+        let selected = cases.iter().map(|case| case.name.clone()).collect();
+        cases.retain(|case| shard.contains(&case.name));
+        ShardOf { shard, selected }
+    });
+    let notice = Notice { quiet: quiet || host::is_inside() };
+    notice.of_cases(args, cases.len());
     // With SIGPIPE ignored, the reports are written even if the reader of standard output ends.
     // SAFETY: setting a signal's action; no handler is installed.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    let outputs = Outputs::open(args)?;
+    let outputs = Outputs::open(args, part)?;
     // Kernels are fetched where there is a network; the image is read where the guests run.
     let ready = guests::Ready::find(&args.guest, &cases, quiet)?;
     let host = match host::choose_for(args.guest.platform) {
-        Place::Here(host) => host,
-        Place::Elsewhere(_) => {
+        Place::Here(host) => {
+            notice.print("guests run on this machine's KVM");
+            host
+        }
+        Place::Elsewhere(why) => {
+            notice.print(&format!("{why}: guests run on a KVM host in QEMU, which is started first"));
             // The command that runs there opens them again.
             drop(outputs);
             let code = if args.bisect { start_over::bisect()? } else { start_over::code(Reader::NotNeeded)? };
@@ -63,10 +77,11 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         console: args.console,
         ..defaults
     };
-    let mut screen = screen(args, quiet);
+    let repeat = Repeat::of(args, &cases);
+    let mut screen = screen(args, quiet).with_repeat(repeat.clone());
     let interrupt = interrupt::signals()?;
     let outputs = Arc::new(Mutex::new(Some(outputs)));
-    watchdog::start(&interrupt, on_stuck(args, Arc::clone(&screen.so_far), Arc::clone(&outputs)));
+    watchdog::start(&interrupt, on_stuck(args, repeat, Arc::clone(&screen.so_far), Arc::clone(&outputs)));
     let report = engine::run::run(&target, &cases, &mut screen, &interrupt)
         .map_err(|error| Failed::of_engine(&error))?;
     // From here on the watchdog does not write the reports.
@@ -74,25 +89,50 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
     let shown = screen.end(&report);
     outputs.map_or(Ok(()), |outputs| outputs.write(&report))?;
     shown?;
-    Ok(Exit::of_report(&report))
+    Ok(if args.shard.is_some() { Exit::of_shard(&report) } else { Exit::of_report(&report) })
+}
+
+/// What a run is about to do, on standard error before anything takes long.
+struct Notice {
+    quiet: bool,
+}
+
+impl Notice {
+    fn of_cases(&self, args: &RunArgs, count: usize) {
+        let shard = args.shard.map(|shard| format!(" of shard {shard}")).unwrap_or_default();
+        let policy = args.policy.map_or("the policy it was built for", |policy| policy.name());
+        let guest = &args.guest;
+        self.print(&format!(
+            "{count} cases{shard} on {} as {} guest with {} MiB, against {policy}",
+            guest.kernel, guest.platform, guest.memory
+        ));
+    }
+
+    fn print(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("copra: {}", plain(text));
+        }
+    }
 }
 
 /// The report files.
 struct Outputs {
     json: Option<Output>,
     junit: Option<Output>,
+    /// Which part of the cases the reports are of.
+    part: Option<ShardOf>,
 }
 
 impl Outputs {
     /// Opens them all, so that a file that cannot be written is reported before the run.
-    fn open(args: &RunArgs) -> Result<Self, Failed> {
+    fn open(args: &RunArgs, part: Option<ShardOf>) -> Result<Self, Failed> {
         let open = |path: &Option<PathBuf>| path.as_deref().map(Output::open).transpose();
-        Ok(Self { json: open(&args.json)?, junit: open(&args.junit)? })
+        Ok(Self { json: open(&args.json)?, junit: open(&args.junit)?, part })
     }
 
     /// Writes all reports that can be written.
     fn write(self, report: &Report) -> Result<(), Failed> {
-        let document = RunDocument::of(report);
+        let document = RunDocument { shard: self.part, ..RunDocument::of(report) };
         let json = self.json.map_or(Ok(()), |output| output.write(|out| json::write(&document, out)));
         let as_junit = |out: &mut dyn Write| junit::write(&document, out).map_err(io::Error::other);
         let junit = self.junit.map_or(Ok(()), |output| output.write(as_junit));
@@ -118,6 +158,7 @@ fn screen(args: &RunArgs, quiet: bool) -> Screen {
 /// Called by the watchdog: writes reports of the cases that ended so far, unless the main thread is writing them.
 fn on_stuck(
     args: &RunArgs,
+    repeat: Repeat,
     so_far: Arc<Mutex<Option<Report>>>,
     outputs: Arc<Mutex<Option<Outputs>>>,
 ) -> impl FnOnce(watchdog::Stuck) -> Exit + Send + use<> {
@@ -128,7 +169,7 @@ fn on_stuck(
             if let Err(error) = outputs.write(&report) {
                 eprintln!("copra: {error}");
             }
-            let _ = screen(&args, true).end(&report);
+            let _ = screen(&args, true).with_repeat(repeat).end(&report);
         }
         if args.bisect { stuck.exit().for_bisection() } else { stuck.exit() }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Failed, output};
 use crate::report::ktap;
+use crate::report::repeat::Repeat;
 use crate::report::style::Style;
 use crate::report::terminal::Terminal;
 use engine::boot::BootResult;
@@ -50,6 +51,12 @@ impl Screen {
             Shown::Ktap | Shown::Nothing => None,
         };
         Self { so_far: Arc::default(), terminal, ktap: shown == Shown::Ktap }
+    }
+
+    /// Ends with the command that repeats each failure.
+    #[must_use]
+    pub fn with_repeat(self, repeat: Repeat) -> Self {
+        Self { terminal: self.terminal.map(|terminal| terminal.with_repeat(repeat)), ..self }
     }
 
     fn keep(&self, add: impl FnOnce(&mut Report)) {

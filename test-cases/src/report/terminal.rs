@@ -8,7 +8,9 @@ use engine::report::{CaseResult, Report, evidence, rewritten};
 use types::Mode;
 
 use super::plain;
+use super::repeat::Repeat;
 use super::style::{Style, Tone};
+use super::totals;
 use engine::boot::BootResult;
 use engine::judge::Verdict;
 use engine::observation::KvmHost;
@@ -24,12 +26,20 @@ pub struct Terminal<W> {
     pending: bool,
     /// The boots that were printed: guests with the same setup have the same boot.
     boots_shown: Vec<Vec<String>>,
+    /// How failures are repeated, where the report ends with that.
+    repeat: Option<Repeat>,
 }
 
 impl<W: Write> Terminal<W> {
     /// A printer to `out`; with `verbose` it shows the evidence of every case, with `quiet` no progress.
     pub const fn new(out: W, style: Style, verbose: bool, quiet: bool) -> Self {
-        Self { out, style, verbose, quiet, pending: false, boots_shown: Vec::new() }
+        Self { out, style, verbose, quiet, pending: false, boots_shown: Vec::new(), repeat: None }
+    }
+
+    /// Ends the report with the command that repeats each failure.
+    #[must_use]
+    pub fn with_repeat(self, repeat: Repeat) -> Self {
+        Self { repeat: Some(repeat), ..self }
     }
 
     /// Prints progress on a line that the next one overwrites; nothing without a terminal.
@@ -174,24 +184,25 @@ impl<W: Write> Terminal<W> {
         if let Some(reason) = report.cut_short() {
             self.line(&format!("cut short: {reason}"))?;
         }
-        writeln!(
-            self.out,
-            "{} cases: {} as specified, {} with known holes, {} with a denial missing, {} unexpected, {} inconclusive, {} skipped, {} not run ({:.1} s)",
-            summary.planned,
-            summary.as_specified,
-            summary.known_hole,
-            summary.denial_missing,
-            summary.unexpected,
-            summary.inconclusive,
-            summary.skipped,
-            summary.not_run,
-            report.duration.as_secs_f64(),
-        )?;
+        writeln!(self.out, "{}", totals::line(&summary, report.duration.as_secs_f64()))?;
         writeln!(self.out, "{}", report.rigour())?;
         for (reason, count) in &summary.skip_reasons {
             self.line(&format!("skipped: {count} × {reason}"))?;
         }
-        self.facts(report)
+        self.facts(report)?;
+        self.failures(report)
+    }
+
+    /// Each failure with the command that repeats it.
+    fn failures(&mut self, report: &Report) -> io::Result<()> {
+        let failures = self.repeat.as_ref().map(|repeat| repeat.failures(report)).unwrap_or_default();
+        if !failures.is_empty() {
+            writeln!(self.out, "\n{}", self.style.paint(Tone::Strong, "to repeat each failure:"))?;
+        }
+        for (name, command) in failures {
+            self.line(&format!("{name:24}  {command}"))?;
+        }
+        self.out.flush()
     }
 
     /// How a guest ended, and the last lines of its console.
@@ -359,6 +370,23 @@ mod tests {
     #[test]
     fn a_run_cut_short() {
         insta::assert_snapshot!(text(&fixture::cut_short(), Style::default(), false));
+    }
+
+    #[test]
+    fn a_report_ends_with_each_failure_and_the_command_that_repeats_it() {
+        let mut out = Vec::new();
+        let terminal = Terminal::new(&mut out, Style::default(), false, true);
+        terminal.with_repeat(Repeat::default()).foot(&fixture::whole()).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let end: Vec<&str> = text.lines().rev().take(3).collect();
+        assert_eq!(
+            end,
+            [
+                "dmi/sysfs                 copra run dmi/sysfs",
+                "test/granted              copra run test/granted",
+                "to repeat each failure:"
+            ]
+        );
     }
 
     #[test]

@@ -64,6 +64,8 @@ const CRATES: &[(&str, &[&str])] = &[
             "judge",
             "boot",
             "report",
+            "diff",
+            "merge",
             "calls",
             "session",
             "runner",

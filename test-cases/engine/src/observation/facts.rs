@@ -170,3 +170,23 @@ pub struct Counters {
     /// Exceptions the VMM raised.
     pub exceptions: u64,
 }
+
+impl Counters {
+    /// The sums.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            boots: self.boots + other.boots,
+            exits: self.exits + other.exits,
+            faults: self.faults + other.faults,
+            conversions: self.conversions + other.conversions,
+            boot_events: self.boot_events + other.boot_events,
+            mismatches: self.mismatches + other.mismatches,
+            not_kept: self.not_kept + other.not_kept,
+            accepted: self.accepted + other.accepted,
+            calls: self.calls + other.calls,
+            msrs: self.msrs + other.msrs,
+            exceptions: self.exceptions + other.exceptions,
+        }
+    }
+}

@@ -192,6 +192,14 @@ impl CaseRecord {
         }
     }
 
+    /// The known holes that were shown.
+    pub fn holes(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match &step.judged {
+            Verdict::KnownHole { hole } => Some(hole.as_str()),
+            _ => None,
+        })
+    }
+
     /// One line for each step that went wrong, or for the case as a whole if it did not run.
     pub fn complaints(&self) -> Vec<String> {
         let whole = match &self.judged {

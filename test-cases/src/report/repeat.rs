@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The command that runs one case of a run again, with every option that matters for its result.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use engine::case::Case;
+use engine::library;
+use engine::report::Report;
+use engine::setup::Setup;
+
+use crate::cli::{DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT, RunArgs};
+
+/// The options of a run, for commands that repeat one case of it.
+#[derive(Debug, Clone, Default)]
+pub struct Repeat {
+    options: Vec<String>,
+    /// How a case is named on the command line, where not by its name.
+    selectors: BTreeMap<String, String>,
+}
+
+impl Repeat {
+    /// For a run with these arguments.
+    pub fn of(args: &RunArgs, cases: &[Case]) -> Self {
+        let selector = |case: &Case| {
+            let file = args.cases.iter().find_map(|given| file_of(given, &case.name));
+            file.map(|file| (case.name.clone(), file))
+        };
+        Self { options: options(args), selectors: cases.iter().filter_map(selector).collect() }
+    }
+
+    /// The command for a case, to be typed in a shell.
+    pub fn command(&self, case: &str) -> String {
+        let selector = self.selectors.get(case).map_or(case, String::as_str);
+        let words = ["copra", "run", selector].into_iter().chain(self.options.iter().map(String::as_str));
+        words.map(quoted).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The command for each failure: a guest's boot that is not as specified, and each such case.
+    pub fn failures(&self, report: &Report) -> Vec<(String, String)> {
+        let first = report.planned.first();
+        let boots = report.boots.iter().filter(|boot| super::totals::is_failure(&boot.verdict));
+        let boots = boots.filter_map(|boot| {
+            // A case that sets the guest up in the same way boots it again.
+            let setup = boot.observed.setup;
+            let same = |guest: engine::setup::SetupOverrides| {
+                guest.rom == setup.rom && guest.sept_ve.unwrap_or(false) == setup.sept_ve
+            };
+            let case = report.cases.iter().find(|result| same(result.case.guest));
+            let case = case.map(|result| &result.case.name).or(first)?;
+            Some((boot.observed.name(), self.command(case)))
+        });
+        let failed = report.cases.iter().filter(|result| super::totals::is_failure(&result.verdict.verdict));
+        let cases = failed.map(|result| result.case.name.as_str()).chain(report.remaining());
+        let cases = cases.map(|name| (name.to_owned(), self.command(name)));
+        let mut failures: Vec<_> = boots.collect();
+        failures.dedup();
+        failures.extend(cases);
+        failures
+    }
+}
+
+/// The case's file, if an argument of the run names it or its folder.
+fn file_of(given: &str, name: &str) -> Option<String> {
+    let path = Path::new(given);
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        let cases = library::select(&[given.to_owned()]).ok()?;
+        return cases.iter().any(|case| case.name == name).then(|| given.to_owned());
+    }
+    let file = path.join(format!("{name}.toml"));
+    (library::source(name).is_none() && file.is_file()).then(|| file.display().to_string())
+}
+
+/// The options that are not the default, but for those of the output.
+fn options(args: &RunArgs) -> Vec<String> {
+    let RunArgs { cases: _, guest, policy, json: _, junit: _, ktap: _, verbose: _, .. } = args;
+    let defaults = Setup::default();
+    let mut options = Vec::new();
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            options.extend([format!("--{name}"), value]);
+        }
+    };
+    let unless = |value: String, default: String| (value != default).then_some(value);
+    add("kernel", unless(guest.kernel.clone(), DEFAULT_KERNEL.to_owned()));
+    // The platform is always named: a reader must see which guest it is.
+    add("platform", Some(guest.platform.to_string()));
+    add("policy", policy.map(|policy| policy.to_string()));
+    add("mode", unless(args.mode.to_string(), defaults.mode.to_string()));
+    add("rom", guest.rom.map(|rom| rom.to_string()));
+    add("unaccepted", unless(args.unaccepted.to_string(), defaults.unaccepted.to_string()));
+    add("memory", unless(guest.memory.to_string(), DEFAULT_MEMORY.to_string()));
+    add("kernel-config", guest.kernel_config.as_ref().map(|path| path.display().to_string()));
+    add("timeout", unless(guest.timeout.to_string(), DEFAULT_TIMEOUT.to_string()));
+    for text in &guest.cmdline_append {
+        add("cmdline-append", Some(text.clone()));
+    }
+    if args.sept_ve {
+        options.push("--sept-ve".to_owned());
+    }
+    options
+}
+
+/// A word as a POSIX shell reads it unchanged.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:=,+@%-".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use clap::Parser;
+    use engine::report::fixture;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cli::{Cli, Command as Chosen};
+
+    fn parse(words: &[&str]) -> RunArgs {
+        let words = ["copra", "run"].iter().chain(words);
+        match Cli::try_parse_from(words).unwrap().command {
+            Chosen::Run(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The words of a command as a shell gives them to a program.
+    fn words(command: &str) -> Vec<String> {
+        let script = format!("printf '%s\\0' {command}");
+        let output = Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_run_with_defaults_needs_the_platform_alone() {
+        let repeat = Repeat::of(&parse(&["mmap", "-v", "--json", "x", "--ktap", "-q"]), &[]);
+        assert_eq!(repeat.command("mmap/rom"), "copra run mmap/rom --platform sev");
+    }
+
+    #[test]
+    fn every_option_that_matters_is_repeated() {
+        let given = [
+            "--kernel",
+            "path:/a b/it's",
+            "--platform",
+            "tdx",
+            "--policy",
+            "open-eperm",
+            "--mode",
+            "faithful",
+            "--rom",
+            "shared",
+            "--unaccepted",
+            "50",
+            "--memory",
+            "1024",
+            "--kernel-config",
+            "x y",
+            "--timeout",
+            "7",
+            "--cmdline-append",
+            "a=$b",
+            "--cmdline-append",
+            "-c",
+            "--sept-ve",
+        ];
+        let args = parse(&given);
+        let command = Repeat::of(&args, &[]).command("open/modes");
+        let words = words(&command);
+        assert_eq!(words[..3], ["copra", "run", "open/modes"]);
+        let again = parse(&words[2..].iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(format!("{:?}", RunArgs { cases: Vec::new(), ..again }), format!("{args:?}"));
+    }
+
+    #[test]
+    fn a_case_from_a_file_is_named_by_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = library::source("open/modes").unwrap();
+        let file = folder.path().join("my case.toml");
+        std::fs::write(&file, text).unwrap();
+        let by_file = file.display().to_string();
+        let in_folder = folder.path().display().to_string();
+        for given in [&by_file, &in_folder] {
+            let args = parse(&[given]);
+            let cases = library::select(&args.cases).unwrap();
+            let command = Repeat::of(&args, &cases).command(&cases[0].name);
+            assert_eq!(words(&command)[2], by_file, "{given}");
+        }
+    }
+
+    #[test]
+    fn every_failure_has_its_command() {
+        let repeat = Repeat::of(&parse(&[]), &[]);
+        let failures =
+            |report: &Report| repeat.failures(report).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(failures(&fixture::whole()), ["test/granted", "dmi/sysfs"]);
+        assert_eq!(failures(&fixture::cut_short()), ["test/granted", "mmap/rom", "open/port"]);
+        assert_eq!(failures(&fixture::died_in_boot())[0], "boot rom=unaccepted");
+        for (name, command) in repeat.failures(&fixture::whole()) {
+            assert_eq!(command, format!("copra run {name} --platform sev"));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_shell_reads_the_word_that_was_quoted(word in "[ -~\\n\\t\u{e4}]{0,20}") {
+            prop_assert_eq!(words(&quoted(&word)), vec![word]);
+        }
+    }
+}
