@@ -93,10 +93,11 @@ discard_damaged_parts() {
 with_lock() {
 	local lock
 	exec {lock}>"$cache/lock"
-	flock -n "$lock" || {
+	attended flock -w 3 "$lock" || {
 		say "waiting for another kvm-host that prepares the cache"
 		attended flock "$lock"
 	}
 	"$@"
+	flock -u "$lock" # processes that were started meanwhile have it open, too
 	exec {lock}>&-
 }
