@@ -10,6 +10,14 @@ beside() {
 	children+=($!)
 }
 
+# let_go CHILD: it does not end with this shell.
+let_go() {
+	local i
+	for i in "${!children[@]}"; do
+		[[ ${children[i]} != "$1" ]] || unset "children[i]"
+	done
+}
+
 # attended COMMAND...: run it and wait for it. Used for everything that takes long, since a trap runs when `wait` is
 # interrupted, but not before a command in the foreground has ended.
 attended() {

@@ -6,23 +6,25 @@
 # reads only what it uses, and changes nothing. With the capability x-ignore-shared QEMU then saves the rest only: 0.2 MB.
 # Nothing outside of the machine may be in use at that time; so it mounts this machine's files after it is restored.
 # shellcheck shell=bash
-# shellcheck disable=SC2154,SC2034 # cache, machine and such: set by kvm-host, cache.sh and machine.sh; restore, booted: for qemu.sh
+# shellcheck disable=SC2154,SC2034 # cache, machine and such: set by kvm-host, cache.sh and machine.sh; restore, name: for qemu.sh
 
-# The name has all that the state depends on, and this machine's boot, as the files may be incomplete after a power failure.
-booted_name() {
-	{
+# Set `name` and `booted`, its directory. The name has all that the state depends on, and this machine's boot, as the files
+# may be incomplete after a power failure.
+name_booted() {
+	name=$({
 		cat /proc/sys/kernel/random/boot_id "$parts/booted.sh" "$kernel/SHA256SUMS" "${initrd%/*}/SHA256SUMS"
 		printf '%s\n' "${qemu[@]}" "${machine[@]}"
 		stat -L -c '%n %s %y' "$(type -P "${qemu[0]}")"
-	} | sha256sum | cut -c1-16
+	} | sha256sum | cut -c1-16)
+	booted=$cache/booted/$name
 }
 
-# Set `booted`, the directory of the state, having saved it if that is needed, and `restore`, the options that restore a
-# machine from it; empty if that is not possible, and the machine has to boot.
+# find_booted DIRECTORY: set `restore`, the options that restore a machine from its state, which is saved if that is needed, and
+# `restore_files`, the descriptors in them; empty if that is not possible, and the machine has to boot. Pipes are made in
+# DIRECTORY.
 find_booted() {
 	local memory_file state monitor
-	restore=()
-	booted=$cache/booted/$(booted_name)
+	restore=() restore_files=''
 	booted_is_intact "$booted" || with_lock save_booted "$booted"
 	# Opened here, as another kvm-host may remove it.
 	booted_is_intact "$booted" && { exec {memory_file}<>"$booted/memory" {state}<"$booted/state"; } 2>/dev/null || {
@@ -30,11 +32,12 @@ find_booted() {
 		return 0
 	}
 	: >"$booted/used"
-	mkfifo "$run"/monitor.{in,out}
-	exec {monitor}<>"$run/monitor.in"
+	mkfifo "$1"/monitor.{in,out}
+	exec {monitor}<>"$1/monitor.in"
 	printf 'migrate_set_capability x-ignore-shared on\nmigrate_incoming fd:%s\n' "$state" >&"$monitor"
 	memory_backend "/proc/self/fd/$memory_file" off
-	restore=("${backend[@]}" -incoming defer -chardev "pipe,id=monitor,path=$run/monitor" -mon monitor)
+	restore=("${backend[@]}" -incoming defer -chardev "pipe,id=monitor,path=monitor" -mon monitor)
+	restore_files=$memory_file,$state,$monitor
 }
 
 memory_backend() { # memory_backend FILE SHARE: set `backend`
@@ -52,16 +55,19 @@ booted_facts() {
 
 # Boot a machine and save its state as directory $1. If that fails, the reason is in booted.log.
 save_booted() {
-	local w line pid monitor out until=$((SECONDS + 180))
+	local w line pid beat monitor out until=$((SECONDS + 180))
 	! booted_is_intact "$1" || return 0 # another kvm-host has saved it
 	open_workshop
 	w=$workshop/booted
 	mkdir -p "$w" "$cache/booted" 2>/dev/null || return 0
 	truncate -s "${memory}M" "$w/memory"
 	memory_backend memory on
-	mkfifo "$w"/{out,monitor.in,monitor.out}
+	mkfifo "$w"/{out,beat.in,beat.out,monitor.in,monitor.out}
 	exec {out}<>"$w/out" {monitor}<>"$w/monitor.in"
-	start_beat "$w"
+	"${tied[@]}" perl -e '$| = 1; sleep 1 while print ".\n"' <>"$w/beat.in" >&0 2>/dev/null &
+	beat=$!
+	children+=("$beat")
+	disown
 	verbose "booting the machine, to save its state"
 	beside env -C "$w" "${qemu[@]}" "${machine[@]}" "${backend[@]}" -serial file:console \
 		-chardev null,id=in -chardev file,id=out,path=out,append=on -chardev null,id=err -chardev pipe,id=beat,path=beat \

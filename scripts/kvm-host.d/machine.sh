@@ -113,12 +113,3 @@ machine_options() {
 		-device "virtserialport,nr=4,name=beat,chardev=beat"
 	)
 }
-
-# start_beat DIRECTORY: write a byte each second to the port "beat" of a machine, whose pipes are made in DIRECTORY.
-start_beat() {
-	mkfifo "$1/beat.in" "$1/beat.out"
-	"${tied[@]}" perl -e '$| = 1; sleep 1 while print "."' <>"$1/beat.in" >&0 2>/dev/null &
-	beat=$!
-	children+=("$beat")
-	disown
-}

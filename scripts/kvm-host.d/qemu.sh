@@ -36,56 +36,96 @@ make_run_directory() {
 }
 
 machine_log() { # messages of QEMU and of the kernel in it
-	cat "$run/qemu" "$run/console" 2>/dev/null | grep -v "TCG doesn't support requested feature" || true
+	cat "$machine_dir"/{qemu,console} 2>/dev/null | grep -v "TCG doesn't support requested feature" || true
+}
+
+# Set `kept`, the directory of the machine that is kept for commands like this one: with the same machine, files (a container may
+# share the cache), rights, limits and priority.
+name_kept() {
+	kept=$cache/kept/$(
+		{
+			echo "$name"
+			stat -L -c %d.%i /proc/self/ns/mnt /
+			grep ^Groups: /proc/self/status
+			cat /proc/self/limits
+			cut -d' ' -f19 /proc/self/stat # nice
+		} | sha256sum | cut -c1-16
+	)
+}
+
+# start_machine: run the machine as `machine_dir`, with `keep`, its process. It is kept for the next command in the directory
+# `kept`, if no other one is: that one has the lock then, which the kernel releases when it ends.
+start_machine() {
+	local lock='' seconds=0
+	machine_dir=$run
+	if ((keep_seconds)); then
+		(umask 077 && mkdir -p "$kept")
+		exec {lock}>"$kept/lock"
+		if flock -n "$lock"; then
+			machine_dir=$kept
+			seconds=$keep_seconds
+		fi
+	fi
+	rm -f "$machine_dir"/{beat,monitor}.{in,out}
+	mkfifo "$machine_dir"/beat.{in,out}
+	find_booted "$machine_dir"
+	verbose "kernel $kernel; log $machine_dir/console"
+	"$parts/keep" "$machine_dir" "$seconds" "$lock,$restore_files" "${qemu[@]}" "${machine[@]}" "${restore[@]}" \
+		-serial file:console -chardev pipe,id=beat,path=beat \
+		-chardev socket,id=in,path=in,server=on,wait=off \
+		-chardev socket,id=out,path=out,server=on,wait=off \
+		-chardev socket,id=err,path=err,server=on,wait=off \
+		</dev/null >"$machine_dir/qemu" 2>&1 &
+	keep=$!
+	children+=("$keep")
+	[[ -z $lock ]] || exec {lock}>&-
+}
+
+# attach WAIT COMMAND ARGUMENT...: let the machine of `machine_dir` carry out the command; set `ended` to the exit status of the
+# program "attach".
+attach() {
+	local wait=$1
+	shift
+	ended=0
+	write_command "$@" >"$run/command"
+	"${tied[@]}" env -C "$machine_dir" "$parts/attach" "$wait" "$nonce" "$run/started" "$run/status" <&"$in" &
+	children+=($!)
+	wait $! || ended=$?
 }
 
 run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
-	local nonce random in out err out_pid err_pid ended=0 stops='' options
+	local nonce random in ended stops='' name kept machine_dir keep=''
 	type -P perl >/dev/null || fail 2 "perl is missing; install perl-base"
 	open_cache
 	make_run_directory
 
 	read -rd '' nonce random < <(od -An -N64 -w32 -tx1 /dev/urandom | tr -d ' ') || true
-	# A process of its own, as QEMU would make our standard input non-blocking.
+	# It notices the end of standard input while the machine is prepared.
 	[[ ${COPRA_STDIN_STOPS-} != 1 ]] || stops=$$
 	exec {in}< <(exec "${tied[@]}" "$parts/feed" "go $run $nonce $random" "$run/started" $stops)
 	children+=($!)
 
 	prepared || with_lock prepare
 	machine_options
-	find_booted
-	write_command "$@" >"$run/command"
-
-	# Only QEMU has the writing ends open, so they are closed whenever it ends.
-	exec {out}> >(exec {in}<&- && exec "$parts/relay" out "$nonce" "$run/status" "$run/started")
-	out_pid=$!
-	exec {err}> >(exec {in}<&- {out}>&- && exec "$parts/relay" err "$nonce" "$run/status.err" >&2)
-	err_pid=$!
-	start_beat "$run" {out}>&- {err}>&- {in}<&-
-	options=(
-		-serial "file:$run/console"
-		-add-fd "fd=$out,set=1" -add-fd "fd=$err,set=2"
-		-chardev "stdio,id=in,signal=off"
-		# append: the set's files are pipes, which cannot be truncated
-		-chardev "file,id=out,path=/dev/fdset/1,append=on"
-		-chardev "file,id=err,path=/dev/fdset/2,append=on"
-		-chardev "pipe,id=beat,path=$run/beat"
-	)
-	verbose "kernel $kernel; log $run/console until the end"
-	"${tied[@]}" "${qemu[@]}" "${machine[@]}" "${restore[@]}" "${options[@]}" <&"$in" >"$run/qemu" 2>&1 &
-	children+=($!)
-	disown # so that the shell prints no message if it is killed
-	exec {in}<&- {out}>&- {err}>&-
-
-	wait "$out_pid" || ended=$?
+	name_booted
+	name_kept
+	machine_dir=$kept
+	ended=75
+	[[ $keep_seconds == 0 || ! -S $machine_dir/control ]] || attach 0 "$@"
+	if [[ $ended == 75 ]]; then
+		start_machine
+		attach 1 "$@"
+	else
+		verbose "ran on the machine that was kept from an earlier command"
+	fi
 	if [[ $ended == 0 ]]; then
-		wait "$err_pid" || true
 		[[ -z ${verbose-} ]] || machine_log >&2
+		[[ -z $keep || $machine_dir == "$run" ]] || let_go "$keep"
 		exit "$(<"$run/status")"
 	fi
 	[[ $ended != 141 ]] || exit 141
 	machine_log >"$cache/failed.log"
-	[[ ${#restore[@]} == 0 || -e $run/started ]] || rm -rf "$booted" # so that the next run saves it again
+	[[ -z $keep || ${#restore[@]} == 0 || -e $run/started ]] || rm -rf "$booted" # so that the next run saves it again
 	case $ended in
 	4) fail 70 "the machine inside QEMU did not start within three minutes; see $cache/failed.log" ;;
 	*) fail 70 "the machine inside QEMU ended unexpectedly; see $cache/failed.log" ;;
