@@ -67,6 +67,7 @@ fn session(platform: &str, vmlinux: &str) -> Outcome<Session> {
     let plan = Plan {
         machine: MachineConfig { ram: MEMORY << 20, ..MachineConfig::new(platform.parse()?) },
         kernel: &kernel,
+        sites: None,
         names: None,
         files: Arc::new(GuestFiles::new(Initramfs::new().build()?)),
         command_line: &command_line,

@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = Plan {
         machine: MachineConfig { ram: MEMORY << 20, ..MachineConfig::new(platform.parse()?) },
         kernel: &kernel,
+        sites: None,
         names: None,
         files: Arc::new(GuestFiles::new(Initramfs::new().build()?)),
         command_line: &command_line,

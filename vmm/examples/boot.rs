@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let command_line = rest.join(" ");
     let names = Some(names);
     machine.boot_linux(
-        &LinuxBoot { kernel: &kernel, initramfs: &initramfs, command_line: &command_line },
+        &LinuxBoot { kernel: &kernel, sites: None, initramfs: &initramfs, command_line: &command_line },
         names.clone(),
     )?;
     println!("loaded after {:?}", start.elapsed());

@@ -15,5 +15,9 @@ pub mod platform;
 pub mod probe;
 pub mod region;
 pub mod snapshot;
+pub mod stored;
 pub mod trace;
 pub mod x86;
+
+/// Names the code of this crate and of all it uses: a part of the key of everything that it derives and that is kept in files.
+pub const BUILD: &str = env!("COPRA_VMM_BUILD");

@@ -6,7 +6,7 @@ use vmm::boot::image;
 // Test inputs of the crate itself; not all of it is needed here.
 #[allow(dead_code)]
 #[path = "../../../vmm/src/boot/image/synth.rs"]
-mod synth;
+pub(crate) mod synth;
 
 /// Calls everything on a kernel file.
 pub(crate) fn run(bytes: &[u8]) {

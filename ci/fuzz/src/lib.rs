@@ -7,6 +7,7 @@ mod case_file;
 mod kernel_image;
 mod page_states;
 mod program_output;
+mod stored_kernel;
 mod tdcall;
 mod vbs_hypercall;
 mod vmgexit;
@@ -33,6 +34,10 @@ pub const CASE_FILE: Target = Target { name: "case_file", run: case_file::run, s
 pub const AGENT_FRAME: Target =
     Target { name: "agent_frame", run: agent_frame::run, seeds: agent_frame::seeds };
 
+/// What is kept in the cache about a kernel.
+pub const STORED_KERNEL: Target =
+    Target { name: "stored_kernel", run: stored_kernel::run, seeds: stored_kernel::seeds };
+
 /// Calls of a TD to the TDX module and the hypervisor behind it.
 pub const TDCALL: Target = Target { name: "tdcall", run: tdcall::run, seeds: tdcall::seeds };
 
@@ -52,5 +57,14 @@ pub const PROGRAM_OUTPUT: Target =
     Target { name: "program_output", run: program_output::run, seeds: program_output::seeds };
 
 /// All targets.
-pub const TARGETS: &[Target] =
-    &[KERNEL_IMAGE, CASE_FILE, AGENT_FRAME, TDCALL, VBS_HYPERCALL, VMGEXIT, PAGE_STATES, PROGRAM_OUTPUT];
+pub const TARGETS: &[Target] = &[
+    KERNEL_IMAGE,
+    STORED_KERNEL,
+    CASE_FILE,
+    AGENT_FRAME,
+    TDCALL,
+    VBS_HYPERCALL,
+    VMGEXIT,
+    PAGE_STATES,
+    PROGRAM_OUTPUT,
+];

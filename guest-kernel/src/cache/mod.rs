@@ -76,34 +76,6 @@ impl Cache {
         &self.root
     }
 
-    /// The path of a file made from other things, such as a vmlinux extracted from a bzImage. `parts` is everything the
-    /// content depends on, the hash of the input and the version of the procedure included; `make` is called if the
-    /// file is not there yet. Other processes that need the same file wait for it.
-    pub fn derived<E: From<Error>>(
-        &self,
-        parts: &[&str],
-        name: &str,
-        make: impl FnOnce() -> Result<Vec<u8>, E>,
-    ) -> Result<PathBuf, E> {
-        let key = Key::of(parts.iter().copied().chain([name]));
-        if let Ok(Some(entry)) = self.get(DERIVED, &key) {
-            return Ok(entry.path(name));
-        }
-        let _lock = self.lock(&format!("{DERIVED}-{}", key.as_str()), || {})?;
-        match self.get(DERIVED, &key) {
-            Ok(Some(entry)) => return Ok(entry.path(name)),
-            Ok(None) => {}
-            Err(Error::Damaged { .. }) => self.evict(DERIVED, &key)?,
-            Err(e) => return Err(e.into()),
-        }
-        let bytes = make()?;
-        let entry = self.store(DERIVED, &key, |dir| {
-            let path = dir.join(name);
-            fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))
-        })?;
-        Ok(entry.path(name))
-    }
-
     /// The entry of that key, if it is there and intact.
     pub(crate) fn get(&self, room: &str, key: &Key) -> Result<Option<Entry>, Error> {
         Entry::find(&self.place(room, key))
@@ -214,5 +186,4 @@ impl Cache {
     }
 }
 
-const DERIVED: &str = "derived";
 const TMP: &str = "tmp";

@@ -2,7 +2,6 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::process::Command;
@@ -31,7 +30,7 @@ fn contents(cache: &Cache) -> Vec<PathBuf> {
             if path.is_dir() && !path.ends_with("locks") {
                 dirs.push(path.clone());
             }
-            let furniture = ["locks", "tmp", "rooms", "derived", "CACHEDIR.TAG"];
+            let furniture = ["locks", "tmp", "rooms", "CACHEDIR.TAG"];
             if !furniture.iter().any(|name| path == cache.root().join(name)) {
                 found.push(path);
             }
@@ -165,36 +164,6 @@ fn a_copied_cache_is_still_good() {
 }
 
 #[test]
-fn derived_is_made_once_and_again_after_damage() {
-    let (_dir, cache) = cache();
-    let made = AtomicUsize::new(0);
-    let get = || {
-        let extract = || {
-            made.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(20));
-            Ok::<_, Error>(b"vmlinux".to_vec())
-        };
-        cache.derived(&["extract", "1", "hash"], "vmlinux", extract).unwrap()
-    };
-    let paths: HashSet<PathBuf> = std::thread::scope(|s| {
-        (0..8).map(|_| s.spawn(get)).collect::<Vec<_>>().into_iter().map(|t| t.join().unwrap()).collect()
-    });
-    assert_eq!((paths.len(), made.load(Ordering::Relaxed)), (1, 1));
-    let path = paths.into_iter().next().unwrap();
-    fs::write(&path, "v").unwrap();
-    assert_eq!(get(), path);
-    assert_eq!((fs::read(&path).unwrap(), made.load(Ordering::Relaxed)), (b"vmlinux".to_vec(), 2));
-}
-
-#[test]
-fn a_failing_maker_is_called_again() {
-    let (_dir, cache) = cache();
-    let failed = cache.derived(&["x"], "y", || Err::<Vec<u8>, _>(Error::NoHome));
-    assert!(matches!(failed, Err(Error::NoHome)));
-    assert!(cache.derived(&["x"], "y", || Ok::<_, Error>(vec![1])).is_ok());
-}
-
-#[test]
 fn waits_for_others_and_reports_it() {
     let (_dir, cache) = cache();
     let waited = AtomicUsize::new(0);
@@ -244,16 +213,18 @@ fn needs_are_checked_first() {
 fn on_a_small_disk() {
     let Some(place) = std::env::var_os("COPRA_SMALL_DISK") else { return };
     let cache = Cache::at(Path::new(&place).join("copra"));
-    let small = cache.derived(&["small"], "small", || Ok::<_, Error>(vec![7; 1000])).unwrap();
-    let error = cache.derived(&["big"], "big", || Ok::<_, Error>(vec![7; 1 << 20])).unwrap_err();
+    let store = LruStore::of(&cache);
+    let (small, big, next) = (Key::of(["small"]), Key::of(["big"]), Key::of(["next"]));
+    store.store_bytes(&small, &[7; 1000]).unwrap();
+    let error = store.store_bytes(&big, &vec![7; 1 << 20]).unwrap_err();
     assert!(matches!(error, Error::Full { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains(&place.to_string_lossy().into_owned()) && text.contains(" KiB free in "), "{text}");
     assert_eq!(fs::read_dir(cache.root().join("tmp")).unwrap().count(), 0, "something was left behind");
-    assert_eq!(fs::read_dir(cache.root().join("derived")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(cache.root().join("bounded")).unwrap().count(), 1);
     // The space is there again, and what was stored before is untouched.
-    assert_eq!(fs::read(small).unwrap(), vec![7; 1000]);
-    cache.derived(&["next"], "next", || Ok::<_, Error>(vec![7; 100_000])).unwrap();
+    assert_eq!(store.bytes(&small).unwrap(), vec![7; 1000]);
+    store.store_bytes(&next, &vec![7; 100_000]).unwrap();
     // As a program that fills the disk would find it.
     let mut file = File::create(Path::new(&place).join("rest")).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}

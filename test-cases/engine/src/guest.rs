@@ -6,6 +6,7 @@ mod error;
 pub(crate) mod facts;
 mod guest_type;
 mod kernel;
+mod stored;
 mod target;
 
 pub(crate) use self::command_line::command_line;
@@ -13,4 +14,5 @@ pub use self::error::{EngineError, check, check_file};
 pub(crate) use self::facts::{placed, rom_state};
 pub(crate) use self::guest_type::{GuestLog, check as check_guest_type};
 pub use self::kernel::PreparedKernel;
+pub use self::stored::KernelImage;
 pub use self::target::Target;

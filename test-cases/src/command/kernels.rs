@@ -2,21 +2,17 @@
 //! Finds the kernel a user named, and prepares it for booting.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use engine::guest::KernelImage;
+use guest_kernel::cache::LruStore;
 use guest_kernel::{CONFIG_VARIANTS, Cache, Catalogue, Config, Kernel, KernelSpec, Programs};
-use vmm::boot::image;
 
-use super::progress::Lines;
+use super::progress::{self, Lines};
 use super::{Failed, host};
 use engine::case::Case;
 use engine::observation::KernelFacts;
 use types::Policy;
-
-/// Incremented whenever extracting a vmlinux gives other bytes than before.
-const EXTRACTION: &str = "vmlinux-1";
 
 /// Options a report names, whatever the cases need.
 const REPORTED_OPTIONS: [&str; 16] = [
@@ -43,8 +39,8 @@ const REPORTED_OPTIONS: [&str; 16] = [
 pub struct Found {
     /// Its release, hashes and policy.
     pub facts: KernelFacts,
-    /// Its vmlinux.
-    pub image: PathBuf,
+    /// Its image.
+    pub image: KernelImage,
     /// Every option it was built with, where known.
     pub config: Option<BTreeMap<String, String>>,
     /// Its kernel command line.
@@ -75,7 +71,7 @@ fn find_spec(spec: &KernelSpec, config: Option<&Path>, quiet: bool) -> Result<Fo
         engine::guest::check_file(file).map_err(Failed::new)?;
     }
     let kernel = if host::is_inside() { catalogue.resolve_cached(spec) } else { catalogue.resolve(spec) };
-    ready(&catalogue, &kernel.map_err(|error| Failed::of_kernel(&error))?, config)
+    ready(&catalogue, &kernel.map_err(|error| Failed::of_kernel(&error))?, config, quiet)
 }
 
 /// The programs that the cases run; fetches those that are not in the cache. A missing program has a reason, which is
@@ -120,12 +116,17 @@ pub fn find_built(spec: &KernelSpec, no_build: bool, quiet: bool) -> Result<Opti
     }
     let catalogue = catalogue(quiet)?;
     match catalogue.resolve_cached(spec) {
-        Ok(kernel) => ready(&catalogue, &kernel, None).map(Some),
+        Ok(kernel) => ready(&catalogue, &kernel, None, quiet).map(Some),
         Err(_) => Ok(None),
     }
 }
 
-fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<Config>) -> Result<Found, Failed> {
+fn ready(
+    catalogue: &Catalogue,
+    kernel: &Kernel,
+    config: Option<Config>,
+    quiet: bool,
+) -> Result<Found, Failed> {
     let config = match config {
         Some(config) => Some(config),
         None => kernel.read_config().map_err(Failed::new)?,
@@ -150,44 +151,23 @@ fn ready(catalogue: &Catalogue, kernel: &Kernel, config: Option<Config>) -> Resu
         log: Vec::new(),
     };
     let command_line = kernel.command_line.clone();
-    Ok(Found { facts, image: vmlinux(catalogue, kernel)?, config, command_line })
+    Ok(Found { facts, image: image(catalogue, kernel, quiet)?, config, command_line })
 }
 
-/// The kernel's ELF file: itself, or extracted once and kept.
-fn vmlinux(catalogue: &Catalogue, kernel: &Kernel) -> Result<PathBuf, Failed> {
-    let named = |error: image::ImageError| Failed::new(format!("{}: {error}", kernel.image.display()));
-    if is_elf(&kernel.image) {
-        return Ok(kernel.image.clone());
+/// The image, with what follows from it computed and stored: on the KVM host in QEMU that would take seconds.
+fn image(catalogue: &Catalogue, kernel: &Kernel, quiet: bool) -> Result<KernelImage, Failed> {
+    let image = KernelImage {
+        path: kernel.image.clone(),
+        sha256: kernel.image_sha256.clone(),
+        store: Some(LruStore::of(catalogue.cache())),
+    };
+    if host::is_inside() {
+        return Ok(image);
     }
-    catalogue
-        .cache()
-        .derived(&[&kernel.image_sha256, EXTRACTION], "vmlinux", || {
-            let extract = || {
-                let bytes = image::read(&kernel.image)?;
-                image::extract_vmlinux(&bytes).map(|vmlinux| vmlinux.elf.into_owned())
-            };
-            extract().map_err(|error| Extract::Image(named(error)))
-        })
-        .map_err(|error| match error {
-            Extract::Image(error) => error,
-            Extract::Cache(error) => Failed::new(error),
-        })
-}
-
-fn is_elf(file: &Path) -> bool {
-    let mut magic = [0; 4];
-    File::open(file).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
-}
-
-enum Extract {
-    Image(Failed),
-    Cache(guest_kernel::cache::Error),
-}
-
-impl From<guest_kernel::cache::Error> for Extract {
-    fn from(error: guest_kernel::cache::Error) -> Self {
-        Self::Cache(error)
-    }
+    let what = format!("unpacking {} and reading its symbols", kernel.spec);
+    progress::after_a_second(quiet, &what, || image.prepare(|| {}))
+        .map_err(|error| Failed::of_engine(&error))?;
+    Ok(image)
 }
 
 /// Lists kernels.

@@ -4,6 +4,8 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use guest_kernel::{Amount, Progress, Unit};
@@ -79,6 +81,21 @@ impl Drop for Lines {
     fn drop(&mut self) {
         self.with(finish);
     }
+}
+
+/// Does something, and reports it on standard error if it takes longer than a second.
+pub fn after_a_second<T>(quiet: bool, what: &str, work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if is_done.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) && !quiet {
+                eprintln!("copra: {what}");
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 fn finish(state: &mut State) {

@@ -109,6 +109,8 @@ pub enum LoadError {
 pub struct LinuxBoot<'a> {
     /// Kernel.
     pub kernel: &'a Vmlinux<'a>,
+    /// Its instructions that may have to be rewritten, where they were found before; else they are searched.
+    pub sites: Option<&'a Sites>,
     /// Initramfs, a cpio archive.
     pub initramfs: &'a [u8],
     /// Whole command line.
@@ -166,7 +168,7 @@ pub fn load(
     let mut command_line = boot.command_line.as_bytes().to_vec();
     command_line.push(0);
     memory.write(layout::COMMAND_LINE, &command_line)?;
-    let sites = rewrite(memory, platform, boot.kernel)?;
+    let sites = rewrite(memory, platform, boot)?;
     let mut params = params(ram, boot, initramfs);
     let kind = platform.kind();
     let used = [
@@ -193,12 +195,15 @@ pub fn load(
 fn rewrite(
     memory: &GuestMemory,
     platform: &dyn PlatformModel,
-    kernel: &Vmlinux<'_>,
+    boot: &LinuxBoot<'_>,
 ) -> Result<Sites, LoadError> {
     if platform.opcodes().is_empty() {
         return Ok(Sites::default());
     }
-    let sites = opcode::find(kernel)?;
+    let sites = match boot.sites {
+        Some(sites) => sites.clone(),
+        None => opcode::find(boot.kernel)?,
+    };
     for site in sites.for_opcodes(platform.opcodes()) {
         memory.write(site.physical, &site.replacement())?;
     }

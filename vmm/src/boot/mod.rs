@@ -9,5 +9,6 @@ pub mod launch;
 pub mod linux;
 pub mod opcode;
 pub mod page_tables;
+pub mod prepared;
 pub mod smbios;
 pub mod snp_launch;

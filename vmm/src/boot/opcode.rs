@@ -21,6 +21,7 @@ use crate::x86::opcode::Opcode;
 mod boundary;
 mod modules;
 mod newc;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod unpack;

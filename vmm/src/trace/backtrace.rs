@@ -10,6 +10,7 @@ use std::ops::Range;
 use types::UnwindMethod;
 
 use crate::boot::image::{SymbolTable, Vmlinux};
+use crate::stored::{Reader, StoredError, Writer};
 
 pub use orc::Orc;
 
@@ -76,14 +77,14 @@ pub struct Backtrace {
 }
 
 /// What it takes to follow one kernel's stacks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unwinder {
     code: Code,
     orc: Option<Orc>,
 }
 
 /// Where the kernel's code is. That of modules is not known.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Code(Vec<Range<u64>>);
 
 impl Code {
@@ -96,6 +97,25 @@ impl Unwinder {
     /// Takes from a kernel file what is needed of it, a few MiB.
     pub fn new(kernel: &Vmlinux<'_>) -> Self {
         Self { code: Code(kernel.code()), orc: Orc::of(kernel) }
+    }
+
+    /// Appends what it has.
+    pub(crate) fn encode(&self, to: &mut Writer) {
+        to.u32(self.code.0.len() as u32);
+        for range in &self.code.0 {
+            to.u64(range.start);
+            to.u64(range.end);
+        }
+        to.option(self.orc.as_ref(), |to, orc| orc.encode(to));
+    }
+
+    /// Takes it back.
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, StoredError> {
+        let mut code = Vec::new();
+        for _ in 0..from.u32("ranges of code")? {
+            code.push(from.u64("range of code")?..from.u64("range of code")?);
+        }
+        Ok(Self { code: Code(code), orc: from.option("unwind tables", Orc::decode)? })
     }
 
     /// Whether the kernel's own code is there; that of modules is not known.

@@ -3,6 +3,7 @@
 
 use super::backtrace::KernelMemory;
 use crate::boot::image::{SymbolTable, Vmlinux};
+use crate::stored::{Reader, StoredError, Writer};
 
 /// include/linux/sched.h: `TASK_COMM_LEN`.
 const COMM_SIZE: usize = 16;
@@ -36,6 +37,20 @@ impl TaskNames {
         let size = data.len().min(MAX_TASK_SIZE).min(usize::try_from(room).unwrap_or(usize::MAX));
         let comm = data[..size].windows(COMM_SIZE).position(|window| window == FIRST_COMM)?;
         Some(Self { current, comm: comm as u64 })
+    }
+
+    /// Appends the places.
+    pub(crate) fn encode(self, to: &mut Writer) {
+        to.u64(self.current);
+        to.u64(self.comm);
+    }
+
+    /// Takes them back.
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, StoredError> {
+        Ok(Self {
+            current: from.u64("place of the current task")?,
+            comm: from.u64("place of a task's name")?,
+        })
     }
 
     /// The name of the task that a vCPU runs, given its GS base while it is in the kernel. (In user space, that is

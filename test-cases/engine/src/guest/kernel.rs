@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use vmm::boot::image::{self, Vmlinux};
+use vmm::boot::prepared::PreparedImage;
 use vmm::machine::MachineConfig;
 use vmm::trace::kernel::KernelNames;
 
 use super::command_line::command_line;
 use super::error::{EngineError, check};
 use super::facts::rom_state;
+use super::stored::KernelImage;
 use super::target::Target;
 use crate::requirements::{accepts_lazily, missing_option};
 use crate::session::{GuestFiles, Plan, Session, SessionError};
@@ -19,7 +20,8 @@ use crate::setup::Setup;
 /// A kernel and an initramfs, ready to be booted as guests of one platform.
 #[derive(Debug)]
 pub struct PreparedKernel {
-    vmlinux: Arc<Vmlinux<'static>>,
+    image: Arc<PreparedImage>,
+    source: KernelImage,
     names: Option<Arc<KernelNames>>,
     files: Arc<GuestFiles>,
     /// The kernel accepts memory while it runs; one that does not is given all of it accepted.
@@ -36,11 +38,9 @@ impl PreparedKernel {
             let (kernel, platform) = (target.kernel.spec.clone(), target.platform);
             return Err(EngineError::Option { kernel, platform, option });
         }
-        let in_image = |source| EngineError::Image { path: target.image.clone(), source };
-        let file = image::read(&target.image).map_err(EngineError::Unreadable)?;
-        let vmlinux = image::extract_vmlinux(&file).map_err(in_image)?.into_owned();
         Ok(Self {
-            vmlinux: Arc::new(vmlinux),
+            image: Arc::new(target.image.load()?),
+            source: target.image.clone(),
             names: None,
             files: Arc::new(GuestFiles::new(initramfs)),
             accepts_lazily: target.config.as_ref().is_none_or(accepts_lazily),
@@ -50,7 +50,7 @@ impl PreparedKernel {
     /// Names functions and tasks in the events of its guests. Each event then costs a backtrace.
     #[must_use]
     pub fn with_names(self) -> Self {
-        Self { names: Some(Arc::new(KernelNames::new(Arc::clone(&self.vmlinux)))), ..self }
+        Self { names: Some(Arc::new(self.source.names(&self.image))), ..self }
     }
 
     /// The names, where there are any.
@@ -60,12 +60,12 @@ impl PreparedKernel {
 
     /// The image's release, where it has one in a header.
     pub fn release(&self) -> Option<String> {
-        self.vmlinux.release()
+        self.image.kernel.release()
     }
 
     /// The image's GNU build id.
     pub fn build_id(&self) -> Option<&[u8]> {
-        self.vmlinux.facts.build_id.as_deref()
+        self.image.kernel.facts.build_id.as_deref()
     }
 
     /// `setup` as guests of this kernel get it.
@@ -93,7 +93,8 @@ impl PreparedKernel {
                 echo_console: target.console,
                 ..MachineConfig::new(target.platform)
             },
-            kernel: &self.vmlinux,
+            kernel: &self.image.kernel,
+            sites: self.image.sites.as_ref(),
             names: self.names.clone(),
             files: Arc::clone(&self.files),
             command_line: &command_line(target, setup),

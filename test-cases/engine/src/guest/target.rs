@@ -2,7 +2,6 @@
 //! The parameters of a run, and what is derived from them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -10,6 +9,7 @@ use guest_kernel::Programs;
 use guest_kernel::initramfs::Initramfs;
 use types::{Platform, Policy};
 
+use super::stored::KernelImage;
 use crate::case::Case;
 use crate::observation::{KernelFacts, KvmHost};
 use crate::setup::Setup;
@@ -19,8 +19,8 @@ use crate::setup::Setup;
 pub struct Target {
     /// The kernel, as far as known without booting it.
     pub kernel: KernelFacts,
-    /// Its image: an ELF vmlinux, or a bzImage.
-    pub image: PathBuf,
+    /// Its image.
+    pub image: KernelImage,
     /// Every option it was built with, where known.
     pub config: Option<BTreeMap<String, String>>,
     /// The simulated platform.

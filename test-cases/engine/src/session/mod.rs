@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use protocol::{Batch, Event, Link, Outcome, Results, Step};
 use vmm::boot::image::Vmlinux;
 use vmm::boot::linux::LinuxBoot;
+use vmm::boot::opcode::Sites;
 use vmm::machine::{Machine, MachineConfig, MachineError, RunError, Stop};
 use vmm::trace::Instruction;
 use vmm::trace::event_log::EventCursor;
@@ -39,6 +40,8 @@ pub struct Plan<'a> {
     pub machine: MachineConfig,
     /// Kernel.
     pub kernel: &'a Vmlinux<'a>,
+    /// Its instructions to rewrite, where they were found before.
+    pub sites: Option<&'a Sites>,
     /// Its names, for events.
     pub names: Option<Arc<KernelNames>>,
     /// Its initramfs, with the agent as /init.
@@ -110,6 +113,7 @@ impl Session {
         let mut machine = Machine::new(&plan.machine)?;
         let boot = LinuxBoot {
             kernel: plan.kernel,
+            sites: plan.sites,
             initramfs: plan.files.archive(),
             command_line: plan.command_line,
         };

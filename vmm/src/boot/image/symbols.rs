@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A kernel's symbols: from its ELF file, or from `System.map` or `/proc/kallsyms`, which have one format.
 
+use crate::stored::{Reader, StoredError, Writer};
+
 /// gABI `STT_FUNC`: the highest kind that names code or data; sections, files and the rest lie above.
 const STT_FUNC: u8 = 2;
 
@@ -37,11 +39,19 @@ pub(super) struct RawSymbol {
     pub name: u32,
 }
 
+/// A symbol in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    address: u64,
+    size: u64,
+    name: u32,
+}
+
 /// Names and addresses, sorted both ways.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SymbolTable {
     /// By address; of several at one address, the most specific comes last.
-    symbols: Vec<RawSymbol>,
+    symbols: Vec<Known>,
     /// Indices of `symbols` by name.
     by_name: Vec<u32>,
     /// NUL-terminated names.
@@ -59,7 +69,10 @@ impl SymbolTable {
         symbols.sort_unstable_by_key(|s| (s.address, s.kind, s.size, s.name));
         let mut by_name: Vec<_> = (0..symbols.len() as u32).collect();
         by_name.sort_unstable_by_key(|&i| (table.name(symbols[i as usize].name), i));
-        table.symbols = symbols;
+        table.symbols = symbols
+            .into_iter()
+            .map(|RawSymbol { address, size, name, .. }| Known { address, size, name })
+            .collect();
         table.by_name = by_name;
         table
     }
@@ -90,6 +103,43 @@ impl SymbolTable {
             RawSymbol { address, size: 0, kind, name }
         });
         Self::new(raw, names)
+    }
+
+    /// Appends the table: each column by itself, as it is searched.
+    pub(crate) fn encode(&self, to: &mut Writer) {
+        to.u64s(self.symbols.iter().map(|symbol| symbol.address));
+        let has_sizes = self.symbols.iter().any(|symbol| symbol.size != 0);
+        to.option(has_sizes.then_some(()), |to, ()| to.u64s(self.symbols.iter().map(|symbol| symbol.size)));
+        to.u32s(self.symbols.iter().map(|symbol| symbol.name));
+        to.u32s(self.by_name.iter().copied());
+        to.bytes(&self.names);
+    }
+
+    /// Takes the table back.
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, StoredError> {
+        let addresses = from.u64s("symbols' addresses")?;
+        let count = addresses.len();
+        let sizes = from.option("symbols' sizes", |from| from.u64s("symbols' sizes"))?;
+        let (names, by_name) = (from.u32s("symbols' names")?, from.u32s("order of names")?);
+        if names.len() != count
+            || by_name.len() != count
+            || sizes.as_ref().is_some_and(|sizes| sizes.len() != count)
+        {
+            return Err(StoredError::Malformed("number of symbols"));
+        }
+        let sizes = sizes.into_iter().flatten().chain(std::iter::repeat(0));
+        let symbols: Vec<_> = addresses
+            .zip(sizes)
+            .zip(names)
+            .map(|((address, size), name)| Known { address, size, name })
+            .collect();
+        let by_name: Vec<_> = by_name.collect();
+        if !symbols.is_sorted_by_key(|symbol| symbol.address)
+            || by_name.iter().any(|index| *index as usize >= count)
+        {
+            return Err(StoredError::Malformed("order of symbols"));
+        }
+        Ok(Self { symbols, by_name, names: from.bytes("symbols' names")?.to_vec() })
     }
 
     /// How many symbols there are.

@@ -2,6 +2,7 @@
 //! The kernel's own tables for following stacks: `arch/x86/include/asm/orc_types.h`, `arch/x86/kernel/unwind_orc.c`.
 
 use crate::boot::image::Vmlinux;
+use crate::stored::{Reader, StoredError, Writer};
 
 /// `scripts/orc_hash.sh`: what `.orc_header` has for entries as they are since 6.4. Kernels before 6.4 lack it.
 pub(super) const HEADER: [u8; 20] = [
@@ -19,7 +20,7 @@ const IP_SIZE: usize = 4;
 const ENTRY_SIZE: usize = 6;
 
 /// The tables: for each range of code, where the caller's stack is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orc {
     /// `.orc_unwind_ip`: where ranges begin, each as distance from its own address; ascending.
     ips: Vec<u8>,
@@ -108,6 +109,28 @@ impl Orc {
         })
     }
 
+    /// Appends the tables.
+    pub(crate) fn encode(&self, to: &mut Writer) {
+        to.u8(Layout::ALL.iter().position(|known| *known == self.layout).unwrap_or_default() as u8);
+        to.u64(self.address);
+        to.bytes(&self.ips);
+        to.bytes(&self.entries);
+    }
+
+    /// Takes the tables back.
+    pub(crate) fn decode(from: &mut Reader<'_>) -> Result<Self, StoredError> {
+        let layout = from.u8("form of the unwind tables")?;
+        let layout = Layout::ALL.get(usize::from(layout)).copied();
+        let layout = layout.ok_or(StoredError::Malformed("form of the unwind tables"))?;
+        let address = from.u64("address of the unwind tables")?;
+        let (ips, entries) = (from.bytes("unwind tables")?.to_vec(), from.bytes("unwind tables")?.to_vec());
+        let count = ips.len() / IP_SIZE;
+        if count == 0 || ips.len() != count * IP_SIZE || entries.len() != count * ENTRY_SIZE {
+            return Err(StoredError::Malformed("number of unwind entries"));
+        }
+        Ok(Self { ips, address, entries, layout })
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.ips.len() / IP_SIZE
@@ -148,6 +171,8 @@ fn tail(entry: [u8; ENTRY_SIZE]) -> u8 {
 }
 
 impl Layout {
+    const ALL: [Self; 3] = [Self::Short, Self::Long, Self::Renumbered];
+
     /// Most of what a kernel's code does is call, so the commonest number must be the one for calls.
     fn guess(entries: &[[u8; ENTRY_SIZE]]) -> Option<Self> {
         let all_below = |limit: u8| entries.iter().all(|&entry| tail(entry) < limit);

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use zerocopy::FromBytes;
 
-use super::abi::{Elf64Ehdr, Elf64Shdr};
+use super::abi::{Elf64Ehdr, Elf64Phdr, Elf64Shdr};
 use crate::boot::image::Vmlinux;
 
 /// gABI `SHT_NOBITS`: takes no room in the file.
@@ -66,6 +66,29 @@ impl Vmlinux<'_> {
             let offset = usize::try_from(address.checked_sub(segment.vaddr)?).ok()?;
             self.segment_bytes(segment).get(offset..).filter(|bytes| !bytes.is_empty())
         })
+    }
+
+    /// The parts of the file that booting and naming need: headers, what program headers name, sections' names. The rest
+    /// is debug information and the file's own symbol table.
+    pub fn needed(&self) -> Vec<Range<usize>> {
+        let part = |start: u64, size: u64| {
+            let start = usize::try_from(start).unwrap_or(usize::MAX);
+            start..start.saturating_add(usize::try_from(size).unwrap_or(usize::MAX))
+        };
+        let Some((header, sections)) = self.sections() else { return vec![part(0, u64::MAX)] };
+        let count = |number: u16, size: u16| u64::from(number) * u64::from(size);
+        let table = (header.e_phoff.get(), header.e_phnum.get(), header.e_phentsize.get());
+        let programs: Vec<Elf64Phdr> =
+            super::table(&self.elf, "program header", table.0, table.1, table.2).unwrap_or_default();
+        let mut needed = vec![
+            part(0, size_of::<Elf64Ehdr>() as u64),
+            part(table.0, count(table.1, table.2)),
+            part(header.e_shoff.get(), count(header.e_shnum.get(), header.e_shentsize.get())),
+        ];
+        needed.extend(programs.iter().map(|header| part(header.p_offset.get(), header.p_filesz.get())));
+        let names = sections.get(usize::from(header.e_shstrndx.get()));
+        needed.extend(names.map(|names| part(names.sh_offset.get(), names.sh_size.get())));
+        needed
     }
 
     /// The header and all section headers; `None` if a caller exchanged the file for a broken one.
