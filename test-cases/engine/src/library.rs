@@ -56,11 +56,17 @@ pub enum LibraryError {
 
 /// Every case that comes with copra, in the order of their names.
 pub fn all() -> Result<Vec<Case>, LibraryError> {
+    named(|_| true)
+}
+
+/// The cases that come with copra and whose names fit. Only these are read: on an emulated processor all of them take a
+/// second.
+fn named(fits: impl Fn(&str) -> bool) -> Result<Vec<Case>, LibraryError> {
     let read = |(name, text): &(&str, &str)| {
         case::parse(text, name)
             .map_err(|errors| CaseErrors { name: format!("test-cases/cases/{name}.toml"), ..errors }.into())
     };
-    EMBEDDED.iter().map(read).collect()
+    EMBEDDED.iter().filter(|(name, _)| fits(name)).map(read).collect()
 }
 
 /// The text of a case that comes with copra.
@@ -71,13 +77,12 @@ pub fn source(name: &str) -> Option<&'static str> {
 /// The cases chosen by names, patterns, `tag:NAME` and paths of files or folders, each once, in the order
 /// given; all of them if nothing is given.
 pub fn select(patterns: &[String]) -> Result<Vec<Case>, LibraryError> {
-    let known = all()?;
     if patterns.is_empty() {
-        return Ok(known);
+        return all();
     }
     let mut chosen: Vec<Case> = Vec::new();
     for given in patterns {
-        for case in select_one(given, &known)? {
+        for case in select_one(given)? {
             if !chosen.iter().any(|other| other.name == case.name) {
                 chosen.push(case);
             }
@@ -86,12 +91,13 @@ pub fn select(patterns: &[String]) -> Result<Vec<Case>, LibraryError> {
     Ok(chosen)
 }
 
-fn select_one(given: &str, known: &[Case]) -> Result<Vec<Case>, LibraryError> {
+fn select_one(given: &str) -> Result<Vec<Case>, LibraryError> {
     let path = Path::new(given);
     if path.extension().is_some_and(|extension| extension == "toml") {
         return Ok(vec![load(path)?]);
     }
     if let Some(tag) = given.strip_prefix("tag:") {
+        let known = all()?;
         let fitting: Vec<Case> =
             known.iter().filter(|case| case.tags.iter().any(|other| other == tag)).cloned().collect();
         let tags = known.iter().flat_map(|case| case.tags.iter().map(String::as_str));
@@ -101,14 +107,14 @@ fn select_one(given: &str, known: &[Case]) -> Result<Vec<Case>, LibraryError> {
     if given.contains(['*', '?', '[']) {
         let pattern = glob::Pattern::new(given)
             .map_err(|source| LibraryError::Pattern { given: given.to_owned(), source })?;
-        let fitting = known.iter().filter(|case| pattern.matches(&case.name)).cloned().collect();
-        return some(fitting, given, None);
+        return some(named(|name| pattern.matches(name))?, given, None);
     }
-    if let Some(case) = known.iter().find(|case| case.name == given) {
-        return Ok(vec![case.clone()]);
+    let exact = named(|name| name == given)?;
+    if !exact.is_empty() {
+        return Ok(exact);
     }
     let theme = format!("{}/", given.trim_end_matches('/'));
-    let fitting: Vec<Case> = known.iter().filter(|case| case.name.starts_with(&theme)).cloned().collect();
+    let fitting = named(|name| name.starts_with(&theme))?;
     if !fitting.is_empty() {
         return Ok(fitting);
     }
@@ -120,7 +126,7 @@ fn select_one(given: &str, known: &[Case]) -> Result<Vec<Case>, LibraryError> {
             Ok(cases)
         };
     }
-    Err(unknown(given, known).into())
+    Err(unknown(given).into())
 }
 
 fn some(cases: Vec<Case>, given: &str, nearest: Option<String>) -> Result<Vec<Case>, LibraryError> {
@@ -131,8 +137,8 @@ fn some(cases: Vec<Case>, given: &str, nearest: Option<String>) -> Result<Vec<Ca
 }
 
 /// The error for a name that fits no case: its list of known names is short, since there are many cases.
-fn unknown(given: &str, known: &[Case]) -> UnknownName {
-    let names = || known.iter().map(|case| case.name.as_str());
+fn unknown(given: &str) -> UnknownName {
+    let names = || EMBEDDED.iter().map(|(name, _)| *name);
     let by_end = names().max_by(|a, b| likeness(given, a).total_cmp(&likeness(given, b)));
     let mut error = UnknownName::new("case", given, std::iter::empty());
     error.nearest = nearest(given, names())
