@@ -20,7 +20,7 @@ pub use guest::{CommonOptions, DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
 pub use identify::IdentifyArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs, KernelSourceArgs};
 pub use matrix::MatrixArgs;
-pub use reports::{DiffArgs, MergeArgs};
+pub use reports::{DiffArgs, MergeArgs, PageArgs};
 pub use run::{ReproArgs, ReproSubject, RunArgs};
 
 const EXAMPLES: &str = "\
@@ -72,6 +72,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Merge the reports of all shards of a run
     Merge(MergeArgs),
+    /// Write the reports of several runs as one HTML page: what changed, verdicts, accesses, memory, times
+    Page(PageArgs),
     /// List cases, kernels, platforms, policies and regions
     List(ListArgs),
     /// Check whether this machine can run copra, and what to do if not
@@ -178,7 +180,7 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["repro", "run", "diff", "merge", "list", "kernel"] {
+        for name in ["repro", "run", "diff", "merge", "page", "list", "kernel"] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

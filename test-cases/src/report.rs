@@ -7,6 +7,7 @@ mod golden;
 pub mod json;
 pub mod junit;
 pub mod ktap;
+pub mod page;
 pub mod plain;
 pub mod repeat;
 pub mod style;

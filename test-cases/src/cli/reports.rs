@@ -61,3 +61,39 @@ pub struct MergeArgs {
     #[arg(long)]
     pub ktap: bool,
 }
+
+/// Reports, and the page that is made of them.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  copra page --html page.html out.json
+  copra page --html page.html --baselines ci/baselines reports/*.json
+                                         what changed against the baselines comes first
+
+A baseline is found by its name, for example debian-6.12-sev.json. The page is one file without scripts.
+
+Exit codes: 0 written, 2 a report cannot be read or the page cannot be written.")]
+pub struct PageArgs {
+    /// Where the page is written; `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
+
+    /// The page's title
+    #[arg(long, value_name = "TEXT", default_value = "copra runs")]
+    pub title: String,
+
+    /// The folder with the baselines
+    #[arg(long, value_name = "FOLDER")]
+    pub baselines: Option<PathBuf>,
+
+    /// The result of another check, one line; may be given several times
+    #[arg(long = "note", value_name = "TEXT", allow_hyphen_values = true)]
+    pub notes: Vec<String>,
+
+    /// An earlier page in the same folder, to be linked; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub previous: Vec<PathBuf>,
+
+    /// The reports of whole runs
+    #[arg(value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+}

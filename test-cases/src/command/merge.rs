@@ -12,7 +12,7 @@ use super::output::{self, Output};
 use super::{Failed, diff};
 use crate::cli::MergeArgs;
 use crate::exit::Exit;
-use crate::report::{json, junit, ktap, plain, totals};
+use crate::report::{json, junit, ktap, totals};
 
 /// Merges the reports of all shards of a run.
 pub fn merge(args: &MergeArgs) -> Result<Exit, Failed> {
@@ -29,8 +29,7 @@ pub fn merge(args: &MergeArgs) -> Result<Exit, Failed> {
         output.write(|out| junit::write(&document, out).map_err(io::Error::other))?;
     }
     if let Some(output) = compact {
-        let text = plain::in_json(&format!("{:#}", serde_json::json!(CompactReport::of(&document))));
-        output.write(|out| writeln!(out, "{text}"))?;
+        output.write(|out| json::write_compact(&CompactReport::of(&document), out))?;
     }
     let to_stdout = [&args.json, &args.junit, &args.compact];
     let is_taken = to_stdout.into_iter().any(|path| path.as_deref() == Some(Path::new("-")));

@@ -20,6 +20,7 @@ mod list;
 mod matrix;
 mod merge;
 mod output;
+mod page;
 mod progress;
 mod repro;
 mod run;
@@ -47,6 +48,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Explore(args) => explore::explore(args, quiet),
         Command::Diff(args) => diff::diff(args),
         Command::Merge(args) => merge::merge(args),
+        Command::Page(args) => page::page(args),
         Command::List(args) => list::list(args),
         Command::Doctor => Ok(doctor::doctor()),
         Command::Kernel(args) => kernel::kernel(args, quiet),

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use engine::report::compact::CompactReport;
 use engine::report::document::RunDocument;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,6 +15,20 @@ use engine::case::Case;
 /// Writes the run, whole or cut short.
 pub fn write(document: &RunDocument, mut out: impl io::Write) -> io::Result<()> {
     writeln!(out, "{}", plain::in_json(&format!("{:#}", json!(document))))
+}
+
+/// Writes the compact form, one case in a line, so that a changed baseline has short differences.
+pub fn write_compact(report: &CompactReport, mut out: impl io::Write) -> io::Result<()> {
+    let mut value = json!(report);
+    let cases = value["cases"].take();
+    let lines: Vec<String> = cases
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, case)| format!("    {}: {case}", json!(name)))
+        .collect();
+    let cases = format!("\"cases\": {{\n{}\n  }}", lines.join(",\n"));
+    writeln!(out, "{}", plain::in_json(&format!("{value:#}").replacen("\"cases\": null", &cases, 1)))
 }
 
 /// One line of `copra list --cases --json`.
@@ -52,6 +67,21 @@ mod tests {
     #[test]
     fn a_whole_run() {
         insta::assert_snapshot!(format!("{:#}", value(&fixture::whole())));
+    }
+
+    #[test]
+    fn the_compact_form_has_one_case_in_a_line_and_reads_back() {
+        for report in fixture::every() {
+            let compact = CompactReport::of(&RunDocument::of(&report));
+            let mut out = Vec::new();
+            write_compact(&compact, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let name = |line: &str| {
+                compact.cases.keys().any(|name| line.starts_with(&format!("    \"{name}\": {{")))
+            };
+            assert_eq!(text.lines().filter(|line| name(line)).count(), compact.cases.len());
+            assert_eq!(CompactReport::read(&text).unwrap(), compact);
+        }
     }
 
     #[test]

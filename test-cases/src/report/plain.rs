@@ -42,6 +42,11 @@ const fn is_forbidden(character: char) -> bool {
     }
 }
 
+/// Text for HTML, in elements and in attributes.
+pub fn in_html(text: &str) -> String {
+    plain(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
 /// JSON with these characters, which serializers leave as they are in strings, in its own notation.
 pub fn in_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

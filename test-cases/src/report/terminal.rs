@@ -199,8 +199,9 @@ impl<W: Write> Terminal<W> {
         if !failures.is_empty() {
             writeln!(self.out, "\n{}", self.style.paint(Tone::Strong, "to repeat each failure:"))?;
         }
+        let width = failures.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, command) in failures {
-            self.line(&format!("{name:24}  {command}"))?;
+            self.line(&format!("{name:width$}  {command}"))?;
         }
         self.out.flush()
     }
@@ -382,8 +383,8 @@ mod tests {
         assert_eq!(
             end,
             [
-                "dmi/sysfs                 copra run dmi/sysfs",
-                "test/granted              copra run test/granted",
+                "dmi/sysfs     copra run dmi/sysfs",
+                "test/granted  copra run test/granted",
                 "to repeat each failure:"
             ]
         );

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod ci_files;
 mod layers;
 mod licences;
 mod schema;

@@ -24,13 +24,20 @@ pub struct Combination {
     kernel: &'static str,
     platform: &'static str,
     policy: Option<&'static str>,
+    /// The only case that is run; all if there is none.
+    only: Option<String>,
     ran: OnceLock<Result<(Value, Option<i32>), String>>,
 }
 
 impl Combination {
     /// A combination; without a policy, the kernel's own.
     pub fn new(kernel: &'static str, platform: &'static str, policy: Option<&'static str>) -> Self {
-        Self { kernel, platform, policy, ran: OnceLock::new() }
+        Self { kernel, platform, policy, only: None, ran: OnceLock::new() }
+    }
+
+    /// The same kernel and platform with one case only.
+    pub fn only(&self, case: &str) -> Self {
+        Self { only: Some(case.to_owned()), ..Self::new(self.kernel, self.platform, self.policy) }
     }
 
     /// Its name in test names.
@@ -90,6 +97,7 @@ impl Combination {
         if let Some(policy) = self.policy {
             command.args(["--policy", policy, "open/modes"]);
         }
+        command.args(self.only.as_deref());
         // Standard error is inherited: it shows the progress of fetching and building kernels, which takes minutes.
         command.stderr(Stdio::inherit());
         let output = command.output().map_err(|error| format!("starting copra: {error}"))?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every case on whole kernels: Debian's and one built with the patch, each as a guest of every platform. One run does
-//! all cases of a combination; each case is a test of its own here. Kernels of other series are ignored, and run with
+//! all cases of a combination; each case is a test of its own here. Where a single test is named (`NAME --exact`, as cargo-nextest
+//! does for each), only its case is run. Kernels of other series are ignored, and run with
 //! `--include-ignored` (scripts/nightly).
 
 mod boot;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // More guests at a time than processors only slow each other down.
     arguments.test_threads.get_or_insert(2);
+    let alone = arguments.exact && arguments.filter.is_some();
     let cases = match library::all() {
         Ok(cases) => cases,
         Err(error) => {
@@ -80,7 +82,9 @@ fn main() -> ExitCode {
             for combination in &pair {
                 let (it, case) = (Arc::clone(combination), case.name.clone());
                 let name = format!("{}::{case}", it.name());
-                let trial = Trial::ignorable_test(name, move || outcome(it.case(&case)?));
+                let trial = Trial::ignorable_test(name, move || {
+                    outcome(if alone { it.only(&case).case(&case)? } else { it.case(&case)? })
+                });
                 trials.push(trial.with_ignored_flag(ignored));
             }
         }
@@ -90,6 +94,8 @@ fn main() -> ExitCode {
     let unpatched = Arc::new(Combination::new("debian:6.12", "sev", Some("open-eperm")));
     trials.push(Trial::test("a_missing_denial_is_found", move || missing_denial(&unpatched)));
 
+    let names: Vec<String> = trials.iter().map(|trial| trial.name().to_owned()).collect();
+    trials.push(Trial::test("the_list_of_tests_is_quick_and_complete", move || quick_list(&names)));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.num_ignored > 0 {
         println!(
@@ -104,6 +110,27 @@ fn main() -> ExitCode {
     }
     conclusion.exit_code()
 }
+
+/// What cargo-nextest calls before a run: every test has a line, and nothing is started for it.
+fn quick_list(names: &[String]) -> Result<(), Failed> {
+    let started = std::time::Instant::now();
+    let program = std::env::current_exe()?;
+    let output = std::process::Command::new(program).args(["--list", "--format", "terse"]).output()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let text = String::from_utf8(output.stdout)?;
+    let listed: std::collections::BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    if let Some(missing) = names.iter().find(|name| !listed.contains(name.as_str())) {
+        return Err(format!("--list does not have {missing}").into());
+    }
+    if seconds > LIST_SECONDS {
+        return Err(format!("--list took {seconds:.1} s, and may take {LIST_SECONDS}").into());
+    }
+    Ok(())
+}
+
+/// How long a list of all tests may take on a busy machine.
+const LIST_SECONDS: f64 = 5.0;
 
 /// A case that was skipped is an ignored test, not one that passed.
 fn outcome(verdict: Verdict) -> Result<Completion, Failed> {

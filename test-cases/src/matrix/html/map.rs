@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use engine::matrix::{Cell, Combination, operations};
 
+use super::anchor;
 use super::layout::{self, Extent, Part};
-use super::{anchor, escape};
+use crate::report::plain::in_html as escape;
 
 /// Width of the drawing.
 const WIDTH: f64 = 980.0;

@@ -12,6 +12,7 @@ use engine::matrix::{Combination, Matrix, operations};
 use types::Platform;
 
 use super::table;
+use crate::report::plain::in_html as escape;
 use engine::matrix::programs::summary::summary;
 
 const STYLE: &str = include_str!("style.css");
@@ -47,12 +48,6 @@ pub fn page(matrix: &Matrix) -> String {
         env!("CARGO_PKG_VERSION")
     );
     out
-}
-
-/// Text escaped for HTML.
-pub(super) fn escape(text: &str) -> String {
-    let text = crate::report::plain::plain(text);
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// The fragment identifier of a combination.
