@@ -6,17 +6,16 @@
 # reads only what it uses, and changes nothing. With the capability x-ignore-shared QEMU then saves the rest only: 0.2 MB.
 # Nothing outside of the machine may be in use at that time; so it mounts this machine's files after it is restored.
 # shellcheck shell=bash
-# shellcheck disable=SC2154,SC2034 # cache, machine and such: set by kvm-host, cache.sh and machine.sh; restore, name: for qemu.sh
+# shellcheck disable=SC2154,SC2034 # cache, machine and such: set by kvm-host, cache.sh and machine.sh; restore, booted: for qemu.sh
 
-# Set `name` and `booted`, its directory. The name has all that the state depends on, and this machine's boot, as the files
+# Set `booted`, the directory of the state. Its name has all that the state depends on, and this machine's boot, as the files
 # may be incomplete after a power failure.
 name_booted() {
-	name=$({
+	booted=$cache/booted/$({
 		cat /proc/sys/kernel/random/boot_id "$parts/booted.sh" "$kernel/SHA256SUMS" "${initrd%/*}/SHA256SUMS"
 		printf '%s\n' "${qemu[@]}" "${machine[@]}"
 		stat -L -c '%n %s %y' "$(type -P "${qemu[0]}")"
 	} | sha256sum | cut -c1-16)
-	booted=$cache/booted/$name
 }
 
 # find_booted DIRECTORY: set `restore`, the options that restore a machine from its state, which is saved if that is needed, and

@@ -2,15 +2,18 @@
 # The machine inside QEMU: its options. Sourced by kvm-host.
 #
 # Reasons for its options (measured as processor time with QEMU 7.2 on two busy
-# cores; "true" as the command takes 1.1 s with the small kernel, 4 s with
-# Debian's):
+# cores; "true" as the command takes 0.6 s in QEMU when the machine is restored, and
+# 4.4 s when Debian's kernel boots, 1.1 s when the small one does):
 #
 #   q35, not microvm     microvm costs 0.4 s less, but has neither HPET nor ACPI
 #                        timer. On a busy machine the kernel then fails to
 #                        calibrate its clock, and hangs.
 #   qboot, not SeaBIOS   0.1 s less; nothing here needs a BIOS.
-#   one processor        A second one does not make guests start sooner, and costs
-#                        30 to 70 % more processor time.
+#   one processor        A second one does not make a guest start sooner. Two guests
+#                        at once take as much processor time in one machine with
+#                        two (24 to 27 s) as in two machines with one (24 to 27 s),
+#                        and QEMU before 8.1 can crash the former (see "hold" in
+#                        init). So two commands at once get two machines.
 #   the APIC timer       "noapictimer" saves 0.1 s, but on the HPET alone guests
 #                        run at a third of their speed.
 #   tsc_early_khz        See tsc_khz below.
@@ -21,6 +24,11 @@
 #   tb-size              Left at QEMU's default, 1 GiB allocated as it is used.
 #   no vmgenid           qboot halts at the loader command that it needs. So
 #                        restored machines get random bytes from "init".
+#
+# Times vary with the rate at which this machine executes instructions, not with the
+# number of them: with other work on both cores, ten runs of one guest took 16 to 83 s,
+# or 5.8 to 8.0 s of processor time; a fixed loop beside them took 15.5 to 18.1 ms of
+# processor time, longest and shortest in the same runs.
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # cache, kernel, initrd, run: set by kvm-host, fetch.sh and qemu.sh; machine: for qemu.sh
 

@@ -15,7 +15,6 @@ write_command() { # write_command COMMAND ARGUMENT...
 		[[ $v == _=* ]] || env+=("$v")
 	done
 	env+=(COPRA_IN_KVM_HOST=1)
-	printf '%s date -s @%s >/dev/null\n' $busybox $EPOCHSECONDS # a restored machine has the time of its state
 	echo "ulimit -n 65536"
 	printf 'cd %s|| exit 126\n' "$(quoted "$PWD")"
 	printf 'exec %s env -i ' $busybox
@@ -39,15 +38,16 @@ machine_log() { # messages of QEMU and of the kernel in it
 	cat "$machine_dir"/{qemu,console} 2>/dev/null | grep -v "TCG doesn't support requested feature" || true
 }
 
-# Set `kept`, the directory of the machine that is kept for commands like this one: with the same machine, files (a container may
-# share the cache), rights, limits and priority.
+# Set `kept`, the directory of the machine that is kept for commands like this one: with the same options and parts, files (a
+# container may share the cache), rights, limits and priority. Under load each process that is started here takes long.
 name_kept() {
 	kept=$cache/kept/$(
 		{
-			echo "$name"
-			stat -L -c %d.%i /proc/self/ns/mnt /
+			echo "${memory:-default} $cpus" "$tools"/[!i]* # all but the initramfs
+			stat -L -c '%n %s %Y' "$(type -P qemu-system-x86_64)" 2>/dev/null || true
+			stat -L -c '%d.%i' /proc/self/ns/mnt /
+			cat "$parts"/* /proc/self/limits /proc/sys/kernel/random/boot_id
 			grep ^Groups: /proc/self/status
-			cat /proc/self/limits
 			cut -d' ' -f19 /proc/self/stat # nice
 		} | sha256sum | cut -c1-16
 	)
@@ -94,7 +94,7 @@ attach() {
 }
 
 run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
-	local nonce random in ended stops='' name kept machine_dir keep=''
+	local nonce random in ended stops='' kept machine_dir keep=''
 	type -P perl >/dev/null || fail 2 "perl is missing; install perl-base"
 	open_cache
 	make_run_directory
@@ -105,14 +105,14 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 	exec {in}< <(exec "${tied[@]}" "$parts/feed" "go $run $nonce $random" "$run/started" $stops)
 	children+=($!)
 
-	prepared || with_lock prepare
-	machine_options
-	name_booted
 	name_kept
 	machine_dir=$kept
 	ended=75
 	[[ $keep_seconds == 0 || ! -S $machine_dir/control ]] || attach 0 "$@"
 	if [[ $ended == 75 ]]; then
+		prepared || with_lock prepare
+		machine_options
+		name_booted
 		start_machine
 		attach 1 "$@"
 	else
