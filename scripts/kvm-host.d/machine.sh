@@ -17,6 +17,9 @@
 #   the APIC timer       "noapictimer" saves 0.1 s, but on the HPET alone guests
 #                        run at a third of their speed.
 #   tsc_early_khz        See tsc_khz below.
+#   icount               With --instructions: the machine's clock advances 1 ns for
+#                        each instruction, and idle time is skipped. It also is the
+#                        rate of its time stamp counter, 1 GHz.
 #   the port "beat"      Once in several hundred runs QEMU's nested virtualization
 #                        loses a timer interrupt, and the processor halts for
 #                        ever. Any other interrupt wakes it, so there is one each
@@ -102,14 +105,20 @@ reported_tsc() { # what /proc/cpuinfo says, where that is not the present clock 
 # Set `machine`, the options of QEMU that are the same for a machine that boots and for one that is restored from its state.
 machine_options() {
 	local khz mitigations=''
-	tsc_khz
+	local -a accel=(-accel "tcg,thread=multi")
+	if [[ -n $instructions ]]; then
+		accel=(-accel tcg,thread=single -icount "shift=0,sleep=off")
+		khz=1000000
+	else
+		tsc_khz
+	fi
 	# (The small kernel has no mitigations, and would warn about the option on the console.)
 	[[ $kernel == */small-* ]] || mitigations=' mitigations=off'
 	memory=${memory:-$(machine_memory)}
 	machine=(
 		-nodefaults -no-user-config -display none -no-reboot
 		-M q35 -bios qboot.rom -smp "$cpus" -m "$memory"
-		-accel "tcg,thread=multi" -cpu "EPYC,+svm,+npt"
+		"${accel[@]}" -cpu "EPYC,+svm,+npt"
 		-kernel "$kernel/kernel" -initrd "$initrd"
 		-append "console=ttyS0 quiet panic=-1 oops=panic$mitigations tsc=reliable${khz:+ tsc_early_khz=$khz} no_timer_check random.trust_cpu=on"
 		-fsdev "local,id=host,path=/,security_model=none,multidevs=remap"
