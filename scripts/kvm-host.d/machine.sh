@@ -107,7 +107,7 @@ machine_options() {
 	local khz mitigations=''
 	local -a accel=(-accel "tcg,thread=multi")
 	if [[ -n $instructions ]]; then
-		accel=(-accel tcg,thread=single -icount "shift=0,sleep=off")
+		accel=(-accel "tcg,thread=single" -icount "shift=0,sleep=off")
 		khz=1000000
 	else
 		tsc_khz

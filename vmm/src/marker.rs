@@ -10,6 +10,9 @@ use std::str;
 
 /// Length of a cell; it begins at a multiple of this.
 pub const CELL: usize = 16;
+const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Bytes in which the three lowest digits count.
+const PAGE: u64 = 0x1000;
 /// How many hexadecimal digits the address has.
 const DIGITS: usize = 10;
 /// The highest address that a cell can name: 1 TiB less one cell.
@@ -62,7 +65,6 @@ impl Tag {
 
 /// The cell for an address, whose lowest four bits are ignored, and those above [`MAX_GPA`] too.
 pub fn cell(tag: Tag, gpa: u64) -> [u8; CELL] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let gpa = gpa & MAX_GPA;
     let mut cell = *b"<--- ---------->";
     cell[TAG..ADDRESS - 1].copy_from_slice(tag.text());
@@ -79,16 +81,27 @@ pub fn byte(tag: Tag, gpa: u64) -> u8 {
 
 /// Fills memory from `gpa` on, which need not begin or end with a cell.
 pub fn fill(tag: Tag, gpa: u64, memory: &mut [u8]) {
-    let mut rest = memory;
-    let mut gpa = gpa;
-    while !rest.is_empty() {
-        let cell = cell(tag, gpa);
-        let skipped = gpa as usize % CELL;
-        let (piece, after) = rest.split_at_mut((CELL - skipped).min(rest.len()));
-        piece.copy_from_slice(&cell[skipped..skipped + piece.len()]);
-        gpa = gpa.wrapping_add(piece.len() as u64);
-        rest = after;
+    let len = memory.len();
+    let (head, rest) = memory.split_at_mut(((gpa as usize).wrapping_neg() % CELL).min(len));
+    let skipped = gpa as usize % CELL;
+    head.copy_from_slice(&cell(tag, gpa)[skipped..skipped + head.len()]);
+    let mut gpa = gpa.wrapping_add(head.len() as u64);
+    let mut text = cell(tag, gpa);
+    let mut cells = rest.chunks_exact_mut(CELL);
+    for piece in &mut cells {
+        if gpa % PAGE == 0 {
+            text = cell(tag, gpa);
+        } else {
+            // Within a page no other digits differ.
+            for (place, shift) in [(DIGITS - 3, 8), (DIGITS - 2, 4)] {
+                text[ADDRESS + place] = HEX[(gpa >> shift) as usize & 0xf];
+            }
+        }
+        piece.copy_from_slice(&text);
+        gpa = gpa.wrapping_add(CELL as u64);
     }
+    let tail = cells.into_remainder();
+    tail.copy_from_slice(&cell(tag, gpa)[..tail.len()]);
 }
 
 /// Reads one whole cell: its tag and address.

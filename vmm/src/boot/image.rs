@@ -170,6 +170,16 @@ pub fn extract_vmlinux(bytes: &[u8]) -> Result<Vmlinux<'_>, ImageError> {
     }
 }
 
+/// The same from a file that is not needed afterwards: an ELF file is kept, not copied.
+pub fn into_vmlinux(bytes: Vec<u8>) -> Result<Vmlinux<'static>, ImageError> {
+    match identify(&bytes)? {
+        Format::Vmlinux => {
+            Ok(Vmlinux { facts: ElfFacts::parse(&bytes)?, elf: Cow::Owned(bytes), bzimage: None })
+        }
+        Format::BzImage => Ok(extract_vmlinux(&bytes)?.into_owned()),
+    }
+}
+
 impl Vmlinux<'_> {
     /// The same without the borrow.
     pub fn into_owned(self) -> Vmlinux<'static> {

@@ -37,11 +37,12 @@ const KERNEL_ALIGNMENT: u32 = 2 << 20;
 
 /// What every guest's command line starts with: the console on the first serial port, one device range marked busy, a
 /// reset through port 0xcf9, a panic that ends at once; and nothing for what is not there: a bounce buffer of 2 MiB as no
-/// device does DMA, no machine-check banks, two serial ports, no EFI runtime services where there are EFI tables.
+/// device does DMA, no machine-check banks, two serial ports, no self-tests of the crypto API (a third of the instructions of a
+/// distribution kernel's boot), no EFI runtime services where there are EFI tables.
 pub fn base_command_line(platform: Platform) -> String {
     let efi = if platform.accepts_memory() { " efi=noruntime" } else { "" };
     format!(
-        "console=ttyS0 reboot=p panic=-1 swiotlb=1024 mce=off 8250.nr_uarts=2 reserve={:#x},{:#x}{efi}",
+        "console=ttyS0 reboot=p panic=-1 swiotlb=1024 mce=off 8250.nr_uarts=2 cryptomgr.notests reserve={:#x},{:#x}{efi}",
         layout::CLAIMED_MMIO,
         layout::CLAIMED_MMIO_SIZE
     )

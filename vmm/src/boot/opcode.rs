@@ -152,32 +152,32 @@ pub fn find(kernel: &Vmlinux<'_>) -> Result<Sites, OpcodeError> {
     let mut count = 0;
     for segment in kernel.facts.executable() {
         let bytes = kernel.segment_bytes(segment);
-        for (at, opcode) in boundary::candidates(bytes) {
-            count += 1;
-            if count > MAX_CANDIDATES {
-                return Err(OpcodeError::TooMany);
-            }
-            let start = segment.offset as usize;
-            let section = sections.iter().find(|s| s.file.contains(&(start + at)));
-            let code = match section {
-                Some(section) => within(&section.file, start, bytes.len()),
-                None if sections.is_empty() => Some(0..bytes.len()),
-                None => None,
-            };
-            let judged = match code {
-                Some(code) => judge(&bytes[code.clone()], at - code.start, opcode),
-                None => Err(Reason::Data),
-            };
-            let address = segment.vaddr + at as u64;
-            match judged {
-                Ok(hash) => found.push(Site {
-                    opcode,
-                    address,
-                    physical: segment.paddr + at as u64,
-                    hash,
-                    section: section.map(|s| s.name.clone()).unwrap_or_default(),
-                }),
-                Err(reason) => found.rejected.push(Rejected { opcode, address, reason }),
+        let mut parts: Vec<(Range<usize>, &str)> = sections
+            .iter()
+            .filter_map(|s| Some((within(&s.file, segment.offset as usize, bytes.len())?, s.name.as_str())))
+            .collect();
+        if sections.is_empty() {
+            parts.push((0..bytes.len(), ""));
+        }
+        for (code, section) in parts {
+            let start = code.start;
+            let code = &bytes[code];
+            for (at, opcode) in boundary::candidates(code) {
+                count += 1;
+                if count > MAX_CANDIDATES {
+                    return Err(OpcodeError::TooMany);
+                }
+                let address = segment.vaddr + (start + at) as u64;
+                match judge(code, at, opcode) {
+                    Ok(hash) => found.push(Site {
+                        opcode,
+                        address,
+                        physical: segment.paddr + (start + at) as u64,
+                        hash,
+                        section: section.to_owned(),
+                    }),
+                    Err(reason) => found.rejected.push(Rejected { opcode, address, reason }),
+                }
             }
         }
     }

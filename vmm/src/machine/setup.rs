@@ -52,6 +52,9 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
 
     let vm = Arc::new(kvm.create_vm().map_err(failed("creating a VM"))?);
     require(&vm)?;
+    // Before the memory slots: a filter set soon after them waits some milliseconds for a grace period (synchronize_srcu in
+    // `arch/x86/kvm/x86.c:kvm_vm_ioctl_set_msr_filter`, which is expedited only if none ended shortly before).
+    msrs(&vm, platform.msrs())?;
     enable(
         &vm,
         KVM_CAP_X86_DISABLE_EXITS,
@@ -69,7 +72,6 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         None => make_memory(ram, platform.as_ref())?,
     };
     let slots = give_memory(&vm, &memory, platform.as_ref())?;
-    msrs(&vm, platform.msrs())?;
     if vm.check_extension(Cap::ExitHypercall) {
         let map_gpa_range = 1 << platform::HYPERCALL_MAP_GPA_RANGE;
         enable(&vm, KVM_CAP_EXIT_HYPERCALL, map_gpa_range, "receiving page conversion hypercalls")?;

@@ -35,7 +35,7 @@ impl GuestMemory {
                 pages.counters.declared_pages += 1;
                 // `arch/x86/mm/mem_encrypt_amd.c:__sme_early_enc_dec` rewrites a page through the other view and
                 // declares it afterwards.
-                if pages.provisional.remove(&at) && in_view {
+                if !pages.provisional.is_empty() && pages.provisional.remove(&at) && in_view {
                     pages.confirmed.push(at);
                     pages.counters.mismatches -= 1;
                     pages.counters.implicit_moves += 1;

@@ -8,14 +8,14 @@ use super::history::StateChange;
 use super::pending::{FaultAction, Pending};
 use super::protected::Resolution;
 use super::saved::SavedPages;
-use super::state::{AliasAccess, Owner};
+use super::state::{AliasAccess, AliasState, Owner};
 use super::userfaultfd::PageFault;
 use super::view::Mapping;
 use super::{Displaced, Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// Pages moved for one fault at most.
-const MAX_PAGES_MOVED: u64 = 64;
+const MAX_PAGES_MOVED: usize = 64;
 
 impl GuestMemory {
     /// The forbidden access the vCPU is stopped at, if there is one.
@@ -172,17 +172,18 @@ impl GuestMemory {
         offset: u64,
         view: View,
     ) -> Result<(), MemoryError> {
-        for next in 1..MAX_PAGES_MOVED {
-            let offset = offset + next * PAGE_SIZE;
-            let index = (offset / PAGE_SIZE) as usize;
-            match pages.states.get(index) {
-                Some(state) if state.declared() == view && state.content() != view => {}
-                _ => break,
-            }
-            self.move_page(encryption, pages, offset, view)?;
+        let first = (offset / PAGE_SIZE) as usize + 1;
+        let waiting = |state: &&AliasState| state.declared() == view && state.content() != view;
+        let following = pages.states.get(first..).unwrap_or_default();
+        let count = following.iter().take(MAX_PAGES_MOVED - 1).take_while(waiting).count();
+        if count == 0 {
+            return Ok(());
+        }
+        self.move_pages(encryption, pages, offset + PAGE_SIZE, count, view)?;
+        for index in first..first + count {
             pages.states[index].access(view, AccessKind::Read, Owner::Kernel, true);
             pages.counters.declared_moves += 1;
-            pages.watch.record(offset, StateChange::Moved { to: view, forbidden: false });
+            pages.watch.record(index as u64 * PAGE_SIZE, StateChange::Moved { to: view, forbidden: false });
         }
         Ok(())
     }
@@ -195,43 +196,59 @@ impl GuestMemory {
         offset: u64,
         to: View,
     ) -> Result<(), MemoryError> {
-        let gpa = self.ram.gpa(offset);
-        let mut page = [0u8; PAGE];
-        let from = self.mapping(encryption, to.other());
-        from.read(offset, &mut page);
-        match to {
-            View::Shared => encryption.cipher.encrypt(gpa, &mut page),
-            View::Private => encryption.cipher.decrypt(gpa, &mut page),
-        }
-        let is_back = |before: &Displaced| before.view == to && before.contents.as_slice() == page.as_slice();
-        if pages.displaced.get(offset).is_some_and(is_back) {
-            pages.displaced.remove(offset);
-        }
-        self.place_page(encryption, pages, offset, to, &page)
+        self.move_pages(encryption, pages, offset, 1, to)
     }
 
-    /// Puts a page into the view `to`, and drops it in the other one.
-    pub(super) fn place_page(
+    /// The same for `count` pages from `offset` on, all in the other view.
+    fn move_pages(
+        &self,
+        encryption: &Encryption,
+        pages: &mut Pages,
+        offset: u64,
+        count: usize,
+        to: View,
+    ) -> Result<(), MemoryError> {
+        let from = self.mapping(encryption, to.other());
+        let mut contents = vec![[0; PAGE]; count];
+        for (page, at) in contents.iter_mut().zip((offset..).step_by(PAGE)) {
+            from.read(at, page);
+            let gpa = self.ram.gpa(at);
+            match to {
+                View::Shared => encryption.cipher.encrypt(gpa, page),
+                View::Private => encryption.cipher.decrypt(gpa, page),
+            }
+            let is_back =
+                |before: &Displaced| before.view == to && before.contents.as_slice() == page.as_slice();
+            if pages.displaced.get(at).is_some_and(is_back) {
+                pages.displaced.remove(at);
+            }
+        }
+        self.place_pages(encryption, pages, offset, to, contents.as_flattened())
+    }
+
+    /// Puts the contents of one or several pages into the view `to`, and drops them in the other one.
+    pub(super) fn place_pages(
         &self,
         encryption: &Encryption,
         pages: &mut Pages,
         offset: u64,
         to: View,
-        page: &[u8; PAGE],
+        contents: &[u8],
     ) -> Result<(), MemoryError> {
-        let gpa = self.ram.gpa(offset);
-        let failed = |source| MemoryError::Move { gpa, view: to, source };
-        let chunk = (offset / LARGE_PAGE_SIZE) as usize;
-        if !pages.registered[chunk] {
-            // Whole 2 MiB chunks bound the number of mappings. Populated first, so that what is missing in a
-            // registered chunk is always in the other view.
-            let start = chunk as u64 * LARGE_PAGE_SIZE;
-            self.private.populate(start, LARGE_PAGE_SIZE as usize).map_err(failed)?;
-            encryption.uffd.register(self.private.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
-            pages.registered[chunk] = true;
+        let failed = |source| MemoryError::Move { gpa: self.ram.gpa(offset), view: to, source };
+        let end = offset + contents.len() as u64;
+        for chunk in offset / LARGE_PAGE_SIZE..end.div_ceil(LARGE_PAGE_SIZE) {
+            if !pages.registered[chunk as usize] {
+                // Whole 2 MiB chunks bound the number of mappings. Populated first, so that what is missing in a
+                // registered chunk is always in the other view.
+                let start = chunk * LARGE_PAGE_SIZE;
+                self.private.populate(start, LARGE_PAGE_SIZE as usize).map_err(failed)?;
+                encryption.uffd.register(self.private.base() + start, LARGE_PAGE_SIZE).map_err(failed)?;
+                pages.registered[chunk as usize] = true;
+            }
         }
-        self.mapping(encryption, to.other()).discard(offset, PAGE).map_err(failed)?;
-        self.mapping(encryption, to).put(&encryption.uffd, offset, page).map_err(failed)
+        self.mapping(encryption, to.other()).discard(offset, contents.len()).map_err(failed)?;
+        self.mapping(encryption, to).put(&encryption.uffd, offset, contents).map_err(failed)
     }
 
     /// Restores every page that a mismatch changed since [`Self::mark_start`]. Returns how many there were.

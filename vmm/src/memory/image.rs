@@ -274,7 +274,7 @@ impl GuestMemory {
             if now.content() != saved.content() {
                 let mut contents = [0; PAGE];
                 image.contents.read(offset, &mut contents);
-                self.place_page(encryption, pages, offset, saved.content(), &contents)?;
+                self.place_pages(encryption, pages, offset, saved.content(), &contents)?;
                 restored.changed.insert(page);
             } else if dirty.contains(page) {
                 self.restore_contents(self.mapping(encryption, now.content()), image, page, restored);

@@ -217,11 +217,8 @@ impl GuestMemory {
     /// Copies what `view` shows at `gpa` right now, moving nothing.
     pub fn read(&self, view: View, gpa: u64, buffer: &mut [u8]) -> Result<(), MemoryError> {
         self.for_each_page(gpa, buffer.len(), |offset, range| {
-            let mut page = [0u8; PAGE];
-            self.page_as_seen(view, offset, &mut page);
-            let start = ((gpa + range.start as u64) % PAGE_SIZE) as usize;
-            let len = range.len();
-            buffer[range].copy_from_slice(&page[start..start + len]);
+            let start = (gpa + range.start as u64) % PAGE_SIZE;
+            self.part_as_seen(view, offset + start, &mut buffer[range]);
             Ok(())
         })
     }
@@ -324,37 +321,43 @@ impl GuestMemory {
         }
     }
 
-    fn page_as_seen(&self, view: View, offset: u64, page: &mut [u8; PAGE]) {
-        let page_offset = offset & !(PAGE_SIZE - 1);
+    /// Part of a page. A page table walk reads eight bytes at a time, so no more than the part is read where possible.
+    fn part_as_seen(&self, view: View, at: u64, part: &mut [u8]) {
         let encryption = match &self.scheme {
             Scheme::OneView => {
-                self.private.read(page_offset, page);
+                self.private.read(at, part);
                 return;
             }
             Scheme::EncryptedAlias(encryption) => encryption,
-            Scheme::SeparateBacking(protection) => {
-                return self.protected_page(protection, view, page_offset, page);
-            }
+            Scheme::SeparateBacking(protection) => return self.protected_part(protection, view, at, part),
         };
         let pages = encryption.lock();
-        let content = pages.states[(offset / PAGE_SIZE) as usize].content();
-        self.mapping(encryption, content).read(page_offset, page);
-        let gpa = self.ram.gpa(page_offset);
-        match (content, view) {
-            (View::Private, View::Shared) => encryption.cipher.encrypt(gpa, page),
-            (View::Shared, View::Private) => encryption.cipher.decrypt(gpa, page),
-            _ => {}
+        let content = pages.states[(at / PAGE_SIZE) as usize].content();
+        let mapping = self.mapping(encryption, content);
+        if content == view {
+            mapping.read(at, part);
+            return;
         }
+        let (offset, start) = (at & !(PAGE_SIZE - 1), (at % PAGE_SIZE) as usize);
+        let mut page = [0; PAGE];
+        mapping.read(offset, &mut page);
+        match view {
+            View::Shared => encryption.cipher.encrypt(self.ram.gpa(offset), &mut page),
+            View::Private => encryption.cipher.decrypt(self.ram.gpa(offset), &mut page),
+        }
+        part.copy_from_slice(&page[start..start + part.len()]);
     }
 
     /// Where the state does not admit `view`: what an access would read if it completed.
-    fn protected_page(&self, protection: &Protection, view: View, offset: u64, page: &mut [u8; PAGE]) {
+    fn protected_part(&self, protection: &Protection, view: View, at: u64, part: &mut [u8]) {
         let state = protection.lock();
-        let admitted = state.state(offset).is_some_and(|s| s.admits(view));
-        if admitted || state.is_mapped_temporarily(view, offset) {
-            self.view_mapping(protection, view).read(offset, page);
-        } else if view == View::Shared && state.permits_access(offset, view) {
-            marker::fill(Tag::Shared, self.ram.gpa(offset), page);
+        let admitted = state.state(at).is_some_and(|s| s.admits(view));
+        if admitted || state.is_mapped_temporarily(view, at & !(PAGE_SIZE - 1)) {
+            self.view_mapping(protection, view).read(at, part);
+        } else if view == View::Shared && state.permits_access(at, view) {
+            marker::fill(Tag::Shared, self.ram.gpa(at), part);
+        } else {
+            part.fill(0);
         }
     }
 

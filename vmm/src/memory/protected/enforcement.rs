@@ -50,15 +50,7 @@ impl GuestMemory {
             return self.set_contents(protection, state, pages, before, fill);
         };
         for view in [View::Private, View::Shared] {
-            let after = |page| state.table.state(page).is_some_and(|s: PageState| s.admits(view));
-            let changed = |granted: bool| {
-                let pairs = pages.clone().zip(before);
-                runs(pairs.filter(move |(page, was)| {
-                    let now = after(*page);
-                    now == granted && was.admits(view) != now
-                }))
-            };
-            let (granted, revoked) = (changed(true), changed(false));
+            let (granted, revoked) = changes(pages.start, before, state.table.states(pages.clone()), view);
             if granted.is_empty() && revoked.is_empty() {
                 continue;
             }
@@ -199,14 +191,33 @@ impl GuestMemory {
     }
 }
 
-/// Joins neighbouring pages.
-fn runs<'a>(pages: impl Iterator<Item = (usize, &'a PageState)>) -> Vec<Range<usize>> {
-    let mut found: Vec<Range<usize>> = Vec::new();
-    for (page, _) in pages {
-        match found.last_mut() {
-            Some(run) if run.end == page => run.end += 1,
-            _ => found.push(page..page + 1),
+/// The runs of pages that `view` may access from now on, and of those that it may not access any more. `first` is the
+/// number of the page that both slices begin with.
+fn changes(
+    first: usize,
+    before: &[PageState],
+    after: &[PageState],
+    view: View,
+) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+    let (mut granted, mut revoked) = (Vec::new(), Vec::new());
+    let mut push = |page: usize, len: usize, was: PageState, now: PageState| {
+        let runs: &mut Vec<Range<usize>> = match (was.admits(view), now.admits(view)) {
+            (false, true) => &mut granted,
+            (true, false) => &mut revoked,
+            _ => return,
+        };
+        match runs.last_mut() {
+            Some(run) if run.end == page => run.end += len,
+            _ => runs.push(page..page + len),
         }
+    };
+    // Most requests change all their pages alike, so equal neighbours are counted first.
+    let (mut at, len) = (0, before.len().min(after.len()));
+    while at < len {
+        let alike = |i: &usize| (before[*i], after[*i]) == (before[at], after[at]);
+        let count = (at..len).take_while(alike).count();
+        push(first + at, count, before[at], after[at]);
+        at += count;
     }
-    found
+    (granted, revoked)
 }

@@ -273,7 +273,7 @@ impl Protected {
     }
 
     pub(super) fn states_of(&self, pages: &std::ops::Range<usize>) -> Vec<PageState> {
-        pages.clone().filter_map(|page| self.table.state(page)).collect()
+        self.table.states(pages.clone()).to_vec()
     }
 
     fn record_change(&mut self, offset: u64, cause: Cause, change: table::Change) {

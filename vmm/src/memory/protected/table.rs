@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of every page and the size of every entry: the RMP or SEPT of one guest, without its memory.
 
+use std::ops::Range;
+
 use types::{PageState, View};
 
 use super::super::image::SavedStates;
@@ -67,6 +69,12 @@ impl PageTable {
     /// State of a page.
     pub fn state(&self, page: usize) -> Option<PageState> {
         self.states.get(page).copied()
+    }
+
+    /// States of some pages; fewer if there are not that many.
+    pub fn states(&self, pages: Range<usize>) -> &[PageState] {
+        let end = pages.end.min(self.states.len());
+        &self.states[pages.start.min(end)..end]
     }
 
     /// The page lies in a 2 MiB entry.

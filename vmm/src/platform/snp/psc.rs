@@ -102,18 +102,22 @@ pub fn process(buffer: &mut [u8], memory: &GuestMemory) -> (Outcome, Option<Stri
         let why = format!("page state change header: end_entry {end} does not fit a list of {room}");
         return (Outcome::InvalidHeader, Some(why));
     }
-    for index in current..=end {
+    let mut index = current;
+    while index <= end {
         header[..2].copy_from_slice(&index.to_le_bytes());
-        let Some(bytes) =
-            entries.get_mut(usize::from(index) * ENTRY_SIZE..).and_then(<[u8]>::first_chunk_mut)
-        else {
-            return (Outcome::InvalidHeader, None);
-        };
-        let entry = Entry::parse(u64::from_le_bytes(*bytes));
-        if let Err((outcome, why)) = apply(entry, memory) {
+        let Some(entry) = entry_at(entries, index) else { return (Outcome::InvalidHeader, None) };
+        let count = alike(entries, index, end, memory);
+        if let Err((outcome, why)) = apply(entry, u64::from(count), memory) {
             return (outcome, Some(format!("page state change entry {index}: {why}")));
         }
-        *bytes = Entry { done: entry.pages() as u16, ..entry }.encode().to_le_bytes();
+        for index in index..index + count {
+            if let Some(entry) = entry_at(entries, index) {
+                let done = Entry { done: entry.pages() as u16, ..entry };
+                let at = usize::from(index) * ENTRY_SIZE;
+                entries[at..at + ENTRY_SIZE].copy_from_slice(&done.encode().to_le_bytes());
+            }
+        }
+        index += count;
     }
     if current <= end {
         header[..2].copy_from_slice(&(end + 1).to_le_bytes());
@@ -121,7 +125,37 @@ pub fn process(buffer: &mut [u8], memory: &GuestMemory) -> (Outcome, Option<Stri
     (Outcome::Done, None)
 }
 
-fn apply(entry: Entry, memory: &GuestMemory) -> Result<(), (Outcome, String)> {
+fn entry_at(entries: &[u8], index: u16) -> Option<Entry> {
+    let bytes = entries.get(usize::from(index) * ENTRY_SIZE..)?.first_chunk()?;
+    Some(Entry::parse(u64::from_le_bytes(*bytes)))
+}
+
+/// How many entries from `index` on can be carried out as one: the same change of single pages that follow each other. Linux lists
+/// a range so (`arch/x86/coco/sev/core.c:__set_pages_state`), and one change of a range costs little more than that of a page.
+fn alike(entries: &[u8], index: u16, end: u16, memory: &GuestMemory) -> u16 {
+    let Some(first) = entry_at(entries, index) else { return 1 };
+    let single = |entry: Entry| !entry.large && entry.done == 0;
+    if !single(first) || !matches!(first.operation, OPERATION_PRIVATE | OPERATION_SHARED) {
+        return 1;
+    }
+    let mut count = 1;
+    while index + count <= end {
+        let follows = entry_at(entries, index + count).is_some_and(|entry| {
+            single(entry)
+                && entry.operation == first.operation
+                && entry.frame == first.frame + u64::from(count)
+                && is_ram(memory, entry.frame * PAGE_SIZE, 1)
+        });
+        if !follows {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
+/// Carries out an entry, and the `count - 1` after it that are alike.
+fn apply(entry: Entry, count: u64, memory: &GuestMemory) -> Result<(), (Outcome, String)> {
     let invalid = |why: String| Err((Outcome::InvalidEntry, why));
     let Entry { done, frame, operation, large } = entry;
     let pages = entry.pages();
@@ -147,7 +181,7 @@ fn apply(entry: Entry, memory: &GuestMemory) -> Result<(), (Outcome, String)> {
         _ => return invalid(format!("unknown operation {operation} on page {gpa:#x}")),
     };
     let first = gpa + u64::from(done) * PAGE_SIZE;
-    match memory.apply(first, pages - u64::from(done), cause) {
+    match memory.apply(first, pages * count - u64::from(done), cause) {
         Ok(_) => Ok(()),
         Err(why) => Err((Outcome::Failed, why.to_string())),
     }
