@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod bench;
 mod ci_files;
 mod layers;
 mod licences;

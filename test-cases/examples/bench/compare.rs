@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Guests of every platform against QEMU's microvm.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use guest_kernel::initramfs::Initramfs;
+use vmm::boot::image;
+
+use crate::{MEMORY, Outcome, in_memory};
+
+/// What the agent prints on the console where it has no port of its own.
+const MARKER: &str = "copra: agent ready";
+/// What is compared with all others.
+const QEMU: &str = "qemu-system-x86_64";
+
+/// One measured run of each kind, in turn, `rounds` times after a warm-up.
+pub fn compare(kernel: &str, rounds: usize) -> Outcome<()> {
+    let (itself, qemu_path) = (std::env::current_exe()?, in_memory::find(QEMU)?);
+    let elf = image::into_vmlinux(image::read(kernel.as_ref())?)?.elf;
+    in_memory::enter(&itself, &qemu_path)?;
+    let folder = tempfile::tempdir()?;
+    let (initrd, vmlinux) = (folder.path().join("initramfs.cpio"), folder.path().join("vmlinux"));
+    std::fs::write(&initrd, Initramfs::new().build()?)?;
+    std::fs::write(&vmlinux, &elf)?;
+    drop(elf);
+    let kinds = ["none", "sev", "snp", "tdx", "vbs", "qemu"];
+    let mut times = vec![Vec::new(); kinds.len()];
+    let mut costs = vec![String::new(); kinds.len()];
+    for round in 0..=rounds {
+        for (index, kind) in kinds.iter().enumerate() {
+            let (seconds, cost) = if *kind == "qemu" {
+                until(&mut qemu(&qemu_path, &vmlinux, &initrd), MARKER)?
+            } else {
+                until(Command::new(&itself).args(["boot", kind]).arg(&vmlinux), "ready")?
+            };
+            if round > 0 {
+                times[index].push(seconds);
+                costs[index] = cost;
+            }
+        }
+    }
+    for (index, kind) in kinds.iter().enumerate() {
+        let name = if *kind == "qemu" { "qemu microvm".to_owned() } else { format!("copra {kind}") };
+        let (low, high) = times[index].iter().fold((f64::MAX, 0f64), |(l, h), &t| (l.min(t), h.max(t)));
+        println!(
+            "{name}: {:.3} s to agent ready ({low:.3}–{high:.3}, {rounds} runs) {}",
+            median(&times[index]),
+            costs[index]
+        );
+    }
+    let medians: Vec<f64> = times.iter().map(|times| median(times)).collect();
+    let [none, .., qemu] = medians.as_slice() else { return Err("nothing measured".into()) };
+    println!("ratio none/qemu-microvm: {:.3}", none / qemu);
+    for (kind, seconds) in kinds.iter().zip(&medians).filter(|(kind, _)| !["none", "qemu"].contains(kind)) {
+        println!("ratio {kind}/none: {:.3}", seconds / none);
+    }
+    let status = Command::new(&itself).arg("channel").arg(&vmlinux).status()?;
+    if status.success() { Ok(()) } else { Err("measuring the channel failed".into()) }
+}
+
+fn qemu(qemu: &Path, vmlinux: &Path, initrd: &Path) -> Command {
+    let mut command = Command::new(qemu);
+    command.args(["-M", "microvm,accel=kvm", "-cpu", "host", "-m", &MEMORY.to_string(), "-nodefaults"]);
+    command.args(["-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
+    command.arg("-kernel").arg(vmlinux).arg("-initrd").arg(initrd);
+    command.args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t copra.marker=1"]);
+    command
+}
+
+/// Seconds from starting a command to the line that contains `marker`, and the line after it.
+fn until(command: &mut Command, marker: &str) -> Outcome<(f64, String)> {
+    let started = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).split(b'\n');
+    let mut text =
+        || lines.next().and_then(Result::ok).map(|line| String::from_utf8_lossy(&line).trim().to_owned());
+    let mut seen = Vec::new();
+    while let Some(line) = text() {
+        if line.contains(marker) {
+            let seconds = started.elapsed().as_secs_f64();
+            let cost = text().unwrap_or_default();
+            let _ = child.kill();
+            child.wait()?;
+            return Ok((seconds, cost));
+        }
+        seen.push(line);
+    }
+    child.wait()?;
+    Err(format!("{command:?} ended without \"{marker}\": {}", seen.join("\n")).into())
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}

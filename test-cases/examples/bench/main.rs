@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Measures copra against QEMU's microvm with the same kernel and initramfs, and the agent's channel: `scripts/bench`.
+//!
+//! `bench KERNEL ROUNDS`; `bench log PLATFORM VMLINUX OPTIONS` prints the log of one kernel. The other forms are the
+//! children that the first one starts.
+
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+mod channel;
+mod compare;
+mod guest;
+mod in_memory;
+
+use std::error::Error;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// RAM of every guest here, MiB.
+const MEMORY: u64 = 256;
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match texts[..] {
+        ["boot", platform, vmlinux] => guest::boot(platform, vmlinux),
+        ["log", platform, vmlinux, more] => guest::log(platform, vmlinux, more),
+        ["channel", vmlinux] => channel::channel(vmlinux),
+        [kernel, rounds] => compare::compare(kernel, rounds.parse()?),
+        _ => Err("usage: bench KERNEL ROUNDS | bench log PLATFORM VMLINUX OPTIONS".into()),
+    }
+}
