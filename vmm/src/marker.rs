@@ -89,7 +89,7 @@ pub fn fill(tag: Tag, gpa: u64, memory: &mut [u8]) {
     let mut text = cell(tag, gpa);
     let mut cells = rest.chunks_exact_mut(CELL);
     for piece in &mut cells {
-        if gpa % PAGE == 0 {
+        if gpa.is_multiple_of(PAGE) {
             text = cell(tag, gpa);
         } else {
             // Within a page no other digits differ.
