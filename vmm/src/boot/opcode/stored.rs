@@ -5,7 +5,6 @@ use super::{Reason, Rejected, Site, Sites};
 use crate::stored::{Reader, StoredError, Writer};
 
 /// How a [`Reason`] is written.
-const DATA: u8 = 0;
 const INSIDE: u8 = 1;
 const PREFIXED: u8 = 2;
 const AMBIGUOUS: u8 = 3;
@@ -26,7 +25,6 @@ impl Sites {
             to.opcode(rejected.opcode);
             to.u64(rejected.address);
             let (reason, percent) = match rejected.reason {
-                Reason::Data => (DATA, 0),
                 Reason::Inside => (INSIDE, 0),
                 Reason::Prefixed => (PREFIXED, 0),
                 Reason::Ambiguous(percent) => (AMBIGUOUS, percent),
@@ -49,7 +47,6 @@ impl Sites {
         for _ in 0..from.u32("number of rejected sites")? {
             let (opcode, address) = (from.opcode()?, from.u64("address")?);
             let reason = match (from.u8("reason")?, from.u8("reason")?) {
-                (DATA, _) => Reason::Data,
                 (INSIDE, _) => Reason::Inside,
                 (PREFIXED, _) => Reason::Prefixed,
                 (AMBIGUOUS, percent) => Reason::Ambiguous(usize::from(percent)),
