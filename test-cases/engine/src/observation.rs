@@ -159,9 +159,6 @@ pub struct CaseObservation {
     /// Why the case was not run at all, if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_run: Option<NotRun>,
-    /// Changed state that could not be restored, so that the next case got another guest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remains: Option<String>,
     /// How long the case took.
     #[serde(rename = "seconds", serialize_with = "seconds", deserialize_with = "read_seconds")]
     pub duration: Duration,

@@ -2,26 +2,25 @@
 //! Boots the kernel under test, runs every case, and keeps a report that is complete at any time.
 
 mod boot;
+mod group;
 mod mutant;
+mod worker;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use types::{Platform, Region};
+use types::Platform;
 use vmm::trace::kernel::KernelNames;
 
 use crate::boot::BootResult;
-use crate::case::{Case, Expected, Guest};
+use crate::case::{Case, Guest};
 use crate::guest::{EngineError, Target};
-use crate::guest::{PreparedKernel, command_line, facts, rom_state};
+use crate::guest::{PreparedKernel, command_line, rom_state};
 use crate::judge;
-use crate::observation::{CaseObservation, Counters, During, NotRun, PlatformFacts};
-use crate::place::{Base, Place};
+use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
 use crate::report::{CaseResult, Report, RunEnd};
-use crate::runner;
-use crate::session::Session;
 use crate::setup::Setup;
 use model::release::Release;
 
@@ -96,119 +95,50 @@ struct Engine<'a> {
 
 impl Engine<'_> {
     fn run(&mut self, cases: &[Case], watcher: &mut dyn Watcher) {
-        let mut session: Option<Session> = None;
-        let mut booted = self.target.setup;
-        let mut chosen = None;
-        for case in self.in_order(cases) {
-            if self.interrupt.load(Ordering::Relaxed) {
-                self.report.ended = RunEnd::Interrupted;
-                break;
-            }
-            // After the first boot every reason to skip a case is known.
-            if self.report.counters.boots > 0
-                && let Some(reason) = self.skip_reason(case)
-            {
-                self.skip(case, reason, watcher);
-                continue;
-            }
-            let requested = self.requested_setup(case);
-            if let Some(session) = session.take_if(|_| !booted.supports(chosen, requested)) {
-                self.add_counters(&session);
-            }
-            if let Some(session) = session.take_if(|session| !self.has_required_state(session, case)) {
-                self.add_counters(&session);
-            }
-            let mut current = match session.take() {
-                Some(session) => session,
-                None => match self.boot(requested, watcher) {
-                    Ok(session) => {
-                        (booted, chosen) = (requested, None);
-                        session
-                    }
-                    Err(reason) => {
-                        self.report.ended = reason;
-                        return;
-                    }
-                },
-            };
-            if !self.has_required_state(&current, case) {
-                let reason =
-                    "the guest had accepted memory of the region `unaccepted` before its agent came up";
-                let not_run = Some(NotRun::Failed(reason.to_owned()));
-                self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
-                session = Some(current);
-                continue;
-            }
-            current.machine().memory().set_mode(requested.mode);
-            match requested.mutant.map(|mutant| mutant::choose(&mut current, mutant, self.target.limit)) {
-                None => {}
-                Some(Ok(())) => chosen = requested.mutant,
-                Some(Err(mutant::NotChosen::Unknown(reason))) => {
-                    self.skip(case, reason, watcher);
-                    session = Some(current);
-                    continue;
-                }
-                Some(Err(mutant::NotChosen::Failed(reason))) => {
-                    // The kernel may make either mistake now.
-                    chosen = requested.mutant;
-                    let not_run = Some(NotRun::Failed(reason));
-                    self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
-                    session = Some(current);
-                    continue;
-                }
-                Some(Err(mutant::NotChosen::Ended(reason))) => {
-                    let not_run = Some(NotRun::Failed(reason));
-                    self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
-                    self.add_counters(&current);
-                    continue;
-                }
-            }
-            watcher.progress(&Activity::Case(&case.name));
-            session = self.case(current, case, watcher);
+        if let Err(reason) = self.run_groups(cases, watcher) {
+            self.report.ended = reason;
         }
+        let position = |name: &String| self.report.planned.iter().position(|planned| planned == name);
+        self.report.cases.sort_by_cached_key(|result| position(&result.case.name));
+    }
+
+    fn run_groups(&mut self, cases: &[Case], watcher: &mut dyn Watcher) -> Result<(), RunEnd> {
         if cases.is_empty() && self.target.watch.is_some() {
             // Only the boot is observed.
-            match self.boot(booted, watcher) {
-                Ok(booted) => session = Some(booted),
-                Err(reason) => self.report.ended = reason,
+            let (session, _) = self.boot(self.target.setup, watcher)?;
+            self.add_counters(&worker::counters_of(&session));
+        }
+        for (setup, group) in self.groups(cases) {
+            // After the first boot every reason to skip a case is known.
+            let is_known = self.report.counters.boots > 0;
+            if is_known && group.iter().all(|case| self.skip_reason(case).is_some()) {
+                for case in group {
+                    let not_run = self.skip_reason(case).map(NotRun::Skipped);
+                    self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+                }
+                continue;
+            }
+            if self.interrupt.load(Ordering::Relaxed) {
+                return Err(RunEnd::Interrupted);
+            }
+            let (session, saved) = self.boot(setup, watcher)?;
+            self.run_group(session, &saved, &group, watcher)?;
+        }
+        Ok(())
+    }
+
+    /// The cases by the guest that they need, the run's setup first. All cases of a group start from one instant of one guest.
+    fn groups<'c>(&self, cases: &'c [Case]) -> Vec<(Setup, Vec<&'c Case>)> {
+        let mut groups: Vec<(Setup, Vec<&Case>)> = vec![(self.target.setup, Vec::new())];
+        for case in cases {
+            let requested = self.requested_setup(case);
+            match groups.iter_mut().find(|(setup, _)| setup.boots_like(requested)) {
+                Some((_, group)) => group.push(case),
+                None => groups.push((requested, vec![case])),
             }
         }
-        if let Some(session) = session {
-            self.add_counters(&session);
-        }
-    }
-
-    /// The memory of region `unaccepted` still has that state if the case names it: an earlier case may have made the kernel
-    /// accept it.
-    fn has_required_state(&self, session: &Session, case: &Case) -> bool {
-        let names_it = |place: &Place| place.base == Base::Region(Region::Unaccepted);
-        !case.steps.iter().filter_map(|step| step.action.place()).any(names_it)
-            || facts::is_still_unaccepted(session.machine(), &self.report.platform.regions)
-    }
-
-    /// The cases in an order that needs few guests: by their setup, the run's setup first; then those that choose a
-    /// mutant, which remains; and last those that end the guest or change state that cannot be restored.
-    fn in_order<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
-        let (policy, platform) = (self.report.policy_in_force, self.target.platform);
-        let ends_guest = |case: &Case| {
-            let mut expected =
-                case.steps.iter().filter_map(|step| step.expect.resolve(policy, platform, None));
-            self.applies(case) && expected.any(Expected::may_end_guest)
-        };
-        let mut ordered: Vec<&Case> = cases.iter().collect();
-        let mut setups = vec![self.target.setup];
-        let mut guest = |case: &Case| {
-            let requested = self.requested_setup(case);
-            setups.iter().position(|known| known.boots_like(requested)).unwrap_or_else(|| {
-                setups.push(requested);
-                setups.len() - 1
-            })
-        };
-        ordered.sort_by_cached_key(|case| {
-            let chooses = self.requested_setup(case).mutant.is_some();
-            (guest(case), chooses, ends_guest(case) || runner::may_remain(case))
-        });
-        ordered
+        groups.retain(|(_, group)| !group.is_empty());
+        groups
     }
 
     /// The guest setup that a case requires.
@@ -232,11 +162,6 @@ impl Engine<'_> {
         case.skip_reason(&guest).or_else(|| self.target.missing_program_of(case))
     }
 
-    fn skip(&mut self, case: &Case, reason: String, watcher: &mut dyn Watcher) {
-        let not_run = Some(NotRun::Skipped(reason));
-        self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
-    }
-
     fn judge(&mut self, case: &Case, observed: CaseObservation, watcher: &mut dyn Watcher) {
         let release = Release::of_version(&self.report.kernel.release).ok();
         let context =
@@ -248,65 +173,18 @@ impl Engine<'_> {
         self.report.duration = self.started.elapsed();
     }
 
-    /// Runs one case; returns the guest unless it ended.
-    fn case(&mut self, mut session: Session, case: &Case, watcher: &mut dyn Watcher) -> Option<Session> {
-        if let Some(reason) = self.skip_reason(case) {
-            self.skip(case, reason, watcher);
-            return Some(session);
-        }
-        let regions = self.report.platform.regions.clone();
-        let run = runner::run_case(&mut session, case, &regions, self.target.limit);
-        let (observed, ended) = (run.observation, run.ended);
-        if self.interrupt.load(Ordering::Relaxed) && ended.is_some() {
-            // The guest was stopped in the middle of the case: there is nothing to judge.
-            self.add_counters(&session);
-            self.report.ended = RunEnd::Interrupted;
-            return None;
-        }
-        let remains = observed.remains.is_some();
-        self.judge(case, observed, watcher);
-        match ended {
-            None if remains => {
-                self.add_counters(&session);
-                None
-            }
-            None => Some(session),
-            Some((end, step)) => {
-                self.add_counters(&session);
-                match end.into_report(Some(During { case: case.name.clone(), step })) {
-                    Ok(death) => self.report.deaths.push(death),
-                    Err(aborted) => self.report.aborted.push(aborted),
-                }
-                None
-            }
-        }
-    }
-
     /// Whether the case is for this platform at all, so that no guest is booted needlessly.
     fn applies(&self, case: &Case) -> bool {
         case.platforms.contains(&self.target.platform)
     }
 
-    fn add_counters(&mut self, session: &Session) {
-        let stats = session.machine().stats();
+    fn add_counters(&mut self, counters: &Counters) {
         // Without an event nothing has a name, and looking for names takes seconds.
-        if stats.memory.mismatches > 0
-            || self.report.boots.iter().any(|boot| !boot.observed.events.is_empty())
-        {
+        if counters.mismatches > 0 || self.report.boots.iter().any(|boot| !boot.observed.events.is_empty()) {
             self.report.platform.names_lacking =
                 self.kernel.names().and_then(KernelNames::unavailable).map(str::to_owned);
         }
-        let counters: &mut Counters = &mut self.report.counters;
-        counters.exits += stats.exits;
-        counters.faults += stats.memory.faults;
-        counters.conversions +=
-            stats.memory.declared_moves + stats.memory.implicit_moves + stats.memory.conversions;
-        counters.accepted += stats.memory.accepted;
-        counters.calls += stats.calls + stats.hypercalls;
-        counters.msrs += stats.msr;
-        counters.exceptions += stats.exceptions;
-        counters.mismatches += session.machine().events().len() as u64;
-        counters.not_kept += stats.events_not_kept;
+        self.report.counters = self.report.counters.plus(*counters);
     }
 }
 

@@ -131,12 +131,6 @@ impl Setup {
     pub fn boots_like(self, other: Self) -> bool {
         Self { mode: other.mode, mutant: other.mutant, ..self } == other
     }
-
-    /// A guest booted for `self`, in which the mutant `chosen` was chosen, can be used for `other`: a mutant remains until
-    /// another is chosen, and a case without one requires the kernel as it was booted.
-    pub fn supports(self, chosen: Option<Mutant>, other: Self) -> bool {
-        self.boots_like(other) && (chosen.is_none() || other.mutant.is_some())
-    }
 }
 
 #[cfg(test)]
@@ -174,20 +168,5 @@ mod tests {
             run.with(SetupOverrides { mutant: "range-short".parse().ok(), ..SetupOverrides::default() });
         assert_eq!(mutant.mutant, Some(Mutant(1)));
         assert!(mutant.boots_like(run));
-    }
-
-    #[test]
-    fn a_guest_in_which_a_mutant_was_chosen_supports_only_cases_that_choose_one() {
-        let run = Setup::default();
-        let setup = |number| Setup { mutant: Some(Mutant(number)), ..run };
-        assert!(run.supports(None, run) && run.supports(None, setup(1)));
-        for chosen in [0, 1] {
-            assert!(
-                run.supports(Some(Mutant(chosen)), setup(0)) && run.supports(Some(Mutant(chosen)), setup(2))
-            );
-            assert!(!run.supports(Some(Mutant(chosen)), run));
-            assert!(!setup(1).supports(Some(Mutant(chosen)), run));
-        }
-        assert!(!run.supports(None, Setup { rom: Some(RomArea::Shared), ..run }));
     }
 }

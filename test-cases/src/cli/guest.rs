@@ -60,6 +60,10 @@ pub struct CommonOptions {
     #[arg(long, default_value_t = DEFAULT_TIMEOUT, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
 
+    /// Guests that run cases at the same time [default: one per processor, as far as memory allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub guests: Option<u16>,
+
     /// Add to the kernel's command line; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline_append: Vec<String>,

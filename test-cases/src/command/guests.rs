@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The guest of a command: its kernel, the programs of its cases, the host it runs on.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use engine::report::{CaseResult, Report};
@@ -37,6 +38,7 @@ impl Ready {
         Target {
             setup: Setup { rom: options.rom, ..defaults.setup },
             memory_mib: options.memory,
+            guests: options.guests.map_or_else(|| guests_for(options.memory), usize::from),
             command_line: [&defaults.command_line[..], &options.cmdline_append].concat(),
             limit: Duration::from_secs(options.timeout),
             programs: self.programs,
@@ -63,12 +65,30 @@ pub fn default_target(found: &Found, platform: Platform, host: &KvmHost) -> Targ
         setup: Setup::default(),
         watch: None,
         memory_mib: DEFAULT_MEMORY,
+        guests: guests_for(DEFAULT_MEMORY),
         command_line: found.command_line.clone(),
         programs: Programs::default(),
         limit: Duration::from_secs(DEFAULT_TIMEOUT),
         console: false,
         host: host.clone(),
     }
+}
+
+/// How many guests of this size this machine has processors and memory for.
+fn guests_for(memory_mib: u64) -> usize {
+    /// MiB that a guest takes beside its memory.
+    const OVERHEAD: u64 = 64;
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let available = available_mib().unwrap_or(u64::MAX);
+    let fitting = usize::try_from(available / 2 / (memory_mib + OVERHEAD)).unwrap_or(usize::MAX);
+    processors.min(fitting).max(1)
+}
+
+/// `MemAvailable` of /proc/meminfo.
+fn available_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
 }
 
 /// Reports the boots of guests on standard error, and nothing else.

@@ -50,6 +50,22 @@ pub enum SavedStates {
     },
 }
 
+impl SavedStates {
+    /// A page has the same state in `other`.
+    fn is_same(&self, other: &Self, page: usize) -> bool {
+        match (self, other) {
+            (Self::OneView, Self::OneView) => true,
+            (Self::Alias { states, .. }, Self::Alias { states: others, .. }) => {
+                states.get(page) == others.get(page)
+            }
+            (Self::Separate { states, .. }, Self::Separate { states: others, .. }) => {
+                states.get(page) == others.get(page)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What restoring did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
@@ -112,30 +128,23 @@ impl MemoryImage {
     /// Pages in which `other`, of a guest of the same size, has another state or other contents.
     pub fn differences(&self, other: &Self) -> PageSet {
         let mut pages = PageSet::new(self.pages());
-        for page in 0..self.pages() {
-            let same_state = match (&self.states, &other.states) {
-                (SavedStates::OneView, SavedStates::OneView) => true,
-                (SavedStates::Alias { states, .. }, SavedStates::Alias { states: others, .. }) => {
-                    states.get(page) == others.get(page)
-                }
-                (SavedStates::Separate { states, .. }, SavedStates::Separate { states: others, .. }) => {
-                    states.get(page) == others.get(page)
-                }
-                _ => false,
-            };
-            if !same_state || !self.contents.page_equals(page as u64 * PAGE_SIZE, &other.contents) {
+        let mut filled = self.filled.clone();
+        filled.union(&other.filled);
+        for page in filled.iter() {
+            if !self.contents.page_equals(page as u64 * PAGE_SIZE, &other.contents) {
                 pages.insert(page);
             }
+        }
+        for page in (0..self.pages()).filter(|page| !self.states.is_same(&other.states, *page)) {
+            pages.insert(page);
         }
         pages
     }
 
     fn take_page(&mut self, from: &Mapping, page: usize) {
         let offset = page as u64 * PAGE_SIZE;
-        if !from.page_is_zero(offset) {
-            let mut contents = [0; PAGE];
-            from.read(offset, &mut contents);
-            self.set_page(page, &contents);
+        if !from.page_is_zero(offset) && self.contents.copy_page(offset, from) {
+            self.filled.insert(page);
         }
     }
 }
@@ -252,9 +261,7 @@ impl GuestMemory {
         if self.ram.offset(self.ram.gpa(offset)).is_none() || mapping.page_equals(offset, &image.contents) {
             return;
         }
-        let mut contents = [0; PAGE];
-        image.contents.read(offset, &mut contents);
-        mapping.write(offset, &contents);
+        mapping.copy_page(offset, &image.contents);
         restored.changed.insert(page);
     }
 

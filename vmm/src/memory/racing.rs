@@ -51,34 +51,35 @@ pub(super) unsafe fn write(to: *mut u8, from: &[u8]) {
     }
 }
 
-/// Words in a page.
-const PAGE_WORDS: usize = PAGE_SIZE as usize / WORD;
-
-/// The words of a page, four at a time.
-///
-/// # Safety
-/// `page` is aligned and valid for reads of a page, and nothing in this process accesses the bytes except atomically.
-unsafe fn load_four(page: *mut u64, index: usize) -> [u64; 4] {
-    // SAFETY: `index + 3 < PAGE_WORDS`, as the callers count to that.
-    std::array::from_fn(|at| unsafe { AtomicU64::from_ptr(page.add(index + at)) }.load(Ordering::Relaxed))
-}
+/// Bytes of a page.
+const PAGE: usize = PAGE_SIZE as usize;
+static ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// Two pages hold the same bytes.
 ///
 /// # Safety
-/// Both are aligned and valid for reads of a page, and nothing in this process accesses the bytes except atomically.
-pub(super) unsafe fn equal_pages(a: *mut u64, b: *mut u64) -> bool {
-    // SAFETY: the caller vouches for both pages.
-    (0..PAGE_WORDS).step_by(4).all(|index| unsafe { load_four(a, index) == load_four(b, index) })
+/// Both are valid for reads of a page.
+pub(super) unsafe fn equal_pages(a: *const u8, b: *const u8) -> bool {
+    // SAFETY: the caller vouches for both pages. C's functions know no data races: bytes of different moments may be mixed.
+    unsafe { libc::memcmp(a.cast(), b.cast(), PAGE) == 0 }
 }
 
 /// A page holds nothing but zeros.
 ///
 /// # Safety
-/// As of [`equal_pages`].
-pub(super) unsafe fn is_zero_page(page: *mut u64) -> bool {
+/// It is valid for reads of a page.
+pub(super) unsafe fn is_zero_page(page: *const u8) -> bool {
     // SAFETY: the caller vouches for the page.
-    (0..PAGE_WORDS).step_by(4).all(|index| unsafe { load_four(page, index) } == [0; 4])
+    unsafe { equal_pages(page, ZEROS.as_ptr()) }
+}
+
+/// Copies a page onto another one.
+///
+/// # Safety
+/// `from` is valid for reads, `to` for writes of a page, and they do not overlap.
+pub(super) unsafe fn copy_page(from: *const u8, to: *mut u8) {
+    // SAFETY: the caller vouches for both pages. As above.
+    unsafe { libc::memcpy(to.cast(), from.cast(), PAGE) };
 }
 
 #[cfg(test)]

@@ -117,18 +117,27 @@ impl Mapping {
 
     /// The page at `offset` holds the same bytes in both mappings; accessing it must not wait on a userfault.
     pub fn page_equals(&self, offset: u64, other: &Self) -> bool {
-        let pointers =
-            self.pointer(offset, PAGE_SIZE as usize).zip(other.pointer(offset, PAGE_SIZE as usize));
-        // SAFETY: both are valid for a page while the mappings live, are aligned to pages, and every access in this
-        // process is atomic.
-        pointers.is_some_and(|(a, b)| unsafe { racing::equal_pages(a.cast(), b.cast()) })
+        let pages = self.pointer(offset, PAGE_SIZE as usize).zip(other.pointer(offset, PAGE_SIZE as usize));
+        // SAFETY: both pointers are valid for a page while the mappings live.
+        pages.is_some_and(|(a, b)| unsafe { racing::equal_pages(a, b) })
     }
 
     /// The page at `offset` holds nothing but zeros; accessing it must not wait on a userfault.
     pub fn page_is_zero(&self, offset: u64) -> bool {
-        let pointer = self.pointer(offset, PAGE_SIZE as usize);
-        // SAFETY: as above.
-        pointer.is_some_and(|page| unsafe { racing::is_zero_page(page.cast()) })
+        let page = self.pointer(offset, PAGE_SIZE as usize);
+        // SAFETY: the pointer is valid for a page while the mapping lives.
+        page.is_some_and(|page| unsafe { racing::is_zero_page(page) })
+    }
+
+    /// Copies the page at `offset` of another mapping; accessing neither must wait on a userfault. Returns whether both
+    /// have such a page.
+    pub fn copy_page(&self, offset: u64, from: &Self) -> bool {
+        let pages = from.pointer(offset, PAGE_SIZE as usize).zip(self.pointer(offset, PAGE_SIZE as usize));
+        let Some((from, to)) = pages else { return false };
+        self.touch(offset, PAGE_SIZE as usize);
+        // SAFETY: both pointers are valid for a page while the mappings live, and the mappings are two.
+        unsafe { racing::copy_page(from, to) };
+        true
     }
 
     /// Makes every page present, without changing any that already is.

@@ -37,6 +37,8 @@ pub struct Target {
     pub command_line: Vec<String>,
     /// Programs for cases that run some; they are in the guest only if one of the cases does.
     pub programs: Programs,
+    /// Guests that run cases at the same time.
+    pub guests: usize,
     /// Seconds after which a silent guest counts as hung.
     pub limit: Duration,
     /// Show the guest's console on standard error as it is written.

@@ -5,18 +5,24 @@ use std::sync::atomic::Ordering;
 
 use protocol::Step;
 
+use super::worker::counters_of;
 use super::{Activity, Engine, Watcher};
 use crate::boot::{Context, judge};
 use crate::guest::{GuestLog, check_guest_type, facts};
 use crate::observation::{Aborted, BootObservation, Death};
 use crate::report::RunEnd;
 use crate::runner;
-use crate::session::{self, Session, SessionError};
+use crate::session::{self, SavedGuest, Session, SessionError};
 use crate::setup::Setup;
 use model::release::Release;
 
 impl Engine<'_> {
-    pub(super) fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Session, RunEnd> {
+    /// Boots a guest, saves it when its agent answers, and reads its facts.
+    pub(super) fn boot(
+        &mut self,
+        setup: Setup,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(Session, SavedGuest), RunEnd> {
         let (kernel, platform) = (self.target.kernel.spec.as_str(), self.target.platform);
         watcher.progress(&Activity::Boot { kernel, platform });
         let first = self.report.counters.boots == 0;
@@ -36,6 +42,7 @@ impl Engine<'_> {
             }
             Err(error) => return Err(RunEnd::Failed(error.to_string())),
         };
+        let saved = session.save().map_err(|error| RunEnd::Failed(format!("saving the guest: {error}")))?;
         if first {
             self.read_machine_facts(&session);
         }
@@ -48,8 +55,6 @@ impl Engine<'_> {
             watcher.up(&self.report);
         }
         self.judge_boot(&session, setup, None, watcher);
-        // Records from here on belong to the cases.
-        session.take_cursors();
         // Every guest is checked, since each may have another setup.
         let kernel = &self.report.kernel;
         let checked = check_guest_type(&session, &log, self.target.platform, &kernel.spec, &kernel.release);
@@ -57,7 +62,7 @@ impl Engine<'_> {
         if first {
             self.report.platform.guest_type = Some(evidence);
         }
-        Ok(session)
+        Ok((session, saved))
     }
 
     /// Reports a guest that ended before its agent answered: all facts but the agent's.
@@ -81,7 +86,7 @@ impl Engine<'_> {
             Err(aborted) => self.report.aborted.push(aborted),
         }
         self.judge_boot(guest, setup, Some(end), watcher);
-        self.add_counters(guest);
+        self.add_counters(&counters_of(guest));
         RunEnd::Failed(reason)
     }
 

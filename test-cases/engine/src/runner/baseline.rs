@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The contents of memory before a case, to determine what the case changed, and to restore it for the next.
+//! The contents of memory before a case, to determine what the case changed.
 
 use std::collections::{BTreeMap, HashMap};
 
 use types::{PlacedRegion, View};
-use vmm::machine::{Machine, MachineError};
-use vmm::memory::MemoryError;
+use vmm::machine::Machine;
 
 use crate::case::{Action, Case};
 use model::class::{States, memory_state};
@@ -13,46 +12,10 @@ use model::class::{States, memory_state};
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 
-/// A page before the case.
-#[derive(Debug)]
-struct Saved {
-    /// The view the guest uses for it, through which it is put back.
-    view: View,
-    bytes: Vec<u8>,
-    /// The case wrote to it. The kernel may have used a page that was only read.
-    written: bool,
-}
-
-/// Why memory is not as it was before the case.
-#[derive(Debug, thiserror::Error)]
-pub enum NotRestored {
-    /// The VMM could not put back what it changed itself.
-    #[error("putting firmware's memory back after the case: {0}")]
-    Firmware(#[from] MachineError),
-    /// A page could not be written.
-    #[error("putting the page at {gpa:#x} back after the case: {source}")]
-    Write {
-        /// The page.
-        gpa: u64,
-        /// Why.
-        source: MemoryError,
-    },
-    /// A page was written, and holds something else.
-    #[error(
-        "putting the page at {gpa:#x} back after the case: it does not take the bytes, as it is {now} now"
-    )]
-    Differs {
-        /// The page.
-        gpa: u64,
-        /// What the page is.
-        now: String,
-    },
-}
-
 /// Pages of memory before the case: those its steps read and those they write.
 #[derive(Debug)]
 pub struct Baseline {
-    pages: BTreeMap<u64, Saved>,
+    pages: BTreeMap<u64, Vec<u8>>,
     data: HashMap<String, Vec<u8>>,
 }
 
@@ -71,15 +34,14 @@ impl Baseline {
                 action => action.data().map_or(0, |data| data.len() as u64),
             };
             if let Some(start) = step.action.place().and_then(|place| place.resolve(regions)) {
-                baseline.save(machine, start, len, false);
+                baseline.save(machine, start, len);
             }
         }
         baseline
     }
 
-    /// Keeps the pages of `len` bytes from `start` on as they are now, unless they were kept before. `written`: they are
-    /// about to be written.
-    pub fn save(&mut self, machine: &Machine, start: u64, len: u64, written: bool) {
+    /// Keeps the pages of `len` bytes from `start` on as they are now, unless they were kept before.
+    pub fn save(&mut self, machine: &Machine, start: u64, len: u64) {
         if len == 0 {
             return;
         }
@@ -89,13 +51,11 @@ impl Baseline {
         for (first, len) in machine.ram().backed() {
             let part = (start - start % PAGE).max(first)..end.min(first + len);
             for gpa in part.step_by(PAGE as usize) {
-                let page = self.pages.entry(gpa).or_insert_with(|| {
-                    let view = view_of(machine, gpa);
+                self.pages.entry(gpa).or_insert_with(|| {
                     let mut bytes = vec![0; PAGE as usize];
-                    machine.truth(view, gpa, &mut bytes);
-                    Saved { view, bytes, written: false }
+                    machine.truth(view_of(machine, gpa), gpa, &mut bytes);
+                    bytes
                 });
-                page.written |= written;
             }
         }
     }
@@ -116,41 +76,9 @@ impl Baseline {
         memory_state(&before, now, meant.as_deref())
     }
 
-    /// Puts the pages and firmware's memory back.
-    ///
-    /// # Errors
-    /// Where something is not as it was. The guest is of no use to another case then.
-    pub fn restore(&self, machine: &mut Machine) -> Result<(), NotRestored> {
-        // Pages that forbidden accesses converted are converted back first, as they cannot be written otherwise.
-        machine.restore_firmware()?;
-        self.restore_pages(machine)
-    }
-
-    fn restore_pages(&self, machine: &Machine) -> Result<(), NotRestored> {
-        for (gpa, Saved { view, bytes, .. }) in self.pages.iter().filter(|(_, page)| page.written) {
-            let holds = |machine: &Machine| {
-                let mut now = vec![0; bytes.len()];
-                machine.truth(*view, *gpa, &mut now);
-                now == *bytes
-            };
-            if holds(machine) && view_of(machine, *gpa) == *view {
-                continue;
-            }
-            machine
-                .memory()
-                .store(*view, *gpa, bytes)
-                .map_err(|source| NotRestored::Write { gpa: *gpa, source })?;
-            let now = view_of(machine, *gpa);
-            if !holds(machine) || now != *view {
-                return Err(NotRestored::Differs { gpa: *gpa, now: now.to_string() });
-            }
-        }
-        Ok(())
-    }
-
     fn byte(&self, gpa: u64) -> u8 {
         let page = self.pages.get(&(gpa & !(PAGE - 1)));
-        page.and_then(|page| page.bytes.get((gpa % PAGE) as usize)).copied().unwrap_or(0)
+        page.and_then(|page| page.get((gpa % PAGE) as usize)).copied().unwrap_or(0)
     }
 }
 
@@ -165,8 +93,7 @@ mod tests {
     use model::class::MemoryState;
 
     fn baseline() -> Baseline {
-        let saved = Saved { view: View::Private, bytes: vec![7; 4096], written: true };
-        Baseline { pages: BTreeMap::from([(0x1000, saved)]), data: HashMap::new() }
+        Baseline { pages: BTreeMap::from([(0x1000, vec![7; 4096])]), data: HashMap::new() }
     }
 
     #[test]

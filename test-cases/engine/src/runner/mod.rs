@@ -6,7 +6,6 @@ mod baseline;
 mod events;
 mod kcore;
 mod log;
-mod residue;
 mod slots;
 mod translate;
 mod truth;
@@ -26,7 +25,6 @@ use crate::place::Place;
 use crate::session::{End, Ended, Session, Worker};
 
 pub use self::events::{Recorded, all as all_events, changes_since, since as events_since};
-pub use self::residue::may_remain;
 pub use self::truth::{Prior, seen};
 
 /// A case's observations, and how the guest ended if it did.
@@ -62,8 +60,7 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
             }
         }
     }
-    let mut state =
-        State { slots: Slots::default(), baseline, regions, limit, fresh: true, logged, remains: None };
+    let mut state = State { slots: Slots::default(), baseline, regions, limit, fresh: true, logged };
     let mut steps: Vec<StepObservation> = Vec::new();
     let mut ended: Option<(Ended, String)> = None;
     for step in &case.steps {
@@ -89,13 +86,7 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
         observed.duration = begun.elapsed();
         steps.push(observed);
     }
-    let mut remains = state.remains;
-    if ended.is_none()
-        && let Err(error) = state.baseline.restore(session.machine_mut())
-    {
-        remains.get_or_insert_with(|| error.to_string());
-    }
-    let observation = CaseObservation { steps, not_run: None, remains, duration: started.elapsed() };
+    let observation = CaseObservation { steps, not_run: None, duration: started.elapsed() };
     CaseRun { observation, ended }
 }
 
@@ -134,8 +125,6 @@ struct State<'a> {
     fresh: bool,
     /// The kernel log before the case, where the case reads it.
     logged: Option<Mark>,
-    /// Why the guest cannot be used for another case.
-    remains: Option<String>,
 }
 
 impl State<'_> {
@@ -167,14 +156,11 @@ impl State<'_> {
         let place = self.slots.place(&step.action, &translated);
         let prior = Self::prior(session, step, place);
         if let Some((place, data)) = place.zip(step.action.data()) {
-            self.baseline.save(session.machine(), place, data.len() as u64, true);
+            self.baseline.save(session.machine(), place, data.len() as u64);
         }
         let outcomes = self.execute(session, &[translated.step()])?;
         let outcome = outcomes.into_iter().next().unwrap_or(Outcome::NotRun);
         let observed = self.observe(session, step, &translated, outcome, prior);
-        if self.remains.is_none() {
-            self.remains = residue::remains(session.machine(), &step.action, &observed.answer, place);
-        }
         // The agent answers before it resets the guest; the end belongs to this step and to no later one.
         if matches!((&step.action, &observed.answer), (Action::Reboot, Answer::Returned { .. })) {
             return Err(session.await_end(self.limit));
