@@ -43,6 +43,11 @@ impl AliasState {
     /// Everything starts private: the loader wrote it so.
     pub const INITIAL: Self = Self { declared: View::Private, content: View::Private };
 
+    /// A page in these views.
+    pub const fn new(declared: View, content: View) -> Self {
+        Self { declared, content }
+    }
+
     /// View the guest declared.
     pub fn declared(self) -> View {
         self.declared

@@ -5,6 +5,7 @@
 //! jump. What the machine records (forbidden accesses, malformed calls, counters) goes on.
 
 mod error;
+pub mod file;
 
 use std::sync::Arc;
 

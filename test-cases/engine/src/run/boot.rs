@@ -4,17 +4,38 @@
 use std::sync::atomic::Ordering;
 
 use protocol::Step;
+use serde::{Deserialize, Serialize};
+use types::{BadCall, PageChange, PlacedRegion};
 
 use super::worker::counters_of;
 use super::{Activity, Engine, Watcher};
 use crate::boot::{Context, judge};
 use crate::guest::{GuestLog, check_guest_type, facts};
-use crate::observation::{Aborted, BootObservation, Death};
+use crate::observation::{BootObservation, RewrittenOpcode, Unaccepted};
 use crate::report::RunEnd;
 use crate::runner;
 use crate::session::{self, SavedGuest, Session, SessionError};
 use crate::setup::Setup;
 use model::release::Release;
+
+/// What a guest's boot showed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct BootFacts {
+    release: String,
+    version: String,
+    log: Vec<String>,
+    log_unread: Option<String>,
+    unaccepted: Option<Unaccepted>,
+    guest_type: Option<String>,
+    view_bit: Option<u8>,
+    changes: Vec<PageChange>,
+    rewritten: Vec<RewrittenOpcode>,
+    bad_calls: Vec<BadCall>,
+    unserved_modules: Vec<String>,
+    boot_seconds: f64,
+    regions: Vec<PlacedRegion>,
+    observed: BootObservation,
+}
 
 impl Engine<'_> {
     /// Boots a guest, saves it when its agent answers, and reads its facts.
@@ -25,7 +46,6 @@ impl Engine<'_> {
     ) -> Result<(Session, SavedGuest), RunEnd> {
         let (kernel, platform) = (self.target.kernel.spec.as_str(), self.target.platform);
         watcher.progress(&Activity::Boot { kernel, platform });
-        let first = self.report.counters.boots == 0;
         self.report.counters.boots += 1;
         let mut session = match self.kernel.boot(
             self.target,
@@ -38,31 +58,33 @@ impl Engine<'_> {
                 return Err(RunEnd::Interrupted);
             }
             Err(SessionError::Ended { end, guest }) => {
-                return Err(self.did_not_come_up(*end, &guest, first, setup, watcher));
+                let facts = self.machine_facts(&guest, setup);
+                return Err(self.did_not_come_up(*end, &guest, facts, watcher));
             }
             Err(error) => return Err(RunEnd::Failed(error.to_string())),
         };
         let saved = session.save().map_err(|error| RunEnd::Failed(format!("saving the guest: {error}")))?;
-        if first {
-            self.read_machine_facts(&session);
-        }
-        let log = match self.read_guest_facts(&mut session, first) {
+        let mut facts = self.machine_facts(&session, setup);
+        let log = match self.guest_facts(&mut session, &mut facts) {
             Ok(log) => log,
             Err(_) if self.interrupt.load(Ordering::Relaxed) => return Err(RunEnd::Interrupted),
-            Err(end) => return Err(self.did_not_come_up(end, &session, first, setup, watcher)),
+            Err(end) => return Err(self.did_not_come_up(end, &session, facts, watcher)),
         };
-        if first {
-            watcher.up(&self.report);
-        }
-        self.judge_boot(&session, setup, None, watcher);
+        // What the guest accessed while its facts were read belongs to the boot.
+        let recorded = runner::all_events(&session, &facts.regions);
+        (facts.observed.events, facts.observed.not_kept) = (recorded.events, recorded.dropped);
         // Every guest is checked, since each may have another setup.
         let kernel = &self.report.kernel;
-        let checked = check_guest_type(&session, &log, self.target.platform, &kernel.spec, &kernel.release);
-        let evidence = checked.map_err(RunEnd::Failed)?;
-        if first {
-            self.report.platform.guest_type = Some(evidence);
-        }
-        Ok((session, saved))
+        let checked = check_guest_type(&session, &log, self.target.platform, &kernel.spec, &facts.release);
+        let refused = match checked {
+            Ok(evidence) => {
+                facts.guest_type = Some(evidence);
+                None
+            }
+            Err(why) => Some(RunEnd::Failed(why)),
+        };
+        self.adopt(facts, watcher);
+        refused.map_or(Ok((session, saved)), Err)
     }
 
     /// Reports a guest that ended before its agent answered: all facts but the agent's.
@@ -70,48 +92,48 @@ impl Engine<'_> {
         &mut self,
         end: session::Ended,
         guest: &Session,
-        first: bool,
-        setup: Setup,
+        mut facts: BootFacts,
         watcher: &mut dyn Watcher,
     ) -> RunEnd {
         let reason = format!("the guest did not come up: {end}");
-        if first {
-            self.read_machine_facts(guest);
-            self.report.kernel.release = self.kernel.release().unwrap_or_default();
-            watcher.up(&self.report);
+        match end.into_report(None) {
+            Ok(death) => {
+                self.report.deaths.push(death.clone());
+                facts.observed.death = Some(death);
+            }
+            Err(aborted) => {
+                self.report.aborted.push(aborted.clone());
+                facts.observed.aborted = Some(aborted);
+            }
         }
-        let end = end.into_report(None);
-        match end.clone() {
-            Ok(death) => self.report.deaths.push(death),
-            Err(aborted) => self.report.aborted.push(aborted),
-        }
-        self.judge_boot(guest, setup, Some(end), watcher);
+        self.adopt(facts, watcher);
         self.add_counters(&counters_of(guest));
         RunEnd::Failed(reason)
     }
 
-    /// The verdict on what the guest accessed until now.
-    fn judge_boot(
-        &mut self,
-        guest: &Session,
-        setup: Setup,
-        end: Option<Result<Death, Aborted>>,
-        watcher: &mut dyn Watcher,
-    ) {
-        let (death, aborted) = match end {
-            Some(Ok(death)) => (Some(death), None),
-            Some(Err(aborted)) => (None, Some(aborted)),
-            None => (None, None),
-        };
-        let setup = Setup { mode: self.target.setup.mode, ..setup };
-        let recorded = runner::all_events(guest, &self.report.platform.regions);
-        let observed = BootObservation {
-            setup: setup.into(),
-            events: recorded.events,
-            not_kept: recorded.dropped,
-            death,
-            aborted,
-        };
+    /// Takes the facts of a boot into the report: all of the first one, of others the verdict on what the guest accessed.
+    fn adopt(&mut self, facts: BootFacts, watcher: &mut dyn Watcher) {
+        let first = self.report.boots.is_empty();
+        let observed = facts.observed;
+        if let Some(why) = facts.log_unread {
+            self.report.platform.log_unread.get_or_insert(why);
+        }
+        if first {
+            let kernel = &mut self.report.kernel;
+            (kernel.release, kernel.version, kernel.log) = (facts.release, facts.version, facts.log);
+            let platform = &mut self.report.platform;
+            platform.regions = facts.regions;
+            platform.view_bit = facts.view_bit;
+            platform.boot_events.clone_from(&observed.events);
+            platform.changes = facts.changes;
+            platform.rewritten = facts.rewritten;
+            platform.bad_calls = facts.bad_calls;
+            platform.unserved_modules = facts.unserved_modules;
+            platform.boot_seconds = facts.boot_seconds;
+            platform.unaccepted = facts.unaccepted;
+            platform.guest_type = facts.guest_type;
+            watcher.up(&self.report);
+        }
         self.report.counters.boot_events += observed.events.len() as u64 + observed.not_kept;
         let release = Release::of_version(&self.report.kernel.release).ok();
         let result = judge(observed, Context { platform: self.target.platform, release });
@@ -119,43 +141,54 @@ impl Engine<'_> {
         self.report.boots.push(result);
     }
 
-    /// Reads through the agent: the log of every guest, and of the first one its release too.
-    fn read_guest_facts(&mut self, session: &mut Session, first: bool) -> Result<GuestLog, session::Ended> {
-        let limit = self.target.limit;
-        if first && let Some(text) = session.text(&Step::Uname, limit)? {
-            let mut lines = text.lines().skip(2).map(str::to_owned);
-            self.report.kernel.release = lines.next().unwrap_or_default();
-            self.report.kernel.version = lines.next().unwrap_or_default();
+    /// What a guest shows without its agent, whether it came up or not.
+    fn machine_facts(&self, session: &Session, setup: Setup) -> BootFacts {
+        let machine = session.machine();
+        let regions = facts::placed(machine);
+        let recorded = runner::all_events(session, &regions);
+        BootFacts {
+            release: self.kernel.release().unwrap_or_default(),
+            version: String::new(),
+            log: Vec::new(),
+            log_unread: None,
+            unaccepted: None,
+            guest_type: None,
+            view_bit: machine.platform().encryption_bit(),
+            changes: runner::changes_since(session, None),
+            rewritten: machine.sites().map(facts::rewritten).collect(),
+            bad_calls: machine
+                .bad_calls()
+                .all()
+                .iter()
+                .map(|call| facts::bad_call(call, self.kernel.names()))
+                .collect(),
+            unserved_modules: machine.unserved_modules().iter().map(facts::unserved).collect(),
+            boot_seconds: session.boot_time().as_secs_f64(),
+            regions,
+            observed: BootObservation {
+                setup: Setup { mode: self.target.setup.mode, ..setup }.into(),
+                events: recorded.events,
+                not_kept: recorded.dropped,
+                death: None,
+                aborted: None,
+            },
         }
-        let log = GuestLog::read(session, limit)?;
-        if first {
-            self.report.kernel.log = log.type_lines().to_vec();
-        }
-        if let Some(why) = log.unread() {
-            self.report.platform.log_unread.get_or_insert(why);
-        }
-        if first && self.target.platform.accepts_memory() {
-            self.report.platform.unaccepted = facts::unaccepted(session, limit)?;
-        }
-        Ok(log)
     }
 
-    /// Reads the facts of a guest that need no agent, whether it came up or not.
-    fn read_machine_facts(&mut self, session: &Session) {
-        let facts = &mut self.report.platform;
-        facts.regions = facts::placed(session.machine());
-        facts.view_bit = session.machine().platform().encryption_bit();
-        facts.boot_events = runner::all_events(session, &facts.regions).events;
-        facts.changes = runner::changes_since(session, None);
-        facts.rewritten = session.machine().sites().map(facts::rewritten).collect();
-        facts.bad_calls = session
-            .machine()
-            .bad_calls()
-            .all()
-            .iter()
-            .map(|call| facts::bad_call(call, self.kernel.names()))
-            .collect();
-        facts.unserved_modules = session.machine().unserved_modules().iter().map(facts::unserved).collect();
-        facts.boot_seconds = session.boot_time().as_secs_f64();
+    /// What it shows through its agent.
+    fn guest_facts(&self, session: &mut Session, facts: &mut BootFacts) -> Result<GuestLog, session::Ended> {
+        let limit = self.target.limit;
+        if let Some(text) = session.text(&Step::Uname, limit)? {
+            let mut lines = text.lines().skip(2).map(str::to_owned);
+            facts.release = lines.next().unwrap_or_default();
+            facts.version = lines.next().unwrap_or_default();
+        }
+        let log = GuestLog::read(session, limit)?;
+        facts.log = log.type_lines().to_vec();
+        facts.log_unread = log.unread();
+        if self.target.platform.accepts_memory() {
+            facts.unaccepted = facts::unaccepted(session, limit)?;
+        }
+        Ok(log)
     }
 }

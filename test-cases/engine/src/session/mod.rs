@@ -26,7 +26,7 @@ pub use self::death::{End, Ended};
 pub use self::files::GuestFiles;
 use self::memory::AgentMemory;
 pub use self::overdue::overdue;
-pub use self::saved::SavedGuest;
+pub use self::saved::{NoSavedGuest, SavedGuest, Surroundings};
 
 /// Kernel log bytes fetched at once.
 const LOG_CHUNK: u32 = 48 << 10;
@@ -84,6 +84,8 @@ pub enum Worker {
 pub struct Session {
     machine: Machine,
     link: Link,
+    /// What the agent wrote until its greeting was complete: it brings a new end of the channel to that state.
+    greeting: Arc<Vec<u8>>,
     boot_time: Duration,
     names: Option<Arc<KernelNames>>,
     files: Arc<GuestFiles>,
@@ -123,6 +125,7 @@ impl Session {
             reported: ReportedCursors::all_of(&machine),
             machine,
             link: Link::new(),
+            greeting: Arc::default(),
             boot_time: Duration::ZERO,
             names: plan.names.clone(),
             files: Arc::clone(&plan.files),
@@ -262,6 +265,9 @@ impl Session {
                 return Err(Ended::by(&self.machine, &stop));
             }
             for byte in self.machine.take_from_agent() {
+                if self.boot_time.is_zero() {
+                    Arc::make_mut(&mut self.greeting).push(byte);
+                }
                 if let Some(event) = self.link.receive(byte, &mut AgentMemory(self.machine.memory())) {
                     return Ok(event);
                 }

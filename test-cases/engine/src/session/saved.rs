@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use protocol::Link;
+use protocol::{Event, Link};
 use vmm::machine::MachineConfig;
+use vmm::snapshot::file::FileError;
 use vmm::snapshot::{RestoreStats, Snapshot, SnapshotError};
 use vmm::trace::kernel::KernelNames;
 
@@ -18,10 +19,38 @@ pub struct SavedGuest {
     machine: Snapshot,
     config: MachineConfig,
     link: Link,
+    greeting: Arc<Vec<u8>>,
     boot_time: Duration,
     names: Option<Arc<KernelNames>>,
     files: Arc<GuestFiles>,
     interrupt: Arc<AtomicBool>,
+}
+
+/// What a saved guest needs beside its bytes.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The machine it ran on.
+    pub config: MachineConfig,
+    /// Names of its kernel.
+    pub names: Option<Arc<KernelNames>>,
+    /// The files it started with.
+    pub files: Arc<GuestFiles>,
+    /// Set by another thread to stop the guest at once.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+/// Bytes are no saved guest.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSavedGuest {
+    /// The bytes end too early.
+    #[error("it is cut off")]
+    Short,
+    /// The agent's greeting is not one.
+    #[error("it has no greeting of the agent")]
+    Greeting,
+    /// The machine.
+    #[error(transparent)]
+    Machine(#[from] FileError),
 }
 
 impl SavedGuest {
@@ -32,6 +61,7 @@ impl SavedGuest {
             reported: ReportedCursors::all_of(&machine),
             machine,
             link: self.link.clone(),
+            greeting: Arc::clone(&self.greeting),
             boot_time: self.boot_time,
             names: self.names.clone(),
             files: Arc::clone(&self.files),
@@ -43,6 +73,41 @@ impl SavedGuest {
     pub fn filled(&self) -> u64 {
         self.machine.filled()
     }
+
+    /// It as bytes. It must have been saved before any batch was sent.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&(self.boot_time.as_nanos() as u64).to_le_bytes());
+        bytes.extend_from_slice(&(self.greeting.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&self.greeting);
+        bytes.extend_from_slice(&self.machine.to_bytes()?);
+        Ok(bytes)
+    }
+
+    /// Reads what [`Self::to_bytes`] returned.
+    pub fn from_bytes(bytes: &[u8], around: Surroundings) -> Result<Self, NoSavedGuest> {
+        let (nanos, rest) = bytes.split_first_chunk::<8>().ok_or(NoSavedGuest::Short)?;
+        let (length, rest) = rest.split_first_chunk::<8>().ok_or(NoSavedGuest::Short)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| NoSavedGuest::Short)?;
+        let (greeting, machine) = rest.split_at_checked(length).ok_or(NoSavedGuest::Short)?;
+        let mut link = Link::new();
+        let mut events = greeting.iter().filter_map(|byte| link.receive(*byte, &mut ()));
+        let greeted = matches!(events.next(), Some(Event::Hello(_))) && events.next().is_none();
+        drop(events);
+        if !greeted {
+            return Err(NoSavedGuest::Greeting);
+        }
+        Ok(Self {
+            machine: Snapshot::from_bytes(machine)?,
+            link,
+            greeting: Arc::new(greeting.to_vec()),
+            boot_time: Duration::from_nanos(u64::from_le_bytes(*nanos)),
+            config: around.config,
+            names: around.names,
+            files: around.files,
+            interrupt: around.interrupt,
+        })
+    }
 }
 
 impl Session {
@@ -52,6 +117,7 @@ impl Session {
             machine: self.machine.save()?,
             config: self.machine.config().clone(),
             link: self.link.clone(),
+            greeting: Arc::clone(&self.greeting),
             boot_time: self.boot_time,
             names: self.names.clone(),
             files: Arc::clone(&self.files),
@@ -73,6 +139,11 @@ impl Session {
     /// The same for a guest that has ended.
     pub fn revive(self, saved: &SavedGuest) -> Result<Self, SnapshotError> {
         let machine = self.machine.revive(&saved.machine)?;
-        Ok(Self { reported: ReportedCursors::all_of(&machine), machine, link: saved.link.clone(), ..self })
+        Ok(Self {
+            reported: ReportedCursors::all_of(&machine),
+            machine,
+            link: saved.link.clone(),
+            ..self
+        })
     }
 }

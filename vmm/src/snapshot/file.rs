@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A snapshot as bytes: a line with the version, the length of a JSON header, the header, and the pages that are not zeros,
+//! in ascending order.
+//!
+//! The bytes are checked for form, not for damage: who stores them does that.
+
+use serde::{Deserialize, Serialize};
+use types::{PageState, View};
+
+use super::{Snapshot, State};
+use crate::layout;
+use crate::memory::MemoryError;
+use crate::memory::cipher::PAGE;
+use crate::memory::image::{MemoryImage, SavedStates};
+use crate::memory::ram::Ram;
+use crate::memory::state::AliasState;
+
+/// The first bytes. The number changes with the form of what follows.
+const MAGIC: &[u8; 16] = b"copra snapshot 1";
+/// The header is not longer than that; most of it is a console's text.
+const MAX_HEADER: usize = 16 << 20;
+
+/// Why bytes are no snapshot that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Other bytes, or another version's.
+    #[error("it does not begin as a snapshot of this version")]
+    Magic,
+    /// It ends too early, or goes on.
+    #[error("it has {found} bytes where {expected} belong")]
+    Length {
+        /// Bytes there are.
+        found: usize,
+        /// Bytes there should be.
+        expected: usize,
+    },
+    /// The header cannot be read.
+    #[error("its header: {0}")]
+    Header(#[from] serde_json::Error),
+    /// The header contradicts itself.
+    #[error("its header {0}")]
+    Contradiction(&'static str),
+    /// No memory for it.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header<S> {
+    state: S,
+    /// Bytes of guest memory, in one view.
+    memory: u64,
+    states: States,
+    /// First page and number of pages of each run that is not zeros.
+    filled: Vec<(u32, u32)>,
+}
+
+/// Page states, as runs of equal ones.
+#[derive(Serialize, Deserialize)]
+enum States {
+    OneView,
+    Alias { runs: Vec<(View, View, u32)>, map_gpa_range_enabled: bool },
+    Separate { runs: Vec<(PageState, u32)>, large: Vec<(bool, u32)> },
+}
+
+/// Equal neighbours, and how many there are.
+fn runs<T: PartialEq + Copy>(values: impl IntoIterator<Item = T>) -> Vec<(T, u32)> {
+    let mut runs: Vec<(T, u32)> = Vec::new();
+    for value in values {
+        match runs.last_mut() {
+            Some((last, count)) if *last == value => *count += 1,
+            _ => runs.push((value, 1)),
+        }
+    }
+    runs
+}
+
+/// The values of the runs, of which there must be `expected`.
+fn values<T: Copy>(runs: &[(T, u32)], expected: usize) -> Result<Vec<T>, FileError> {
+    let total: u64 = runs.iter().map(|(_, count)| u64::from(*count)).sum();
+    if total != expected as u64 {
+        return Err(FileError::Contradiction("has states of other pages than it has memory"));
+    }
+    Ok(runs.iter().flat_map(|(value, count)| std::iter::repeat_n(*value, *count as usize)).collect())
+}
+
+impl States {
+    fn of(states: &SavedStates) -> Self {
+        match states {
+            SavedStates::OneView => Self::OneView,
+            SavedStates::Alias { states, map_gpa_range_enabled } => {
+                let pairs = runs(states.iter().map(|state| (state.declared(), state.content())));
+                let runs = pairs.into_iter().map(|((declared, content), count)| (declared, content, count));
+                Self::Alias { runs: runs.collect(), map_gpa_range_enabled: *map_gpa_range_enabled }
+            }
+            SavedStates::Separate { states, large } => Self::Separate {
+                runs: runs(states.iter().copied()),
+                large: runs(large.iter().copied()),
+            },
+        }
+    }
+
+    fn saved(&self, pages: usize) -> Result<SavedStates, FileError> {
+        Ok(match self {
+            Self::OneView => SavedStates::OneView,
+            Self::Alias { runs, map_gpa_range_enabled } => {
+                let runs: Vec<(AliasState, u32)> = runs
+                    .iter()
+                    .map(|(declared, content, count)| (AliasState::new(*declared, *content), *count))
+                    .collect();
+                SavedStates::Alias {
+                    states: values(&runs, pages)?,
+                    map_gpa_range_enabled: *map_gpa_range_enabled,
+                }
+            }
+            Self::Separate { runs, large } => SavedStates::Separate {
+                states: values(runs, pages)?,
+                large: values(large, pages / crate::memory::protected::table::PAGES_PER_CHUNK)?,
+            },
+        })
+    }
+}
+
+impl Snapshot {
+    /// The snapshot as bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
+        let mut filled: Vec<(u32, u32)> = Vec::new();
+        for page in self.memory.filled().iter() {
+            match filled.last_mut() {
+                Some((first, count)) if *first as usize + *count as usize == page => *count += 1,
+                _ => filled.push((page as u32, 1)),
+            }
+        }
+        let header = Header {
+            state: &self.state,
+            memory: self.memory.mapped_size(),
+            states: States::of(self.memory.states()),
+            filled,
+        };
+        let header = serde_json::to_vec(&header)?;
+        let pages = self.memory.filled().len();
+        let mut bytes = Vec::with_capacity(MAGIC.len() + size_of::<u64>() + header.len() + pages * PAGE);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&header);
+        let mut page = [0; PAGE];
+        for number in self.memory.filled().iter() {
+            self.memory.page(number, &mut page);
+            bytes.extend_from_slice(&page);
+        }
+        Ok(bytes)
+    }
+
+    /// Reads what [`Self::to_bytes`] returned.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(FileError::Magic)?;
+        let short = |expected| FileError::Length { found: bytes.len(), expected };
+        let (length, rest) = rest.split_first_chunk::<8>().ok_or(short(MAGIC.len() + 8))?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        if length > MAX_HEADER {
+            return Err(FileError::Contradiction("is longer than any"));
+        }
+        let (header, pages) = rest.split_at_checked(length).ok_or(short(MAGIC.len() + 8 + length))?;
+        let header: Header<State> = serde_json::from_slice(header)?;
+        if Ram::new(header.memory).is_err() || header.memory > layout::MAX_RAM {
+            return Err(FileError::Contradiction("has a size of memory that no guest has"));
+        }
+        let count = (header.memory / PAGE as u64) as usize;
+        let filled: u64 = header.filled.iter().map(|(_, count)| u64::from(*count)).sum();
+        if filled > count as u64 {
+            return Err(FileError::Contradiction("has more pages than its memory"));
+        }
+        let expected = filled as usize * PAGE;
+        if pages.len() != expected {
+            let before = bytes.len() - pages.len();
+            return Err(FileError::Length { found: bytes.len(), expected: before + expected });
+        }
+        let mut memory = MemoryImage::new(header.states.saved(count)?, header.memory)?;
+        let numbers = header.filled.iter().flat_map(|(first, count)| (*first..).take(*count as usize));
+        for (number, page) in numbers.zip(pages.chunks_exact(PAGE)) {
+            let placed = page.first_chunk().is_some_and(|page| memory.set_page(number as usize, page));
+            if !placed {
+                return Err(FileError::Contradiction("has pages beyond its memory"));
+            }
+        }
+        Ok(Self { state: header.state, memory })
+    }
+}
