@@ -93,10 +93,9 @@ impl States {
                 let runs = pairs.into_iter().map(|((declared, content), count)| (declared, content, count));
                 Self::Alias { runs: runs.collect(), map_gpa_range_enabled: *map_gpa_range_enabled }
             }
-            SavedStates::Separate { states, large } => Self::Separate {
-                runs: runs(states.iter().copied()),
-                large: runs(large.iter().copied()),
-            },
+            SavedStates::Separate { states, large } => {
+                Self::Separate { runs: runs(states.iter().copied()), large: runs(large.iter().copied()) }
+            }
         }
     }
 

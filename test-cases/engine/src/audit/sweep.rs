@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every page of the first MiB, and both ends of every range in the guest's or the VMM's memory map: read by the paths that go through
-//! different functions of the kernel, and written to where that can be put back.
+//! different functions of the kernel, and written to.
 
 mod batch;
 
@@ -12,6 +12,7 @@ use types::{PlacedRegion, View};
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 use vmm::machine::Machine;
 use vmm::memory::MemoryError;
+use vmm::snapshot::SnapshotError;
 
 use self::batch::{Access, Path, Place, Sweeper};
 use super::probe::Spot;
@@ -50,13 +51,23 @@ pub enum SweepError {
     /// No guest.
     #[error(transparent)]
     Guest(#[from] GuestError),
-    /// What a batch changed could not be put back, so that nothing after it would mean anything.
+    /// The guest could not be restored after a batch, so that nothing after it would mean anything.
     #[error(
-        "memory could not be {what} at {path} of the pages from {first:#x} on: {source}; run the audit again"
+        "the guest could not be restored after {path} of the pages from {first:#x} on: {source}; run the audit again"
+    )]
+    Snapshot {
+        /// The path, by its step.
+        path: &'static str,
+        /// The first page of the batch.
+        first: u64,
+        /// Why.
+        source: SnapshotError,
+    },
+    /// Pages could not be filled before a batch.
+    #[error(
+        "memory could not be filled for {path} of the pages from {first:#x} on: {source}; run the audit again"
     )]
     Memory {
-        /// What was attempted.
-        what: &'static str,
         /// The path, by its step.
         path: &'static str,
         /// The first page of the batch.
@@ -120,8 +131,13 @@ pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, Swee
     let addresses: Vec<u64> = places(machine, &booted.iomem, &regions).into_iter().collect();
     let written_to: Vec<u64> = last_bytes().filter(|gpa| machine.is_ram(*gpa)).collect();
     let mut swept = Swept { world, ..Swept::default() };
-    let mut sweeper =
-        Sweeper { session: &mut booted.session, regions: &regions, limit: target.limit, interrupt };
+    let mut sweeper = Sweeper {
+        session: &mut booted.session,
+        saved: &booted.saved,
+        regions: &regions,
+        limit: target.limit,
+        interrupt,
+    };
     let mut places = unread_places(&addresses);
     for path in READS {
         swept.interrupted |= !sweeper.go(path, &mut places)?;
@@ -198,7 +214,7 @@ fn ends(ranges: impl Iterator<Item = (u64, u64)>) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Low RAM that the boot loader or the kernel left zero shows nothing; it holds a marker until the page is put back. The kernel keeps
+/// Low RAM that the boot loader or the kernel left zero shows nothing; it holds a marker until the guest is restored. The kernel keeps
 /// all of the first MiB reserved and uses none of it (`arch/x86/realmode/init.c:reserve_real_mode`), but for what is not zero.
 fn fill(machine: &Machine, gpa: u64) -> Result<(), MemoryError> {
     let mut bytes = [0; LEN as usize];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The expected contents of memory after each operation of a sequence, byte by byte, as far as known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use types::{PageState, Platform, View};
 use vmm::device::pci::TestDevice;
@@ -109,11 +109,6 @@ impl Memory {
                 }
             }
         }
-    }
-
-    /// Pages the sequence stored to.
-    pub fn written(&self) -> BTreeSet<u64> {
-        self.pages.iter().filter(|(_, page)| page.written).map(|(gpa, _)| *gpa).collect()
     }
 
     fn byte(&mut self, world: &World, machine: &Machine, gpa: u64, view: View) -> Option<u8> {

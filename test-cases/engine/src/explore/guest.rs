@@ -10,10 +10,10 @@ use types::{Mode, PageState, Platform, View};
 use vmm::boot::firmware;
 use vmm::layout;
 use vmm::machine::Machine;
+use vmm::snapshot::SnapshotError;
 
-use super::restore::NotRestored;
 use crate::guest::{EngineError, GuestLog, PreparedKernel, Target, check_guest_type};
-use crate::session::{Ended, Session, SessionError};
+use crate::session::{Ended, SavedGuest, Session, SessionError};
 use crate::setup::Setup;
 use model::iomem::{BadIomem, Iomem};
 use model::lockdown::Level;
@@ -36,6 +36,9 @@ pub enum GuestError {
     /// It did not come up.
     #[error("the guest did not come up: {0}")]
     Session(#[from] SessionError),
+    /// It could not be saved, or no other one started from what was saved.
+    #[error("saving or restoring the guest: {0}")]
+    Snapshot(#[from] SnapshotError),
     /// It ended while its facts were read.
     #[error("the guest ended while its facts were read: {0}")]
     Ended(#[from] Ended),
@@ -72,6 +75,8 @@ pub struct Kernel {
 pub struct Booted {
     /// The guest.
     pub session: Session,
+    /// It as it is, before anything is tried in it.
+    pub saved: SavedGuest,
     /// Its resource tree.
     pub iomem: Iomem,
     /// `uname -r`.
@@ -87,6 +92,8 @@ pub struct Booted {
 pub struct Guest {
     /// The guest.
     pub session: Session,
+    /// It before the first sequence.
+    pub saved: SavedGuest,
     /// The guest as the model has it.
     pub world: World,
     /// `uname -r`.
@@ -95,8 +102,17 @@ pub struct Guest {
     pub log_unread: Option<String>,
     /// How long one batch may take.
     pub limit: std::time::Duration,
-    /// Why memory or devices could not be restored after a sequence: no other sequence may run in this guest then.
-    pub not_restored: Option<NotRestored>,
+    /// Why it could not be restored after a sequence: no other sequence may run in this guest then.
+    pub not_restored: Option<SnapshotError>,
+}
+
+impl Guest {
+    /// Takes another guest, as this one was before the first sequence.
+    pub fn renew(&mut self) -> Result<(), GuestError> {
+        self.session = self.saved.start()?;
+        self.not_restored = None;
+        Ok(())
+    }
 }
 
 impl Kernel {
@@ -119,8 +135,8 @@ impl Kernel {
         }
         let booted = self.session(target, interrupt)?;
         let world = self.world(target, &booted)?;
-        let Booted { session, release, log_unread, .. } = booted;
-        Ok(Guest { session, world, release, log_unread, limit: target.limit, not_restored: None })
+        let Booted { session, saved, release, log_unread, .. } = booted;
+        Ok(Guest { session, saved, world, release, log_unread, limit: target.limit, not_restored: None })
     }
 
     /// The same without a model.
@@ -142,7 +158,8 @@ impl Kernel {
         let step = Step::ReadFile { path: b"/proc/cpuinfo", offset: 0, len: CPUINFO };
         let cpuinfo = session.text(&step, target.limit)?.ok_or(GuestError::Silent("/proc/cpuinfo"))?;
         let protection_keys = cpuinfo.split_whitespace().any(|flag| flag == "ospke");
-        Ok(Booted { session, iomem: Iomem::parse(&iomem)?, release, protection_keys, log_unread })
+        let saved = session.save()?;
+        Ok(Booted { session, saved, iomem: Iomem::parse(&iomem)?, release, protection_keys, log_unread })
     }
 
     /// The model of a guest.

@@ -16,7 +16,6 @@ mod guest;
 mod harmless;
 mod random;
 mod replay;
-mod restore;
 mod sequence;
 mod shrink;
 mod translate;
@@ -29,12 +28,12 @@ use self::coverage::Coverage;
 pub use self::guest::{Booted, Guest, GuestError, Kernel};
 use self::random::Random;
 pub use self::replay::Replay;
-use self::restore::NotRestored;
 use self::sequence::{Difference, Runner};
 use crate::guest::Target;
 use crate::judge::{Rigour, Weakening};
 use crate::session::Ended;
 use model::Op;
+use vmm::snapshot::SnapshotError;
 
 /// Operations of one sequence.
 const SEQUENCE: usize = 500;
@@ -109,7 +108,7 @@ impl Explored {
         guest.session.machine().events().len() <= MOST_EVENTS
     }
 
-    fn count_not_restored(&mut self, why: &NotRestored) {
+    fn count_not_restored(&mut self, why: &SnapshotError) {
         self.not_restored += 1;
         self.not_restored_first.get_or_insert_with(|| why.to_string());
     }
@@ -201,9 +200,7 @@ pub fn explore(
         }
         if !done.keeps(&mut guest) {
             done.elapsed += begun.elapsed();
-            drop(guest);
-            guest = kernel.boot(target, interrupt)?;
-            done.boots += 1;
+            guest.renew()?;
             begun = Instant::now();
         }
         let left = usize::try_from(plan.steps - done.steps).unwrap_or(SEQUENCE);
@@ -219,9 +216,7 @@ pub fn explore(
         done.rigour.add(&run.rigour);
         if let Some(difference) = run.difference {
             if guest.not_restored.is_some() && !done.keeps(&mut guest) {
-                drop(guest);
-                guest = kernel.boot(target, interrupt)?;
-                done.boots += 1;
+                guest.renew()?;
             }
             let mut found = match shrink::shrink(&mut guest, ops, difference, target) {
                 Ok(found) => found,

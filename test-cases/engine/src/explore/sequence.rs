@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One sequence: predicted, executed, compared, and its traces removed.
+//! One sequence: predicted, executed, compared; then the guest is restored.
 
 use std::ops::Range;
 
 use protocol::{Batch, Outcome};
-use types::{PageState, Platform};
+use types::Platform;
 
 use super::compare;
 use super::contents::Memory;
 use super::coverage::{self, Combination, Coverage};
-use super::guest::{self, Guest};
-use super::restore;
+use super::guest::Guest;
 use super::translate;
 use crate::judge::{Rigour, Weakening};
 use crate::session::Ended;
@@ -96,7 +95,7 @@ impl<'a> Runner<'a> {
             let expected = self.expect(&ops[at..]);
             at += self.execute(at, &ops[at..at + expected.len()], &expected, &mut run)?;
         }
-        self.restore(run.difference.is_some());
+        self.restore();
         Ok(run)
     }
 
@@ -186,30 +185,13 @@ impl<'a> Runner<'a> {
         Ok(ops.len())
     }
 
-    /// Memory as it was, contents in their own view, devices as they were. `unpredicted`: after a difference the model's state
-    /// of views is not used, or it would cause the next.
-    fn restore(&mut self, unpredicted: bool) {
-        let written = self.memory.written();
-        let residue = written.iter().copied().filter(|page| is_residue(*page));
-        let machine = self.guest.session.machine_mut();
-        let world = &self.guest.world;
-        let in_other_view: Vec<u64> = if unpredicted && world.platform == Platform::Sev {
-            // The VGA window is among these pages, and is no RAM.
-            let is_private =
-                |page: &u64| machine.is_ram(*page) && world.page_state(*page) == PageState::Private;
-            guest::watched_pages(machine).filter(is_private).collect()
-        } else {
-            self.contents.in_other_view().collect()
-        };
-        let restored = restore::restore(machine, !written.is_empty(), residue, in_other_view.into_iter());
-        self.guest.not_restored = restored.err();
+    /// The guest as it was before the sequence.
+    fn restore(&mut self) {
+        let Guest { session, saved, .. } = &mut *self.guest;
+        self.guest.not_restored = session.restore(saved).err();
     }
 }
 
 /// Low System RAM the kernel keeps reserved and never uses, with what the boot loader left there. The only RAM that is
 /// stored to.
 pub const RESIDUE: Range<u64> = 0x3_0000..0x7_0000;
-
-fn is_residue(page: u64) -> bool {
-    RESIDUE.contains(&page)
-}

@@ -139,11 +139,6 @@ impl Session {
     /// The same for a guest that has ended.
     pub fn revive(self, saved: &SavedGuest) -> Result<Self, SnapshotError> {
         let machine = self.machine.revive(&saved.machine)?;
-        Ok(Self {
-            reported: ReportedCursors::all_of(&machine),
-            machine,
-            link: saved.link.clone(),
-            ..self
-        })
+        Ok(Self { reported: ReportedCursors::all_of(&machine), machine, link: saved.link.clone(), ..self })
     }
 }

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use crate::case::ViewChoice;
 use protocol::{Batch, Buffer, Outcome, Step, Via, Width};
-use types::{AccessEvent, PlacedRegion, View};
-use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
+use types::{AccessEvent, PlacedRegion};
+use vmm::layout::PAGE_SIZE;
 use vmm::machine::Machine;
 use vmm::memory::MemoryError;
+use vmm::snapshot::SnapshotError;
 
 use super::super::writes::DATA;
 use super::{LEN, SweepError, fill};
 use crate::observation::{Answer, GpaRange, StepObservation};
 use crate::runner::{self, Prior, Recorded};
-use crate::session::{Ended, Session};
+use crate::session::{Ended, SavedGuest, Session};
 use model::class::memory_state;
 
 /// Places in one batch: their results fit the agent's window.
@@ -59,6 +60,8 @@ pub(super) struct Place {
 /// The guest a sweep runs in.
 pub(super) struct Sweeper<'a> {
     pub(super) session: &'a mut Session,
+    /// It before the first batch.
+    pub(super) saved: &'a SavedGuest,
     pub(super) regions: &'a [PlacedRegion],
     pub(super) limit: Duration,
     pub(super) interrupt: &'a Arc<AtomicBool>,
@@ -68,8 +71,10 @@ pub(super) struct Sweeper<'a> {
 enum Stopped {
     /// The guest ended.
     Ended(Ended),
-    /// Memory could not be prepared or put back: what was attempted, and why it failed.
-    Memory(&'static str, MemoryError),
+    /// Memory could not be prepared.
+    Memory(MemoryError),
+    /// The guest could not be restored.
+    Snapshot(SnapshotError),
 }
 
 impl Sweeper<'_> {
@@ -83,7 +88,8 @@ impl Sweeper<'_> {
                     let (path, first) = (path.id, some.first().map_or(0, |place| place.gpa));
                     return Err(match stopped {
                         Stopped::Ended(ended) => SweepError::Ended { path, first, ended: Box::new(ended) },
-                        Stopped::Memory(what, source) => SweepError::Memory { what, path, first, source },
+                        Stopped::Memory(source) => SweepError::Memory { path, first, source },
+                        Stopped::Snapshot(source) => SweepError::Snapshot { path, first, source },
                     });
                 }
             }
@@ -92,10 +98,8 @@ impl Sweeper<'_> {
     }
 
     fn batch(&mut self, path: Path, places: &mut [Place]) -> Result<(), Stopped> {
-        let saved: Vec<Option<Saved>> =
-            places.iter().map(|place| Saved::take(self.session.machine(), place.gpa)).collect();
         for place in places.iter() {
-            fill(self.session.machine(), place.gpa).map_err(|error| Stopped::Memory("filled", error))?;
+            fill(self.session.machine(), place.gpa).map_err(Stopped::Memory)?;
         }
         let machine = self.session.machine();
         let priors: Vec<Prior> =
@@ -126,11 +130,7 @@ impl Sweeper<'_> {
         if let Some(place) = places.first_mut() {
             place.add(path.id, events, 0);
         }
-        // Pages that the batch converted are converted back first, as they cannot be written otherwise.
-        let machine = self.session.machine();
-        let undone = machine.memory().restore_changed_pages().map(|_| ());
-        let restored = saved.iter().flatten().try_fold((), |(), saved| saved.restore(machine));
-        undone.and(restored).map_err(|error| Stopped::Memory("restored", error))
+        self.session.restore(self.saved).map(drop).map_err(Stopped::Snapshot)
     }
 }
 
@@ -228,29 +228,4 @@ fn succeeded(answer: &Answer) -> bool {
 
 fn not_reached(needs: &str) -> Answer {
     Answer::NotReached { needs: needs.to_owned() }
-}
-
-/// A page as it was. Only memory that the kernel leaves alone: what it uses, it may have changed meanwhile.
-struct Saved {
-    page: u64,
-    owner: View,
-    bytes: Vec<u8>,
-}
-
-impl Saved {
-    fn take(machine: &Machine, gpa: u64) -> Option<Self> {
-        let page = gpa & !(PAGE_SIZE - 1);
-        let is_unused = page < HIGH_MEMORY || machine.ram().is_firmware(page);
-        if !is_unused || !machine.is_ram(page) {
-            return None;
-        }
-        let owner = machine.memory().declared(page).unwrap_or(View::Private);
-        let bytes = runner::seen(machine, page, PAGE_SIZE as usize, ViewChoice::Owner);
-        Some(Self { page, owner, bytes })
-    }
-
-    /// Writing through the owner's view also brings the page back to it.
-    fn restore(&self, machine: &Machine) -> Result<(), MemoryError> {
-        machine.memory().store(self.owner, self.page, &self.bytes)
-    }
 }
