@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 fn main() -> io::Result<()> {
     let mut files = Vec::new();
     add_files(Path::new("src"), &mut files)?;
+    add_files(Path::new("types/src"), &mut files)?;
     files.sort();
     // The versions of the crates used, where this is built in its workspace.
     files.extend(Some(PathBuf::from("../Cargo.lock")).filter(|lock| lock.is_file()));
@@ -20,6 +21,7 @@ fn main() -> io::Result<()> {
         println!("cargo::rerun-if-changed={}", file.display());
     }
     println!("cargo::rerun-if-changed=src");
+    println!("cargo::rerun-if-changed=types/src");
     println!("cargo::rustc-env=COPRA_VMM_BUILD={:016x}", hasher.finish());
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! The forms in which a run is reported.
 
 pub mod diff;
+mod facts;
 #[cfg(test)]
 mod golden;
 pub mod json;

@@ -219,6 +219,48 @@ fn forbidden_accesses_are_undone_and_recorded_anew() {
     }
 }
 
+/// A guest that was saved, as bytes.
+fn bytes_of(saved: &Snapshot) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    saved.encode(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_guest_read_from_bytes_is_the_guest_that_was_saved() {
+    for platform in platforms() {
+        let mut numbers = Numbers(3);
+        let mut machine = counted(platform, count());
+        for _ in 0..20 {
+            change(&machine, &mut numbers);
+        }
+        let saved = machine.save().unwrap();
+        let bytes = bytes_of(&saved);
+        let read = Snapshot::from_bytes(&bytes).unwrap();
+        assert!(bytes_of(&read) == bytes, "{platform}");
+        let mut other = read.start(&config(platform), None).unwrap();
+        assert_memory(&mut other, &saved);
+        assert_eq!(run(&mut other), Stop::DebugExit(4), "{platform}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_snapshot_are_refused() {
+    let mut machine = counted(Platform::Snp, count());
+    let bytes = bytes_of(&machine.save().unwrap());
+    let mut numbers = Numbers(11);
+    for _ in 0..60 {
+        let cut = numbers.below(bytes.len() as u64) as usize;
+        assert!(Snapshot::from_bytes(&bytes[..cut]).is_err(), "{cut} of {}", bytes.len());
+    }
+    // Of the header any byte may be another; what is read then is still bounded.
+    for _ in 0..300 {
+        let mut changed = bytes.clone();
+        changed[numbers.below(60_000.min(bytes.len() as u64)) as usize] ^= 1 << numbers.below(8);
+        let _ = Snapshot::from_bytes(&changed);
+    }
+}
+
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

@@ -3,10 +3,12 @@
 
 mod boot;
 mod group;
+mod kept;
 mod mutant;
 mod worker;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use types::Platform;
 use vmm::trace::kernel::KernelNames;
 
+use self::boot::Started;
 use crate::boot::BootResult;
 use crate::case::{Case, Guest};
 use crate::guest::{EngineError, Target};
@@ -105,12 +108,14 @@ impl Engine<'_> {
     fn run_groups(&mut self, cases: &[Case], watcher: &mut dyn Watcher) -> Result<(), RunEnd> {
         if cases.is_empty() && self.target.watch.is_some() {
             // Only the boot is observed.
-            let (session, _) = self.boot(self.target.setup, watcher)?;
-            self.add_counters(&worker::counters_of(&session));
+            let started = self.start(self.target.setup, watcher)?;
+            if let Some(session) = &started.session {
+                self.add_counters(&worker::counters_of(session));
+            }
         }
         for (setup, group) in self.groups(cases) {
             // After the first boot every reason to skip a case is known.
-            let is_known = self.report.counters.boots > 0;
+            let is_known = !self.report.boots.is_empty();
             if is_known && group.iter().all(|case| self.skip_reason(case).is_some()) {
                 for case in group {
                     let not_run = self.skip_reason(case).map(NotRun::Skipped);
@@ -121,8 +126,11 @@ impl Engine<'_> {
             if self.interrupt.load(Ordering::Relaxed) {
                 return Err(RunEnd::Interrupted);
             }
-            let (session, saved) = self.boot(setup, watcher)?;
+            let Started { session, saved, to_keep } = self.start(setup, watcher)?;
             self.run_group(session, &saved, &group, watcher)?;
+            if let Some(facts) = to_keep {
+                self.keep_guest(setup, &saved, &facts);
+            }
         }
         Ok(())
     }
@@ -138,6 +146,16 @@ impl Engine<'_> {
             }
         }
         groups.retain(|(_, group)| !group.is_empty());
+        if let Some(seed) = self.target.shuffle {
+            let place = |name: &str| {
+                let mut hasher = DefaultHasher::new();
+                (seed, name).hash(&mut hasher);
+                hasher.finish()
+            };
+            for (_, group) in &mut groups {
+                group.sort_by_key(|case| place(&case.name));
+            }
+        }
         groups
     }
 
@@ -218,6 +236,7 @@ fn empty_report(target: &Target, cases: &[Case]) -> Report {
             changes: Vec::new(),
             setup: target.setup.into(),
             boot_seconds: 0.0,
+            booted_at: None,
         },
         planned: cases.iter().map(|case| case.name.clone()).collect(),
         boots: Vec::new(),

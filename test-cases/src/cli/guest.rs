@@ -64,6 +64,10 @@ pub struct CommonOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub guests: Option<u16>,
 
+    /// Boot the guests, even if an earlier run has kept them as they were when they came up
+    #[arg(long)]
+    pub boot: bool,
+
     /// Add to the kernel's command line; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline_append: Vec<String>,

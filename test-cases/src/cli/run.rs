@@ -66,6 +66,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "INDEX/COUNT")]
     pub shard: Option<Shard>,
 
+    /// Run the cases in an order of this number's; it changes no verdict
+    #[arg(long, value_name = "SEED")]
+    pub shuffle: Option<u64>,
+
     /// Write everything that was observed as JSON; `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -38,6 +38,7 @@ impl Ready {
         Target {
             setup: Setup { rom: options.rom, ..defaults.setup },
             memory_mib: options.memory,
+            boots: options.boot,
             guests: options.guests.map_or_else(|| guests_for(options.memory), usize::from),
             command_line: [&defaults.command_line[..], &options.cmdline_append].concat(),
             limit: Duration::from_secs(options.timeout),
@@ -65,6 +66,8 @@ pub fn default_target(found: &Found, platform: Platform, host: &KvmHost) -> Targ
         setup: Setup::default(),
         watch: None,
         memory_mib: DEFAULT_MEMORY,
+        boots: false,
+        shuffle: None,
         guests: guests_for(DEFAULT_MEMORY),
         command_line: found.command_line.clone(),
         programs: Programs::default(),

@@ -75,6 +75,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
             ..defaults.setup
         },
         console: args.console,
+        shuffle: args.shuffle,
         ..defaults
     };
     let repeat = Repeat::of(args, &cases);

@@ -4,16 +4,15 @@
 use std::io::{self, Write};
 
 use engine::report::document::CaseRecord;
-use engine::report::{CaseResult, Report, evidence, rewritten};
-use types::Mode;
+use engine::report::{CaseResult, Report, evidence};
 
+use super::facts;
 use super::plain;
 use super::repeat::Repeat;
 use super::style::{Style, Tone};
 use super::totals;
 use engine::boot::BootResult;
 use engine::judge::Verdict;
-use engine::observation::KvmHost;
 
 /// Prints a run as it goes.
 #[derive(Debug)]
@@ -213,72 +212,11 @@ impl<W: Write> Terminal<W> {
     }
 
     fn facts(&mut self, report: &Report) -> io::Result<()> {
-        let (kernel, platform) = (&report.kernel, &report.platform);
-        let mut facts: Vec<(&str, String)> = vec![("image", format!("sha256 {}", kernel.sha256))];
-        facts.extend(kernel.package.clone().map(|package| ("package", package)));
-        facts.extend(kernel.build_id.clone().map(|id| ("build id", id)));
-        facts.extend(kernel.config_sha256.clone().map(|hash| ("config", format!("sha256 {hash}"))));
-        facts.extend(
-            platform
-                .guest_type
-                .clone()
-                .filter(|_| platform.platform.is_confidential())
-                .map(|seen| ("guest type", seen)),
-        );
-        facts.push(("rewritten", rewritten(platform)));
-        facts.extend(platform.unserved_modules.iter().map(|module| ("not rewritten", module.clone())));
-        facts.extend(platform.log_unread.clone().map(|why| ("guest log", why)));
-        facts.extend(platform.names_lacking.clone().map(|why| ("names", why)));
-        facts.extend(platform.unaccepted.map(|it| {
-            let text = format!(
-                "{} MiB unaccepted at the agent by the guest's count, {} MiB by the VMM's",
-                it.guest_kib >> 10,
-                it.vmm_kib >> 10
-            );
-            ("memory", text)
-        }));
-        if platform.platform.is_confidential() {
-            let counters = &report.counters;
-            let text = format!(
-                "{} exits, {} calls, {} faults, {} conversions, {} pages accepted, {} forbidden accesses ({} while booting)",
-                counters.exits,
-                counters.calls,
-                counters.faults,
-                counters.conversions,
-                counters.accepted,
-                counters.mismatches,
-                counters.boot_events
-            );
-            facts.push(("counted", text));
-        }
-        if platform.platform.has_page_states() {
-            for (mode, count) in modes(report) {
-                facts.push(("mode", format!("{mode} ({count}): {}", mode.about())));
-            }
-        }
-        facts.push((
-            "KVM",
-            match &platform.kvm {
-                KvmHost::Direct => "on this machine".to_owned(),
-                KvmHost::Emulated { by } => format!("in a virtual machine under {by}"),
-            },
-        ));
-        facts.extend(platform.simulated.iter().map(|text| ("simulated", text.clone())));
-        facts.extend(platform.not_simulated.iter().map(|text| ("not simulated", text.clone())));
-        for (name, text) in facts {
+        for (name, text) in facts::all(report) {
             writeln!(self.out, "{}", self.style.paint(Tone::Faint, format!("{name:14} {text}")))?;
         }
         self.out.flush()
     }
-}
-
-/// The modes in which guests booted and cases ran, each with how many.
-fn modes(report: &Report) -> Vec<(Mode, String)> {
-    let mut modes = report.modes();
-    modes.entry(report.platform.setup.mode).or_default();
-    let boots = |mode| if mode == report.platform.setup.mode { "boot and " } else { "" };
-    let text = |(mode, count)| (mode, format!("{}{count} cases", boots(mode)));
-    modes.into_iter().map(text).collect()
 }
 
 /// The word before a boot.

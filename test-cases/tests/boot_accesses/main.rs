@@ -58,7 +58,8 @@ fn run(mode: &str) -> (Value, String) {
     let report = folder.path().join("report.json");
     let kernel = format!("build:{NAME}");
     let json = report.to_string_lossy();
-    let arguments = ["run", "--bisect", "-k", &kernel, "-p", "tdx", "--mode", mode, "--timeout", "240"];
+    let arguments =
+        ["run", "--boot", "--bisect", "-k", &kernel, "-p", "tdx", "--mode", mode, "--timeout", "240"];
     let output = copra(&[&arguments[..], &["--json", &json, "open/zero"]].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{mode}: {text}");

@@ -121,8 +121,8 @@ impl States {
 }
 
 impl Snapshot {
-    /// The snapshot as bytes.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
+    /// Appends the snapshot as bytes.
+    pub fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), FileError> {
         let mut filled: Vec<(u32, u32)> = Vec::new();
         for page in self.memory.filled().iter() {
             match filled.last_mut() {
@@ -138,7 +138,7 @@ impl Snapshot {
         };
         let header = serde_json::to_vec(&header)?;
         let pages = self.memory.filled().len();
-        let mut bytes = Vec::with_capacity(MAGIC.len() + size_of::<u64>() + header.len() + pages * PAGE);
+        bytes.reserve(MAGIC.len() + size_of::<u64>() + header.len() + pages * PAGE);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&header);
@@ -147,10 +147,10 @@ impl Snapshot {
             self.memory.page(number, &mut page);
             bytes.extend_from_slice(&page);
         }
-        Ok(bytes)
+        Ok(())
     }
 
-    /// Reads what [`Self::to_bytes`] returned.
+    /// Reads what [`Self::encode`] appended.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
         let rest = bytes.strip_prefix(MAGIC).ok_or(FileError::Magic)?;
         let short = |expected| FileError::Length { found: bytes.len(), expected };

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod file;
+pub mod host;
 
 use std::sync::Arc;
 

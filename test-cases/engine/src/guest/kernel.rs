@@ -74,6 +74,31 @@ impl PreparedKernel {
         Setup { unaccepted: if self.accepts_lazily { setup.unaccepted } else { 0 }, ..setup }
     }
 
+    /// The names, to be shared with a guest.
+    pub(crate) fn shared_names(&self) -> Option<Arc<KernelNames>> {
+        self.names.clone()
+    }
+
+    /// The files its guests start with.
+    pub(crate) fn files(&self) -> Arc<GuestFiles> {
+        Arc::clone(&self.files)
+    }
+
+    /// The machine that a guest of this setup gets.
+    pub(crate) fn machine(&self, target: &Target, setup: Setup) -> MachineConfig {
+        let setup = self.effective(setup);
+        MachineConfig {
+            ram: target.memory_mib << 20,
+            mode: setup.mode,
+            rom: setup.rom.map(rom_state),
+            sept_ve_disable: !setup.sept_ve,
+            unaccepted_percent: setup.unaccepted,
+            watch: target.watch,
+            echo_console: target.console,
+            ..MachineConfig::new(target.platform)
+        }
+    }
+
     /// Boots a guest, and waits until its agent answers.
     pub fn boot(
         &self,
@@ -83,16 +108,7 @@ impl PreparedKernel {
     ) -> Result<Session, SessionError> {
         let setup = self.effective(setup);
         Session::boot(&Plan {
-            machine: MachineConfig {
-                ram: target.memory_mib << 20,
-                mode: setup.mode,
-                rom: setup.rom.map(rom_state),
-                sept_ve_disable: !setup.sept_ve,
-                unaccepted_percent: setup.unaccepted,
-                watch: target.watch,
-                echo_console: target.console,
-                ..MachineConfig::new(target.platform)
-            },
+            machine: self.machine(target, setup),
             kernel: &self.image.kernel,
             sites: self.image.sites.as_ref(),
             names: self.names.clone(),

@@ -37,6 +37,10 @@ pub struct Target {
     pub command_line: Vec<String>,
     /// Programs for cases that run some; they are in the guest only if one of the cases does.
     pub programs: Programs,
+    /// Every guest is booted, though one may have been kept by an earlier run.
+    pub boots: bool,
+    /// Run the cases in an order of this number's.
+    pub shuffle: Option<u64>,
     /// Guests that run cases at the same time.
     pub guests: usize,
     /// Seconds after which a silent guest counts as hung.

@@ -87,6 +87,9 @@ pub struct PlatformFacts {
     pub setup: SetupFacts,
     /// Seconds from the start of the VMM's work to the agent's greeting, first boot.
     pub boot_seconds: f64,
+    /// When the first guest was booted, in seconds since 1970, if an earlier run booted and kept it; this run restored it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted_at: Option<u64>,
 }
 
 /// Where KVM ran.

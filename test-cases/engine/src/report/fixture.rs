@@ -314,6 +314,7 @@ fn platform() -> PlatformFacts {
         changes: Vec::new(),
         setup: Setup::default().into(),
         boot_seconds: 1.5,
+        booted_at: None,
         platform: Platform::Sev,
         view_bit: Some(38),
         memory_mib: 512,

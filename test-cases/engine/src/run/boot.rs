@@ -35,15 +35,31 @@ pub(super) struct BootFacts {
     boot_seconds: f64,
     regions: Vec<PlacedRegion>,
     observed: BootObservation,
+    /// When the guest was booted, in seconds since 1970, if that was in an earlier run.
+    #[serde(skip)]
+    pub(super) booted_at: Option<u64>,
+}
+
+/// A guest from which cases start.
+pub(super) struct Started {
+    /// It, having run since it was saved, if this run booted it.
+    pub session: Option<Session>,
+    /// It, when its agent answered.
+    pub saved: SavedGuest,
+    /// What its boot showed, if it is to be kept.
+    pub to_keep: Option<BootFacts>,
 }
 
 impl Engine<'_> {
+    /// A guest of this setup: one that an earlier run kept, else a new one.
+    pub(super) fn start(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Started, RunEnd> {
+        let Some((saved, facts)) = self.kept_guest(setup) else { return self.boot(setup, watcher) };
+        self.adopt(facts, watcher);
+        Ok(Started { session: None, saved, to_keep: None })
+    }
+
     /// Boots a guest, saves it when its agent answers, and reads its facts.
-    pub(super) fn boot(
-        &mut self,
-        setup: Setup,
-        watcher: &mut dyn Watcher,
-    ) -> Result<(Session, SavedGuest), RunEnd> {
+    fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Started, RunEnd> {
         let (kernel, platform) = (self.target.kernel.spec.as_str(), self.target.platform);
         watcher.progress(&Activity::Boot { kernel, platform });
         self.report.counters.boots += 1;
@@ -83,8 +99,9 @@ impl Engine<'_> {
             }
             Err(why) => Some(RunEnd::Failed(why)),
         };
+        let to_keep = refused.is_none().then(|| facts.clone());
         self.adopt(facts, watcher);
-        refused.map_or(Ok((session, saved)), Err)
+        refused.map_or(Ok(Started { session: Some(session), saved, to_keep }), Err)
     }
 
     /// Reports a guest that ended before its agent answered: all facts but the agent's.
@@ -132,6 +149,7 @@ impl Engine<'_> {
             platform.boot_seconds = facts.boot_seconds;
             platform.unaccepted = facts.unaccepted;
             platform.guest_type = facts.guest_type;
+            platform.booted_at = facts.booted_at;
             watcher.up(&self.report);
         }
         self.report.counters.boot_events += observed.events.len() as u64 + observed.not_kept;
@@ -172,6 +190,7 @@ impl Engine<'_> {
                 death: None,
                 aborted: None,
             },
+            booted_at: None,
         }
     }
 

@@ -32,10 +32,10 @@ enum Message {
 }
 
 impl Engine<'_> {
-    /// Runs the cases of a group. `session` is the guest that was saved, and has run since.
+    /// Runs the cases of a group. `session` is the guest that was saved, and has run since, if there is one.
     pub(super) fn run_group(
         &mut self,
-        session: Session,
+        session: Option<Session>,
         saved: &SavedGuest,
         cases: &[&Case],
         watcher: &mut dyn Watcher,
@@ -54,7 +54,7 @@ impl Engine<'_> {
         let guests = self.target.guests.clamp(1, jobs.len().max(1));
         std::thread::scope(|scope| {
             let (sender, messages) = mpsc::channel();
-            let mut session = Some(session);
+            let mut session = session;
             for _ in 0..guests {
                 let (jobs, next, sender, session) = (&jobs, &next, sender.clone(), session.take());
                 scope.spawn(move || work(Worker::new(shared, session), jobs, next, &sender));

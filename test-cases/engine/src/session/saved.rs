@@ -74,17 +74,15 @@ impl SavedGuest {
         self.machine.filled()
     }
 
-    /// It as bytes. It must have been saved before any batch was sent.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, FileError> {
-        let mut bytes = Vec::new();
+    /// Appends it as bytes. It must have been saved before any batch was sent.
+    pub fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), FileError> {
         bytes.extend_from_slice(&(self.boot_time.as_nanos() as u64).to_le_bytes());
         bytes.extend_from_slice(&(self.greeting.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&self.greeting);
-        bytes.extend_from_slice(&self.machine.to_bytes()?);
-        Ok(bytes)
+        self.machine.encode(bytes)
     }
 
-    /// Reads what [`Self::to_bytes`] returned.
+    /// Reads what [`Self::encode`] appended.
     pub fn from_bytes(bytes: &[u8], around: Surroundings) -> Result<Self, NoSavedGuest> {
         let (nanos, rest) = bytes.split_first_chunk::<8>().ok_or(NoSavedGuest::Short)?;
         let (length, rest) = rest.split_first_chunk::<8>().ok_or(NoSavedGuest::Short)?;

@@ -241,10 +241,10 @@ pub fn frozen(folder: &Path, kernel: &str) -> io::Result<Job> {
     Ok(job(folder, "frozen", kernel, &["frozen.toml"], &["--platform", "none", "--timeout", "20"]))
 }
 
-/// A run of cases on a kernel that writes its report; the options in `more` come last and override.
+/// A run of cases on a kernel, which is booted and not restored, that writes its report; the options in `more` come last and override.
 pub fn job(folder: &Path, name: &str, kernel: &str, cases: &[&str], more: &[&str]) -> Job {
     let json = folder.join(format!("{name}.json")).display().to_string();
-    let mut arguments = vec!["run", "--quiet", "--kernel", kernel];
+    let mut arguments = vec!["run", "--quiet", "--boot", "--kernel", kernel];
     if !more.contains(&"--json") {
         arguments.extend(["--json", &json]);
     }

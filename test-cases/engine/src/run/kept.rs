@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Guests kept on disk at the instant their agent answered, so that the next run of the same kernel boots nothing.
+//!
+//! The key has everything that a boot depends on: the image, the initramfs, the command line, the machine and its setup,
+//! the code of VMM and engine, and the host's processor and kernel. A guest that cannot be read or started is booted instead.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use guest_kernel::cache::{Key, LruStore};
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use super::boot::BootFacts;
+use crate::guest::command_line;
+use crate::session::{SavedGuest, Surroundings};
+use crate::setup::Setup;
+
+/// Changes with what is kept beside the guest, and with how it is read.
+const FORMAT: &str = "guest 1";
+
+/// What is kept beside the guest.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// When it was booted, in seconds since 1970.
+    booted_at: u64,
+    facts: BootFacts,
+}
+
+impl Engine<'_> {
+    /// The guest of this setup that an earlier run kept, with what its boot showed.
+    pub(super) fn kept_guest(&self, setup: Setup) -> Option<(SavedGuest, BootFacts)> {
+        let (store, key) = self.place(setup)?;
+        let bytes = store.bytes(&key)?;
+        let read = || {
+            let (length, rest) = bytes.split_first_chunk::<8>()?;
+            let (kept, guest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+            let Kept { booted_at, mut facts } = serde_json::from_slice(kept).ok()?;
+            facts.booted_at = Some(booted_at);
+            let around = Surroundings {
+                config: self.kernel.machine(self.target, setup),
+                names: self.kernel.shared_names(),
+                files: self.kernel.files(),
+                interrupt: Arc::clone(self.interrupt),
+            };
+            Some((SavedGuest::from_bytes(guest, around).ok()?, facts))
+        };
+        let found = read();
+        if found.is_none() {
+            // Intact, and yet not readable: of no use to any run.
+            store.remove(&key);
+        }
+        found
+    }
+
+    /// Keeps a guest. What cannot be kept is booted again.
+    pub(super) fn keep_guest(&self, setup: Setup, saved: &SavedGuest, facts: &BootFacts) {
+        let Some((store, key)) = self.place(setup) else { return };
+        let booted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let Ok(kept) = serde_json::to_vec(&Kept { booted_at, facts: facts.clone() }) else { return };
+        let mut bytes = (kept.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&kept);
+        if saved.encode(&mut bytes).is_ok() {
+            let _ = store.store_bytes(&key, &bytes);
+        }
+    }
+
+    /// Where the guest of a setup is kept; `None` where none is to be, since its boot is to be seen.
+    fn place(&self, setup: Setup) -> Option<(&LruStore, Key)> {
+        let target = self.target;
+        if target.boots || target.console || target.watch.is_some() {
+            return None;
+        }
+        let store = target.image.store.as_ref()?;
+        let host = vmm::snapshot::host::fingerprint()?;
+        let setup = self.kernel.effective(Setup { mode: target.setup.mode, mutant: None, ..setup });
+        let machine = format!("{:?} {:?} {} MiB", target.platform, setup, target.memory_mib);
+        let key = Key::of([
+            FORMAT.as_bytes(),
+            vmm::BUILD.as_bytes(),
+            env!("COPRA_ENGINE_BUILD").as_bytes(),
+            target.image.sha256.as_bytes(),
+            self.kernel.files().archive(),
+            command_line(target, setup).as_bytes(),
+            machine.as_bytes(),
+            host.as_bytes(),
+        ]);
+        Some((store, key))
+    }
+}
