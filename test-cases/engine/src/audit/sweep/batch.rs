@@ -80,7 +80,11 @@ enum Stopped {
 impl Sweeper<'_> {
     /// Goes a path to every place; false if it was interrupted.
     pub(super) fn go(&mut self, path: Path, places: &mut [Place]) -> Result<bool, SweepError> {
-        for some in places.chunks_mut(PLACES) {
+        // An event has no encryption bit: a page by its two addresses is never in one batch.
+        let platform = self.session.machine().platform();
+        let aliases = places.partition_point(|place| platform.split(place.gpa).1 == place.gpa);
+        let (plain, aliases) = places.split_at_mut(aliases);
+        for some in plain.chunks_mut(PLACES).chain(aliases.chunks_mut(PLACES)) {
             match self.batch(path, some) {
                 Ok(()) => {}
                 Err(Stopped::Ended(_)) if self.interrupt.load(Ordering::Relaxed) => return Ok(false),
@@ -120,7 +124,8 @@ impl Sweeper<'_> {
         let opened = outcomes.next().unwrap_or(Outcome::NotRun);
         for ((place, prior), before) in places.iter_mut().zip(priors).zip(&before) {
             place.observe(path, self.session.machine(), opened.clone(), &mut outcomes, prior, before);
-            let page = place.gpa & !(PAGE_SIZE - 1);
+            let (_, plain) = self.session.machine().platform().split(place.gpa);
+            let page = plain & !(PAGE_SIZE - 1);
             let (here, elsewhere): (Vec<AccessEvent>, Vec<AccessEvent>) =
                 events.into_iter().partition(|event| event.gpa & !(PAGE_SIZE - 1) == page);
             events = elsewhere;
