@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Measures copra against QEMU's microvm with the same kernel and initramfs, and the agent's channel: `scripts/bench`.
 //!
-//! `bench KERNEL ROUNDS`; `bench log PLATFORM VMLINUX OPTIONS` prints the log of one kernel. The other forms are the
-//! children that the first one starts.
+//! `bench KERNEL ROUNDS`; `bench log PLATFORM VMLINUX OPTIONS` prints the log of one kernel, `bench restore PLATFORM VMLINUX
+//! ROUNDS` what snapshots cost. The other forms are the children that the first one starts.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -10,6 +10,7 @@ mod channel;
 mod compare;
 mod guest;
 mod in_memory;
+mod restore;
 
 use std::error::Error;
 
@@ -24,8 +25,9 @@ fn main() -> Outcome<()> {
     match texts[..] {
         ["boot", platform, vmlinux] => guest::boot(platform, vmlinux),
         ["log", platform, vmlinux, more] => guest::log(platform, vmlinux, more),
+        ["restore", platform, vmlinux, rounds] => restore::restore(platform, vmlinux, rounds.parse()?),
         ["channel", vmlinux] => channel::channel(vmlinux),
         [kernel, rounds] => compare::compare(kernel, rounds.parse()?),
-        _ => Err("usage: bench KERNEL ROUNDS | bench log PLATFORM VMLINUX OPTIONS".into()),
+        _ => Err("usage: bench KERNEL ROUNDS | bench log PLATFORM VMLINUX OPTIONS | bench restore PLATFORM VMLINUX ROUNDS".into()),
     }
 }

@@ -1,43 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Measures what it costs to save a guest, to restore it in place and after its end, and to start another one from the
-//! snapshot, beside a boot of the same kernel: `restore VMLINUX PLATFORM ROUNDS`.
+//! What it costs to save a guest, to restore it in place and after its end, and to start another one from the snapshot.
 
-use std::error::Error;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use engine::session::{GuestFiles, Plan, Session};
-use guest_kernel::initramfs::Initramfs;
-use protocol::{Batch, Buffer, Outcome, Step};
-use vmm::boot::image;
-use vmm::boot::linux::base_command_line;
-use vmm::machine::MachineConfig;
+use engine::session::Session;
+use protocol::{Batch, Buffer, Outcome as Answer, Step};
 
-const MEMORY: u64 = 256;
+use crate::{Outcome, guest};
+
+/// Room for one step.
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [vmlinux, platform, rounds] = &arguments[..] else {
-        return Err("usage: restore VMLINUX PLATFORM ROUNDS".into());
-    };
-    let rounds: u32 = rounds.parse()?;
-    let file = image::read(vmlinux.as_ref())?;
-    let kernel = image::extract_vmlinux(&file)?;
-    let command_line = format!("{} quiet loglevel=3", base_command_line(platform.parse()?));
-    let plan = Plan {
-        machine: MachineConfig { ram: MEMORY << 20, ..MachineConfig::new(platform.parse()?) },
-        kernel: &kernel,
-        sites: None,
-        names: None,
-        files: Arc::new(GuestFiles::new(Initramfs::new().build()?)),
-        command_line: &command_line,
-        boot_limit: Duration::from_secs(120),
-        interrupt: Arc::new(AtomicBool::new(false)),
-    };
+/// Boots a guest, and restores it `rounds` times after a small case.
+pub fn restore(platform: &str, vmlinux: &str, rounds: u32) -> Outcome<()> {
     let started = Instant::now();
-    let mut session = Session::boot(&plan)?;
+    let mut session = guest::session(platform, vmlinux, "")?;
     println!("boot {:?}", started.elapsed());
     let started = Instant::now();
     let saved = session.save()?;
@@ -83,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn case(session: &mut Session) -> Result<Vec<Outcome>, Box<dyn Error>> {
+fn case(session: &mut Session) -> Outcome<Vec<Answer>> {
     let mut outcomes = Vec::new();
     let steps = [
         Step::Open { file: 0, path: b"/dev/mem", flags: 0, mode: 0 },
