@@ -17,13 +17,10 @@ use super::{GuestFiles, ReportedCursors, Session};
 #[derive(Debug)]
 pub struct SavedGuest {
     machine: Snapshot,
-    config: MachineConfig,
     link: Link,
     greeting: Arc<Vec<u8>>,
     boot_time: Duration,
-    names: Option<Arc<KernelNames>>,
-    files: Arc<GuestFiles>,
-    interrupt: Arc<AtomicBool>,
+    around: Surroundings,
 }
 
 /// What a saved guest needs beside its bytes.
@@ -56,16 +53,17 @@ pub enum NoSavedGuest {
 impl SavedGuest {
     /// Starts another guest that is where the saved one was.
     pub fn start(&self) -> Result<Session, SnapshotError> {
-        let machine = self.machine.start(&self.config, self.names.clone())?;
+        let Surroundings { config, names, files, interrupt } = &self.around;
+        let machine = self.machine.start(config, names.clone())?;
         Ok(Session {
             reported: ReportedCursors::all_of(&machine),
             machine,
             link: self.link.clone(),
             greeting: Arc::clone(&self.greeting),
             boot_time: self.boot_time,
-            names: self.names.clone(),
-            files: Arc::clone(&self.files),
-            interrupt: Arc::clone(&self.interrupt),
+            names: names.clone(),
+            files: Arc::clone(files),
+            interrupt: Arc::clone(interrupt),
         })
     }
 
@@ -100,10 +98,7 @@ impl SavedGuest {
             link,
             greeting: Arc::new(greeting.to_vec()),
             boot_time: Duration::from_nanos(u64::from_le_bytes(*nanos)),
-            config: around.config,
-            names: around.names,
-            files: around.files,
-            interrupt: around.interrupt,
+            around,
         })
     }
 }
@@ -113,13 +108,15 @@ impl Session {
     pub fn save(&mut self) -> Result<SavedGuest, SnapshotError> {
         Ok(SavedGuest {
             machine: self.machine.save()?,
-            config: self.machine.config().clone(),
             link: self.link.clone(),
             greeting: Arc::clone(&self.greeting),
             boot_time: self.boot_time,
-            names: self.names.clone(),
-            files: Arc::clone(&self.files),
-            interrupt: Arc::clone(&self.interrupt),
+            around: Surroundings {
+                config: self.machine.config().clone(),
+                names: self.names.clone(),
+                files: Arc::clone(&self.files),
+                interrupt: Arc::clone(&self.interrupt),
+            },
         })
     }
 
