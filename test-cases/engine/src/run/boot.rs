@@ -7,6 +7,7 @@ use protocol::Step;
 use serde::{Deserialize, Serialize};
 use types::{BadCall, PageChange, PlacedRegion};
 
+use super::kept::Place;
 use super::worker::counters_of;
 use super::{Activity, Engine, Watcher};
 use crate::boot::{Context, judge};
@@ -46,29 +47,32 @@ pub(super) struct Started {
     pub session: Option<Session>,
     /// It, when its agent answered.
     pub saved: SavedGuest,
-    /// What its boot showed, if it is to be kept.
-    pub to_keep: Option<BootFacts>,
+    /// What its boot showed, and where it is to be kept, if it is.
+    pub to_keep: Option<(Place, BootFacts)>,
 }
 
 impl Engine<'_> {
     /// A guest of this setup: one that an earlier run kept, else a new one.
     pub(super) fn start(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Started, RunEnd> {
-        let Some((saved, facts)) = self.kept_guest(setup) else { return self.boot(setup, watcher) };
-        self.adopt(facts, watcher);
-        Ok(Started { session: None, saved, to_keep: None })
+        let place = self.place(setup);
+        if let Some((saved, facts)) = place.as_ref().and_then(|place| self.kept_guest(place, setup)) {
+            self.adopt(facts, watcher);
+            return Ok(Started { session: None, saved, to_keep: None });
+        }
+        let (session, saved, facts) = self.boot(setup, watcher)?;
+        Ok(Started { session: Some(session), saved, to_keep: place.map(|place| (place, facts)) })
     }
 
     /// Boots a guest, saves it when its agent answers, and reads its facts.
-    fn boot(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Started, RunEnd> {
+    fn boot(
+        &mut self,
+        setup: Setup,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(Session, SavedGuest, BootFacts), RunEnd> {
         let (kernel, platform) = (self.target.kernel.spec.as_str(), self.target.platform);
         watcher.progress(&Activity::Boot { kernel, platform });
         self.report.counters.boots += 1;
-        let mut session = match self.kernel.boot(
-            self.target,
-            // A case's mode starts with the case: in it a TD with an unaccepted ROM area would not come up.
-            Setup { mode: self.target.setup.mode, ..setup },
-            self.interrupt,
-        ) {
+        let mut session = match self.kernel.boot(self.target, setup, self.interrupt) {
             Ok(session) => session,
             Err(SessionError::Ended { .. }) if self.interrupt.load(Ordering::Relaxed) => {
                 return Err(RunEnd::Interrupted);
@@ -99,9 +103,8 @@ impl Engine<'_> {
             }
             Err(why) => Some(RunEnd::Failed(why)),
         };
-        let to_keep = refused.is_none().then(|| facts.clone());
-        self.adopt(facts, watcher);
-        refused.map_or(Ok(Started { session: Some(session), saved, to_keep }), Err)
+        self.adopt(facts.clone(), watcher);
+        refused.map_or(Ok((session, saved, facts)), Err)
     }
 
     /// Reports a guest that ended before its agent answered: all facts but the agent's.
@@ -184,7 +187,7 @@ impl Engine<'_> {
             boot_seconds: session.boot_time().as_secs_f64(),
             regions,
             observed: BootObservation {
-                setup: Setup { mode: self.target.setup.mode, ..setup }.into(),
+                setup: setup.into(),
                 events: recorded.events,
                 not_kept: recorded.dropped,
                 death: None,

@@ -29,9 +29,8 @@ struct Kept {
 
 impl Engine<'_> {
     /// The guest of this setup that an earlier run kept, with what its boot showed.
-    pub(super) fn kept_guest(&self, setup: Setup) -> Option<(SavedGuest, BootFacts)> {
-        let (store, key) = self.place(setup)?;
-        let bytes = store.bytes(&key)?;
+    pub(super) fn kept_guest(&self, place: &Place, setup: Setup) -> Option<(SavedGuest, BootFacts)> {
+        let bytes = place.store.bytes(&place.key)?;
         let read = || {
             let (length, rest) = bytes.split_first_chunk::<8>()?;
             let (kept, guest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
@@ -48,32 +47,20 @@ impl Engine<'_> {
         let found = read();
         if found.is_none() {
             // Intact, and yet not readable: of no use to any run.
-            store.remove(&key);
+            place.store.remove(&place.key);
         }
         found
     }
 
-    /// Keeps a guest. What cannot be kept is booted again.
-    pub(super) fn keep_guest(&self, setup: Setup, saved: &SavedGuest, facts: &BootFacts) {
-        let Some((store, key)) = self.place(setup) else { return };
-        let booted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let Ok(kept) = serde_json::to_vec(&Kept { booted_at, facts: facts.clone() }) else { return };
-        let mut bytes = (kept.len() as u64).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&kept);
-        if saved.encode(&mut bytes).is_ok() {
-            let _ = store.store_bytes(&key, &bytes);
-        }
-    }
-
     /// Where the guest of a setup is kept; `None` where none is to be, since its boot is to be seen.
-    fn place(&self, setup: Setup) -> Option<(&LruStore, Key)> {
+    pub(super) fn place(&self, setup: Setup) -> Option<Place> {
         let target = self.target;
         if target.boots || target.console || target.watch.is_some() {
             return None;
         }
-        let store = target.image.store.as_ref()?;
+        let store = target.image.store.clone()?;
         let host = vmm::snapshot::host::fingerprint()?;
-        let setup = self.kernel.effective(Setup { mode: target.setup.mode, mutant: None, ..setup });
+        let setup = self.kernel.effective(setup);
         let machine = format!("{:?} {:?} {} MiB", target.platform, setup, target.memory_mib);
         let key = Key::of([
             FORMAT.as_bytes(),
@@ -85,6 +72,26 @@ impl Engine<'_> {
             machine.as_bytes(),
             host.as_bytes(),
         ]);
-        Some((store, key))
+        Some(Place { store, key })
+    }
+}
+
+/// Where the guest of one setup is kept. The key is a hash over the whole initramfs too, so it is made once.
+#[derive(Debug)]
+pub(super) struct Place {
+    store: LruStore,
+    key: Key,
+}
+
+impl Place {
+    /// Keeps a guest. What cannot be kept is booted again.
+    pub(super) fn keep(&self, saved: &SavedGuest, facts: BootFacts) {
+        let booted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let Ok(kept) = serde_json::to_vec(&Kept { booted_at, facts }) else { return };
+        let mut bytes = (kept.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&kept);
+        if saved.encode(&mut bytes).is_ok() {
+            let _ = self.store.store_bytes(&self.key, &bytes);
+        }
     }
 }
