@@ -10,16 +10,16 @@ use crate::x86::opcode::Opcode;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoredError {
     /// There is less than there should be.
-    #[error("stored data about a kernel end within {0}; remove the file, it will be computed again")]
+    #[error("stored data end within {0}; remove the file, it will be computed again")]
     Truncated(&'static str),
     /// They contradict themselves.
-    #[error("stored data about a kernel have an impossible {0}; remove the file, it will be computed again")]
+    #[error("stored data have an impossible {0}; remove the file, it will be computed again")]
     Malformed(&'static str),
 }
 
 /// Appends values.
 #[derive(Debug, Default)]
-pub(crate) struct Writer(Vec<u8>);
+pub struct Writer(Vec<u8>);
 
 impl Writer {
     /// One byte.
@@ -41,6 +41,16 @@ impl Writer {
     pub fn bytes(&mut self, value: &[u8]) {
         self.u64(value.len() as u64);
         self.0.extend_from_slice(value);
+    }
+
+    /// Bytes as they are, of which the reader knows how many there are.
+    pub fn raw(&mut self, value: &[u8]) {
+        self.0.extend_from_slice(value);
+    }
+
+    /// Makes room for that many bytes at once.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.0.reserve(bytes);
     }
 
     /// Numbers of 64 bits, after how many there are.
@@ -76,9 +86,10 @@ impl Writer {
 
 /// Takes the values back in the same order.
 #[derive(Debug)]
-pub(crate) struct Reader<'a>(&'a [u8]);
+pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// From the first byte on.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -89,18 +100,22 @@ impl<'a> Reader<'a> {
         Ok(*value)
     }
 
+    /// One byte. Here as below, `what` names it in the error.
     pub fn u8(&mut self, what: &'static str) -> Result<u8, StoredError> {
         self.array::<1>(what).map(|[value]| value)
     }
 
+    /// A number of 32 bits.
     pub fn u32(&mut self, what: &'static str) -> Result<u32, StoredError> {
         self.array(what).map(u32::from_le_bytes)
     }
 
+    /// A number of 64 bits.
     pub fn u64(&mut self, what: &'static str) -> Result<u64, StoredError> {
         self.array(what).map(u64::from_le_bytes)
     }
 
+    /// Bytes after their number.
     pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], StoredError> {
         let length = self.u64(what)?;
         let split = usize::try_from(length).ok().and_then(|length| self.0.split_at_checked(length));
@@ -116,6 +131,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Numbers of 64 bits after how many there are.
     pub fn u64s(
         &mut self,
         what: &'static str,
@@ -123,6 +139,7 @@ impl<'a> Reader<'a> {
         Ok(self.numbers(what)?.iter().map(|number| u64::from_le_bytes(*number)))
     }
 
+    /// Numbers of 32 bits after how many there are.
     pub fn u32s(
         &mut self,
         what: &'static str,
@@ -130,11 +147,13 @@ impl<'a> Reader<'a> {
         Ok(self.numbers(what)?.iter().map(|number| u32::from_le_bytes(*number)))
     }
 
+    /// One of the four instructions.
     pub fn opcode(&mut self) -> Result<Opcode, StoredError> {
         let index = self.u8("instruction")?;
         Opcode::ALL.get(usize::from(index)).copied().ok_or(StoredError::Malformed("instruction"))
     }
 
+    /// What may be missing.
     pub fn option<T>(
         &mut self,
         what: &'static str,
@@ -145,6 +164,11 @@ impl<'a> Reader<'a> {
             1 => read(self).map(Some),
             _ => Err(StoredError::Malformed(what)),
         }
+    }
+
+    /// All that follows.
+    pub fn rest(self) -> &'a [u8] {
+        self.0
     }
 
     /// Nothing may follow.

@@ -11,6 +11,7 @@ use vmm::layout::{self, PAGE_SIZE};
 use vmm::machine::{Machine, Stop};
 use vmm::memory::protected::Cause;
 use vmm::snapshot::Snapshot;
+use vmm::stored::Writer;
 
 use self::common::*;
 
@@ -221,9 +222,9 @@ fn forbidden_accesses_are_undone_and_recorded_anew() {
 
 /// A guest that was saved, as bytes.
 fn bytes_of(saved: &Snapshot) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = Writer::default();
     saved.encode(&mut bytes).unwrap();
-    bytes
+    bytes.into_bytes()
 }
 
 #[test]

@@ -9,7 +9,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::boundary::Reason;
@@ -46,7 +45,7 @@ pub enum OpcodeError {
 }
 
 /// An instruction to rewrite.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     /// What it is.
     pub opcode: Opcode,
@@ -85,28 +84,11 @@ pub struct Rejected {
 }
 
 /// All there is to rewrite in a kernel.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(from = "Vec<Site>", into = "Vec<Site>")]
+#[derive(Debug, Clone, Default)]
 pub struct Sites {
     found: Vec<Site>,
     rejected: Vec<Rejected>,
     by_address: HashMap<u64, usize>,
-}
-
-impl From<Sites> for Vec<Site> {
-    fn from(sites: Sites) -> Self {
-        sites.found
-    }
-}
-
-impl From<Vec<Site>> for Sites {
-    fn from(found: Vec<Site>) -> Self {
-        let mut sites = Self::default();
-        for site in found {
-            sites.push(site);
-        }
-        sites
-    }
 }
 
 impl Sites {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A snapshot as bytes: a line with the version, the length of a JSON header, the header, and the pages that are not zeros,
-//! in ascending order.
+//! A snapshot as bytes: the version, a JSON header, the sites of the kernel, and the pages that are not zeros, in ascending
+//! order.
 //!
 //! The bytes are checked for form, not for damage: who stores them does that.
 
@@ -8,15 +8,17 @@ use serde::{Deserialize, Serialize};
 use types::{PageState, View};
 
 use super::{Snapshot, State};
+use crate::boot::opcode::Sites;
 use crate::layout;
 use crate::memory::MemoryError;
 use crate::memory::cipher::PAGE;
 use crate::memory::image::{MemoryImage, SavedStates};
 use crate::memory::ram::Ram;
 use crate::memory::state::AliasState;
+use crate::stored::{Reader, StoredError, Writer};
 
 /// The first bytes. The number changes with the form of what follows.
-const MAGIC: &[u8; 16] = b"copra snapshot 1";
+const MAGIC: &[u8; 16] = b"copra snapshot 2";
 /// The header is not longer than that; most of it is a console's text.
 const MAX_HEADER: usize = 16 << 20;
 
@@ -34,6 +36,9 @@ pub enum FileError {
         /// Bytes there should be.
         expected: usize,
     },
+    /// What comes before the pages cannot be read.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
     /// The header cannot be read.
     #[error("its header: {0}")]
     Header(#[from] serde_json::Error),
@@ -121,8 +126,8 @@ impl States {
 }
 
 impl Snapshot {
-    /// Appends the snapshot as bytes.
-    pub fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), FileError> {
+    /// Appends the snapshot.
+    pub fn encode(&self, to: &mut Writer) -> Result<(), FileError> {
         let mut filled: Vec<(u32, u32)> = Vec::new();
         for page in self.memory.filled().iter() {
             match filled.last_mut() {
@@ -138,29 +143,28 @@ impl Snapshot {
         };
         let header = serde_json::to_vec(&header)?;
         let pages = self.memory.filled().len();
-        bytes.reserve(MAGIC.len() + size_of::<u64>() + header.len() + pages * PAGE);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&header);
+        to.reserve(MAGIC.len() + header.len() + pages * PAGE);
+        to.raw(MAGIC);
+        to.bytes(&header);
+        self.state.sites.encode(to);
         let mut page = [0; PAGE];
         for number in self.memory.filled().iter() {
             self.memory.page(number, &mut page);
-            bytes.extend_from_slice(&page);
+            to.raw(&page);
         }
         Ok(())
     }
 
     /// Reads what [`Self::encode`] appended.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or(FileError::Magic)?;
-        let short = |expected| FileError::Length { found: bytes.len(), expected };
-        let (length, rest) = rest.split_first_chunk::<8>().ok_or(short(MAGIC.len() + 8))?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        if length > MAX_HEADER {
+        let mut from = Reader::new(bytes.strip_prefix(MAGIC).ok_or(FileError::Magic)?);
+        let header = from.bytes("header")?;
+        if header.len() > MAX_HEADER {
             return Err(FileError::Contradiction("is longer than any"));
         }
-        let (header, pages) = rest.split_at_checked(length).ok_or(short(MAGIC.len() + 8 + length))?;
-        let header: Header<State> = serde_json::from_slice(header)?;
+        let mut header: Header<State> = serde_json::from_slice(header)?;
+        header.state.sites = Sites::decode(&mut from)?;
+        let pages = from.rest();
         if Ram::new(header.memory).is_err() || header.memory > layout::MAX_RAM {
             return Err(FileError::Contradiction("has a size of memory that no guest has"));
         }

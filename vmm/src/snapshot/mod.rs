@@ -43,6 +43,8 @@ struct State {
     devices: DevicesImage,
     platform: PlatformState,
     cpuid: CpuidTable,
+    /// Kept as the sites of an image are.
+    #[serde(skip)]
     sites: Sites,
     unserved_modules: Vec<UnservedModule>,
     activity: GuestActivity,

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use guest_kernel::cache::{Key, LruStore};
 use serde::{Deserialize, Serialize};
+use vmm::stored::{Reader, Writer};
 
 use super::Engine;
 use super::boot::BootFacts;
@@ -32,9 +33,8 @@ impl Engine<'_> {
     pub(super) fn kept_guest(&self, place: &Place, setup: Setup) -> Option<(SavedGuest, BootFacts)> {
         let bytes = place.store.bytes(&place.key)?;
         let read = || {
-            let (length, rest) = bytes.split_first_chunk::<8>()?;
-            let (kept, guest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-            let Kept { booted_at, mut facts } = serde_json::from_slice(kept).ok()?;
+            let mut from = Reader::new(&bytes);
+            let Kept { booted_at, mut facts } = serde_json::from_slice(from.bytes("facts").ok()?).ok()?;
             facts.booted_at = Some(booted_at);
             let around = Surroundings {
                 config: self.kernel.machine(self.target, setup),
@@ -42,7 +42,7 @@ impl Engine<'_> {
                 files: self.kernel.files(),
                 interrupt: Arc::clone(self.interrupt),
             };
-            Some((SavedGuest::from_bytes(guest, around).ok()?, facts))
+            Some((SavedGuest::decode(from, around).ok()?, facts))
         };
         let found = read();
         if found.is_none() {
@@ -88,10 +88,10 @@ impl Place {
     pub(super) fn keep(&self, saved: &SavedGuest, facts: BootFacts) {
         let booted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let Ok(kept) = serde_json::to_vec(&Kept { booted_at, facts }) else { return };
-        let mut bytes = (kept.len() as u64).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&kept);
-        if saved.encode(&mut bytes).is_ok() {
-            let _ = self.store.store_bytes(&self.key, &bytes);
+        let mut to = Writer::default();
+        to.bytes(&kept);
+        if saved.encode(&mut to).is_ok() {
+            let _ = self.store.store_bytes(&self.key, &to.into_bytes());
         }
     }
 }

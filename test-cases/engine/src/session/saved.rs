@@ -9,6 +9,7 @@ use protocol::{Event, Link};
 use vmm::machine::MachineConfig;
 use vmm::snapshot::file::FileError;
 use vmm::snapshot::{RestoreStats, Snapshot, SnapshotError};
+use vmm::stored::{Reader, StoredError, Writer};
 use vmm::trace::kernel::KernelNames;
 
 use super::{GuestFiles, ReportedCursors, Session};
@@ -39,9 +40,9 @@ pub struct Surroundings {
 /// Bytes are no saved guest.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSavedGuest {
-    /// The bytes end too early.
-    #[error("it is cut off")]
-    Short,
+    /// What comes before the machine cannot be read.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
     /// The agent's greeting is not one.
     #[error("it has no greeting of the agent")]
     Greeting,
@@ -72,20 +73,17 @@ impl SavedGuest {
         self.machine.filled()
     }
 
-    /// Appends it as bytes. It must have been saved before any batch was sent.
-    pub fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), FileError> {
-        bytes.extend_from_slice(&(self.boot_time.as_nanos() as u64).to_le_bytes());
-        bytes.extend_from_slice(&(self.greeting.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&self.greeting);
-        self.machine.encode(bytes)
+    /// Appends it. It must have been saved before any batch was sent.
+    pub fn encode(&self, to: &mut Writer) -> Result<(), FileError> {
+        to.u64(self.boot_time.as_nanos() as u64);
+        to.bytes(&self.greeting);
+        self.machine.encode(to)
     }
 
-    /// Reads what [`Self::encode`] appended.
-    pub fn from_bytes(bytes: &[u8], around: Surroundings) -> Result<Self, NoSavedGuest> {
-        let (nanos, rest) = bytes.split_first_chunk::<8>().ok_or(NoSavedGuest::Short)?;
-        let (length, rest) = rest.split_first_chunk::<8>().ok_or(NoSavedGuest::Short)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| NoSavedGuest::Short)?;
-        let (greeting, machine) = rest.split_at_checked(length).ok_or(NoSavedGuest::Short)?;
+    /// Takes all that follows for what [`Self::encode`] appended.
+    pub fn decode(mut from: Reader<'_>, around: Surroundings) -> Result<Self, NoSavedGuest> {
+        let boot_time = Duration::from_nanos(from.u64("time of its boot")?);
+        let greeting = from.bytes("greeting")?;
         let mut link = Link::new();
         let mut events = greeting.iter().filter_map(|byte| link.receive(*byte, &mut ()));
         let greeted = matches!(events.next(), Some(Event::Hello(_))) && events.next().is_none();
@@ -94,10 +92,10 @@ impl SavedGuest {
             return Err(NoSavedGuest::Greeting);
         }
         Ok(Self {
-            machine: Snapshot::from_bytes(machine)?,
+            machine: Snapshot::from_bytes(from.rest())?,
             link,
             greeting: Arc::new(greeting.to_vec()),
-            boot_time: Duration::from_nanos(u64::from_le_bytes(*nanos)),
+            boot_time,
             around,
         })
     }
