@@ -142,12 +142,12 @@ impl<'a> Builder<'a> {
             made => made?,
         }
         patched.restore()?;
-        if let Some(damaged) = self.cache.get(store::ROOM, key).err() {
+        if let Some(damaged) = self.cache.get(store::FOLDER, key).err() {
             self.progress.note(&damaged.to_string());
-            self.cache.evict(store::ROOM, key)?;
+            self.cache.evict(store::FOLDER, key)?;
         }
-        if self.cache.get(store::ROOM, key)?.is_none() {
-            self.cache.store(store::ROOM, key, |dir| self.collect(bench, recipe, dir))?;
+        if self.cache.get(store::FOLDER, key)?.is_none() {
+            self.cache.store(store::FOLDER, key, |dir| self.collect(bench, recipe, dir))?;
         }
         Ok(())
     }

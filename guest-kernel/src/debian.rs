@@ -102,7 +102,7 @@ fn obtain(
         name: part.name.clone(),
         version: part.version.to_string(),
     });
-    cache.store(store::ROOM, &key, |dir| {
+    cache.store(store::FOLDER, &key, |dir| {
         for part in parts {
             let deb = apt.download(part, downloads.path())?;
             progress.step(&format!("Unpacking {}", part.name));

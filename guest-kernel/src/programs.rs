@@ -33,7 +33,7 @@ const PROGRAMS: [ProgramPackage; 4] = [
 ];
 
 /// Where they are kept.
-const ROOM: &str = "programs";
+const FOLDER: &str = "programs";
 const ABOUT: &str = "programs.json";
 const LATEST: &str = "programs.json";
 /// Bumped when the same packages would give other files.
@@ -120,7 +120,7 @@ fn name(cache: &Cache) -> PathBuf {
 }
 
 fn load(cache: &Cache, key: &Key) -> Result<Option<Programs>, cache::Error> {
-    let Some(entry) = cache.get(ROOM, key)? else { return Ok(None) };
+    let Some(entry) = cache.get(FOLDER, key)? else { return Ok(None) };
     let about = entry.path(ABOUT);
     let text = fs::read(&about).map_err(|e| cache::Error::io("read", &about, e))?;
     let Ok(mut programs) = serde_json::from_slice::<Programs>(&text) else {
@@ -168,7 +168,7 @@ fn obtain(cache: &Cache, apt: &Apt<'_>, wanted: &Selection) -> Result<Programs, 
     let key = Key::of([VERSION].into_iter().chain(parts).chain(wanted.missing.keys().copied()));
     let known = match load(cache, &key) {
         Err(cache::Error::Damaged { .. }) => {
-            cache.evict(ROOM, &key)?;
+            cache.evict(FOLDER, &key)?;
             None
         }
         known => known?,
@@ -184,7 +184,7 @@ fn obtain(cache: &Cache, apt: &Apt<'_>, wanted: &Selection) -> Result<Programs, 
         }
         let (chosen, mut missing) = files::choose(&root)?;
         missing.extend(wanted.programs_missing());
-        cache.store(ROOM, &key, |dir| keep(dir, chosen, missing, &wanted.packages))?;
+        cache.store(FOLDER, &key, |dir| keep(dir, chosen, missing, &wanted.packages))?;
     }
     cache.write(&name(cache), &serde_json::to_vec(&key).unwrap_or_default())?;
     load(cache, &key)?.ok_or(Error::Lost)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Where kernels are.
-pub(crate) const ROOM: &str = "kernels";
+pub(crate) const FOLDER: &str = "kernels";
 const ABOUT: &str = "kernel.json";
 
 /// Puts a kernel's files into an entry that is being made. `image` and `config` of `kernel` are names in there.
@@ -45,7 +45,7 @@ pub(crate) fn find(
     match load(cache, key) {
         Err(damage @ cache::Error::Damaged { .. }) => {
             progress.note(&damage.to_string());
-            cache.evict(ROOM, key)?;
+            cache.evict(FOLDER, key)?;
             Ok(None)
         }
         found => found,
@@ -54,7 +54,7 @@ pub(crate) fn find(
 
 /// The kernel of a key, if it is there and intact. Changes nothing.
 pub(crate) fn load(cache: &Cache, key: &Key) -> Result<Option<Kernel>, cache::Error> {
-    let Some(entry) = cache.get(ROOM, key)? else { return Ok(None) };
+    let Some(entry) = cache.get(FOLDER, key)? else { return Ok(None) };
     let about = entry.path(ABOUT);
     let text = fs::read(&about).map_err(|e| cache::Error::io("read", &about, e))?;
     let Ok(mut kernel) = serde_json::from_slice::<Kernel>(&text) else {

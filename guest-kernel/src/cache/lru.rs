@@ -22,7 +22,7 @@ pub const LIMIT: u64 = 4 << 30;
 /// A file that was used less long ago is not marked as used again, since each mark is a write to the disk.
 const MARK_INTERVAL: Duration = Duration::from_secs(60);
 /// The directory in the cache.
-const ROOM: &str = "bounded";
+const FOLDER: &str = "bounded";
 
 /// Files by key, bounded in size.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl LruStore {
         if size > self.limit {
             return Ok(stored);
         }
-        let folder = self.cache.dir(ROOM)?;
+        let folder = self.cache.dir(FOLDER)?;
         rename(&new, &folder.join(key.as_str()))?;
         self.shrink(&folder);
         Ok(stored)
@@ -120,12 +120,12 @@ impl LruStore {
 
     /// A lock on a key, for work that should not be done twice at once. `wait` is called before waiting.
     pub fn lock(&self, key: &Key, wait: impl FnOnce()) -> Result<Lock, Error> {
-        self.cache.lock(&format!("{ROOM}-{}", key.as_str()), wait)
+        self.cache.lock(&format!("{FOLDER}-{}", key.as_str()), wait)
     }
 
     /// Where the file of a key is, or would be.
     pub(super) fn path(&self, key: &Key) -> PathBuf {
-        self.cache.root().join(ROOM).join(key.as_str())
+        self.cache.root().join(FOLDER).join(key.as_str())
     }
 
     /// Removes the least recently used files until the rest is within the limit. Files in use stay, and so the limit may

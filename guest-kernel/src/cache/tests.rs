@@ -30,8 +30,8 @@ fn contents(cache: &Cache) -> Vec<PathBuf> {
             if path.is_dir() && !path.ends_with("locks") {
                 dirs.push(path.clone());
             }
-            let furniture = ["locks", "tmp", "rooms", "CACHEDIR.TAG"];
-            if !furniture.iter().any(|name| path == cache.root().join(name)) {
+            let kept = ["locks", "tmp", "rooms", "CACHEDIR.TAG"];
+            if !kept.iter().any(|name| path == cache.root().join(name)) {
                 found.push(path);
             }
         }

@@ -43,7 +43,7 @@ impl Fixture {
             command_line: vec![],
         };
         let fill = |dir: &Path| store::put(dir, &mut kernel, &image, None);
-        self.catalogue.cache.store(store::ROOM, &key, fill).unwrap();
+        self.catalogue.cache.store(store::FOLDER, &key, fill).unwrap();
         let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
         store::remember(&self.catalogue.cache, &spec, &key, inputs).unwrap();
         key
@@ -99,7 +99,7 @@ fn a_kernel_built_from_another_recipe_is_not_served() {
     let recipe = Recipe::predefined("open-eperm").unwrap().key().unwrap();
     fixture.put("build:open-eperm", &["another", "6.12.117-1", "gcc"]);
     assert!(matches!(fixture.cached("build:open-eperm"), Err(Error::NotCached { .. })));
-    fixture.catalogue.cache.evict(store::ROOM, &Key::of(["build:open-eperm"])).unwrap();
+    fixture.catalogue.cache.evict(store::FOLDER, &Key::of(["build:open-eperm"])).unwrap();
     fixture.put("build:open-eperm", &[recipe.as_str(), "6.12.117-1", "gcc"]);
     assert!(fixture.cached("build:open-eperm").is_ok());
 }

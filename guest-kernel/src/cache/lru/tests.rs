@@ -153,7 +153,7 @@ fn many_writers_and_readers_at_once_see_whole_files_only() {
     });
     assert!(seen.into_inner() > 0);
     put(&store, "last", 1);
-    let total: u64 = candidates(&store.cache.root().join(ROOM)).iter().map(|file| file.size).sum();
+    let total: u64 = candidates(&store.cache.root().join(FOLDER)).iter().map(|file| file.size).sum();
     assert!(total <= store.limit, "{total}");
 }
 
