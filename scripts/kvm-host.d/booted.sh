@@ -43,13 +43,14 @@ memory_backend() { # memory_backend FILE SHARE: set `backend`
 	backend=(-object "memory-backend-file,id=memory,mem-path=$1,size=${memory}M,share=$2" -machine memory-backend=memory)
 }
 
-# The state is compared with its checksum. The memory is not, which would take longer than all the rest.
+# The state is compared with its checksum. The memory is not, which would take longer than all the rest. Its time is not
+# either: some file systems change it when they write the pages, long after QEMU's end.
 booted_is_intact() {
 	[[ -e $1/facts && $(booted_facts "$1") == "$(<"$1/facts")" ]]
 }
 
 booted_facts() {
-	stat -c '%s %y' "$1/memory" && sha256sum <"$1/state"
+	stat -c %s "$1/memory" && sha256sum <"$1/state"
 } 2>/dev/null
 
 # Boot a machine and save its state as directory $1. If that fails, the reason is in booted.log.
@@ -67,6 +68,11 @@ save_booted() {
 	beat=$!
 	children+=("$beat")
 	disown
+	if [[ -e $1 ]]; then
+		verbose "the saved state $1 is damaged: its facts are $(booted_facts "$1" | tr '\n' ' '), not $(cat "$1/facts" 2>&1 | tr '\n' ' ')"
+	else
+		verbose "there is no saved state $1"
+	fi
 	verbose "booting the machine, to save its state"
 	beside env -C "$w" "${qemu[@]}" "${machine[@]}" "${backend[@]}" -serial file:console \
 		-chardev null,id=in -chardev file,id=out,path=out,append=on -chardev null,id=err -chardev pipe,id=beat,path=beat \
@@ -74,10 +80,12 @@ save_booted() {
 	pid=$!
 	while is_child "$pid" && ((SECONDS < until)); do
 		read -rt 0.5 -u "$out" line && [[ $line == ready ]] || continue
-		printf 'migrate_set_capability x-ignore-shared on\nmigrate "exec:cat >state"\nquit\n' >&"$monitor"
+		printf 'migrate_set_capability x-ignore-shared on\nmigrate "exec:cat >part && mv part state"\nquit\n' >&"$monitor"
 		wait "$pid" || true
 	done
 	! is_child "$pid" || kill -KILL -- "-$pid"
+	# QEMU does not wait for the program that writes the state.
+	while [[ -e $w/part ]] && ((SECONDS < until)); do sleep 0.05; done
 	kill "$beat"
 	exec {out}<&- {monitor}<&-
 	if [[ -s $w/state ]]; then

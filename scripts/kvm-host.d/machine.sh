@@ -35,12 +35,14 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # cache, kernel, initrd, run: set by kvm-host, fetch.sh and qemu.sh; machine: for qemu.sh
 
-machine_memory() { # MiB for the machine: 6 GiB, or 3/4 of this machine's memory if that is less
+# MiB for the machine: 6 GiB, or 3/4 of this machine's memory if that is less; whole 256 MiB, as a virtual machine's memory
+# can change by a little, and each size has a state of its own.
+machine_memory() {
 	local all limit
 	all=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
 	limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null) || limit=max
 	[[ $limit == max ]] || ((limit / 1048576 > all)) || all=$((limit / 1048576))
-	all=$((all * 3 / 4))
+	all=$((all * 3 / 4 / 256 * 256))
 	echo $((all < 6144 ? all : 6144))
 }
 
