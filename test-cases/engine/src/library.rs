@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The cases that come with copra, those in files the user names, and how to choose among them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -81,19 +82,16 @@ pub fn select(patterns: &[String]) -> Result<Vec<Case>, LibraryError> {
         return all();
     }
     let mut chosen: Vec<Case> = Vec::new();
+    let mut names = BTreeSet::new();
     for given in patterns {
-        for case in select_one(given)? {
-            if !chosen.iter().any(|other| other.name == case.name) {
-                chosen.push(case);
-            }
-        }
+        chosen.extend(select_one(given)?.into_iter().filter(|case| names.insert(case.name.clone())));
     }
     Ok(chosen)
 }
 
 fn select_one(given: &str) -> Result<Vec<Case>, LibraryError> {
     let path = Path::new(given);
-    if path.extension().is_some_and(|extension| extension == "toml") {
+    if is_file(path) {
         return Ok(vec![load(path)?]);
     }
     if let Some(tag) = given.strip_prefix("tag:") {
@@ -156,13 +154,22 @@ fn likeness(given: &str, name: &str) -> f64 {
     strsim::jaro_winkler(given, name.rsplit('/').next().unwrap_or(name))
 }
 
-/// Reads one file. Its case is named by the path below the last folder called `cases`, or by the whole path.
+/// Whether an argument names one file with a case.
+pub fn is_file(given: &Path) -> bool {
+    given.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// The name of the case in a file: the path below the last folder called `cases`, or the whole path.
+pub fn name_of_file(path: &Path) -> String {
+    let name = path.with_extension("").display().to_string();
+    name.rsplit_once("cases/").map_or(name.clone(), |(_, name)| name.to_owned())
+}
+
+/// Reads one file.
 fn load(path: &Path) -> Result<Case, LibraryError> {
     let text = bounded::read_text(path, bounded::CASE)
         .map_err(|source| LibraryError::Read { path: path.to_owned(), source })?;
-    let name = path.with_extension("").display().to_string();
-    let name = name.rsplit_once("cases/").map_or(name.as_str(), |(_, name)| name);
-    case::parse(&text, name)
+    case::parse(&text, &name_of_file(path))
         .map_err(|errors| CaseErrors { name: path.display().to_string(), ..errors }.into())
 }
 
@@ -178,7 +185,7 @@ fn load_folder(folder: &Path) -> Result<Vec<Case>, LibraryError> {
     for path in paths {
         if path.is_dir() {
             cases.extend(load_folder(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "toml") {
+        } else if is_file(&path) {
             cases.push(load(&path)?);
         }
     }

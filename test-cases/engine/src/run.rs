@@ -7,6 +7,7 @@ mod kept;
 mod mutant;
 mod worker;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -101,8 +102,8 @@ impl Engine<'_> {
         if let Err(reason) = self.run_groups(cases, watcher) {
             self.report.ended = reason;
         }
-        let position = |name: &String| self.report.planned.iter().position(|planned| planned == name);
-        self.report.cases.sort_by_cached_key(|result| position(&result.case.name));
+        let places: HashMap<&String, usize> = self.report.planned.iter().zip(0..).collect();
+        self.report.cases.sort_by_key(|result| places.get(&result.case.name).copied());
     }
 
     fn run_groups(&mut self, cases: &[Case], watcher: &mut dyn Watcher) -> Result<(), RunEnd> {

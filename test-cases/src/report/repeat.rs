@@ -22,8 +22,13 @@ pub struct Repeat {
 impl Repeat {
     /// For a run with these arguments.
     pub fn of(args: &RunArgs, cases: &[Case]) -> Self {
+        let mut files = BTreeMap::new();
+        for given in args.cases.iter().filter(|given| library::is_file(Path::new(given))) {
+            files.entry(library::name_of_file(Path::new(given))).or_insert(given);
+        }
         let selector = |case: &Case| {
-            let file = args.cases.iter().find_map(|given| file_of(given, &case.name));
+            let file = files.get(&case.name).map(|given| (*given).clone());
+            let file = file.or_else(|| args.cases.iter().find_map(|given| file_below(given, &case.name)));
             file.map(|file| (case.name.clone(), file))
         };
         Self { options: options(args), selectors: cases.iter().filter_map(selector).collect() }
@@ -60,15 +65,14 @@ impl Repeat {
     }
 }
 
-/// The case's file, if an argument of the run names it or its folder.
-fn file_of(given: &str, name: &str) -> Option<String> {
+/// The case's file, if an argument of the run names its folder.
+fn file_below(given: &str, name: &str) -> Option<String> {
     let path = Path::new(given);
-    if path.extension().is_some_and(|extension| extension == "toml") {
-        let cases = library::select(&[given.to_owned()]).ok()?;
-        return cases.iter().any(|case| case.name == name).then(|| given.to_owned());
+    if library::is_file(path) || library::source(name).is_some() {
+        return None;
     }
     let file = path.join(format!("{name}.toml"));
-    (library::source(name).is_none() && file.is_file()).then(|| file.display().to_string())
+    file.is_file().then(|| file.display().to_string())
 }
 
 /// The options that are not the default, but for those of the output.
