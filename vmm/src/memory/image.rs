@@ -275,7 +275,14 @@ impl GuestMemory {
         restored: &mut Restored,
     ) -> Result<(), MemoryError> {
         self.forget_pending(&mut pages.pending)?;
-        for (page, saved) in saved.iter().enumerate() {
+        let mut pending = dirty.clone();
+        for first in (0..saved.len()).step_by(PAGES_PER_CHUNK) {
+            let chunk = first..(first + PAGES_PER_CHUNK).min(saved.len());
+            if differ(&pages.states[chunk.clone()], &saved[chunk.clone()]) {
+                chunk.for_each(|page| pending.insert(page));
+            }
+        }
+        for (page, saved) in pending.iter().filter_map(|page| Some((page, saved.get(page)?))) {
             let now = pages.states[page];
             let offset = page as u64 * PAGE_SIZE;
             if now.content() != saved.content() {
@@ -310,20 +317,25 @@ impl GuestMemory {
         self.unmap_temporary_mappings(protection, state)?;
         for (chunk, large) in large.iter().enumerate() {
             let pages = chunk * PAGES_PER_CHUNK..(chunk + 1) * PAGES_PER_CHUNK;
-            let before = state.states_of(&pages);
             state.table.set_large(chunk, *large);
-            if before != saved[pages.clone()] {
-                self.restore_states(protection, state, saved, pages.clone(), &before)?;
+            if !differ(state.table.states(pages.clone()), &saved[pages.clone()]) {
+                continue;
             }
-            for (page, before) in pages.zip(before) {
-                if let Some(view) = admitted_view(Some(saved[page]))
-                    && (dirty.contains(page) || before != saved[page])
-                {
+            let before = state.states_of(&pages);
+            self.restore_states(protection, state, saved, pages.clone(), &before)?;
+            for page in
+                pages.zip(before).filter(|(page, before)| *before != saved[*page]).map(|(page, _)| page)
+            {
+                // In place of what a view has gained with the page.
+                if let Some(view) = admitted_view(Some(saved[page])) {
                     self.restore_contents(self.view_mapping(protection, view), image, page, restored);
                 }
-                if before != saved[page] {
-                    restored.changed.insert(page);
-                }
+                restored.changed.insert(page);
+            }
+        }
+        for page in dirty.iter() {
+            if let Some(view) = admitted_view(saved.get(page).copied()) {
+                self.restore_contents(self.view_mapping(protection, view), image, page, restored);
             }
         }
         Ok(())
@@ -346,6 +358,12 @@ impl GuestMemory {
         let chunk = pages.start / PAGES_PER_CHUNK;
         self.enforce(protection, state, chunk, pages, before, Fill::Zeros)
     }
+}
+
+/// Some pages have other states.
+#[expect(clippy::needless_bitwise_bool, reason = "a loop without branches becomes one of vectors")]
+fn differ<T: PartialEq>(states: &[T], others: &[T]) -> bool {
+    states.iter().zip(others).fold(false, |differ, (one, other)| differ | (one != other))
 }
 
 /// The view that may access a page in this state.
