@@ -26,7 +26,10 @@ pub fn run(bytes: &[u8]) {
     let mut batch = Batch::new().new_worker();
     batch.push(&Step::Pread { file: 0, offset: 0, len: 64, buffer: Buffer::Good });
     for byte in bytes {
-        if link.receive(*byte, &mut Fuzzed(bytes)).is_some() {
+        let received = link.receive(*byte, &mut Fuzzed(bytes));
+        // Any byte may come with a change of the doorbell.
+        let rung = if byte & 1 == 0 { None } else { link.rung(&mut Fuzzed(bytes)) };
+        if received.or(rung).is_some() {
             let _ = link.send(&batch, &mut Fuzzed(bytes));
             let _ = link.position(&mut Fuzzed(bytes));
         }
@@ -41,13 +44,17 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
             .encode(&mut bytes);
         bytes
     };
-    let mut greeting = Vec::new();
-    Hello { is_init: true, window: None }.encode(&mut greeting);
-    let hello = frame(Kind::Hello, &greeting);
+    let greeting = |rings| {
+        let mut greeting = Vec::new();
+        Hello { is_init: true, rings, window: None }.encode(&mut greeting);
+        frame(Kind::Hello, &greeting)
+    };
+    let hello = greeting(false);
     let results = [hello.clone(), frame(Kind::Results, &[1, 4, 1])].concat();
     let window = [hello.clone(), vec![0xc5, 0x62, 1, 0]].concat();
     vec![
         ("hello".into(), hello),
+        ("doorbell".into(), greeting(true)),
         ("results".into(), results),
         ("window".into(), window),
         ("refused".into(), frame(Kind::Refused, &[4])),

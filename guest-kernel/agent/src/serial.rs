@@ -57,6 +57,15 @@ fn try_open() -> Result<File> {
     }
 }
 
+/// Changes the doorbell: OUT1, a modem control line of the port that nothing is connected to. False if there is none.
+pub fn ring(port: File, up: bool) -> bool {
+    const TIOCMBIS: u32 = 0x5416;
+    const TIOCMBIC: u32 = 0x5417;
+    const TIOCM_OUT1: u32 = 0x2000;
+    let line = TIOCM_OUT1;
+    syscall::ioctl(port, if up { TIOCMBIS } else { TIOCMBIC }, &raw const line as u64).is_ok()
+}
+
 /// Waits until everything written has left the port.
 pub fn drain(port: File) {
     const TCSBRK: u32 = 0x5409;

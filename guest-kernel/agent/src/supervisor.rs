@@ -15,6 +15,8 @@ use crate::{boot, serial, worker};
 
 /// How long a killed worker may take to die.
 const DEATH_MS: u32 = 2_000;
+/// Time for the first worker to come as far as its wait for a batch.
+const START_MS: u32 = 1;
 /// `wait` only for what has ended already.
 const NO_HANG: u32 = 1;
 
@@ -24,6 +26,8 @@ struct Worker {
     orders: File,
     /// A byte from here ends one. It reads as ended when the worker is gone.
     answers: File,
+    /// It has had no batch yet.
+    unused: bool,
 }
 
 /// How a worker's turn ended.
@@ -37,6 +41,10 @@ struct Supervisor {
     port: File,
     is_init: bool,
     window: Window,
+    /// There is a doorbell.
+    rings: bool,
+    /// It is up.
+    up: bool,
     worker: Option<Worker>,
 }
 
@@ -48,11 +56,19 @@ pub fn run(port: File, is_init: bool) -> ! {
         syscall::exit(1)
     };
     syscall::ignore_broken_pipes();
-    let mut supervisor = Supervisor { port, is_init, window, worker: None };
+    let rings = serial::ring(port, true);
+    let mut supervisor = Supervisor { port, is_init, window, rings, up: true, worker: None };
+    // Before the greeting: a guest that is saved then need not start a process for each case.
+    supervisor.worker = supervisor.start_worker().ok();
+    syscall::sleep(START_MS);
     supervisor.attach();
     let mut decoder = Decoder::new(buffer);
     let mut bytes = [0; 256];
     loop {
+        if supervisor.window.take_order() {
+            supervisor.carry_out();
+            continue;
+        }
         if decoder.is_pending() && !syscall::wait_readable(port, HALF_FRAME_MS) {
             decoder.reset();
             supervisor.refuse(Error::Truncated);
@@ -100,6 +116,23 @@ impl Supervisor {
         }
     }
 
+    /// Executes a batch that came without a frame.
+    fn carry_out(&mut self) {
+        if let Err(error) = self.window.check_down().and_then(|()| self.execute()) {
+            return self.refuse(error);
+        }
+        self.window.seal();
+        let usable = self.show_window();
+        if usable {
+            self.window.answer_order();
+            self.up = !self.up;
+        }
+        if !usable || !serial::ring(self.port, self.up) {
+            self.send(Kind::Results, Payload::Inline(self.window.results()));
+        }
+        self.end_guest();
+    }
+
     fn send(&self, kind: Kind, payload: Payload<'_>) {
         let frame = Frame { kind, sequence: self.window.sequence(), reply_by_window: false, payload };
         // One write for what is short: the driver then fills the port's FIFO at once.
@@ -121,13 +154,13 @@ impl Supervisor {
     fn send_hello(&self, usable: bool) {
         let mut bytes = [0; 24];
         let mut sink = Slice::new(&mut bytes);
-        self.window.hello(usable).encode(&mut sink);
+        self.window.hello(usable, self.rings).encode(&mut sink);
         self.send(Kind::Hello, Payload::Inline(sink.written()));
     }
 
-    /// Makes the window ready for the next frame; if the directory page has moved, reports that first. False if there is
+    /// Makes the window ready for the next answer; if the directory page has moved, reports that first. False if there is
     /// no window.
-    fn ring(&mut self) -> bool {
+    fn show_window(&mut self) -> bool {
         let before = self.window.frame_number();
         let usable = self.window.prepare();
         if usable && before != self.window.frame_number() {
@@ -137,13 +170,13 @@ impl Supervisor {
     }
 
     fn refuse(&mut self, error: Error) {
-        self.ring();
+        self.show_window();
         self.send(Kind::Refused, Payload::Inline(&[error as u8]));
     }
 
     fn send_results(&mut self, by_window: bool) {
         self.window.seal();
-        let usable = self.ring();
+        let usable = self.show_window();
         let payload =
             if usable && by_window { Payload::Window } else { Payload::Inline(self.window.results()) };
         self.send(Kind::Results, payload);
@@ -169,23 +202,26 @@ impl Supervisor {
     /// Has the worker execute the batch in the down half; its results are in the up half.
     fn execute(&mut self) -> Result<(), Error> {
         let head = Head::decode(&mut Reader::new(self.window.batch()))?;
-        if head.new_worker {
+        let mut fresh = self.worker.as_ref().is_none_or(|worker| worker.unused);
+        if head.new_worker && !fresh {
             self.end_worker();
+            fresh = true;
         }
         let directory = self.window.directory;
         directory.step.store(0, Relaxed);
         directory.reset.store(0, Relaxed);
         directory.up_len.store(1, Relaxed);
-        let mut fresh = self.worker.is_none();
         // One that died between two batches is replaced.
         if self.worker.as_ref().is_some_and(|worker| syscall::send_byte(worker.orders, 1).is_err()) {
             self.end_worker();
             fresh = true;
         }
-        if fresh {
+        if let Some(worker) = &mut self.worker {
+            worker.unused = false;
+        } else {
             let worker = self.start_worker()?;
             let _ = syscall::send_byte(worker.orders, 1);
-            self.worker = Some(worker);
+            self.worker = Some(Worker { unused: false, ..worker });
         }
         self.window.up()[0] = if fresh { FRESH } else { 0 };
         let end = self.wait_for_worker(head.step_ms);
@@ -235,7 +271,7 @@ impl Supervisor {
                 let _ = syscall::setpgid(process, process);
                 let _ = syscall::close(orders.reads);
                 let _ = syscall::close(answers.writes);
-                Ok(Worker { process, orders: orders.writes, answers: answers.reads })
+                Ok(Worker { process, orders: orders.writes, answers: answers.reads, unused: true })
             }
             Err(_) => {
                 for file in [orders.reads, orders.writes, answers.reads, answers.writes] {

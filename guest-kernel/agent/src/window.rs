@@ -22,6 +22,8 @@ pub struct Window {
     file: Option<File>,
     is_init: bool,
     reported_frame: u64,
+    /// The last order taken.
+    order: u64,
 }
 
 impl Window {
@@ -55,6 +57,7 @@ impl Window {
             file,
             is_init,
             reported_frame: 0,
+            order: 0,
         })
     }
 
@@ -72,6 +75,7 @@ impl Window {
             file: Some(file),
             is_init: false,
             reported_frame: 0,
+            order: 0,
         })
     }
 
@@ -154,10 +158,21 @@ impl Window {
     }
 
     /// The report of the window to the host.
-    pub fn hello(&self, usable: bool) -> Hello {
+    pub fn hello(&self, usable: bool, rings: bool) -> Hello {
         let key = self.directory.key.load(Relaxed) as u32;
         let window = usable.then_some(protocol::WindowAddress { frame_number: self.reported_frame, key });
-        Hello { is_init: self.is_init, window }
+        Hello { is_init: self.is_init, rings, window }
+    }
+
+    /// Whether the host has put another batch into the down half without a frame; it is to be executed then.
+    pub fn take_order(&mut self) -> bool {
+        let order = self.directory.order.load(Relaxed);
+        core::mem::replace(&mut self.order, order) != order
+    }
+
+    /// The results are those of the order that was taken.
+    pub fn answer_order(&self) {
+        self.directory.answered.store(self.order, Relaxed);
     }
 
     /// The directory, the batch to execute, and the place for its results.

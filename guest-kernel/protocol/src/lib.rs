@@ -28,6 +28,8 @@
 //! | length | payload |
 //! | 2 | CRC-16 (XMODEM) of the payload, little-endian; absent if there is no payload |
 //!
+//! Where the agent has a doorbell, neither batch nor results need a frame: see [`window`].
+//!
 //! So a frame whose payload is in the window is four bytes. A receiver that finds a wrong version, check, kind or length
 //! goes on searching at the byte after the false `0xC5`. The agent answers a frame it could not take with `Refused` (one
 //! byte, [`Error`]); bytes that never looked like a frame are passed over in silence. An agent left with half a frame

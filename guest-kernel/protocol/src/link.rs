@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The host's end: bytes from the guest's serial port in, events out; batches in, bytes for the guest out.
 
+mod directory;
+
 use core::mem::offset_of;
 
+use self::directory::Checked;
 use crate::check::digest;
 use crate::hello::WindowAddress;
 use crate::window::{DOWN_PAGES, Directory, MAGIC, MAX_PAGES, PAGE, stamp};
@@ -94,30 +97,8 @@ pub struct Stats {
     pub noise: u64,
     /// Batches sent over the serial port although the agent had a window.
     pub window_missed: u64,
-}
-
-/// A copy of the directory page, checked.
-struct Checked {
-    page: Vec<u8>,
-}
-
-impl Checked {
-    fn word(&self, offset: usize) -> u64 {
-        let bytes = self.page.get(offset..offset + 8).and_then(|bytes| bytes.try_into().ok());
-        u64::from_le_bytes(bytes.unwrap_or_default())
-    }
-
-    fn page(&self, index: usize) -> u64 {
-        self.word(offset_of!(Directory, frame_numbers) + 8 * index).wrapping_mul(PAGE as u64)
-    }
-
-    fn key(&self) -> u64 {
-        self.word(offset_of!(Directory, key))
-    }
-
-    fn notifications(&self) -> u64 {
-        self.word(offset_of!(Directory, notifications))
-    }
+    /// Results that the doorbell announced.
+    pub rings: u64,
 }
 
 /// Where the worker is, from the directory page; see [`Link::position`].
@@ -133,8 +114,8 @@ pub struct Position {
 
 /// the host's end of the agent channel.
 ///
-/// Feed it every byte the guest writes to the agent's port, at once and while the guest does not run: when
-/// [`Link::receive`] gives an event, the window is valid until the guest runs on, and [`Link::send`] belongs in the same
+/// Feed it every byte the guest writes to the agent's port and every change of its doorbell, at once and while the guest does
+/// not run: when [`Link::receive`] or [`Link::rung`] gives an event, the window is valid until the guest runs on, and [`Link::send`] belongs in the same
 /// stop.
 ///
 /// A clone of it belongs to a snapshot of the guest.
@@ -142,6 +123,10 @@ pub struct Position {
 pub struct Link {
     decoder: Decoder<Vec<u8>>,
     window: Option<WindowAddress>,
+    /// The agent has a doorbell.
+    rings: bool,
+    /// The order that is being executed, if it went without a frame.
+    order: Option<u64>,
     /// Sequence number of the agent's last frame.
     notification: u8,
     sequence: u8,
@@ -161,6 +146,8 @@ impl Link {
         Self {
             decoder: Decoder::new(vec![0; MAX_FRAME]),
             window: None,
+            rings: false,
+            order: None,
             notification: 0,
             sequence: 0,
             expected: None,
@@ -215,12 +202,31 @@ impl Link {
         }
     }
 
+    /// The guest has changed its doorbell.
+    pub fn rung(&mut self, memory: &mut impl GuestMemory) -> Option<Event> {
+        let order = self.order?;
+        let directory = match self.directory(memory, false) {
+            Ok(directory) => directory,
+            Err(error) => return self.understand(Kind::Results, Err(error)),
+        };
+        // Programs in the guest can change the line too.
+        if directory.word(offset_of!(Directory, answered)) != order {
+            self.stats.noise += 1;
+            return None;
+        }
+        self.stats.rings += 1;
+        self.notification = directory.notifications() as u8;
+        let payload = self.read_up(memory);
+        self.understand(Kind::Results, payload)
+    }
+
     fn understand(&mut self, kind: Kind, payload: Result<Vec<u8>, LinkError>) -> Option<Event> {
         let lost = |error: LinkError| Some(Event::Lost(error));
         match (kind, payload) {
             (Kind::Hello, Ok(payload)) => match Hello::decode(&payload) {
                 Ok(hello) => {
                     self.window = hello.window;
+                    self.rings = hello.rings;
                     // In the middle of a batch it only reports that the directory page has moved.
                     self.expected.is_none().then_some(Event::Hello(hello))
                 }
@@ -231,6 +237,7 @@ impl Link {
                 match Results::decode(&payload, steps) {
                     Ok(results) => {
                         self.expected = None;
+                        self.order = None;
                         Some(Event::Results(results))
                     }
                     Err(error) => lost(error.into()),
@@ -238,6 +245,7 @@ impl Link {
             }
             (Kind::Refused, Ok(payload)) => {
                 self.expected = None;
+                self.order = None;
                 let error = payload.first().and_then(|&code| Error::from_code(code));
                 Some(Event::Refused(error.unwrap_or(Error::Value)))
             }
@@ -250,7 +258,8 @@ impl Link {
     }
 
     /// Makes a batch ready: the payload in the window if there is one and it is sound, else in the frame. Returns the
-    /// bytes to hand to the guest's serial port. Call it after an event, while the guest does not run.
+    /// bytes to hand to the guest's serial port: none if the agent looks for an order before it reads from there. Call it
+    /// after an event, while the guest does not run.
     pub fn send(&mut self, batch: &Batch, memory: &mut impl GuestMemory) -> Result<Vec<u8>, LinkError> {
         if self.expected.is_some() {
             return Err(LinkError::Busy);
@@ -259,21 +268,27 @@ impl Link {
         if payload.len() > MAX_PAYLOAD {
             return Err(LinkError::TooLong);
         }
+        self.order = None;
         let by_window = self.window.is_some() && self.write_down(&payload, memory).is_ok();
         self.stats.window_missed += u64::from(self.window.is_some() && !by_window);
         self.expected = Some(batch.steps());
+        if self.order.is_some() {
+            return Ok(Vec::new());
+        }
         let payload = if by_window { Payload::Window } else { Payload::Inline(&payload) };
         Ok(self.frame(Kind::Batch, by_window, payload))
     }
 
     /// Requests the last results once more, over the serial port.
     pub fn again(&mut self) -> Vec<u8> {
+        self.order = None;
         self.frame(Kind::Again, false, Payload::Inline(&[]))
     }
 
     /// Requests a new hello; what the agent was doing is dropped.
     pub fn attach(&mut self) -> Vec<u8> {
         self.expected = None;
+        self.order = None;
         self.frame(Kind::Attach, false, Payload::Inline(&[]))
     }
 
@@ -333,7 +348,7 @@ impl Link {
         }
     }
 
-    fn write_down(&self, payload: &[u8], memory: &mut impl GuestMemory) -> Result<(), LinkError> {
+    fn write_down(&mut self, payload: &[u8], memory: &mut impl GuestMemory) -> Result<(), LinkError> {
         let directory = self.directory(memory, true)?;
         let down = (directory.word(offset_of!(Directory, pages)) as u32) as usize;
         if down > DOWN_PAGES || payload.len() > down * PAGE {
@@ -351,9 +366,11 @@ impl Link {
             }
         }
         let home = self.window.ok_or(Error::Window)?.frame_number.wrapping_mul(PAGE as u64);
+        let order = directory.word(offset_of!(Directory, order)).wrapping_add(u64::from(self.rings));
         let words = [
             (home + offset_of!(Directory, down_len) as u64, payload.len() as u64),
             (home + offset_of!(Directory, down_digest) as u64, digest(payload)),
+            (home + offset_of!(Directory, order) as u64, order),
         ];
         let parts = payload.chunks(PAGE).enumerate().map(|(index, part)| (directory.page(index), part));
         for (address, part) in parts {
@@ -366,6 +383,7 @@ impl Link {
                 return Err(LinkError::NoMemory { address });
             }
         }
+        self.order = self.rings.then_some(order);
         Ok(())
     }
 }

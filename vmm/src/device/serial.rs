@@ -101,16 +101,23 @@ impl Write for Capture {
     }
 }
 
+/// Register of a 16550A with the modem control lines it drives.
+const MODEM_CONTROL: u16 = 4;
+/// Its line OUT1.
+const OUT1: u8 = 1 << 2;
+
 /// A 16550A with any sink behind it.
 pub struct Port<W: Write> {
     uart: Serial<IrqLine, NoEvents, W>,
     incoming: VecDeque<u8>,
+    /// The guest has changed OUT1 since this was taken.
+    rang: bool,
 }
 
 impl<W: Write> Port<W> {
     /// A port that interrupts through `irq` and writes to `sink`.
     pub fn new(irq: IrqLine, sink: W) -> Self {
-        Self { uart: Serial::new(irq, sink), incoming: VecDeque::new() }
+        Self { uart: Serial::new(irq, sink), incoming: VecDeque::new(), rang: false }
     }
 
     /// IN from register `offset`.
@@ -122,8 +129,21 @@ impl<W: Write> Port<W> {
 
     /// OUT to register `offset`.
     pub fn write(&mut self, offset: u16, value: u8) {
+        if offset == MODEM_CONTROL {
+            self.rang |= (self.uart.state().modem_control ^ value) & OUT1 != 0;
+        }
         // A lost interrupt or a full sink shows in what the guest does next; there is no one to report it to.
         let _ = self.uart.write(offset as u8, value);
+    }
+
+    /// Whether the guest has changed the line OUT1, which nothing is connected to, since that was taken.
+    pub fn has_rung(&self) -> bool {
+        self.rang
+    }
+
+    /// The same, taken.
+    pub fn take_ring(&mut self) -> bool {
+        std::mem::take(&mut self.rang)
     }
 
     /// Queues bytes for the guest.
@@ -153,6 +173,7 @@ impl<W: Write> Port<W> {
         self.uart = Serial::from_state(&image.state(), irq, NoEvents, sink)
             .map_err(|error| io::Error::other(format!("restoring a serial port: {error:?}")))?;
         self.incoming = image.incoming().iter().copied().collect();
+        self.rang = false;
         Ok(())
     }
 

@@ -300,6 +300,11 @@ impl Machine {
         std::mem::take(self.devices.agent.sink_mut())
     }
 
+    /// Whether the guest has changed its agent's doorbell, line OUT1 of the agent's port, since the last call.
+    pub fn take_doorbell(&mut self) -> bool {
+        self.devices.agent.take_ring()
+    }
+
     /// The accesses so far that the page's state forbids.
     pub fn events(&self) -> &EventLog {
         &self.records.events

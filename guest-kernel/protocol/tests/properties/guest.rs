@@ -80,21 +80,33 @@ impl Guest {
     }
 
     pub fn hello(&mut self) -> Link {
+        self.hello_of(false)
+    }
+
+    /// The greeting of an agent with or without a doorbell.
+    pub fn hello_of(&mut self, rings: bool) -> Link {
         let mut link = Link::new();
         self.ring(&[]);
         let mut payload = Vec::new();
-        let hello =
-            Hello { is_init: true, window: Some(WindowAddress { frame_number: HOME, key: KEY as u32 }) };
+        let hello = Hello {
+            is_init: true,
+            rings,
+            window: Some(WindowAddress { frame_number: HOME, key: KEY as u32 }),
+        };
         hello.encode(&mut payload);
         assert_eq!(self.send(&mut link, Kind::Hello, Payload::Inline(&payload)), Some(Event::Hello(hello)));
         link
     }
 
+    pub fn read_word(&mut self, offset: usize) -> u64 {
+        let mut word = [0; 8];
+        assert!(self.read(HOME * PAGE as u64 + offset as u64, &mut word));
+        u64::from_le_bytes(word)
+    }
+
     pub fn down(&mut self) -> Vec<u8> {
         use std::mem::offset_of;
-        let mut word = [0; 8];
-        assert!(self.read(HOME * PAGE as u64 + offset_of!(Directory, down_len) as u64, &mut word));
-        let mut payload = vec![0; u64::from_le_bytes(word) as usize];
+        let mut payload = vec![0; self.read_word(offset_of!(Directory, down_len)) as usize];
         for (index, part) in payload.chunks_mut(PAGE).enumerate() {
             assert!(self.read((Self::page(index) * PAGE) as u64, part));
         }

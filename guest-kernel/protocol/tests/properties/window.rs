@@ -114,7 +114,7 @@ fn a_directory_that_moved_is_announced_before_the_results() {
     guest.memory[HOME as usize * PAGE..][..PAGE].fill(0x55);
     let mut payload = Vec::new();
     let window = Some(WindowAddress { frame_number: new as u64, key: KEY as u32 });
-    Hello { is_init: true, window }.encode(&mut payload);
+    Hello { is_init: true, rings: false, window }.encode(&mut payload);
     assert_eq!(guest.send(&mut link, Kind::Hello, Payload::Inline(&payload)), None);
     let event = guest.send(&mut link, Kind::Results, Payload::Window);
     assert_eq!(event, Some(Event::Results(Results { fresh: false, outcomes: vec![Outcome::Value(0)] })));
@@ -128,4 +128,59 @@ fn a_batch_that_fits_no_frame_is_refused() {
     let mut link = guest.hello();
     assert_eq!(link.send(&batch(MAX_PAYLOAD), &mut guest), Err(LinkError::TooLong));
     assert!(!link.is_busy());
+}
+
+#[test]
+fn with_a_doorbell_there_are_no_frames() {
+    use std::mem::offset_of;
+    let mut guest = Guest::new();
+    guest.word(offset_of!(Directory, order), 41);
+    let mut link = guest.hello_of(true);
+    let empty = Results { fresh: false, outcomes: vec![Outcome::Value(0)] };
+    for order in 42..45 {
+        let batch = batch(PAGE + 1);
+        assert_eq!(link.send(&batch, &mut guest), Ok(Vec::new()));
+        assert_eq!(guest.down(), batch.payload());
+        assert_eq!(guest.read_word(offset_of!(Directory, order)), order);
+        // Another program changes the line.
+        assert_eq!(link.rung(&mut guest), None);
+        assert!(link.is_busy());
+        guest.ring(&[0, 0]);
+        guest.word(offset_of!(Directory, answered), order);
+        assert_eq!(link.rung(&mut guest), Some(Event::Results(empty.clone())));
+        assert_eq!(link.rung(&mut guest), None);
+    }
+    let stats = link.stats();
+    assert_eq!((stats.rings, stats.noise, stats.sent, stats.window_missed), (3, 3, 0, 0));
+}
+
+#[test]
+fn with_a_doorbell_what_goes_wrong_comes_by_frame() {
+    use std::mem::offset_of;
+    let mut guest = Guest::new();
+    guest.word(offset_of!(Directory, order), 0);
+    let mut link = guest.hello_of(true);
+    // The agent has no use for the batch.
+    link.send(&batch(1), &mut guest).unwrap();
+    guest.ring(&[]);
+    let refused =
+        guest.send(&mut link, Kind::Refused, Payload::Inline(&[protocol::Error::PayloadCheck as u8]));
+    assert_eq!(refused, Some(Event::Refused(protocol::Error::PayloadCheck)));
+    // Its results are damaged, and are requested by a frame.
+    link.send(&batch(1), &mut guest).unwrap();
+    guest.ring(&[0, 0]);
+    guest.word(offset_of!(Directory, answered), 2);
+    guest.word(offset_of!(Directory, up_digest), 1);
+    assert_eq!(link.rung(&mut guest), Some(Event::Lost(LinkError::Protocol(protocol::Error::PayloadCheck))));
+    assert_eq!(decode(link.again()).0[0].0, Kind::Again);
+    guest.ring(&[0, 0]);
+    assert_eq!(link.rung(&mut guest), None, "they come by a frame");
+    let results = guest.send(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
+    assert!(matches!(results, Some(Event::Results(_))));
+    // The window is not the agent's any more.
+    guest.memory[HOME as usize * PAGE..][..PAGE].fill(0x55);
+    assert!(link.send(&batch(1), &mut guest).unwrap().len() > 4);
+    assert_eq!(link.rung(&mut guest), None);
+    let results = guest.send(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
+    assert!(matches!(results, Some(Event::Results(_))));
 }

@@ -272,6 +272,11 @@ impl Session {
                     return Ok(event);
                 }
             }
+            if self.machine.take_doorbell()
+                && let Some(event) = self.link.rung(&mut AgentMemory(self.machine.memory()))
+            {
+                return Ok(event);
+            }
             // A guest that writes without end keeps the machine from checking its deadline.
             if self.interrupt.load(Ordering::Relaxed) {
                 return Err(Ended::by(&self.machine, &Stop::Interrupted));
