@@ -71,7 +71,7 @@ pub fn run(
     interrupt: &Arc<AtomicBool>,
 ) -> Result<Report, EngineError> {
     let archive = target.initramfs(cases).map_err(EngineError::Initramfs)?;
-    let kernel = PreparedKernel::load(target, archive)?.with_names();
+    let kernel = PreparedKernel::unread(target, archive)?.with_names();
     let mut target = target.clone();
     target.setup = kernel.effective(target.setup);
     let target = &target;
@@ -83,7 +83,10 @@ pub fn run(
         started: Instant::now(),
     };
     engine.report.kernel.cmdline = command_line(target, target.setup);
-    engine.report.kernel.build_id = kernel.build_id().map(model::class::hex);
+    if !engine.place(target.setup).is_some_and(|place| place.seems_taken()) {
+        // One that cannot be read is reported before anything else.
+        kernel.read()?;
+    }
     engine.run(cases, watcher);
     engine.report.duration = engine.started.elapsed();
     Ok(engine.report)

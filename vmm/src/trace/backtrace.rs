@@ -77,14 +77,14 @@ pub struct Backtrace {
 }
 
 /// What it takes to follow one kernel's stacks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unwinder {
     code: Code,
     orc: Option<Orc>,
 }
 
 /// Where the kernel's code is. That of modules is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Code(Vec<Range<u64>>);
 
 impl Code {

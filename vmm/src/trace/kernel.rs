@@ -6,14 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use super::backtrace::{Backtrace, KernelMemory, Registers, Unwinder};
 use super::task::TaskNames;
-use crate::boot::image::{ElfFacts, SymbolTable, Vmlinux};
+use crate::boot::image::{SymbolTable, Vmlinux};
 use crate::stored::{Reader, StoredError, Writer};
 
 /// Symbols, unwind tables and task names of a kernel image, read on first use, as many runs need none.
 #[derive(Debug)]
 pub struct KernelNames {
-    /// Where the image is loaded.
-    facts: ElfFacts,
     source: Source,
     data: OnceLock<NameData>,
 }
@@ -36,11 +34,24 @@ impl fmt::Debug for Source {
 }
 
 /// The names of one kernel, found in its image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NameData {
     symbols: Option<SymbolTable>,
     unwinder: Unwinder,
     tasks: Option<TaskNames>,
+    /// Where the image is loaded.
+    parts: Vec<Part>,
+}
+
+/// A part of the image as it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    /// Its first virtual address.
+    address: u64,
+    /// Its first guest physical address.
+    gpa: u64,
+    /// Bytes.
+    len: u64,
 }
 
 impl NameData {
@@ -48,7 +59,9 @@ impl NameData {
     pub fn find(image: &Vmlinux<'_>) -> Self {
         let symbols = image.symbol_table();
         let tasks = symbols.as_ref().and_then(|symbols| TaskNames::of(image, symbols));
-        Self { unwinder: Unwinder::new(image), tasks, symbols }
+        let parts = image.facts.segments.iter();
+        let parts = parts.map(|segment| Part { address: segment.vaddr, gpa: segment.paddr, len: segment.memsz });
+        Self { unwinder: Unwinder::new(image), tasks, symbols, parts: parts.collect() }
     }
 
     /// As bytes to keep.
@@ -57,6 +70,8 @@ impl NameData {
         to.option(self.symbols.as_ref(), |to, symbols| symbols.encode(to));
         self.unwinder.encode(&mut to);
         to.option(self.tasks, |to, tasks| tasks.encode(to));
+        let words: Vec<u64> = self.parts.iter().flat_map(|part| [part.address, part.gpa, part.len]).collect();
+        to.u64s(words.into_iter());
         to.into_bytes()
     }
 
@@ -66,8 +81,11 @@ impl NameData {
         let symbols = from.option("symbols", SymbolTable::decode)?;
         let unwinder = Unwinder::decode(&mut from)?;
         let tasks = from.option("place of task names", TaskNames::decode)?;
+        let words: Vec<u64> = from.u64s("parts of the kernel")?.collect();
+        let (parts, []) = words.as_chunks() else { return Err(StoredError::Malformed("parts of the kernel")) };
+        let parts = parts.iter().map(|&[address, gpa, len]| Part { address, gpa, len }).collect();
         from.end()?;
-        Ok(Self { symbols, unwinder, tasks })
+        Ok(Self { symbols, unwinder, tasks, parts })
     }
 
     /// Symbols: of the ELF file, or recovered from the image's own kallsyms; `None` if it has neither.
@@ -87,12 +105,12 @@ impl NameData {
 impl KernelNames {
     /// Names of the kernel in `image`, found on first use.
     pub fn new(image: Arc<Vmlinux<'static>>) -> Self {
-        Self { facts: image.facts.clone(), source: Source::Image(image), data: OnceLock::new() }
+        Self { source: Source::Image(image), data: OnceLock::new() }
     }
 
     /// Names that were found before: `load` gets them on first use.
-    pub fn stored(facts: ElfFacts, load: impl Fn() -> NameData + Send + Sync + 'static) -> Self {
-        Self { facts, source: Source::Load(Box::new(load)), data: OnceLock::new() }
+    pub fn stored(load: impl Fn() -> NameData + Send + Sync + 'static) -> Self {
+        Self { source: Source::Load(Box::new(load)), data: OnceLock::new() }
     }
 
     fn data(&self) -> &NameData {
@@ -128,12 +146,15 @@ impl KernelNames {
 
     /// The guest physical address of a variable or function of the image, where its loader put it.
     pub fn physical_of(&self, symbol: &str) -> Option<u64> {
-        self.facts.physical_of(self.symbols()?.address_of(symbol)?)
+        self.physical_of_address(self.symbols()?.address_of(symbol)?)
     }
 
     /// The guest physical address of a virtual one in the image, where its loader put it.
     pub fn physical_of_address(&self, address: u64) -> Option<u64> {
-        self.facts.physical_of(address)
+        self.data().parts.iter().find_map(|part| {
+            let offset = address.checked_sub(part.address)?;
+            (offset < part.len).then(|| part.gpa + offset)
+        })
     }
 
     /// The kernel functions on the stack.
@@ -191,14 +212,12 @@ mod tests {
         use std::sync::atomic::{AtomicUsize, Ordering};
         let loads = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&loads);
-        let file = synth::elf();
-        let facts = extract_vmlinux(&file).unwrap().facts;
-        let names = KernelNames::stored(facts, move || {
+        let names = KernelNames::stored(move || {
             counter.fetch_add(1, Ordering::Relaxed);
             found()
         });
-        assert!(names.physical_of_address(synth::VIRTUAL + synth::TEXT).is_some());
         assert_eq!(loads.load(Ordering::Relaxed), 0);
+        assert!(names.physical_of_address(synth::VIRTUAL + synth::TEXT).is_some());
         assert_eq!(names.physical_of("startup_64"), Some(synth::TEXT + synth::ENTRY));
         assert!(names.symbols().is_some());
         assert_eq!(loads.load(Ordering::Relaxed), 1);
@@ -210,7 +229,7 @@ mod tests {
             let kinds = ["t", "T", "d", "B"];
             let line = |(address, kind, name): &(u64, u8, String)| format!("{address:x} {} {name}\n", kinds[usize::from(*kind)]);
             let map: String = entries.iter().map(line).collect();
-            let data = NameData { symbols: Some(SymbolTable::from_map(&map)), unwinder: found().unwinder, tasks: None };
+            let data = NameData { symbols: Some(SymbolTable::from_map(&map)), unwinder: found().unwinder, tasks: None, parts: found().parts };
             prop_assert_eq!(NameData::decode(&data.encode()), Ok(data));
         }
 

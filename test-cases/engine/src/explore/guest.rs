@@ -143,7 +143,7 @@ impl Kernel {
     pub fn session(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Booted, GuestError> {
         // Without names no event costs a backtrace; the case that is written has them when it is run.
         let setup = Setup { mode: Mode::Record, ..target.setup };
-        let mut session = self.prepared.boot(target, setup, interrupt)?;
+        let mut session = self.prepared.boot(self.prepared.read()?, target, setup, interrupt)?;
         let uname = session.text(&Step::Uname, target.limit)?.ok_or(GuestError::Silent("uname"))?;
         let release = uname.lines().nth(2).unwrap_or_default().to_owned();
         let log = GuestLog::read(&mut session, target.limit)?;

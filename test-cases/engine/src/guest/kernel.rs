@@ -11,7 +11,7 @@ use vmm::trace::kernel::KernelNames;
 use super::command_line::command_line;
 use super::error::{EngineError, check};
 use super::facts::rom_state;
-use super::stored::KernelImage;
+use super::stored::LazyImage;
 use super::target::Target;
 use crate::requirements::{accepts_lazily, missing_option};
 use crate::session::{GuestFiles, Plan, Session, SessionError};
@@ -20,8 +20,7 @@ use crate::setup::Setup;
 /// A kernel and an initramfs, ready to be booted as guests of one platform.
 #[derive(Debug)]
 pub struct PreparedKernel {
-    image: Arc<PreparedImage>,
-    source: KernelImage,
+    image: Arc<LazyImage>,
     names: Option<Arc<KernelNames>>,
     files: Arc<GuestFiles>,
     /// The kernel accepts memory while it runs; one that does not is given all of it accepted.
@@ -31,6 +30,13 @@ pub struct PreparedKernel {
 impl PreparedKernel {
     /// Reads the kernel of a target, which must be one for the target's platform. `initramfs` holds the agent as /init.
     pub fn load(target: &Target, initramfs: Vec<u8>) -> Result<Self, EngineError> {
+        let prepared = Self::unread(target, initramfs)?;
+        prepared.read()?;
+        Ok(prepared)
+    }
+
+    /// The same, but that the kernel is read when it is needed.
+    pub(crate) fn unread(target: &Target, initramfs: Vec<u8>) -> Result<Self, EngineError> {
         check(target.memory_mib)?;
         if let Some(config) = &target.config
             && let Some(option) = missing_option(target.platform, config)
@@ -39,18 +45,22 @@ impl PreparedKernel {
             return Err(EngineError::Option { kernel, platform, option });
         }
         Ok(Self {
-            image: Arc::new(target.image.load()?),
-            source: target.image.clone(),
+            image: Arc::new(LazyImage::new(&target.image)),
             names: None,
             files: Arc::new(GuestFiles::new(initramfs)),
             accepts_lazily: target.config.as_ref().is_none_or(accepts_lazily),
         })
     }
 
+    /// Reads the kernel, if that was not done yet.
+    pub(crate) fn read(&self) -> Result<&PreparedImage, EngineError> {
+        self.image.get()
+    }
+
     /// Names functions and tasks in the events of its guests. Each event then costs a backtrace.
     #[must_use]
     pub fn with_names(self) -> Self {
-        Self { names: Some(Arc::new(self.source.names(&self.image))), ..self }
+        Self { names: Some(Arc::new(self.image.names())), ..self }
     }
 
     /// The names, where there are any.
@@ -60,12 +70,12 @@ impl PreparedKernel {
 
     /// The image's release, where it has one in a header.
     pub fn release(&self) -> Option<String> {
-        self.image.kernel.release()
+        self.image.get().ok()?.kernel.release()
     }
 
     /// The image's GNU build id.
     pub fn build_id(&self) -> Option<&[u8]> {
-        self.image.kernel.facts.build_id.as_deref()
+        self.image.get().ok()?.kernel.facts.build_id.as_deref()
     }
 
     /// `setup` as guests of this kernel get it.
@@ -99,9 +109,10 @@ impl PreparedKernel {
         }
     }
 
-    /// Boots a guest, and waits until its agent answers.
+    /// Boots a guest of this kernel's `image`, and waits until its agent answers.
     pub fn boot(
         &self,
+        image: &PreparedImage,
         target: &Target,
         setup: Setup,
         interrupt: &Arc<AtomicBool>,
@@ -109,8 +120,8 @@ impl PreparedKernel {
         let setup = self.effective(setup);
         Session::boot(&Plan {
             machine: self.machine(target, setup),
-            kernel: &self.image.kernel,
-            sites: self.image.sites.as_ref(),
+            kernel: &image.kernel,
+            sites: image.sites.as_ref(),
             names: self.names.clone(),
             files: Arc::clone(&self.files),
             command_line: &command_line(target, setup),

@@ -6,7 +6,7 @@
 //! another version of copra stored. A cache that cannot be written to, or has damaged files, costs time only.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use guest_kernel::cache::{Key, LruStore};
 use vmm::boot::image::{self, Vmlinux};
@@ -57,7 +57,7 @@ impl KernelImage {
     }
 
     /// The kernel to boot.
-    pub(super) fn load(&self) -> Result<PreparedImage, EngineError> {
+    fn load(&self) -> Result<PreparedImage, EngineError> {
         let stored = self.stored(Kept::Boot).and_then(|bytes| prepared::decode(&bytes).ok());
         if let Some(stored) = stored {
             return Ok(stored);
@@ -70,22 +70,15 @@ impl KernelImage {
         Ok(PreparedImage { kernel: kernel.into_owned(), sites: None })
     }
 
-    /// The names of the kernel loaded, read or computed when the first is needed.
-    pub(super) fn names(&self, loaded: &Arc<PreparedImage>) -> KernelNames {
-        let (image, kernel) = (self.clone(), Arc::clone(loaded));
-        KernelNames::stored(loaded.kernel.facts.clone(), move || {
-            let stored = image.stored(Kept::Names).and_then(|bytes| NameData::decode(&bytes).ok());
-            stored.unwrap_or_else(|| image.find_names(&kernel.kernel))
-        })
-    }
-
     /// Finds the names in the file, which has more than what is booted; in that if the file is gone.
-    fn find_names(&self, loaded: &Vmlinux<'_>) -> NameData {
+    fn find_names(&self, loaded: &LazyImage) -> NameData {
         let from_file = || {
             let file = image::read(&self.path).ok()?;
             Some(NameData::find(&self.extract(&file).ok()?))
         };
-        let Some(found) = from_file() else { return NameData::find(loaded) };
+        let Some(found) = from_file() else {
+            return loaded.get().map_or_else(|_| NameData::default(), |image| NameData::find(&image.kernel));
+        };
         self.keep(Kept::Names, &found.encode());
         found
     }
@@ -115,6 +108,37 @@ impl KernelImage {
             Kept::Names => "kernel names",
         };
         Key::of(["kernel image", &self.sha256, build, what])
+    }
+}
+
+/// An image that is loaded when it is needed first: a run that restores a guest needs none.
+#[derive(Debug)]
+pub(super) struct LazyImage {
+    source: KernelImage,
+    loaded: OnceLock<PreparedImage>,
+}
+
+impl LazyImage {
+    pub(super) fn new(source: &KernelImage) -> Self {
+        Self { source: source.clone(), loaded: OnceLock::new() }
+    }
+
+    /// The kernel to boot.
+    pub(super) fn get(&self) -> Result<&PreparedImage, EngineError> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let loaded = self.source.load()?;
+        Ok(self.loaded.get_or_init(|| loaded))
+    }
+
+    /// The kernel's names, read or computed when the first is needed.
+    pub(super) fn names(self: &Arc<Self>) -> KernelNames {
+        let image = Arc::clone(self);
+        KernelNames::stored(move || {
+            let stored = image.source.stored(Kept::Names).and_then(|bytes| NameData::decode(&bytes).ok());
+            stored.unwrap_or_else(|| image.source.find_names(&image))
+        })
     }
 }
 

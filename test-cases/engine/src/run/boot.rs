@@ -24,6 +24,7 @@ use model::release::Release;
 pub(super) struct BootFacts {
     release: String,
     version: String,
+    build_id: Option<String>,
     log: Vec<String>,
     log_unread: Option<String>,
     unaccepted: Option<Unaccepted>,
@@ -72,7 +73,8 @@ impl Engine<'_> {
         let (kernel, platform) = (self.target.kernel.spec.as_str(), self.target.platform);
         watcher.progress(&Activity::Boot { kernel, platform });
         self.report.counters.boots += 1;
-        let mut session = match self.kernel.boot(self.target, setup, self.interrupt) {
+        let image = self.kernel.read().map_err(|error| RunEnd::Failed(error.to_string()))?;
+        let mut session = match self.kernel.boot(image, self.target, setup, self.interrupt) {
             Ok(session) => session,
             Err(SessionError::Ended { .. }) if self.interrupt.load(Ordering::Relaxed) => {
                 return Err(RunEnd::Interrupted);
@@ -141,6 +143,7 @@ impl Engine<'_> {
         if first {
             let kernel = &mut self.report.kernel;
             (kernel.release, kernel.version, kernel.log) = (facts.release, facts.version, facts.log);
+            kernel.build_id = facts.build_id;
             let platform = &mut self.report.platform;
             platform.regions = facts.regions;
             platform.view_bit = facts.view_bit;
@@ -170,6 +173,7 @@ impl Engine<'_> {
         BootFacts {
             release: self.kernel.release().unwrap_or_default(),
             version: String::new(),
+            build_id: self.kernel.build_id().map(model::class::hex),
             log: Vec::new(),
             log_unread: None,
             unaccepted: None,

@@ -18,7 +18,7 @@ use crate::session::{SavedGuest, Surroundings};
 use crate::setup::Setup;
 
 /// Changes with what is kept beside the guest, and with how it is read.
-const FORMAT: &str = "guest 1";
+const FORMAT: &str = "guest 2";
 
 /// What is kept beside the guest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,6 +84,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Whether a guest seems to be kept there.
+    pub(super) fn seems_taken(&self) -> bool {
+        self.store.seems_intact(&self.key)
+    }
+
     /// Keeps a guest. What cannot be kept is booted again.
     pub(super) fn keep(&self, saved: &SavedGuest, facts: BootFacts) {
         let booted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -46,7 +46,7 @@ fn code(image: &KernelImage) -> Vec<u8> {
 }
 
 fn names_of(image: &KernelImage) -> KernelNames {
-    image.names(&Arc::new(image.load().unwrap()))
+    Arc::new(LazyImage::new(image)).names()
 }
 
 #[test]
