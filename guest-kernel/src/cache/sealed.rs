@@ -6,7 +6,9 @@
 //! instructions for eight bytes, since the reader may be on an emulated processor; it is no protection against intent.
 
 use super::{Error, Key, LruStore};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::hash::Hasher;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use twox_hash::XxHash64;
 
 /// The first bytes of a trailer. Changes with its form.
@@ -29,25 +31,80 @@ fn trailer(key: &Key, length: u64, checksum: u64) -> [u8; TRAILER] {
     trailer
 }
 
+/// The content of a file while it is read: what was read is known to be intact when all of it was.
+#[derive(Debug)]
+pub struct Content<'a> {
+    file: &'a File,
+    left: u64,
+    hash: XxHash64,
+}
+
+impl Content<'_> {
+    /// Bytes that are left to read.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| buffer.len().min(left));
+        let count = self.file.read(&mut buffer[..most])?;
+        self.hash.write(&buffer[..count]);
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// A file while its content is written.
+#[derive(Debug)]
+pub struct Unsealed<'a> {
+    file: &'a File,
+    written: u64,
+    hash: XxHash64,
+}
+
+impl Write for Unsealed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.write(&bytes[..count]);
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 impl LruStore {
+    /// What `read` makes of the content stored under a key, if that is there and intact. `read` gets it before it is known to
+    /// be, and has to read all of it. A file that is damaged, or that `read` has no use for, is removed.
+    pub fn read<T>(&self, key: &Key, read: impl FnOnce(&mut Content<'_>) -> Option<T>) -> Option<T> {
+        let stored = self.get(key)?;
+        // An error of the disk is one more kind of damage.
+        let checked = || {
+            let length = stored.metadata().ok()?.len().checked_sub(TRAILER as u64)?;
+            let mut content = Content { file: &stored, left: length, hash: XxHash64::with_seed(SEED) };
+            let value = read(&mut content)?;
+            let mut found = [0; TRAILER];
+            (&*stored).read_exact(&mut found).ok()?;
+            (content.left == 0 && found == trailer(key, length, content.hash.finish())).then_some(value)
+        };
+        let value = checked();
+        if value.is_none() {
+            self.remove(key);
+        }
+        value
+    }
+
     /// The bytes stored under a key, if they are there and intact. A damaged file is removed.
     pub fn bytes(&self, key: &Key) -> Option<Vec<u8>> {
-        let stored = self.get(key)?;
-        let length = usize::try_from(stored.metadata().ok()?.len()).ok()?;
-        let mut bytes = Vec::with_capacity(length);
-        // An error of the disk is one more kind of damage.
-        let read = (&*stored).read_to_end(&mut bytes);
-        let content = read.ok().and_then(|_| bytes.split_last_chunk::<TRAILER>());
-        let intact = content.and_then(|(content, found)| {
-            let expected = trailer(key, content.len() as u64, XxHash64::oneshot(SEED, content));
-            (*found == expected).then_some(content.len())
-        });
-        let Some(length) = intact else {
-            self.remove(key);
-            return None;
-        };
-        bytes.truncate(length);
-        Some(bytes)
+        self.read(key, |content| {
+            let mut bytes = Vec::with_capacity(usize::try_from(content.left()).ok()?);
+            content.read_to_end(&mut bytes).ok()?;
+            Some(bytes)
+        })
     }
 
     /// Whether a file of that key is there that seems intact by its trailer alone. Marks it as used.
@@ -66,9 +123,21 @@ impl LruStore {
 
     /// Stores bytes.
     pub fn store_bytes(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
-        let trailer = trailer(key, bytes.len() as u64, XxHash64::oneshot(SEED, bytes));
+        self.store(key, |file| file.write_all(bytes))
+    }
+
+    /// Stores what `write` writes.
+    pub fn store(
+        &self,
+        key: &Key,
+        write: impl FnOnce(&mut Unsealed<'_>) -> io::Result<()>,
+    ) -> Result<(), Error> {
         self.put(key, |file| {
-            let written = file.write_all(bytes).and_then(|()| file.write_all(&trailer));
+            let mut content = Unsealed { file, written: 0, hash: XxHash64::with_seed(SEED) };
+            let written = write(&mut content).and_then(|()| {
+                let trailer = trailer(key, content.written, content.hash.finish());
+                content.file.write_all(&trailer)
+            });
             written.map_err(|e| Error::io("write", &self.path(key), e))
         })
         .map(drop)

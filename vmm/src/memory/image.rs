@@ -73,6 +73,8 @@ pub struct Restored {
     pub compared: usize,
     /// Pages that differed, in contents or state.
     pub changed: PageSet,
+    /// The memory is a new machine's: what may differ does.
+    fresh: bool,
 }
 
 /// An image does not fit this memory.
@@ -118,7 +120,7 @@ impl MemoryImage {
 
     /// Sets the contents of a page; `false` if there is no such page.
     pub fn set_page(&mut self, page: usize, contents: &[u8; PAGE]) -> bool {
-        let written = self.contents.write(page as u64 * PAGE_SIZE, contents);
+        let written = self.contents.set_page(page as u64 * PAGE_SIZE, contents);
         if written {
             self.filled.insert(page);
         }
@@ -195,11 +197,16 @@ impl GuestMemory {
     }
 
     /// Makes memory what it was when `image` was saved. `dirty`: pages whose contents may differ; those that this
-    /// process changed are added to them.
+    /// process changed are added to them. `fresh`: the memory is a new machine's, in which nearly all of these do.
     ///
     /// # Errors
     /// Where that is not possible. The guest is in no known state then.
-    pub fn restore(&self, image: &MemoryImage, dirty: &mut PageSet) -> Result<Restored, MemoryError> {
+    pub fn restore(
+        &self,
+        image: &MemoryImage,
+        dirty: &mut PageSet,
+        fresh: bool,
+    ) -> Result<Restored, MemoryError> {
         let unfit = MemoryError::Unfit(Unfit {
             image: image.mapped_size() >> 20,
             memory: self.ram.mapped_size() >> 20,
@@ -215,7 +222,7 @@ impl GuestMemory {
             dirty.union(&shared.take_touched());
         }
         let mut restored =
-            Restored { compared: dirty.len(), changed: PageSet::new(image.contents.len() / PAGE) };
+            Restored { compared: dirty.len(), changed: PageSet::new(image.contents.len() / PAGE), fresh };
         match (&self.scheme, &image.states) {
             (Scheme::OneView, SavedStates::OneView) => {
                 for page in dirty.iter() {
@@ -258,7 +265,9 @@ impl GuestMemory {
 
     fn restore_contents(&self, mapping: &Mapping, image: &MemoryImage, page: usize, restored: &mut Restored) {
         let offset = page as u64 * PAGE_SIZE;
-        if self.ram.offset(self.ram.gpa(offset)).is_none() || mapping.page_equals(offset, &image.contents) {
+        let is_ram = self.ram.offset(self.ram.gpa(offset)).is_some();
+        // Looking at a page that was never used would make it one that is.
+        if !is_ram || !restored.fresh && mapping.page_equals(offset, &image.contents) {
             return;
         }
         mapping.copy_page(offset, &image.contents);

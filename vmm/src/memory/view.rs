@@ -140,6 +140,15 @@ impl Mapping {
         true
     }
 
+    /// Sets the page at `offset`; accessing it must not wait on a userfault. Returns whether there is such a page.
+    pub fn set_page(&self, offset: u64, page: &[u8; PAGE_SIZE as usize]) -> bool {
+        let Some(to) = self.pointer(offset, PAGE_SIZE as usize) else { return false };
+        self.touch(offset, PAGE_SIZE as usize);
+        // SAFETY: `to` is valid for a page while the mapping lives, and the mapping does not overlap `page`.
+        unsafe { racing::copy_page(page.as_ptr(), to) };
+        true
+    }
+
     /// Makes every page present, without changing any that already is.
     pub fn populate(&self, offset: u64, len: usize) -> io::Result<()> {
         self.madvise(offset, len, libc::MADV_POPULATE_WRITE)

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A snapshot as bytes: the version, a JSON header, the sites of the kernel, and the pages that are not zeros, in ascending
-//! order.
+//! A snapshot as bytes: a head (the version, a JSON header, the sites of the kernel), and the pages that are not zeros, in
+//! ascending order. The head is a value in memory; the pages, which are tens of megabytes, are copied once.
 //!
 //! The bytes are checked for form, not for damage: who stores them does that.
+
+use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 use types::{PageState, View};
@@ -18,9 +20,11 @@ use crate::memory::state::AliasState;
 use crate::stored::{Reader, StoredError, Writer};
 
 /// The first bytes. The number changes with the form of what follows.
-const MAGIC: &[u8; 16] = b"copra snapshot 2";
+const MAGIC: &[u8; 16] = b"copra snapshot 3";
 /// The header is not longer than that; most of it is a console's text.
 const MAX_HEADER: usize = 16 << 20;
+/// Pages that are read or written at once.
+const MANY: usize = 256;
 
 /// Why bytes are no snapshot that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,14 +32,9 @@ pub enum FileError {
     /// Other bytes, or another version's.
     #[error("it does not begin as a snapshot of this version")]
     Magic,
-    /// It ends too early, or goes on.
-    #[error("it has {found} bytes where {expected} belong")]
-    Length {
-        /// Bytes there are.
-        found: usize,
-        /// Bytes there should be.
-        expected: usize,
-    },
+    /// The pages cannot be read, or are fewer than the header says.
+    #[error("reading its pages: {0}")]
+    Pages(#[source] io::Error),
     /// What comes before the pages cannot be read.
     #[error(transparent)]
     Stored(#[from] StoredError),
@@ -126,7 +125,7 @@ impl States {
 }
 
 impl Snapshot {
-    /// Appends the snapshot.
+    /// Appends the head.
     pub fn encode(&self, to: &mut Writer) -> Result<(), FileError> {
         let mut filled: Vec<(u32, u32)> = Vec::new();
         for page in self.memory.filled().iter() {
@@ -141,30 +140,38 @@ impl Snapshot {
             states: States::of(self.memory.states()),
             filled,
         };
-        let header = serde_json::to_vec(&header)?;
-        let pages = self.memory.filled().len();
-        to.reserve(MAGIC.len() + header.len() + pages * PAGE);
         to.raw(MAGIC);
-        to.bytes(&header);
+        to.bytes(&serde_json::to_vec(&header)?);
         self.state.sites.encode(to);
+        Ok(())
+    }
+
+    /// Writes the pages, which belong behind the head.
+    pub fn write_pages(&self, to: &mut impl Write) -> io::Result<()> {
+        let mut pages = self.memory.filled().iter().peekable();
+        let mut buffer = Vec::with_capacity(MANY * PAGE);
         let mut page = [0; PAGE];
-        for number in self.memory.filled().iter() {
-            self.memory.page(number, &mut page);
-            to.raw(&page);
+        while pages.peek().is_some() {
+            buffer.clear();
+            for number in pages.by_ref().take(MANY) {
+                self.memory.page(number, &mut page);
+                buffer.extend_from_slice(&page);
+            }
+            to.write_all(&buffer)?;
         }
         Ok(())
     }
 
-    /// Reads what [`Self::encode`] appended.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
-        let mut from = Reader::new(bytes.strip_prefix(MAGIC).ok_or(FileError::Magic)?);
-        let header = from.bytes("header")?;
+    /// Takes all of `head` for what [`Self::encode`] appended, and reads what [`Self::write_pages`] wrote.
+    pub fn decode(head: Reader<'_>, pages: &mut impl Read) -> Result<Self, FileError> {
+        let mut head = Reader::new(head.rest().strip_prefix(MAGIC).ok_or(FileError::Magic)?);
+        let header = head.bytes("header")?;
         if header.len() > MAX_HEADER {
             return Err(FileError::Contradiction("is longer than any"));
         }
         let mut header: Header<State> = serde_json::from_slice(header)?;
-        header.state.sites = Sites::decode(&mut from)?;
-        let pages = from.rest();
+        header.state.sites = Sites::decode(&mut head)?;
+        head.end()?;
         if Ram::new(header.memory).is_err() || header.memory > layout::MAX_RAM {
             return Err(FileError::Contradiction("has a size of memory that no guest has"));
         }
@@ -173,17 +180,20 @@ impl Snapshot {
         if filled > count as u64 {
             return Err(FileError::Contradiction("has more pages than its memory"));
         }
-        let expected = filled as usize * PAGE;
-        if pages.len() != expected {
-            let before = bytes.len() - pages.len();
-            return Err(FileError::Length { found: bytes.len(), expected: before + expected });
-        }
         let mut memory = MemoryImage::new(header.states.saved(count)?, header.memory)?;
-        let numbers = header.filled.iter().flat_map(|(first, count)| (*first..).take(*count as usize));
-        for (number, page) in numbers.zip(pages.chunks_exact(PAGE)) {
-            let placed = page.first_chunk().is_some_and(|page| memory.set_page(number as usize, page));
-            if !placed {
-                return Err(FileError::Contradiction("has pages beyond its memory"));
+        let numbers: Vec<u64> = header
+            .filled
+            .iter()
+            .flat_map(|(first, count)| (u64::from(*first)..).take(*count as usize))
+            .collect();
+        let mut buffer = vec![0; MANY * PAGE];
+        for numbers in numbers.chunks(MANY) {
+            let buffer = &mut buffer[..numbers.len() * PAGE];
+            pages.read_exact(buffer).map_err(FileError::Pages)?;
+            for (number, page) in numbers.iter().zip(buffer.as_chunks().0) {
+                if !memory.set_page(*number as usize, page) {
+                    return Err(FileError::Contradiction("has pages beyond its memory"));
+                }
             }
         }
         Ok(Self { state: header.state, memory })

@@ -68,7 +68,7 @@ impl Snapshot {
     ) -> Result<Machine, SnapshotError> {
         let parts = Parts { cpuid: Some(self.state.cpuid.clone()), ..Parts::default() };
         let mut machine = Machine::with_parts(config, parts)?;
-        machine.restore_new(self, names, self.memory.filled().clone())?;
+        machine.restore_new(self, names, self.memory.filled().clone(), true)?;
         Ok(machine)
     }
 
@@ -115,7 +115,7 @@ impl Machine {
         while self.vcpus.iter_mut().any(|vcpu| vcpu.next_coalesced().is_some()) {}
         self.restore_state(&snapshot.state)?;
         let mut dirty = PageSet::new(snapshot.memory.pages());
-        let stats = self.restore_memory(&snapshot.memory, &mut dirty)?;
+        let stats = self.restore_memory(&snapshot.memory, &mut dirty, false)?;
         self.resume(entries);
         Ok(stats)
     }
@@ -131,16 +131,18 @@ impl Machine {
         drop((self.vcpus, self.devices, self.dirty, self.vm));
         let mut machine = Self::with_parts(&config, parts)?;
         machine.records = records;
-        machine.restore_new(snapshot, names, dirty)?;
+        machine.restore_new(snapshot, names, dirty, false)?;
         Ok(machine)
     }
 
-    /// Restores into a new VM, in whose memory the pages in `dirty` may differ from the snapshot's.
+    /// Restores into a new VM, in whose memory the pages in `dirty` may differ from the snapshot's. `fresh`: its memory is new
+    /// too.
     fn restore_new(
         &mut self,
         snapshot: &Snapshot,
         names: Option<Arc<KernelNames>>,
         mut dirty: PageSet,
+        fresh: bool,
     ) -> Result<(), SnapshotError> {
         self.kernel = names;
         self.sites = snapshot.state.sites.clone();
@@ -148,7 +150,7 @@ impl Machine {
         let entries = self.complete_exits()?;
         self.start_dirty_log()?;
         self.restore_state(&snapshot.state)?;
-        self.restore_memory(&snapshot.memory, &mut dirty)?;
+        self.restore_memory(&snapshot.memory, &mut dirty, fresh)?;
         self.resume(entries);
         Ok(())
     }
@@ -186,9 +188,10 @@ impl Machine {
         &mut self,
         image: &MemoryImage,
         dirty: &mut PageSet,
+        fresh: bool,
     ) -> Result<RestoreStats, SnapshotError> {
         self.collect_dirty(dirty)?;
-        let restored = self.memory.restore(image, dirty)?;
+        let restored = self.memory.restore(image, dirty, fresh)?;
         if let Some(log) = &mut self.dirty {
             log.settle(dirty, &restored.changed)
                 .map_err(SnapshotError::kvm("clearing the log of changed pages"))?;

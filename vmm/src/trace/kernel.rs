@@ -60,7 +60,8 @@ impl NameData {
         let symbols = image.symbol_table();
         let tasks = symbols.as_ref().and_then(|symbols| TaskNames::of(image, symbols));
         let parts = image.facts.segments.iter();
-        let parts = parts.map(|segment| Part { address: segment.vaddr, gpa: segment.paddr, len: segment.memsz });
+        let parts =
+            parts.map(|segment| Part { address: segment.vaddr, gpa: segment.paddr, len: segment.memsz });
         Self { unwinder: Unwinder::new(image), tasks, symbols, parts: parts.collect() }
     }
 
@@ -82,7 +83,9 @@ impl NameData {
         let unwinder = Unwinder::decode(&mut from)?;
         let tasks = from.option("place of task names", TaskNames::decode)?;
         let words: Vec<u64> = from.u64s("parts of the kernel")?.collect();
-        let (parts, []) = words.as_chunks() else { return Err(StoredError::Malformed("parts of the kernel")) };
+        let (parts, []) = words.as_chunks() else {
+            return Err(StoredError::Malformed("parts of the kernel"));
+        };
         let parts = parts.iter().map(|&[address, gpa, len]| Part { address, gpa, len }).collect();
         from.end()?;
         Ok(Self { symbols, unwinder, tasks, parts })

@@ -4,6 +4,7 @@
 //! The key has everything that a boot depends on: the image, the initramfs, the command line, the machine and its setup,
 //! the code of VMM and engine, and the host's processor and kernel. A guest that cannot be read or started is booted instead.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,7 +19,7 @@ use crate::session::{SavedGuest, Surroundings};
 use crate::setup::Setup;
 
 /// Changes with what is kept beside the guest, and with how it is read.
-const FORMAT: &str = "guest 2";
+const FORMAT: &str = "guest 3";
 
 /// What is kept beside the guest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,9 +32,12 @@ struct Kept {
 impl Engine<'_> {
     /// The guest of this setup that an earlier run kept, with what its boot showed.
     pub(super) fn kept_guest(&self, place: &Place, setup: Setup) -> Option<(SavedGuest, BootFacts)> {
-        let bytes = place.store.bytes(&place.key)?;
-        let read = || {
-            let mut from = Reader::new(&bytes);
+        place.store.read(&place.key, |content| {
+            let mut length = [0; size_of::<u64>()];
+            content.read_exact(&mut length).ok()?;
+            let mut head = Vec::new();
+            content.take(u64::from_le_bytes(length)).read_to_end(&mut head).ok()?;
+            let mut from = Reader::new(&head);
             let Kept { booted_at, mut facts } = serde_json::from_slice(from.bytes("facts").ok()?).ok()?;
             facts.booted_at = Some(booted_at);
             let around = Surroundings {
@@ -42,14 +46,8 @@ impl Engine<'_> {
                 files: self.kernel.files(),
                 interrupt: Arc::clone(self.interrupt),
             };
-            Some((SavedGuest::decode(from, around).ok()?, facts))
-        };
-        let found = read();
-        if found.is_none() {
-            // Intact, and yet not readable: of no use to any run.
-            place.store.remove(&place.key);
-        }
-        found
+            Some((SavedGuest::decode(from, content, around).ok()?, facts))
+        })
     }
 
     /// Where the guest of a setup is kept; `None` where none is to be, since its boot is to be seen.
@@ -96,7 +94,12 @@ impl Place {
         let mut to = Writer::default();
         to.bytes(&kept);
         if saved.encode(&mut to).is_ok() {
-            let _ = self.store.store_bytes(&self.key, &to.into_bytes());
+            let head = to.into_bytes();
+            let _ = self.store.store(&self.key, |file| {
+                file.write_all(&(head.len() as u64).to_le_bytes())?;
+                file.write_all(&head)?;
+                saved.write_pages(file)
+            });
         }
     }
 }

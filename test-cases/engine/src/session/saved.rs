@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest whose agent waits, saved together with the host's end of the agent's channel.
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -73,15 +74,24 @@ impl SavedGuest {
         self.machine.filled()
     }
 
-    /// Appends it. It must have been saved before any batch was sent.
+    /// Appends all but its memory. It must have been saved before any batch was sent.
     pub fn encode(&self, to: &mut Writer) -> Result<(), FileError> {
         to.u64(self.boot_time.as_nanos() as u64);
         to.bytes(&self.greeting);
         self.machine.encode(to)
     }
 
-    /// Takes all that follows for what [`Self::encode`] appended.
-    pub fn decode(mut from: Reader<'_>, around: Surroundings) -> Result<Self, NoSavedGuest> {
+    /// Writes its memory.
+    pub fn write_pages(&self, to: &mut impl Write) -> io::Result<()> {
+        self.machine.write_pages(to)
+    }
+
+    /// Takes all that follows for what [`Self::encode`] appended, and `pages` for its memory.
+    pub fn decode(
+        mut from: Reader<'_>,
+        pages: &mut impl Read,
+        around: Surroundings,
+    ) -> Result<Self, NoSavedGuest> {
         let boot_time = Duration::from_nanos(from.u64("time of its boot")?);
         let greeting = from.bytes("greeting")?;
         let mut link = Link::new();
@@ -92,7 +102,7 @@ impl SavedGuest {
             return Err(NoSavedGuest::Greeting);
         }
         Ok(Self {
-            machine: Snapshot::from_bytes(from.rest())?,
+            machine: Snapshot::decode(from, pages)?,
             link,
             greeting: Arc::new(greeting.to_vec()),
             boot_time,
