@@ -2,7 +2,7 @@
 //! Guests of every platform against QEMU's microvm.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -16,25 +16,32 @@ const MARKER: &str = "copra: agent ready";
 /// What is compared with all others.
 const QEMU: &str = "qemu-system-x86_64";
 
+/// The case of the row "one case": its guest boots with a forbidden access, whose functions get names.
+const CASE: &str = "repro/mmap-hole";
+/// Its platform.
+const CASE_PLATFORM: &str = "sev";
+
 /// One measured run of each kind, in turn, `rounds` times after a warm-up.
-pub fn compare(kernel: &str, rounds: usize) -> Outcome<()> {
+pub fn compare(kernel: &str, rounds: usize, spec: &str) -> Outcome<()> {
     let (itself, qemu_path) = (std::env::current_exe()?, in_memory::find(QEMU)?);
+    let one_case = OneCase::find(&itself, kernel.as_ref(), spec)?;
     let elf = image::into_vmlinux(image::read(kernel.as_ref())?)?.elf;
-    in_memory::enter(&itself, &qemu_path)?;
+    in_memory::enter(&[&itself, &one_case.copra, &qemu_path], &qemu_path, &one_case.folders)?;
     let folder = tempfile::tempdir()?;
     let (initrd, vmlinux) = (folder.path().join("initramfs.cpio"), folder.path().join("vmlinux"));
     std::fs::write(&initrd, Initramfs::new().build()?)?;
     std::fs::write(&vmlinux, &elf)?;
     drop(elf);
-    let kinds = ["none", "sev", "snp", "tdx", "vbs", "qemu"];
+    one_case.warm_up()?;
+    let kinds = ["none", "sev", "snp", "tdx", "vbs", "case", "qemu"];
     let mut times = vec![Vec::new(); kinds.len()];
     let mut costs = vec![String::new(); kinds.len()];
     for round in 0..=rounds {
         for (index, kind) in kinds.iter().enumerate() {
-            let (seconds, cost) = if *kind == "qemu" {
-                until(&mut qemu(&qemu_path, &vmlinux, &initrd), MARKER)?
-            } else {
-                until(Command::new(&itself).args(["boot", kind]).arg(&vmlinux), "ready")?
+            let (seconds, cost) = match *kind {
+                "qemu" => until(&mut qemu(&qemu_path, &vmlinux, &initrd), MARKER)?,
+                "case" => (until(&mut one_case.command(), CASE)?.0, String::new()),
+                _ => until(Command::new(&itself).args(["boot", kind]).arg(&vmlinux), "ready")?,
             };
             if round > 0 {
                 times[index].push(seconds);
@@ -43,10 +50,14 @@ pub fn compare(kernel: &str, rounds: usize) -> Outcome<()> {
         }
     }
     for (index, kind) in kinds.iter().enumerate() {
-        let name = if *kind == "qemu" { "qemu microvm".to_owned() } else { format!("copra {kind}") };
+        let (name, what) = match *kind {
+            "qemu" => ("qemu microvm".to_owned(), "agent ready"),
+            "case" => (format!("copra run {CASE} -p {CASE_PLATFORM}, no boot"), "its verdict"),
+            _ => (format!("copra {kind}"), "agent ready"),
+        };
         let (low, high) = times[index].iter().fold((f64::MAX, 0f64), |(l, h), &t| (l.min(t), h.max(t)));
         println!(
-            "{name}: {:.3} s to agent ready ({low:.3}–{high:.3}, {rounds} runs) {}",
+            "{name}: {:.3} s to {what} ({low:.3}–{high:.3}, {rounds} runs) {}",
             median(&times[index]),
             costs[index]
         );
@@ -54,11 +65,52 @@ pub fn compare(kernel: &str, rounds: usize) -> Outcome<()> {
     let medians: Vec<f64> = times.iter().map(|times| median(times)).collect();
     let [none, .., qemu] = medians.as_slice() else { return Err("nothing measured".into()) };
     println!("ratio none/qemu-microvm: {:.3}", none / qemu);
-    for (kind, seconds) in kinds.iter().zip(&medians).filter(|(kind, _)| !["none", "qemu"].contains(kind)) {
+    for (_, seconds) in kinds.iter().zip(&medians).filter(|(kind, _)| **kind == "case") {
+        println!("ratio one-case/qemu-microvm: {:.3}", seconds / qemu);
+    }
+    let is_guest = |kind: &str| !["none", "case", "qemu"].contains(&kind);
+    for (kind, seconds) in kinds.iter().zip(&medians).filter(|(kind, _)| is_guest(kind)) {
         println!("ratio {kind}/none: {:.3}", seconds / none);
     }
     let status = Command::new(&itself).arg("channel").arg(&vmlinux).status()?;
     if status.success() { Ok(()) } else { Err("measuring the channel failed".into()) }
+}
+
+/// `copra run` of one case, on a kernel that it has run before.
+struct OneCase {
+    copra: PathBuf,
+    spec: String,
+    /// The folders of the cache that it needs.
+    folders: Vec<PathBuf>,
+}
+
+impl OneCase {
+    /// With the program beside this one's folder; `kernel` is the image of `spec` in copra's cache.
+    fn find(itself: &Path, kernel: &Path, spec: &str) -> Outcome<Self> {
+        let copra =
+            itself.parent().and_then(Path::parent).ok_or("this program is in no folder")?.join("copra");
+        let folder = kernel.parent().ok_or("the kernel is in no folder")?;
+        let cache = folder.parent().and_then(Path::parent).ok_or("the kernel is not in copra's cache")?;
+        Ok(Self { copra, spec: spec.to_owned(), folders: vec![folder.to_owned(), cache.join("names")] })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.copra);
+        command.args(["--quiet", "run", CASE, "-p", CASE_PLATFORM, "-k", &self.spec]);
+        command
+    }
+
+    /// Has it boot, and keep, the guest; the second run does not boot.
+    fn warm_up(&self) -> Outcome<()> {
+        self.command().output()?;
+        let output = self.command().output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if text.contains("an earlier run that kept the guest") {
+            return Ok(());
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{:?} did not use the guest of the first run: {text}\n{errors}", self.command()).into())
+    }
 }
 
 fn qemu(qemu: &Path, vmlinux: &Path, initrd: &Path) -> Command {

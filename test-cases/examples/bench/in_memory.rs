@@ -16,13 +16,22 @@ const ROOT: &str = "/dev/shm/bench";
 /// QEMU's firmware for microvm and its loaders are smaller; the other files of its folders are not used.
 const LARGEST_ROM: u64 = 1 << 20;
 
-/// Moves this process to a root directory in memory that holds itself and QEMU, with their libraries. Does nothing on a
-/// machine that is not the KVM host inside QEMU, where it may not be allowed and is not needed.
-pub fn enter(itself: &Path, qemu: &Path) -> Outcome<()> {
+/// Moves this process to a root directory in memory that holds these programs, QEMU among them, with their libraries, and all
+/// files of these folders. Does nothing on a machine that is not the KVM host inside QEMU, where it may not be allowed and is
+/// not needed.
+pub fn enter(programs: &[&Path], qemu: &Path, folders: &[PathBuf]) -> Outcome<()> {
     if std::env::var_os("COPRA_IN_KVM_HOST").is_none() {
         return Ok(());
     }
-    for program in [itself, qemu] {
+    for folder in folders {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_file() {
+                copy(&path)?;
+            }
+        }
+    }
+    for program in programs {
         copy(program)?;
         for library in words(Command::new("ldd").arg(program))?.iter().filter(|word| word.starts_with('/')) {
             copy(Path::new(library))?;
@@ -58,15 +67,17 @@ pub fn find(program: &str) -> Outcome<PathBuf> {
     found.ok_or_else(|| format!("{program} is not in PATH").into())
 }
 
-/// Copies a file to the same path below the new root.
+/// Copies a file to the same path below the new root, with its time: copra's cache hashes a file anew that has another.
 fn copy(file: &Path) -> Outcome<()> {
     let to = Path::new(ROOT).join(file.strip_prefix("/")?);
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
     }
-    fs::copy(file, &to)
-        .map_err(|error| format!("copying {} to {}: {error}", file.display(), to.display()))?;
-    Ok(())
+    let copied = fs::copy(file, &to).and_then(|_| {
+        let modified = fs::metadata(file)?.modified()?;
+        fs::File::options().write(true).open(&to)?.set_modified(modified)
+    });
+    Ok(copied.map_err(|error| format!("copying {} to {}: {error}", file.display(), to.display()))?)
 }
 
 fn words(command: &mut Command) -> Outcome<Vec<String>> {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Measures copra against QEMU's microvm with the same kernel and initramfs, and the agent's channel: `scripts/bench`.
 //!
-//! `bench KERNEL ROUNDS`; `bench log PLATFORM VMLINUX OPTIONS` prints the log of one kernel, `bench restore PLATFORM VMLINUX
-//! ROUNDS` what snapshots cost. The other forms are the children that the first one starts.
+//! `bench IMAGE ROUNDS KERNEL`: the image of a kernel, which is in the cache. `bench log PLATFORM VMLINUX OPTIONS` prints the log
+//! of one kernel, `bench restore PLATFORM VMLINUX ROUNDS` what snapshots cost. The other forms are the children that the first
+//! one starts.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -27,7 +28,7 @@ fn main() -> Outcome<()> {
         ["log", platform, vmlinux, more] => guest::log(platform, vmlinux, more),
         ["restore", platform, vmlinux, rounds] => restore::restore(platform, vmlinux, rounds.parse()?),
         ["channel", vmlinux] => channel::channel(vmlinux),
-        [kernel, rounds] => compare::compare(kernel, rounds.parse()?),
-        _ => Err("usage: bench KERNEL ROUNDS | bench log PLATFORM VMLINUX OPTIONS | bench restore PLATFORM VMLINUX ROUNDS".into()),
+        [kernel, rounds, spec] => compare::compare(kernel, rounds.parse()?, spec),
+        _ => Err("usage: bench IMAGE ROUNDS KERNEL | bench log PLATFORM VMLINUX OPTIONS | bench restore PLATFORM VMLINUX ROUNDS".into()),
     }
 }
