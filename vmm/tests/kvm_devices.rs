@@ -169,6 +169,7 @@ fn device_memory_keeps_what_is_written_by_every_width_until_it_is_restored() {
     for gpa in DEVICES {
         let mut machine = guest(Sev, store_by_every_width(), &[(Shared, gpa)]);
         let before: Page = seen(&machine, Shared, gpa);
+        let saved = machine.save().unwrap();
         pass(&mut machine);
         let mut expected = before;
         let bytes = 0x1122_3344_5566_7788u64.to_le_bytes();
@@ -176,7 +177,7 @@ fn device_memory_keeps_what_is_written_by_every_width_until_it_is_restored() {
             expected[at..at + len].copy_from_slice(&bytes[..len]);
         }
         assert_eq!(seen::<4096>(&machine, Shared, gpa), expected, "{gpa:#x}");
-        machine.restore_firmware().unwrap();
+        machine.restore(&saved).unwrap();
         assert_eq!(seen::<4096>(&machine, Shared, gpa), before, "{gpa:#x}");
     }
 }

@@ -221,6 +221,56 @@ fn forbidden_accesses_are_undone_and_recorded_anew() {
     }
 }
 
+guest_code!(
+    load_and_store_shared_twice,
+    "mov ecx, 2",
+    "2: mov eax, [0x40000000]",
+    "mov dword ptr [0x40000020], 7",
+    "mov al, 1",
+    "mov dx, 0x501",
+    "out dx, al",
+    "loop 2b",
+    "mov al, 0x4b",
+    "out dx, al",
+);
+
+#[test]
+fn on_sev_a_page_is_restored_in_its_view_with_its_contents() {
+    for gpa in [ROM_PAGE, PLAYGROUND] {
+        let mut machine = two_views(load_and_store_shared_twice(), gpa);
+        machine.memory().write(gpa, &pattern()).unwrap();
+        let saved = machine.save().unwrap();
+        for round in 1..=2 {
+            assert_eq!(run(&mut machine), Stop::DebugExit(1));
+            // The load is an event each time; the store then finds the contents in its view.
+            let events = recorded(&machine);
+            assert_eq!(events.iter().map(|event| event.gpa).collect::<Vec<_>>(), vec![gpa; round]);
+            assert!(seen::<4096>(&machine, Private, gpa) != pattern());
+            machine.restore(&saved).unwrap();
+            assert!(seen::<4096>(&machine, Private, gpa) == pattern());
+            assert!(seen::<4096>(&machine, Shared, gpa) == encrypted(gpa, &pattern()));
+            assert_eq!(machine.restore(&saved).unwrap().changed, 0);
+        }
+        assert_eq!(run(&mut machine), Stop::DebugExit(1));
+        assert_eq!(run(&mut machine), Stop::DebugExit(1));
+        pass(&mut machine);
+    }
+}
+
+#[test]
+fn on_sev_what_boot_moved_is_in_its_view_when_the_guest_is_saved() {
+    let mut machine = two_views(load_and_store_shared_twice(), PLAYGROUND);
+    assert_eq!(run(&mut machine), Stop::DebugExit(1));
+    let damaged: Page = seen(&machine, Private, PLAYGROUND);
+    machine.move_private_contents().unwrap();
+    assert!(seen::<4096>(&machine, Private, PLAYGROUND) == damaged);
+    let saved = machine.save().unwrap();
+    assert_eq!(run(&mut machine), Stop::DebugExit(1));
+    assert_eq!(recorded(&machine).len(), 2);
+    machine.restore(&saved).unwrap();
+    assert!(seen::<4096>(&machine, Private, PLAYGROUND) == damaged);
+}
+
 /// A guest that was saved, as bytes.
 fn bytes_of(saved: &Snapshot) -> Vec<u8> {
     let mut head = Writer::default();

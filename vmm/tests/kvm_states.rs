@@ -137,10 +137,11 @@ fn a_shared_page_accessed_through_the_private_view_is_converted_and_the_td_ends(
     let mut machine = script.machine(&config(Tdx), &[(Private, PLAYGROUND)]);
     machine.memory().launch_as(PLAYGROUND, PAGE_SIZE, PageState::Shared).unwrap();
     machine.memory().store(Shared, PLAYGROUND, &pattern()).unwrap();
+    let saved = machine.save().unwrap();
     assert_eq!(run(&mut machine), Stop::Terminated(Termination::SeptViolation { gpa: PLAYGROUND }));
     one_event(&machine, PLAYGROUND, Private, Read, AccessTarget::Page(PageState::Shared), rip(&machine, 0));
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Unaccepted));
-    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 1);
+    let machine = machine.revive(&saved).unwrap();
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Shared));
     assert!(seen::<4096>(&machine, Shared, PLAYGROUND) == pattern());
 }
@@ -266,22 +267,23 @@ fn recording_only_changes_nothing_and_each_access_after_an_exit_is_reported_agai
 }
 
 #[test]
-fn damage_is_undone_in_contents_and_state() {
+fn what_accesses_destroyed_is_restored_in_contents_and_state() {
     let mut script = Script::new();
     script.store(ALIAS, BYTES);
     script.load(ALIAS + PAGE_SIZE);
     let mut machine = script.machine(&config(Tdx), &[(Shared, PLAYGROUND), (Shared, ROM_PAGE)]);
     machine.memory().write(PLAYGROUND, &pattern()).unwrap();
     let rom: Page = seen(&machine, Private, ROM_PAGE);
+    let saved = machine.save().unwrap();
     pass(&mut machine);
     assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Shared));
-    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 2);
+    machine.restore(&saved).unwrap();
     for (gpa, held) in [(PLAYGROUND, pattern()), (ROM_PAGE, rom)] {
         assert_eq!(machine.memory().state(gpa), Some(PageState::Private));
         assert!(seen::<4096>(&machine, Private, gpa) == held, "{gpa:#x}");
         assert!(seen::<4096>(&machine, Shared, gpa) == [0; 4096], "{gpa:#x}");
     }
-    assert_eq!(machine.memory().restore_changed_pages().unwrap(), 0);
+    assert_eq!(machine.restore(&saved).unwrap().changed, 0);
     // And the guest sees it so: private works, shared is an event again.
     let mut script = Script::new();
     let private = script.load(PLAYGROUND);
@@ -293,7 +295,7 @@ fn damage_is_undone_in_contents_and_state() {
     assert_eq!(recorded(&machine).len(), 3);
 }
 
-/// Starts the guest of [`damage_is_undone_in_contents_and_state`] at its first step.
+/// Starts the guest of [`what_accesses_destroyed_is_restored_in_contents_and_state`] at its first step.
 fn boot_again(machine: &mut Machine) {
     let code: [u8; 0x400] = seen(machine, Private, layout::FLAT_CODE);
     let alias = shared(machine, PLAYGROUND);

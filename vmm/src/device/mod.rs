@@ -122,10 +122,4 @@ impl Devices {
         }
         self.windows.read(gpa)
     }
-
-    /// Resets device memory to its initial contents.
-    pub fn reset_memory(&mut self) {
-        self.windows.reset();
-        self.pci.reset_memory();
-    }
 }

@@ -99,11 +99,6 @@ impl PciBus {
         Self { address: 0, functions, memory: fresh_memory() }
     }
 
-    /// Forgets what guests stored in the devices' memory.
-    pub fn reset_memory(&mut self) {
-        self.memory = fresh_memory();
-    }
-
     /// Saves configuration space and device memory.
     pub fn save(&self) -> PciImage {
         let headers = self.functions.iter().map(|function| function.header().to_vec()).collect();

@@ -29,7 +29,6 @@ pub use self::stats::Stats;
 pub use self::stop::Stop;
 use self::vcpu::heartbeat::INTERVAL;
 use self::vcpu::{Vcpu, VmEntry};
-use crate::boot::firmware;
 use crate::boot::launch::Launch;
 use crate::boot::linux::{self, LinuxBoot, UnservedModule};
 use crate::boot::opcode::{self, Site, Sites};
@@ -264,19 +263,10 @@ impl Machine {
         self.devices.pci.configuration(device, register)
     }
 
-    /// Restores firmware's pages and device memory to what they were when the guest started.
-    pub fn restore_firmware(&mut self) -> Result<(), MachineError> {
-        self.devices.reset_memory();
-        self.memory.restore_changed_pages()?;
-        if self.launch.rom == Some(PageState::Shared) {
-            firmware::write_shared(&self.memory, layout::ROM, layout::HIGH_MEMORY)?;
-        }
-        Ok(firmware::write(&self.memory, self.platform.kind())?)
-    }
-
-    /// Makes the present memory the baseline that [`Self::restore_firmware`] returns to.
-    pub fn mark_start(&mut self) -> Result<(), MachineError> {
-        Ok(self.memory.mark_start()?)
+    /// Moves what the guest declared private to the private view (SEV), where accesses while booting have left it in the
+    /// other one. Before the guest is saved, so that the first access of each case is a mismatch again.
+    pub fn move_private_contents(&mut self) -> Result<(), MachineError> {
+        Ok(self.memory.move_private_contents()?)
     }
 
     /// `gpa` is RAM, not device memory.

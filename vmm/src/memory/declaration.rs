@@ -27,10 +27,6 @@ impl GuestMemory {
                 let state = &mut pages.states[(offset / PAGE_SIZE) as usize];
                 state.declare(view);
                 let in_view = state.content() == view;
-                if pages.displaced.get(offset).is_some_and(|before| before.view != view) {
-                    // The guest's own conversion: the earlier contents are not restored.
-                    pages.displaced.remove(offset);
-                }
                 pages.watch.record(offset, StateChange::Declared(view));
                 pages.counters.declared_pages += 1;
                 // `arch/x86/mm/mem_encrypt_amd.c:__sme_early_enc_dec` rewrites a page through the other view and

@@ -7,11 +7,10 @@ use super::cipher::PAGE;
 use super::history::StateChange;
 use super::pending::{FaultAction, Pending};
 use super::protected::Resolution;
-use super::saved::SavedPages;
 use super::state::{AliasAccess, AliasState, Owner};
 use super::userfaultfd::PageFault;
 use super::view::Mapping;
-use super::{Displaced, Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme};
+use super::{Encryption, GuestMemory, MemoryError, Mismatch, Pages, Scheme};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// Pages moved for one fault at most.
@@ -138,15 +137,6 @@ impl GuestMemory {
             encryption.uffd.wake_present(hva).map_err(|source| MemoryError::Move { gpa, view, source })?;
             return Ok(());
         }
-        let before = pages.states[index];
-        if before.judge(view, kind, self.owner(gpa), map_gpa_range_enabled) == AliasAccess::Mismatch {
-            let view = before.content();
-            pages.displaced.save(offset, || {
-                let mut contents = Box::new([0; PAGE]);
-                self.mapping(encryption, view).read(offset, contents.as_mut_slice());
-                Displaced { view, contents }
-            });
-        }
         self.move_page(encryption, pages, offset, view)?;
         let access = pages.states[index].access(view, kind, self.owner(gpa), map_gpa_range_enabled);
         let forbidden = access == AliasAccess::Mismatch;
@@ -217,11 +207,6 @@ impl GuestMemory {
                 View::Shared => encryption.cipher.encrypt(gpa, page),
                 View::Private => encryption.cipher.decrypt(gpa, page),
             }
-            let is_back =
-                |before: &Displaced| before.view == to && before.contents.as_slice() == page.as_slice();
-            if pages.displaced.get(at).is_some_and(is_back) {
-                pages.displaced.remove(at);
-            }
         }
         self.place_pages(encryption, pages, offset, to, contents.as_flattened())
     }
@@ -251,55 +236,19 @@ impl GuestMemory {
         self.mapping(encryption, to).put(&encryption.uffd, offset, contents).map_err(failed)
     }
 
-    /// Restores every page that a mismatch changed since [`Self::mark_start`]. Returns how many there were.
-    ///
-    /// # Errors
-    /// Where a page could not be restored. The guest is in an unknown state then.
-    pub fn restore_changed_pages(&self) -> Result<usize, MemoryError> {
-        match &self.scheme {
-            Scheme::OneView => Ok(0),
-            Scheme::EncryptedAlias(encryption) => self.restore_displaced_pages(encryption),
-            Scheme::SeparateBacking(protection) => self.restore_converted_pages(protection),
-        }
-    }
-
-    /// Makes the present memory the baseline: earlier changes by mismatches are not restored. On SEV contents are moved to
-    /// the view the guest uses, since each access through the other one is a mismatch.
-    pub fn mark_start(&self) -> Result<(), MemoryError> {
-        match &self.scheme {
-            Scheme::OneView => {}
-            Scheme::EncryptedAlias(encryption) => {
-                let mut pages = encryption.lock();
-                pages.displaced = SavedPages::default();
-                for index in 0..pages.states.len() {
-                    let state = pages.states[index];
-                    if (state.declared(), state.content()) == (View::Private, View::Shared) {
-                        let offset = index as u64 * PAGE_SIZE;
-                        self.move_page(encryption, &mut pages, offset, View::Private)?;
-                        pages.states[index].access(View::Private, AccessKind::Read, Owner::Kernel, true);
-                    }
-                }
+    /// Moves the contents of every page that the guest declared private to the private view (SEV): where an access has left
+    /// them in the other one, the next such access would not be a mismatch.
+    pub fn move_private_contents(&self) -> Result<(), MemoryError> {
+        let Some(encryption) = self.encryption() else { return Ok(()) };
+        let mut pages = encryption.lock();
+        for index in 0..pages.states.len() {
+            let state = pages.states[index];
+            if (state.declared(), state.content()) == (View::Private, View::Shared) {
+                self.move_page(encryption, &mut pages, index as u64 * PAGE_SIZE, View::Private)?;
+                pages.states[index].access(View::Private, AccessKind::Read, Owner::Kernel, true);
             }
-            Scheme::SeparateBacking(protection) => protection.lock().originals = SavedPages::default(),
         }
         Ok(())
-    }
-
-    fn restore_displaced_pages(&self, encryption: &Encryption) -> Result<usize, MemoryError> {
-        let mut pages = encryption.lock();
-        let displaced = pages.displaced.take()?;
-        let count = displaced.len();
-        for (offset, Displaced { view, contents }) in displaced {
-            let index = (offset / PAGE_SIZE) as usize;
-            if pages.states[index].content() != view {
-                self.move_page(encryption, &mut pages, offset, view)?;
-                pages.states[index].access(view, AccessKind::Read, Owner::Kernel, true);
-            }
-            self.mapping(encryption, view).write(offset, contents.as_slice());
-            pages.provisional.remove(&self.ram.gpa(offset));
-            pages.watch.record(offset, StateChange::Restored(None));
-        }
-        Ok(count)
     }
 
     /// View and mapping offset of a host virtual address.

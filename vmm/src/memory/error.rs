@@ -45,16 +45,6 @@ pub enum MemoryError {
         /// The host's answer.
         source: io::Error,
     },
-    /// More pages were changed by forbidden accesses than are kept.
-    #[error(
-        "restoring the pages that forbidden accesses changed: {kept} were saved, {more} more were not; start a new guest"
-    )]
-    NotSaved {
-        /// Pages kept.
-        kept: usize,
-        /// Pages beyond.
-        more: u64,
-    },
     /// The host did not say which pages are present.
     #[error("finding which of {mib} MiB of guest RAM are in use, to save them: {source}")]
     Inspect {

@@ -41,7 +41,7 @@ pub enum StateChange {
         /// State of the page.
         state: PageState,
     },
-    /// Restored to what it was before a mismatch ([`GuestMemory::restore_changed_pages`]).
+    /// Restored to what it was when the guest was saved ([`GuestMemory::restore`]).
     Restored(Option<PageState>),
 }
 

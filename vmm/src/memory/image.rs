@@ -13,7 +13,7 @@ use super::history::StateChange;
 use super::page_set::PageSet;
 use super::pending::Pending;
 use super::protected::table::PAGES_PER_CHUNK;
-use super::protected::{Fill, Protected, Protection};
+use super::protected::{Protected, Protection};
 use super::state::AliasState;
 use super::view::Mapping;
 use super::{Encryption, GuestMemory, MemoryError, Pages, Scheme};
@@ -365,7 +365,7 @@ impl GuestMemory {
             }
         }
         let chunk = pages.start / PAGES_PER_CHUNK;
-        self.enforce(protection, state, chunk, pages, before, Fill::Zeros)
+        self.enforce(protection, state, chunk, pages, before)
     }
 }
 

@@ -21,7 +21,6 @@ mod pending;
 pub mod protected;
 mod racing;
 pub mod ram;
-mod saved;
 pub mod state;
 pub mod userfaultfd;
 pub mod view;
@@ -41,7 +40,6 @@ pub use self::mismatch::Mismatch;
 use self::pending::Pending;
 use self::protected::{Architecture, Protection};
 use self::ram::Ram;
-use self::saved::SavedPages;
 use self::state::{AliasState, Owner};
 use self::userfaultfd::Userfaultfd;
 use self::view::Mapping;
@@ -116,20 +114,10 @@ struct Pages {
     provisional: HashSet<u64>,
     /// Of them, pages that the guest declared afterwards: conversions.
     confirmed: Vec<u64>,
-    /// Pages as they were before mismatches moved them to the other view.
-    displaced: SavedPages<Displaced>,
     counters: MemoryCounters,
     watch: Watch,
     /// First failure inside the fault handler; the guest cannot go on after it.
     failed: Option<MemoryError>,
-}
-
-/// A page before a mismatch moved it.
-#[derive(Debug)]
-struct Displaced {
-    /// The view its contents were in.
-    view: View,
-    contents: Box<[u8; PAGE]>,
 }
 
 impl PhysicalMemory for GuestMemory {
@@ -172,7 +160,6 @@ impl GuestMemory {
                     pending: Pending::default(),
                     provisional: HashSet::new(),
                     confirmed: Vec::new(),
-                    displaced: SavedPages::default(),
                     counters: MemoryCounters::default(),
                     watch: Watch::default(),
                     failed: None,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use types::Platform;
 use types::View::{self, Private, Shared};
+use vmm::boot::firmware;
 use vmm::boot::page_tables::SECOND_GIB;
 use vmm::layout::{self, PAGE_SIZE};
 use vmm::machine::{Machine, MachineConfig, Stop};
@@ -57,9 +58,9 @@ pub fn guest(platform: Platform, code: &[u8], aliases: &[(View, u64)]) -> Machin
     machine
 }
 
-/// Makes a machine run `code`.
+/// Makes a machine run `code`, firmware's pages in place.
 pub fn boot(machine: &mut Machine, code: &[u8], aliases: &[(View, u64)]) {
-    machine.restore_firmware().unwrap();
+    firmware::write(machine.memory(), machine.platform().kind()).unwrap();
     let aliases: Vec<u64> = aliases.iter().map(|(view, gpa)| machine.platform().alias(*view, *gpa)).collect();
     machine.boot_flat(code, &aliases).unwrap();
 }

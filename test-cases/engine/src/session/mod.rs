@@ -135,7 +135,7 @@ impl Session {
         let end = match session.next_event(until) {
             Ok(Event::Hello(_)) => {
                 session.boot_time = started.elapsed();
-                session.machine.mark_start()?;
+                session.machine.move_private_contents()?;
                 return Ok(session);
             }
             Ok(other) => session.ended(&format!("its agent began with {other:?} instead of a greeting")),

@@ -12,31 +12,13 @@ use super::{Protected, Protection};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use crate::marker::{self, Tag};
 
-/// Contents of a page that a view may access from now on.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) enum Fill<'a> {
-    /// Nothing: a fresh page.
-    Zeros,
-    /// These bytes.
-    Page(&'a [u8; PAGE]),
-}
-
-impl Fill<'_> {
-    /// The bytes, where they are not zeros.
-    fn page(&self) -> Option<&[u8; PAGE]> {
-        match self {
-            Self::Zeros => None,
-            Self::Page(page) => Some(page),
-        }
-    }
-}
-
 /// Pages put in place by one ioctl.
 const RUN: usize = 64;
 static ZEROS: [u8; RUN * PAGE] = [0; RUN * PAGE];
 
 impl GuestMemory {
-    /// Brings both views of `pages`, all of one chunk, from the states `before` to those in the table.
+    /// Brings both views of `pages`, all of one chunk, from the states `before` to those in the table. What a view gains
+    /// holds zeros.
     pub(in super::super) fn enforce(
         &self,
         protection: &Protection,
@@ -44,10 +26,9 @@ impl GuestMemory {
         chunk: usize,
         pages: Range<usize>,
         before: &[PageState],
-        fill: Fill<'_>,
     ) -> Result<(), MemoryError> {
         let Some(uffd) = &protection.uffd else {
-            return self.set_contents(protection, state, pages, before, fill);
+            return self.set_contents(protection, state, pages, before);
         };
         for view in [View::Private, View::Shared] {
             let (granted, revoked) = changes(pages.start, before, state.table.states(pages.clone()), view);
@@ -61,7 +42,7 @@ impl GuestMemory {
             // Pages present for one access only, with other bytes.
             let temporary = &state.mapped_temporarily;
             let registered = &mut state.registered[view.index()][chunk];
-            if admitted == PAGES_PER_CHUNK && matches!(fill, Fill::Zeros) {
+            if admitted == PAGES_PER_CHUNK {
                 for page in granted.into_iter().flatten() {
                     let offset = page as u64 * PAGE_SIZE;
                     if temporary.contains(&(view, offset)) {
@@ -88,18 +69,17 @@ impl GuestMemory {
             for run in granted {
                 let mut page = run.start;
                 while page < run.end {
-                    let count = if matches!(fill, Fill::Zeros) { RUN.min(run.end - page) } else { 1 };
-                    let bytes = fill.page().map_or(&ZEROS[..count * PAGE], <[u8; PAGE]>::as_slice);
+                    let count = RUN.min(run.end - page);
                     let offset = page as u64 * PAGE_SIZE;
                     let first_temporary = (page..page + count)
                         .find(|page| temporary.contains(&(view, *page as u64 * PAGE_SIZE)))
                         .unwrap_or(page + count);
                     let fresh = first_temporary - page;
                     if fresh > 0 {
-                        mapping.put(uffd, offset, &bytes[..fresh * PAGE]).map_err(failed)?;
+                        mapping.put(uffd, offset, &ZEROS[..fresh * PAGE]).map_err(failed)?;
                         page += fresh;
                     } else {
-                        mapping.write(offset, &bytes[..PAGE]);
+                        mapping.write(offset, &ZEROS[..PAGE]);
                         page += 1;
                     }
                 }
@@ -115,7 +95,6 @@ impl GuestMemory {
         state: &Protected,
         pages: Range<usize>,
         before: &[PageState],
-        fill: Fill<'_>,
     ) -> Result<(), MemoryError> {
         for (page, was) in pages.zip(before) {
             for view in [View::Private, View::Shared] {
@@ -125,11 +104,6 @@ impl GuestMemory {
                 if was.admits(view) && !now {
                     let failed = |source| MemoryError::Move { gpa: self.ram.gpa(offset), view, source };
                     mapping.discard(offset, PAGE).map_err(failed)?;
-                } else if now
-                    && !was.admits(view)
-                    && let Some(bytes) = fill.page()
-                {
-                    mapping.write(offset, bytes);
                 }
             }
         }

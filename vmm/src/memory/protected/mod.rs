@@ -15,14 +15,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use types::{Mode, PageState, View};
 
-pub(super) use self::enforcement::Fill;
 pub use self::state::{Answer, Architecture, Cause};
 use self::table::PageTable;
 pub use self::violation::Resolution;
-use super::cipher::PAGE;
 use super::history::{StateChange, Watch};
 use super::pending::Pending;
-use super::saved::SavedPages;
 use super::userfaultfd::Userfaultfd;
 use super::view::Mapping;
 use super::{GuestMemory, MemoryCounters, MemoryError};
@@ -46,17 +43,9 @@ pub(super) struct Protected {
     pub(super) pending: Pending,
     /// Pages present in a view that may not access them, until the next exit.
     mapped_temporarily: Vec<(View, u64)>,
-    /// What mismatches destroyed, by mapping offset, to be restored by [`GuestMemory::restore_changed_pages`].
-    pub(super) originals: SavedPages<Original>,
     pub(super) counters: MemoryCounters,
     pub(super) failed: Option<MemoryError>,
     pub(super) watch: Watch,
-}
-
-#[derive(Debug)]
-pub(super) struct Original {
-    state: PageState,
-    contents: Option<Box<[u8; PAGE]>>,
 }
 
 /// What a request for a range of pages did.
@@ -89,7 +78,6 @@ impl Protection {
             registered: [vec![false; chunks], vec![true; chunks]],
             pending: Pending::default(),
             mapped_temporarily: Vec::new(),
-            originals: SavedPages::default(),
             counters: MemoryCounters::default(),
             failed: None,
             watch: Watch::default(),
@@ -159,7 +147,7 @@ impl GuestMemory {
                 state.table.put(page, to);
                 state.watch.record(page as u64 * PAGE_SIZE, StateChange::Launched(to));
             }
-            self.enforce(protection, &mut state, chunk, pages, &before, Fill::Zeros)?;
+            self.enforce(protection, &mut state, chunk, pages, &before)?;
         }
         Ok(())
     }
@@ -182,7 +170,6 @@ impl GuestMemory {
                 applied.unchanged += u64::from(change.transition.answer == Answer::Unchanged);
                 applied.implicit += u64::from(change.transition.implicit);
                 let offset = page as u64 * PAGE_SIZE;
-                state.originals.remove(offset);
                 state.record_change(offset, cause, change);
             }
             if matches!(cause, Cause::MakePrivate | Cause::MakeShared) {
@@ -196,43 +183,12 @@ impl GuestMemory {
                 Cause::MakePrivate | Cause::MakeShared => state.counters.conversions += range.len() as u64,
                 _ => {}
             }
-            if let Err(error) = self.enforce(protection, &mut state, chunk, range, &before, Fill::Zeros) {
+            if let Err(error) = self.enforce(protection, &mut state, chunk, range, &before) {
                 state.failed.get_or_insert(error);
             }
         }
         state.counters.mismatches += applied.implicit;
         Ok(applied)
-    }
-
-    /// Restores contents and state of every page that a mismatch converted, and returns how many there were.
-    pub(super) fn restore_converted_pages(&self, protection: &Protection) -> Result<usize, MemoryError> {
-        let mut state = protection.lock();
-        self.unmap_temporary_mappings(protection, &mut state)?;
-        let lost = state.originals.take()?;
-        let count = lost.len();
-        for (offset, lost) in lost {
-            let page = (offset / PAGE_SIZE) as usize;
-            let before = state.states_of(&(page..page + 1));
-            state.table.put(page, lost.state);
-            state.watch.record(offset, StateChange::Restored(Some(lost.state)));
-            let fill = lost.contents.as_deref().map_or(Fill::Zeros, Fill::Page);
-            self.enforce(
-                protection,
-                &mut state,
-                page / table::PAGES_PER_CHUNK,
-                page..page + 1,
-                &before,
-                fill,
-            )?;
-            let view = [View::Private, View::Shared].into_iter().find(|view| lost.state.admits(*view));
-            if before == [lost.state]
-                && let Some((view, contents)) = view.zip(lost.contents)
-            {
-                // Converted there and back again: the page is present with other contents.
-                self.view_mapping(protection, view).write(offset, contents.as_slice());
-            }
-        }
-        Ok(count)
     }
 
     /// The parts of `[gpa, gpa + pages × 4 KiB)` that are RAM, by chunk, as page numbers in the mapping.

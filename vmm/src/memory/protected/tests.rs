@@ -8,6 +8,8 @@ use types::{AccessKind, PageState};
 use super::*;
 use crate::layout::{BAR32, HIGH_RAM, MIN_RAM, ROM, VGA};
 use crate::marker::{self, Tag};
+use crate::memory::image::MemoryImage;
+use crate::memory::page_set::PageSet;
 use crate::memory::ram::Ram;
 use crate::memory::{Content, Mismatch};
 
@@ -34,6 +36,11 @@ fn access(memory: &GuestMemory, view: View, gpa: u64) -> Resolution {
     let state = memory.state(gpa).unwrap();
     protection.lock().pending.arrive(Mismatch { gpa, view, state, kind: AccessKind::Read });
     memory.release().unwrap()
+}
+
+/// Makes memory what was saved; how many pages differed.
+fn restore(memory: &GuestMemory, saved: &MemoryImage) -> usize {
+    memory.restore(saved, &mut PageSet::new(saved.pages()), false).unwrap().changed.len()
 }
 
 #[test]
@@ -98,27 +105,27 @@ fn a_large_entry_is_made_of_a_whole_chunk_in_one_state_and_of_nothing_less() {
 }
 
 #[test]
-fn an_access_converts_and_what_it_destroyed_is_put_back() {
+fn an_access_converts_and_what_it_destroyed_is_restored() {
     let memory = tdx();
     memory.write(CHUNK, &[7; 16]).unwrap();
     memory.launch_as(VGA - PAGE_SIZE, PAGE_SIZE, PageState::Shared).unwrap();
     memory.store(View::Shared, VGA - PAGE_SIZE, &[8; 16]).unwrap();
+    let saved = memory.save().unwrap();
     assert_eq!(access(&memory, View::Shared, CHUNK), Resolution::Resumed);
     assert_eq!(memory.state(CHUNK), Some(PageState::Shared));
     assert_eq!(seen(&memory, View::Shared, CHUNK), [0; 16]);
-    // Twice in one test: what was first counts.
     memory.store(View::Shared, CHUNK, &[9; 16]).unwrap();
     assert!(matches!(access(&memory, View::Private, CHUNK), Resolution::Denied(m) if m.gpa == CHUNK));
     assert!(matches!(access(&memory, View::Private, VGA - PAGE_SIZE), Resolution::Denied(_)));
     assert_eq!(memory.unaccepted(), 2 * PAGE_SIZE);
-    assert_eq!(memory.restore_changed_pages().unwrap(), 2);
+    assert_eq!(restore(&memory, &saved), 2);
     assert_eq!(
         (memory.state(CHUNK), seen(&memory, View::Private, CHUNK)),
         (Some(PageState::Private), [7; 16])
     );
     assert_eq!(memory.state(VGA - PAGE_SIZE), Some(PageState::Shared));
     assert_eq!(seen(&memory, View::Shared, VGA - PAGE_SIZE), [8; 16]);
-    assert_eq!((memory.restore_changed_pages().unwrap(), memory.unaccepted()), (0, 0));
+    assert_eq!((restore(&memory, &saved), memory.unaccepted()), (0, 0));
 }
 
 #[test]
@@ -126,38 +133,39 @@ fn a_page_converted_there_and_back_by_accesses_gets_its_first_contents_again() {
     let memory = tdx();
     memory.launch_as(CHUNK, PAGE_SIZE, PageState::Shared).unwrap();
     memory.store(View::Shared, CHUNK, &[8; 16]).unwrap();
+    let saved = memory.save().unwrap();
     access(&memory, View::Private, CHUNK);
     access(&memory, View::Shared, CHUNK);
-    assert_eq!(memory.state(CHUNK), Some(PageState::Shared));
-    assert_eq!(memory.restore_changed_pages().unwrap(), 1);
+    assert_eq!((memory.state(CHUNK), seen(&memory, View::Shared, CHUNK)), (Some(PageState::Shared), [0; 16]));
+    assert_eq!(restore(&memory, &saved), 1);
     assert_eq!(seen(&memory, View::Shared, CHUNK), [8; 16]);
 }
 
 #[test]
-fn what_the_guest_itself_converts_afterwards_is_not_put_back() {
+fn what_the_guest_itself_converts_afterwards_is_restored_too() {
     let memory = tdx();
     memory.write(CHUNK, &[7; 16]).unwrap();
+    let saved = memory.save().unwrap();
     access(&memory, View::Shared, CHUNK);
     memory.apply(CHUNK, 1, Cause::MakePrivate).unwrap();
     memory.apply(CHUNK, 1, Cause::Accept).unwrap();
-    assert_eq!(memory.restore_changed_pages().unwrap(), 0);
     assert_eq!(seen(&memory, View::Private, CHUNK), [0; 16]);
+    assert_eq!(restore(&memory, &saved), 1);
+    assert_eq!(seen(&memory, View::Private, CHUNK), [7; 16]);
 }
 
 #[test]
-fn pages_saved_for_restoring_are_bounded_and_the_bound_is_reported() {
+fn any_number_of_pages_is_restored() {
     let memory = tdx();
+    memory.write(CHUNK, &[7; 16]).unwrap();
+    let saved = memory.save().unwrap();
     let pages = 5000;
     for page in 0..pages {
         access(&memory, View::Shared, CHUNK + page * PAGE_SIZE);
     }
-    for _ in 0..2 {
-        let refused = memory.restore_changed_pages().unwrap_err().to_string();
-        assert!(refused.contains("4096 were saved, 904 more were not"), "{refused}");
-    }
-    memory.mark_start().unwrap();
-    assert_eq!(memory.restore_changed_pages().unwrap(), 0);
-    assert_eq!(memory.state(CHUNK), Some(PageState::Shared));
+    assert_eq!(restore(&memory, &saved), pages as usize);
+    assert!((0..pages).all(|page| memory.state(CHUNK + page * PAGE_SIZE) == Some(PageState::Private)));
+    assert_eq!(seen(&memory, View::Private, CHUNK), [7; 16]);
 }
 
 #[test]
@@ -165,6 +173,7 @@ fn a_temporarily_mapped_page_changes_no_state_and_keeps_no_write() {
     for (architecture, mode) in [(Architecture::Tdx, Mode::Record), (Architecture::Vbs, Mode::Faithful)] {
         let memory = memory(architecture, mode);
         memory.write(CHUNK, &[7; 16]).unwrap();
+        let saved = memory.save().unwrap();
         assert_eq!(access(&memory, View::Shared, CHUNK), Resolution::Resumed);
         memory.store(View::Shared, CHUNK, &[8; 16]).unwrap();
         assert_eq!(seen(&memory, View::Shared, CHUNK), [8; 16]);
@@ -174,7 +183,7 @@ fn a_temporarily_mapped_page_changes_no_state_and_keeps_no_write() {
             (memory.state(CHUNK), seen(&memory, View::Private, CHUNK)),
             (Some(PageState::Private), [7; 16])
         );
-        assert_eq!(memory.restore_changed_pages().unwrap(), 0);
+        assert_eq!(restore(&memory, &saved), 0);
         // Mapped temporarily, then accepted by the guest: the mapping stays.
         access(&memory, View::Shared, CHUNK);
         memory.apply(CHUNK, 1, Cause::MakeShared).unwrap();
@@ -203,7 +212,7 @@ fn a_watched_page_has_its_own_history_and_no_others() {
 fn memory_without_states_has_no_such_calls() {
     let memory = GuestMemory::unenforced(Ram::new(MIN_RAM).unwrap(), Content::OneView).unwrap();
     assert_eq!(memory.apply(0, 1, Cause::MakeShared), Err(NoSuchCall));
-    assert_eq!((memory.state(0), memory.unaccepted(), memory.restore_changed_pages().unwrap()), (None, 0, 0));
+    assert_eq!((memory.state(0), memory.unaccepted()), (None, 0));
     let vbs = self::memory(Architecture::Vbs, Mode::Faithful);
     assert_eq!(vbs.apply(0, 1, Cause::Accept), Err(NoSuchCall));
 }
@@ -219,7 +228,8 @@ enum Step {
     Launch(PageState),
     Access(View),
     Store(View, u8),
-    Undo,
+    Save,
+    Restore,
 }
 
 fn steps() -> impl Strategy<Value = Vec<(usize, u64, u64, Step)>> {
@@ -230,17 +240,17 @@ fn steps() -> impl Strategy<Value = Vec<(usize, u64, u64, Step)>> {
         1 => prop::sample::select(PageState::ALL.to_vec()).prop_map(Step::Launch),
         2 => view().prop_map(Step::Access),
         4 => (view(), 1u8..).prop_map(|(view, byte)| Step::Store(view, byte)),
-        1 => Just(Step::Undo),
+        1 => Just(Step::Save),
+        1 => Just(Step::Restore),
     ];
     prop::collection::vec((0..PLACES.len(), 0..SPAN, 1..SPAN, step), 0..60)
 }
 
-/// State, bytes of the view that may access it, and what an illegal access destroyed.
-#[derive(Debug, Clone, PartialEq)]
+/// State, and bytes of the view that may access it.
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Model {
     state: PageState,
     held: [u8; 16],
-    lost: Option<(PageState, [u8; 16])>,
 }
 
 impl Model {
@@ -255,24 +265,17 @@ impl Model {
             Step::Apply(cause) => {
                 if let Some(t) = state::transition(architecture, self.state, cause) {
                     self.become_(t.to, [0; 16]);
-                    self.lost = None;
                 }
             }
             Step::Launch(to) => self.become_(to, [0; 16]),
             Step::Access(view) => {
                 let t = state::transition(architecture, self.state, Cause::access(view));
                 if let Some(t) = t.filter(|t| t.answer != Answer::Tolerated) {
-                    self.lost.get_or_insert((self.state, self.held));
                     self.become_(t.to, [0; 16]);
                 }
             }
             Step::Store(view, byte) if self.state.admits(view) => self.held = [byte; 16],
-            Step::Store(..) => {}
-            Step::Undo => {
-                if let Some((state, held)) = self.lost.take() {
-                    (self.state, self.held) = (state, held);
-                }
-            }
+            Step::Store(..) | Step::Save | Step::Restore => {}
         }
     }
 }
@@ -285,13 +288,14 @@ proptest! {
     ) {
         let memory = memory(architecture, Mode::Faithful);
         let ram = *memory.ram();
-        let fresh = Model { state: PageState::Private, held: [0; 16], lost: None };
+        let fresh = Model { state: PageState::Private, held: [0; 16] };
         let mut models: BTreeMap<u64, Model> = PLACES
             .iter()
             .flat_map(|place| (0..2 * SPAN).map(move |page| place + page * PAGE_SIZE))
             .filter(|gpa| ram.offset(*gpa).is_some())
-            .map(|gpa| (gpa, fresh.clone()))
+            .map(|gpa| (gpa, fresh))
             .collect();
+        let mut saved = (memory.save().unwrap(), models.clone());
         for (place, first, count, step) in steps {
             let start = PLACES[place] + first * PAGE_SIZE;
             let end = start + count * PAGE_SIZE;
@@ -317,10 +321,13 @@ proptest! {
                         memory.store(*view, *gpa, &[*byte; 16]).unwrap();
                     }
                 }
-                Step::Undo => _ = memory.restore_changed_pages().unwrap(),
+                Step::Save => saved = (memory.save().unwrap(), models.clone()),
+                Step::Restore => {
+                    restore(&memory, &saved.0);
+                    models.clone_from(&saved.1);
+                }
             }
-            let accessed: Vec<u64> = if matches!(step, Step::Undo) { models.keys().copied().collect() } else { pages };
-            for gpa in accessed {
+            for gpa in pages {
                 let model = models.get_mut(&gpa).unwrap();
                 if !matches!(step, Step::Access(view) if model.state.admits(view)) {
                     model.step(architecture, &step);

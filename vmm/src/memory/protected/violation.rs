@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An access through the view that a page's state forbids: pending at its instruction, then resolved by the mode.
 
-use types::{AccessKind, PageState, View};
+use types::{AccessKind, PageState};
 
 use super::super::cipher::PAGE;
 use super::super::history::StateChange;
 use super::super::pending::FaultAction;
 use super::super::userfaultfd::PageFault;
 use super::super::{GuestMemory, MemoryError, Mismatch};
-use super::enforcement::Fill;
+use super::Protection;
 use super::state::{Answer, Cause};
-use super::{Original, Protected, Protection};
 use crate::layout::PAGE_SIZE;
 
 /// How a pending access is resolved.
@@ -77,7 +76,6 @@ impl GuestMemory {
             self.map_temporarily(protection, &mut state, mismatch.view, offset)?;
             return Ok(Resolution::Resumed);
         }
-        self.save_original(protection, &mut state, offset);
         let before = state.states_of(&(page..page + 1));
         let Some(change) = state.table.apply(page, cause) else { return Ok(Resolution::Denied(mismatch)) };
         state.record_change(offset, cause, change);
@@ -85,7 +83,7 @@ impl GuestMemory {
         if change.transition.to != change.from {
             state.table.set_large(chunk, false);
         }
-        self.enforce(protection, &mut state, chunk, page..page + 1, &before, Fill::Zeros)?;
+        self.enforce(protection, &mut state, chunk, page..page + 1, &before)?;
         Ok(if change.transition.answer == Answer::Denied {
             Resolution::Denied(mismatch)
         } else {
@@ -102,19 +100,5 @@ impl GuestMemory {
         } else {
             self.unmap_temporary_mappings(protection, &mut state)
         }
-    }
-
-    /// Saves the contents that a mismatch is about to destroy, once per page.
-    fn save_original(&self, protection: &Protection, state: &mut Protected, offset: u64) {
-        let Some(page) = state.state(offset) else { return };
-        state.originals.save(offset, || {
-            let view = [View::Private, View::Shared].into_iter().find(|view| page.admits(*view));
-            let contents = view.map(|view| {
-                let mut bytes = Box::new([0; PAGE]);
-                self.view_mapping(protection, view).read(offset, bytes.as_mut_slice());
-                bytes
-            });
-            Original { state: page, contents }
-        });
     }
 }
