@@ -9,7 +9,8 @@ use std::time::Instant;
 use guest_kernel::initramfs::Initramfs;
 use vmm::boot::image;
 
-use crate::{MEMORY, Outcome, in_memory};
+use crate::figures::{median, print_ratio};
+use crate::{MEMORY, Outcome, cases, in_memory};
 
 /// What the agent prints on the console where it has no port of its own.
 const MARKER: &str = "copra: agent ready";
@@ -39,7 +40,7 @@ pub fn compare(kernel: &str, rounds: usize, spec: &str) -> Outcome<()> {
     for round in 0..=rounds {
         for (index, kind) in kinds.iter().enumerate() {
             let (seconds, cost) = match *kind {
-                "qemu" => until(&mut qemu(&qemu_path, &vmlinux, &initrd), MARKER)?,
+                "qemu" => (until(&mut qemu(&qemu_path, &vmlinux, &initrd), MARKER)?.0, String::new()),
                 "case" => (until(&mut one_case.command(), CASE)?.0, String::new()),
                 _ => until(Command::new(&itself).args(["boot", kind]).arg(&vmlinux), "ready")?,
             };
@@ -64,16 +65,29 @@ pub fn compare(kernel: &str, rounds: usize, spec: &str) -> Outcome<()> {
     }
     let medians: Vec<f64> = times.iter().map(|times| median(times)).collect();
     let [none, .., qemu] = medians.as_slice() else { return Err("nothing measured".into()) };
-    println!("ratio none/qemu-microvm: {:.3}", none / qemu);
+    print_ratio("none/qemu-microvm", none / qemu);
     for (_, seconds) in kinds.iter().zip(&medians).filter(|(kind, _)| **kind == "case") {
-        println!("ratio one-case/qemu-microvm: {:.3}", seconds / qemu);
+        print_ratio("one-case/qemu-microvm", seconds / qemu);
     }
     let is_guest = |kind: &str| !["none", "case", "qemu"].contains(&kind);
     for (kind, seconds) in kinds.iter().zip(&medians).filter(|(kind, _)| is_guest(kind)) {
-        println!("ratio {kind}/none: {:.3}", seconds / none);
+        print_ratio(&format!("{kind}/none"), seconds / none);
     }
-    let status = Command::new(&itself).arg("channel").arg(&vmlinux).status()?;
-    if status.success() { Ok(()) } else { Err("measuring the channel failed".into()) }
+    let children: [&[&str]; 5] = [
+        &["channel"],
+        &["restore", "none"],
+        &["restore", CASE_PLATFORM],
+        &["restore", "snp"],
+        &["guests", CASE_PLATFORM],
+    ];
+    for child in children {
+        if !Command::new(&itself).args(child).arg(&vmlinux).status()?.success() {
+            return Err(format!("measuring {} failed", child.join(" ")).into());
+        }
+    }
+    let boot =
+        kinds.iter().zip(&medians).find(|(kind, _)| **kind == CASE_PLATFORM).map_or(f64::NAN, |(_, s)| *s);
+    cases::cases(folder.path(), CASE_PLATFORM, boot, || one_case.run())
 }
 
 /// `copra run` of one case, on a kernel that it has run before.
@@ -94,9 +108,16 @@ impl OneCase {
         Ok(Self { copra, spec: spec.to_owned(), folders: vec![folder.to_owned(), cache.join("names")] })
     }
 
-    fn command(&self) -> Command {
+    /// `copra run` without its cases.
+    fn run(&self) -> Command {
         let mut command = Command::new(&self.copra);
-        command.args(["--quiet", "run", CASE, "-p", CASE_PLATFORM, "-k", &self.spec]);
+        command.args(["--quiet", "run", "-p", CASE_PLATFORM, "-k", &self.spec]);
+        command
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.run();
+        command.arg(CASE);
         command
     }
 
@@ -142,10 +163,4 @@ fn until(command: &mut Command, marker: &str) -> Outcome<(f64, String)> {
     }
     child.wait()?;
     Err(format!("{command:?} ended without \"{marker}\": {}", seen.join("\n")).into())
-}
-
-fn median(times: &[f64]) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }

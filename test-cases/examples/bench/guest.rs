@@ -12,10 +12,9 @@ use vmm::boot::image;
 use vmm::boot::linux::base_command_line;
 use vmm::machine::MachineConfig;
 
+use crate::figures::MIB;
 use crate::{MEMORY, Outcome};
 
-/// Bytes of a MiB, for figures.
-const MIB: f64 = 1_048_576.0;
 /// Room for one step.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -52,12 +51,17 @@ pub fn log(platform: &str, vmlinux: &str, more: &str) -> Outcome<()> {
     Ok(())
 }
 
+/// The machine of every guest here.
+pub fn config(platform: &str) -> Outcome<MachineConfig> {
+    Ok(MachineConfig { ram: MEMORY << 20, ..MachineConfig::new(platform.parse()?) })
+}
+
 /// Boots to the agent.
 pub fn session(platform: &str, vmlinux: &str, more: &str) -> Outcome<Session> {
     let kernel = image::into_vmlinux(image::read(vmlinux.as_ref())?)?;
     let command_line = format!("{} quiet loglevel=3 {more}", base_command_line(platform.parse()?));
     let plan = Plan {
-        machine: MachineConfig { ram: MEMORY << 20, ..MachineConfig::new(platform.parse()?) },
+        machine: config(platform)?,
         kernel: &kernel,
         sites: None,
         names: None,
@@ -70,7 +74,7 @@ pub fn session(platform: &str, vmlinux: &str, more: &str) -> Outcome<Session> {
 }
 
 /// Resident bytes of this process.
-fn own_resident() -> Outcome<u64> {
+pub fn own_resident() -> Outcome<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse::<u64>()? << 10)
