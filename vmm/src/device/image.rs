@@ -105,7 +105,7 @@ impl Devices {
         written.echo = self.console.sink().echo;
         self.console.restore(&image.console, written)?;
         self.agent.restore(&image.agent, Vec::new())?;
-        self.pci.restore(&image.pci);
+        self.pci.restore(&image.pci).map_err(io::Error::other)?;
         self.cmos = image.cmos.clone();
         self.windows = image.windows.clone();
         self.debug_exit = image.debug_exit;

@@ -78,6 +78,37 @@ pub struct PciImage {
     memory: [Vec<u8>; 2],
 }
 
+/// An image is not of the bus that is to be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PciImageError {
+    /// Other devices.
+    #[error("restoring the PCI bus: it has {bus} functions, the saved one {image}; boot a new guest")]
+    Functions {
+        /// In the image.
+        image: usize,
+        /// On the bus.
+        bus: usize,
+    },
+    /// No configuration header.
+    #[error(
+        "restoring PCI device {device}: the saved configuration header has {bytes} bytes; boot a new guest"
+    )]
+    Header {
+        /// Its number.
+        device: usize,
+        /// In the image.
+        bytes: usize,
+    },
+    /// Another device's memory.
+    #[error(
+        "restoring a PCI device's memory of {BAR_SIZE} bytes: {bytes} bytes were saved; boot a new guest"
+    )]
+    Memory {
+        /// In the image.
+        bytes: usize,
+    },
+}
+
 /// Bus 0 with all that is on it.
 #[derive(Debug, Clone)]
 pub struct PciBus {
@@ -106,12 +137,26 @@ impl PciBus {
     }
 
     /// Makes them what they were then.
-    pub fn restore(&mut self, image: &PciImage) {
-        self.address = image.address;
-        for (function, header) in self.functions.iter_mut().zip(&image.headers) {
-            function.set_header(header);
+    ///
+    /// # Errors
+    /// Where the image is not of this bus. What was restored before that was found stays so.
+    pub fn restore(&mut self, image: &PciImage) -> Result<(), PciImageError> {
+        if image.headers.len() != self.functions.len() {
+            let (image, bus) = (image.headers.len(), self.functions.len());
+            return Err(PciImageError::Functions { image, bus });
         }
+        let memory = image.memory.iter().find(|memory| memory.len() as u64 != BAR_SIZE);
+        if let Some(memory) = memory {
+            return Err(PciImageError::Memory { bytes: memory.len() });
+        }
+        for (device, (function, header)) in self.functions.iter_mut().zip(&image.headers).enumerate() {
+            if !function.set_header(header) {
+                return Err(PciImageError::Header { device, bytes: header.len() });
+            }
+        }
+        self.address = image.address;
         self.memory.clone_from(&image.memory);
+        Ok(())
     }
 
     /// IN from a port between 0xcf8 and 0xcff; ports and registers that are not there float high.

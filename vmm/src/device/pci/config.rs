@@ -88,11 +88,14 @@ impl Function {
         self.header.as_bytes()
     }
 
-    /// Sets it, if it is as long.
-    pub(super) fn set_header(&mut self, bytes: &[u8]) {
-        if let Ok(header) = Header::read_from_bytes(bytes) {
+    /// Sets it to bytes that [`Self::header`] gave; `false`, and nothing is set, if there are more or fewer.
+    #[must_use]
+    pub(super) fn set_header(&mut self, bytes: &[u8]) -> bool {
+        let header = Header::read_from_bytes(bytes);
+        header.is_ok_and(|header| {
             self.header = header;
-        }
+            true
+        })
     }
 
     /// What all have in common.

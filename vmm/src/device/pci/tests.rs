@@ -49,6 +49,31 @@ fn the_configuration_shown_is_what_the_guest_reads() {
 }
 
 #[test]
+fn a_bus_is_restored_and_an_image_of_another_bus_is_refused() {
+    let mut bus = bus();
+    let device = TestDevice::Bar32.number() as u32;
+    let saved = bus.save();
+    write32(&mut bus, device, COMMAND, 0);
+    bus.restore(&saved).unwrap();
+    assert_eq!(read32(&mut bus, device, COMMAND) & 2, 2, "memory decoding is on again");
+    let length = saved.headers[0].len();
+    for bytes in [0, length - 1, length + 1] {
+        let mut image = saved.clone();
+        image.headers[1].resize(bytes, 0);
+        assert_eq!(bus.restore(&image), Err(PciImageError::Header { device: 1, bytes }));
+    }
+    for functions in [0, 2, 4] {
+        let mut image = saved.clone();
+        image.headers.resize(functions, vec![0; length]);
+        assert_eq!(bus.restore(&image), Err(PciImageError::Functions { image: functions, bus: 3 }));
+    }
+    let mut image = saved.clone();
+    image.memory[1].pop();
+    let bytes = BAR_SIZE as usize - 1;
+    assert_eq!(bus.restore(&image), Err(PciImageError::Memory { bytes }));
+}
+
+#[test]
 fn three_functions_answer() {
     let mut bus = bus();
     assert_eq!(read32(&mut bus, 0, VENDOR), 0x0008_1b36);
