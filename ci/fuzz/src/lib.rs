@@ -7,6 +7,7 @@ mod case_file;
 mod kernel_image;
 mod page_states;
 mod program_output;
+mod saved_guest;
 mod stored_kernel;
 mod tdcall;
 mod vbs_hypercall;
@@ -38,6 +39,10 @@ pub const AGENT_FRAME: Target =
 pub const STORED_KERNEL: Target =
     Target { name: "stored_kernel", run: stored_kernel::run, seeds: stored_kernel::seeds };
 
+/// A guest that was saved.
+pub const SAVED_GUEST: Target =
+    Target { name: "saved_guest", run: saved_guest::run, seeds: saved_guest::seeds };
+
 /// Calls of a TD to the TDX module and the hypervisor behind it.
 pub const TDCALL: Target = Target { name: "tdcall", run: tdcall::run, seeds: tdcall::seeds };
 
@@ -60,6 +65,7 @@ pub const PROGRAM_OUTPUT: Target =
 pub const TARGETS: &[Target] = &[
     KERNEL_IMAGE,
     STORED_KERNEL,
+    SAVED_GUEST,
     CASE_FILE,
     AGENT_FRAME,
     TDCALL,

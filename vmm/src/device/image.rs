@@ -8,9 +8,10 @@ use vm_superio::serial::SerialState;
 
 use super::Devices;
 use super::cmos::Cmos;
-use super::pci::PciImage;
+use super::pci::{PciBus, PciImage, PciImageError};
 use super::serial::Capture;
 use super::window::Windows;
+use crate::layout;
 
 /// The devices of one guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,6 +82,27 @@ impl PortImage {
 
     pub(super) fn incoming(&self) -> &[u8] {
         &self.incoming
+    }
+}
+
+impl DevicesImage {
+    /// The devices of a guest that has not run.
+    pub fn fresh() -> Self {
+        let port = || PortImage::new(&SerialState::default(), Vec::new());
+        Self {
+            console: port(),
+            written: Capture::default(),
+            agent: port(),
+            pci: PciBus::new(layout::BAR32, layout::BAR64).save(),
+            cmos: Cmos::default(),
+            windows: Windows::default(),
+            debug_exit: false,
+        }
+    }
+
+    /// Whether a guest has such a PCI bus.
+    pub fn check(&self) -> Result<(), PciImageError> {
+        PciBus::new(layout::BAR32, layout::BAR64).restore(&self.pci)
     }
 }
 

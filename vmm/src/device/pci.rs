@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::marker::{self, Tag};
 
 mod config;
+mod stored;
+
 /// What the devices' memory holds before a guest stores anything.
 fn fresh_memory() -> [Vec<u8>; 2] {
     TestDevice::ALL.map(|device| {
@@ -75,6 +77,7 @@ pub struct PciImage {
     address: u32,
     /// Configuration space by device number.
     headers: Vec<Vec<u8>>,
+    #[serde(with = "stored")]
     memory: [Vec<u8>; 2],
 }
 

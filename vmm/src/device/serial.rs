@@ -71,7 +71,7 @@ impl Capture {
 
     /// Bytes written by the guest, kept or not.
     pub fn total(&self) -> u64 {
-        self.dropped + (self.head.len() + self.tail.len()) as u64
+        self.dropped.saturating_add((self.head.len() + self.tail.len()) as u64)
     }
 
     /// Bytes not kept.
@@ -86,13 +86,14 @@ impl Write for Capture {
             // A closed standard error does not end the capture.
             let _ = io::stderr().write_all(&visible(bytes));
         }
-        let room = Self::HEAD - self.head.len();
+        // One that was read from a file may have any lengths.
+        let room = Self::HEAD.saturating_sub(self.head.len());
         let (first, rest) = bytes.split_at(room.min(bytes.len()));
         self.head.extend_from_slice(first);
         self.tail.extend(rest);
         let excess = self.tail.len().saturating_sub(Self::TAIL);
         self.tail.drain(..excess);
-        self.dropped += excess as u64;
+        self.dropped = self.dropped.saturating_add(excess as u64);
         Ok(bytes.len())
     }
 
@@ -222,6 +223,16 @@ mod tests {
                 .iter()
                 .all(|b| b.is_ascii_graphic() || b" \n\r\t".contains(b))
         );
+    }
+
+    #[test]
+    fn a_capture_of_any_lengths_takes_more() {
+        let dropped = u64::MAX;
+        let (head, tail) = (vec![b'h'; Capture::HEAD + 1], vec![b't'; Capture::TAIL + 1].into());
+        let mut capture = Capture { head, tail, dropped, echo: false };
+        capture.write_all(b"more").unwrap();
+        assert_eq!((capture.tail.len(), capture.total()), (Capture::TAIL, u64::MAX));
+        assert!(capture.text().ends_with("tmore"));
     }
 
     #[test]

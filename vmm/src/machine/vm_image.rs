@@ -9,7 +9,7 @@ use kvm_ioctls::{Error, VmFd};
 use serde::{Deserialize, Serialize};
 
 /// A VM at one instant.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct VmImage {
     chips: Vec<kvm_irqchip>,
     pit: kvm_pit_state2,

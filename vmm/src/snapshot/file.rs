@@ -11,7 +11,7 @@ use types::{PageState, View};
 
 use super::{Snapshot, State};
 use crate::boot::opcode::Sites;
-use crate::layout;
+use crate::device::pci::PciImageError;
 use crate::memory::MemoryError;
 use crate::memory::cipher::PAGE;
 use crate::memory::image::{MemoryImage, SavedStates};
@@ -20,9 +20,11 @@ use crate::memory::state::AliasState;
 use crate::stored::{Reader, StoredError, Writer};
 
 /// The first bytes. The number changes with the form of what follows.
-const MAGIC: &[u8; 16] = b"copra snapshot 3";
+const MAGIC: &[u8; 16] = b"copra snapshot 4";
 /// The header is not longer than that; most of it is a console's text.
 const MAX_HEADER: usize = 16 << 20;
+/// What is wrong with pages that the guest does not have.
+const BEYOND: &str = "has pages beyond its memory";
 /// Pages that are read or written at once.
 const MANY: usize = 256;
 
@@ -44,6 +46,9 @@ pub enum FileError {
     /// The header contradicts itself.
     #[error("its header {0}")]
     Contradiction(&'static str),
+    /// Its devices are no guest's.
+    #[error(transparent)]
+    Devices(#[from] PciImageError),
     /// No memory for it.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -86,6 +91,22 @@ fn values<T: Copy>(runs: &[(T, u32)], expected: usize) -> Result<Vec<T>, FileErr
         return Err(FileError::Contradiction("has states of other pages than it has memory"));
     }
     Ok(runs.iter().flat_map(|(value, count)| std::iter::repeat_n(*value, *count as usize)).collect())
+}
+
+/// The page numbers of the runs, which must ascend and lie below `pages`.
+fn page_numbers(runs: &[(u32, u32)], pages: usize) -> Result<Vec<usize>, FileError> {
+    let mut numbers: Vec<usize> = Vec::new();
+    for &(first, count) in runs {
+        let (first, count) = (first as usize, count as usize);
+        if numbers.last().is_some_and(|last| first <= *last) {
+            return Err(FileError::Contradiction("has pages that do not ascend"));
+        }
+        if first.saturating_add(count) > pages {
+            return Err(FileError::Contradiction(BEYOND));
+        }
+        numbers.extend(first..first + count);
+    }
+    Ok(numbers)
 }
 
 impl States {
@@ -172,27 +193,20 @@ impl Snapshot {
         let mut header: Header<State> = serde_json::from_slice(header)?;
         header.state.sites = Sites::decode(&mut head)?;
         head.end()?;
-        if Ram::new(header.memory).is_err() || header.memory > layout::MAX_RAM {
+        header.state.devices.check()?;
+        if Ram::new(header.memory).is_err() {
             return Err(FileError::Contradiction("has a size of memory that no guest has"));
         }
         let count = (header.memory / PAGE as u64) as usize;
-        let filled: u64 = header.filled.iter().map(|(_, count)| u64::from(*count)).sum();
-        if filled > count as u64 {
-            return Err(FileError::Contradiction("has more pages than its memory"));
-        }
         let mut memory = MemoryImage::new(header.states.saved(count)?, header.memory)?;
-        let numbers: Vec<u64> = header
-            .filled
-            .iter()
-            .flat_map(|(first, count)| (u64::from(*first)..).take(*count as usize))
-            .collect();
+        let numbers = page_numbers(&header.filled, count)?;
         let mut buffer = vec![0; MANY * PAGE];
         for numbers in numbers.chunks(MANY) {
             let buffer = &mut buffer[..numbers.len() * PAGE];
             pages.read_exact(buffer).map_err(FileError::Pages)?;
             for (number, page) in numbers.iter().zip(buffer.as_chunks().0) {
-                if !memory.set_page(*number as usize, page) {
-                    return Err(FileError::Contradiction("has pages beyond its memory"));
+                if !memory.set_page(*number, page) {
+                    return Err(FileError::Contradiction(BEYOND));
                 }
             }
         }

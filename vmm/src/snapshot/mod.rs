@@ -7,6 +7,7 @@
 mod error;
 pub mod file;
 pub mod host;
+mod sample;
 
 use std::sync::Arc;
 

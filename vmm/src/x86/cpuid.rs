@@ -17,7 +17,7 @@ pub struct Leaf {
 }
 
 /// A CPUID table under construction.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct CpuidTable {
     entries: Vec<kvm_cpuid_entry2>,
     tsc_hz: Option<u64>,

@@ -27,7 +27,7 @@ mod request {
 }
 
 /// A vCPU at one instant.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct VcpuImage {
     regs: kvm_regs,
     sregs: kvm_sregs,
