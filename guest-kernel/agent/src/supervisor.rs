@@ -118,15 +118,14 @@ impl Supervisor {
 
     /// Executes a batch that came without a frame.
     fn carry_out(&mut self) {
-        if let Err(error) = self.window.check_down().and_then(|()| self.execute()) {
+        let done = self.window.check_down().and_then(|()| self.execute());
+        self.window.answer_order();
+        if let Err(error) = done {
             return self.refuse(error);
         }
         self.window.seal();
         let usable = self.show_window();
-        if usable {
-            self.window.answer_order();
-            self.up = !self.up;
-        }
+        self.up = !self.up;
         if !usable || !serial::ring(self.port, self.up) {
             self.send(Kind::Results, Payload::Inline(self.window.results()));
         }

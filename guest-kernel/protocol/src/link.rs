@@ -192,6 +192,10 @@ impl Link {
                     },
                 ),
             };
+            if self.is_forged(kind, memory) {
+                self.stats.noise += 1;
+                continue;
+            }
             self.stats.frames += 1;
             self.notification = sequence;
             let payload = match payload {
@@ -200,6 +204,16 @@ impl Link {
             };
             event = self.understand(kind, payload).or(event);
         }
+    }
+
+    /// An answer to an order by a frame, while the agent has not answered it: another program in the guest wrote to its port.
+    /// Where the window is lost this cannot be known.
+    fn is_forged(&self, kind: Kind, memory: &mut impl GuestMemory) -> bool {
+        let Some(order) = self.order else { return false };
+        matches!(kind, Kind::Results | Kind::Refused)
+            && self
+                .directory(memory, false)
+                .is_ok_and(|directory| directory.word(offset_of!(Directory, answered)) != order)
     }
 
     /// The guest has changed its doorbell.

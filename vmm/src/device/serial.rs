@@ -104,14 +104,12 @@ impl Write for Capture {
 
 /// Register of a 16550A with the modem control lines it drives.
 const MODEM_CONTROL: u16 = 4;
-/// Its line OUT1.
-const OUT1: u8 = 1 << 2;
 
 /// A 16550A with any sink behind it.
 pub struct Port<W: Write> {
     uart: Serial<IrqLine, NoEvents, W>,
     incoming: VecDeque<u8>,
-    /// The guest has changed OUT1 since this was taken.
+    /// The guest has written to the modem control register since this was taken.
     rang: bool,
 }
 
@@ -130,14 +128,13 @@ impl<W: Write> Port<W> {
 
     /// OUT to register `offset`.
     pub fn write(&mut self, offset: u16, value: u8) {
-        if offset == MODEM_CONTROL {
-            self.rang |= (self.uart.state().modem_control ^ value) & OUT1 != 0;
-        }
+        // Whatever is written: another program in the guest may have changed the lines behind its driver's back.
+        self.rang |= offset == MODEM_CONTROL;
         // A lost interrupt or a full sink shows in what the guest does next; there is no one to report it to.
         let _ = self.uart.write(offset as u8, value);
     }
 
-    /// Whether the guest has changed the line OUT1, which nothing is connected to, since that was taken.
+    /// Whether the guest has written to the modem control register since that was taken.
     pub fn has_rung(&self) -> bool {
         self.rang
     }

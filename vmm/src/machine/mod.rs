@@ -290,7 +290,7 @@ impl Machine {
         std::mem::take(self.devices.agent.sink_mut())
     }
 
-    /// Whether the guest has changed its agent's doorbell, line OUT1 of the agent's port, since the last call.
+    /// Whether the guest may have changed its agent's doorbell, line OUT1 of the agent's port, since the last call.
     pub fn take_doorbell(&mut self) -> bool {
         self.devices.agent.take_ring()
     }

@@ -160,9 +160,13 @@ fn with_a_doorbell_what_goes_wrong_comes_by_frame() {
     let mut guest = Guest::new();
     guest.word(offset_of!(Directory, order), 0);
     let mut link = guest.hello_of(true);
-    // The agent has no use for the batch.
+    // The agent has no use for the batch. Before it says so, others write to its port what looks like its answer.
     link.send(&batch(1), &mut guest).unwrap();
+    for (kind, payload) in [(Kind::Results, [0, 0]), (Kind::Refused, [1, 0])] {
+        assert_eq!(guest.send(&mut link, kind, Payload::Inline(&payload)), None);
+    }
     guest.ring(&[]);
+    guest.word(offset_of!(Directory, answered), 1);
     let refused =
         guest.send(&mut link, Kind::Refused, Payload::Inline(&[protocol::Error::PayloadCheck as u8]));
     assert_eq!(refused, Some(Event::Refused(protocol::Error::PayloadCheck)));
