@@ -137,7 +137,7 @@ fn hash(mut from: impl Read) -> io::Result<String> {
 }
 
 /// The SHA-256 of bytes, in hexadecimal.
-pub(crate) fn hash_bytes(bytes: &[u8]) -> String {
+pub fn hash_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

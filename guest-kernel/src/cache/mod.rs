@@ -14,7 +14,8 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::{Entry, hash_bytes, hash_file, hex};
+pub use entry::hash_bytes;
+pub(crate) use entry::{Entry, hash_file, hex};
 pub use error::Error;
 pub use lock::Lock;
 pub use lru::{LIMIT, LruStore, Stored};

@@ -21,6 +21,12 @@ pub enum EngineError {
     /// The kernel image cannot be read; the error names it.
     #[error(transparent)]
     Unreadable(ImageError),
+    /// The image is not the one that was looked at when the run began.
+    #[error("{}: the file was replaced or changed while copra read it; run it again", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The initramfs cannot be put together.
     #[error("putting the agent into an initramfs: {0}")]
     Initramfs(std::io::Error),

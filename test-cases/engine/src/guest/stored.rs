@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use guest_kernel::cache::{Key, LruStore};
+use guest_kernel::cache::{Key, LruStore, hash_bytes};
 use vmm::boot::image::{self, Vmlinux};
 use vmm::boot::prepared::{self, PreparedImage};
 use vmm::trace::kernel::{KernelNames, NameData};
@@ -49,7 +49,7 @@ impl KernelImage {
         if self.is_prepared() {
             return Ok(());
         }
-        let file = image::read(&self.path).map_err(EngineError::Unreadable)?;
+        let file = self.read()?;
         let kernel = self.extract(&file)?;
         self.keep(Kept::Boot, &prepared::encode(&kernel));
         self.keep(Kept::Names, &NameData::find(&kernel).encode());
@@ -62,7 +62,7 @@ impl KernelImage {
         if let Some(stored) = stored {
             return Ok(stored);
         }
-        let file = image::read(&self.path).map_err(EngineError::Unreadable)?;
+        let file = self.read()?;
         let kernel = self.extract(&file)?;
         if self.store.is_some() {
             self.keep(Kept::Boot, &prepared::encode(&kernel));
@@ -73,7 +73,7 @@ impl KernelImage {
     /// Finds the names in the file, which has more than what is booted; in that if the file is gone.
     fn find_names(&self, loaded: &LazyImage) -> NameData {
         let from_file = || {
-            let file = image::read(&self.path).ok()?;
+            let file = self.read().ok()?;
             Some(NameData::find(&self.extract(&file).ok()?))
         };
         let Some(found) = from_file() else {
@@ -81,6 +81,15 @@ impl KernelImage {
         };
         self.keep(Kept::Names, &found.encode());
         found
+    }
+
+    /// The file. Another one than that whose hash is known is refused: what is kept under the hash would be of both.
+    fn read(&self) -> Result<Vec<u8>, EngineError> {
+        let file = image::read(&self.path).map_err(EngineError::Unreadable)?;
+        if self.store.is_some() && hash_bytes(&file) != self.sha256 {
+            return Err(EngineError::Changed { path: self.path.clone() });
+        }
+        Ok(file)
     }
 
     fn extract<'a>(&self, file: &'a [u8]) -> Result<Vmlinux<'a>, EngineError> {

@@ -25,11 +25,12 @@ impl Fixture {
         LruStore::of(&Cache::at(self.folder.path().join("cache")))
     }
 
-    /// A kernel with this code; its hash is its name.
+    /// A kernel with this code.
     fn image(&self, name: &str, code: &[u8]) -> KernelImage {
         let path = self.folder.path().join(name);
-        fs::write(&path, elf::vmlinux(code)).unwrap();
-        KernelImage { path, sha256: name.to_owned(), store: Some(self.store()) }
+        let file = elf::vmlinux(code);
+        fs::write(&path, &file).unwrap();
+        KernelImage { path, sha256: hash_bytes(&file), store: Some(self.store()) }
     }
 
     /// All files of the store.
@@ -79,7 +80,7 @@ fn one_image_never_gets_what_is_of_another() {
     fs::copy(name(&a), name(&b)).unwrap();
     assert_eq!(code(&b), elf::RESET);
     // The same name with another content is another image.
-    let changed = KernelImage { sha256: "c".to_owned(), ..fixture.image("a", elf::MUTE) };
+    let changed = fixture.image("a", elf::MUTE);
     assert_eq!(code(&changed), elf::MUTE);
 }
 
@@ -140,6 +141,7 @@ fn a_file_that_is_no_kernel_is_named() {
     let fixture = Fixture::new();
     let image = fixture.image("a", elf::HANG);
     fs::write(&image.path, "text").unwrap();
+    let image = KernelImage { sha256: hash_bytes(b"text"), ..image };
     for error in [image.prepare(|| {}).unwrap_err(), image.load().unwrap_err()] {
         let path: &Path = &image.path;
         assert!(error.to_string().starts_with(&format!("{}: ", path.display())), "{error}");
@@ -155,4 +157,23 @@ fn names_are_found_in_what_is_loaded_if_the_file_is_gone() {
     let names = names_of(&image);
     fs::remove_file(&image.path).unwrap();
     assert!(names.unavailable().is_some());
+}
+
+#[test]
+fn a_file_that_is_replaced_meanwhile_is_refused_and_nothing_is_kept() {
+    let fixture = Fixture::new();
+    let image = fixture.image("a", elf::HANG);
+    // Another kernel under the same name, after the first was looked at.
+    fixture.image("a", elf::RESET);
+    for error in [image.prepare(|| {}).unwrap_err(), image.load().unwrap_err()] {
+        assert!(error.to_string().contains("was replaced or changed"), "{error}");
+    }
+    assert_eq!(fixture.files(), Vec::<PathBuf>::new());
+    // Its names are not taken either: those of the kernel that is loaded are found.
+    let image = fixture.image("a", elf::HANG);
+    let loaded = Arc::new(LazyImage::new(&image));
+    loaded.get().unwrap();
+    fixture.image("a", elf::RESET);
+    assert!(loaded.names().symbols().is_none());
+    assert!(image.stored(Kept::Names).is_none());
 }
