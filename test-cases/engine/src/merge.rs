@@ -51,6 +51,17 @@ pub enum MergeError {
         /// The case.
         case: String,
     },
+    /// A case is in no report.
+    #[error(
+        "the case {case} of shard {shard} is in none of the reports, nor among those that it says were not run; write that shard's \
+         report again"
+    )]
+    Lost {
+        /// The case.
+        case: String,
+        /// Its shard.
+        shard: Shard,
+    },
     /// Some shards are not there.
     #[error("of {of} shards these are missing: {missing}; give their reports too")]
     Missing {
@@ -89,6 +100,11 @@ pub fn merge(reports: &[Named]) -> Result<RunDocument, MergeError> {
         if let Some(case) = foreign.next() {
             return Err(MergeError::Misplaced { name: name.clone(), case: case.clone() });
         }
+    }
+    let is_lost = |name: &&String| !cases.contains_key(name.as_str()) && !remaining.contains(name.as_str());
+    if let Some(case) = part.selected.iter().find(is_lost) {
+        let shard = shards.iter().copied().find(|shard| shard.contains(case)).unwrap_or(part.shard);
+        return Err(MergeError::Lost { case: case.clone(), shard });
     }
     merged.cases = part.selected.iter().filter_map(|name| cases.remove(name.as_str())).collect();
     merged.remaining =
