@@ -42,13 +42,19 @@ remove_at_end() {
 # Called on every exit.
 # shellcheck disable=SC2317 # called by the trap
 clean_up() {
-	local child
+	local status=$? child
+	# With "set -e" a command that failed here ends the script with that command's status, as if COMMAND had ended with it.
+	if [[ -z ${known-} && ! $status =~ ^(0|2|70|127|129|1[3-9].)$ ]]; then
+		say "it could not go on, for the reason above (status $status)"
+		status=2
+	fi
 	trap '' HUP INT TERM # a second signal must not stop this; rm inherits the setting
 	exec 2>/dev/null # the shell would print "Killed"
 	for child in "${children[@]}"; do
 		while is_child "$child" && { kill -KILL -- "-$child" || kill -KILL "$child"; }; do sleep 0.01; done
 	done
 	rm -rf "${leftovers[@]}"
+	exit "$status"
 }
 # The number of a child that has ended may belong to another process by now.
 is_child() {

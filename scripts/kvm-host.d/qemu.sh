@@ -58,8 +58,8 @@ name_kept() {
 start_machine() {
 	local lock='' seconds=0
 	machine_dir=$run
-	if ((keep_seconds)); then
-		(umask 077 && mkdir -p "$kept")
+	# In a cache that cannot be written to nothing is kept.
+	if ((keep_seconds)) && (umask 077 && mkdir -p "$kept" && : >"$kept/lock") 2>/dev/null; then
 		exec {lock}>"$kept/lock"
 		if flock -n "$lock"; then
 			machine_dir=$kept
@@ -121,6 +121,7 @@ run_in_qemu() { # run_in_qemu COMMAND ARGUMENT...
 	if [[ $ended == 0 ]]; then
 		[[ -z ${verbose-} ]] || machine_log >&2
 		[[ -z $keep || $machine_dir == "$run" ]] || let_go "$keep"
+		known=1
 		exit "$(<"$run/status")"
 	fi
 	[[ $ended != 141 ]] || exit 141
