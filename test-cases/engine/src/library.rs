@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The cases that come with copra, those in files the user names, and how to choose among them.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
 use guest_kernel::bounded;
@@ -27,6 +27,21 @@ pub enum LibraryError {
         path: PathBuf,
         /// What went wrong.
         source: io::Error,
+    },
+    /// Two files whose cases have the same name.
+    #[error(
+        "{} and {} both have the case `{name}`: a case has the path below the last folder `cases`, or its whole path, as its name; \
+         rename one or run them apart",
+        first.display(),
+        second.display()
+    )]
+    SameName {
+        /// The name.
+        name: String,
+        /// The file given first.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
     },
     /// A folder without a case.
     #[error("the folder {} has no case: no file in it or below it ends in .toml; name another", path.display())]
@@ -75,46 +90,85 @@ pub fn source(name: &str) -> Option<&'static str> {
     EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
+/// Cases that were chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The cases.
+    pub cases: Vec<Case>,
+    /// The files of those that do not come with copra, by name.
+    pub files: BTreeMap<String, PathBuf>,
+}
+
 /// The cases chosen by names, patterns, `tag:NAME` and paths of files or folders, each once, in the order
 /// given; all of them if nothing is given.
-pub fn select(patterns: &[String]) -> Result<Vec<Case>, LibraryError> {
+pub fn select(patterns: &[String]) -> Result<Selection, LibraryError> {
     if patterns.is_empty() {
-        return all();
+        return Ok(Selection { cases: all()?, files: BTreeMap::new() });
     }
-    let mut chosen: Vec<Case> = Vec::new();
-    let mut names = BTreeSet::new();
+    let mut chosen = Selection::default();
+    let mut origins: BTreeMap<String, Option<PathBuf>> = BTreeMap::new();
     for given in patterns {
-        chosen.extend(select_one(given)?.into_iter().filter(|case| names.insert(case.name.clone())));
+        for (case, file) in select_one(given)? {
+            match origins.get(&case.name) {
+                Some(first) if same_file(first.as_deref(), file.as_deref()) => continue,
+                Some(first) => {
+                    let of = |file: Option<&Path>| {
+                        file.map_or_else(|| PathBuf::from(format!("{} of copra", case.name)), Path::to_owned)
+                    };
+                    let (first, second) = (of(first.as_deref()), of(file.as_deref()));
+                    return Err(LibraryError::SameName { name: case.name, first, second });
+                }
+                None => {}
+            }
+            origins.insert(case.name.clone(), file.clone());
+            chosen.files.extend(file.map(|file| (case.name.clone(), file)));
+            chosen.cases.push(case);
+        }
     }
     Ok(chosen)
 }
 
-fn select_one(given: &str) -> Result<Vec<Case>, LibraryError> {
+/// Both come with copra, or are one file.
+fn same_file(first: Option<&Path>, second: Option<&Path>) -> bool {
+    match (first, second) {
+        (Some(first), Some(second)) => {
+            let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            first == second || real(first) == real(second)
+        }
+        (first, second) => first.is_none() && second.is_none(),
+    }
+}
+
+/// A case, with its file if it does not come with copra.
+type Found = (Case, Option<PathBuf>);
+
+fn select_one(given: &str) -> Result<Vec<Found>, LibraryError> {
     let path = Path::new(given);
     if is_file(path) {
         return Ok(vec![load(path)?]);
     }
+    let bundled = |cases: Vec<Case>| cases.into_iter().map(|case| (case, None)).collect();
     if let Some(tag) = given.strip_prefix("tag:") {
         let known = all()?;
         let fitting: Vec<Case> =
             known.iter().filter(|case| case.tags.iter().any(|other| other == tag)).cloned().collect();
         let tags = known.iter().flat_map(|case| case.tags.iter().map(String::as_str));
         let near = nearest(tag, tags).map(|near| format!("tag:{near}"));
-        return some(fitting, given, near);
+        return some(fitting, given, near).map(bundled);
     }
     if given.contains(['*', '?', '[']) {
         let pattern = glob::Pattern::new(given)
             .map_err(|source| LibraryError::Pattern { given: given.to_owned(), source })?;
-        return some(named(|name| pattern.matches(name))?, given, None);
+        return some(named(|name| pattern.matches(name))?, given, None).map(bundled);
     }
     let exact = named(|name| name == given)?;
     if !exact.is_empty() {
-        return Ok(exact);
+        return Ok(bundled(exact));
     }
     let theme = format!("{}/", given.trim_end_matches('/'));
     let fitting = named(|name| name.starts_with(&theme))?;
     if !fitting.is_empty() {
-        return Ok(fitting);
+        return Ok(bundled(fitting));
     }
     if path.is_dir() {
         let cases = load_folder(path)?;
@@ -155,25 +209,31 @@ fn likeness(given: &str, name: &str) -> f64 {
 }
 
 /// Whether an argument names one file with a case.
-pub fn is_file(given: &Path) -> bool {
+fn is_file(given: &Path) -> bool {
     given.extension().is_some_and(|extension| extension == "toml")
 }
 
 /// The name of the case in a file: the path below the last folder called `cases`, or the whole path.
-pub fn name_of_file(path: &Path) -> String {
-    let name = path.with_extension("").display().to_string();
-    name.rsplit_once("cases/").map_or(name.clone(), |(_, name)| name.to_owned())
+fn name_of_file(path: &Path) -> String {
+    let whole = path.with_extension("");
+    let parts: Vec<Component<'_>> = whole.components().collect();
+    let folders = parts.len().saturating_sub(1);
+    let below = parts[..folders].iter().rposition(|part| part.as_os_str() == "cases");
+    below.map_or(whole.display().to_string(), |at| {
+        parts[at + 1..].iter().collect::<PathBuf>().display().to_string()
+    })
 }
 
 /// Reads one file.
-fn load(path: &Path) -> Result<Case, LibraryError> {
+fn load(path: &Path) -> Result<Found, LibraryError> {
     let text = bounded::read_text(path, bounded::CASE)
         .map_err(|source| LibraryError::Read { path: path.to_owned(), source })?;
     case::parse(&text, &name_of_file(path))
+        .map(|case| (case, Some(path.to_owned())))
         .map_err(|errors| CaseErrors { name: path.display().to_string(), ..errors }.into())
 }
 
-fn load_folder(folder: &Path) -> Result<Vec<Case>, LibraryError> {
+fn load_folder(folder: &Path) -> Result<Vec<Found>, LibraryError> {
     let failed = |source| LibraryError::Read { path: folder.to_owned(), source };
     let mut paths = fs::read_dir(folder)
         .map_err(failed)?
@@ -198,7 +258,7 @@ mod tests {
 
     fn names(patterns: &[&str]) -> Vec<String> {
         let patterns: Vec<String> = patterns.iter().map(|given| (*given).to_owned()).collect();
-        select(&patterns).unwrap().into_iter().map(|case| case.name).collect()
+        select(&patterns).unwrap().cases.into_iter().map(|case| case.name).collect()
     }
 
     fn refusal(given: &str) -> String {
@@ -236,6 +296,27 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../cases/mmap/low-ram.toml");
         assert_eq!(names(&[path]), ["mmap/low-ram"]);
         assert!(refusal("no/such.toml").starts_with("cannot read no/such.toml as a case"));
+    }
+
+    #[test]
+    fn two_files_of_one_name_are_refused_and_one_file_is_taken_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |path: &str| {
+            let file = folder.path().join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, source("open/modes").unwrap()).unwrap();
+            file.display().to_string()
+        };
+        let (a, b) = (file("a/cases/x.toml"), file("b/cases/x.toml"));
+        let refused = select(&[a.clone(), b.clone()]).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("{a} and {b} both have the case `x`")), "{refused}");
+        let again = folder.path().join("a/../a/cases/x.toml").display().to_string();
+        assert_eq!(names(&[&a, &again]), ["x"]);
+        let own = file("cases/open/modes.toml");
+        assert!(select(&[own, "open/modes".to_owned()]).unwrap_err().to_string().contains("of copra"));
+        // Only a whole folder's name counts.
+        let like = file("morecases/x.toml");
+        assert_eq!(names(&[&like]), [like.trim_end_matches(".toml")]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use types::{AccessEvent, PageChange};
 pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
     let cases = match args.cases.as_slice() {
         [] => Vec::new(),
-        named => library::select(named).map_err(Failed::new)?,
+        named => library::select(named).map_err(Failed::new)?.cases,
     };
     let defaults = guests::target(&args.guest, &cases, quiet)?;
     let target =

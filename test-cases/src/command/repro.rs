@@ -57,7 +57,7 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
         eprintln!("copra: without {PATCHED}: {error}");
     }
     let host = start_over::kvm_host(place)?;
-    let cases = library::select(&[format!("repro/{}", args.subject)]).map_err(Failed::new)?;
+    let cases = library::select(&[format!("repro/{}", args.subject)]).map_err(Failed::new)?.cases;
     let guests = Guests { args, cases, host, interrupt: interrupt::flag()?, quiet };
     match guests.reproduce(&stock, patched) {
         Ok(exit) => Ok(exit),

@@ -38,7 +38,7 @@ pub fn run(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
 }
 
 fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
-    let mut cases = library::select(&args.cases).map_err(Failed::new)?;
+    let library::Selection { mut cases, files } = library::select(&args.cases).map_err(Failed::new)?;
     let part = args.shard.map(|shard| {
         let selected = cases.iter().map(|case| case.name.clone()).collect();
         cases.retain(|case| shard.contains(&case.name));
@@ -78,7 +78,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         shuffle: args.shuffle,
         ..defaults
     };
-    let repeat = Repeat::of(args, &cases);
+    let repeat = Repeat::of(args, &files);
     let mut screen = screen(args, quiet).with_repeat(repeat.clone());
     let interrupt = interrupt::signals()?;
     let outputs = Arc::new(Mutex::new(Some(outputs)));

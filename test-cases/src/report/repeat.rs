@@ -2,10 +2,8 @@
 //! The command that runs one case of a run again, with every option that matters for its result.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
-use engine::case::Case;
-use engine::library;
 use engine::report::Report;
 use engine::setup::Setup;
 
@@ -20,18 +18,10 @@ pub struct Repeat {
 }
 
 impl Repeat {
-    /// For a run with these arguments.
-    pub fn of(args: &RunArgs, cases: &[Case]) -> Self {
-        let mut files = BTreeMap::new();
-        for given in args.cases.iter().filter(|given| library::is_file(Path::new(given))) {
-            files.entry(library::name_of_file(Path::new(given))).or_insert(given);
-        }
-        let selector = |case: &Case| {
-            let file = files.get(&case.name).map(|given| (*given).clone());
-            let file = file.or_else(|| args.cases.iter().find_map(|given| file_below(given, &case.name)));
-            file.map(|file| (case.name.clone(), file))
-        };
-        Self { options: options(args), selectors: cases.iter().filter_map(selector).collect() }
+    /// For a run with these arguments, whose cases come from these files.
+    pub fn of(args: &RunArgs, files: &BTreeMap<String, PathBuf>) -> Self {
+        let selectors = files.iter().map(|(name, file)| (name.clone(), file.display().to_string()));
+        Self { options: options(args), selectors: selectors.collect() }
     }
 
     /// The command for a case, to be typed in a shell.
@@ -63,16 +53,6 @@ impl Repeat {
         failures.extend(cases);
         failures
     }
-}
-
-/// The case's file, if an argument of the run names its folder.
-fn file_below(given: &str, name: &str) -> Option<String> {
-    let path = Path::new(given);
-    if library::is_file(path) || library::source(name).is_some() {
-        return None;
-    }
-    let file = path.join(format!("{name}.toml"));
-    file.is_file().then(|| file.display().to_string())
 }
 
 /// The options that are not the default, but for those of the output.
@@ -120,6 +100,7 @@ mod tests {
     use std::process::Command;
 
     use clap::Parser;
+    use engine::library;
     use engine::report::fixture;
     use proptest::prelude::*;
 
@@ -144,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_run_with_defaults_needs_the_platform_alone() {
-        let repeat = Repeat::of(&parse(&["mmap", "-v", "--json", "x", "--ktap", "-q"]), &[]);
+        let repeat = Repeat::of(&parse(&["mmap", "-v", "--json", "x", "--ktap", "-q"]), &BTreeMap::new());
         assert_eq!(repeat.command("mmap/rom"), "copra run mmap/rom --platform sev");
     }
 
@@ -176,7 +157,7 @@ mod tests {
             "--sept-ve",
         ];
         let args = parse(&given);
-        let command = Repeat::of(&args, &[]).command("open/modes");
+        let command = Repeat::of(&args, &BTreeMap::new()).command("open/modes");
         let words = words(&command);
         assert_eq!(words[..3], ["copra", "run", "open/modes"]);
         let again = parse(&words[2..].iter().map(String::as_str).collect::<Vec<_>>());
@@ -193,15 +174,15 @@ mod tests {
         let in_folder = folder.path().display().to_string();
         for given in [&by_file, &in_folder] {
             let args = parse(&[given]);
-            let cases = library::select(&args.cases).unwrap();
-            let command = Repeat::of(&args, &cases).command(&cases[0].name);
+            let selected = library::select(&args.cases).unwrap();
+            let command = Repeat::of(&args, &selected.files).command(&selected.cases[0].name);
             assert_eq!(words(&command)[2], by_file, "{given}");
         }
     }
 
     #[test]
     fn every_failure_has_its_command() {
-        let repeat = Repeat::of(&parse(&[]), &[]);
+        let repeat = Repeat::of(&parse(&[]), &BTreeMap::new());
         let failures =
             |report: &Report| repeat.failures(report).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(failures(&fixture::whole()), ["test/granted", "dmi/sysfs"]);
