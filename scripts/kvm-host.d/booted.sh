@@ -69,7 +69,7 @@ save_booted() {
 	children+=("$beat")
 	disown
 	if [[ -e $1 ]]; then
-		verbose "the saved state $1 is damaged: its facts are $(booted_facts "$1" | tr '\n' ' '), not $(cat "$1/facts" 2>&1 | tr '\n' ' ')"
+		verbose "the saved state $1 is damaged: its facts are $(booted_facts "$1" | tr '\n' ' '), not $(paste -sd ' ' "$1/facts" 2>&1)"
 	else
 		verbose "there is no saved state $1"
 	fi

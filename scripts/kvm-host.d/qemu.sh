@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Run one command on a KVM host inside QEMU. Sourced by kvm-host.
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # environment, kernel, initrd and such: set by kvm-host and fetch.sh
+# shellcheck disable=SC2154,SC2034 # known: for attend.sh; environment, kernel, initrd and such: set by kvm-host and fetch.sh
 
 quoted() { # quoted STRING: print it quoted for sh; it may have any bytes
 	printf "'%s' " "${1//\'/\'\\\'\'}"
