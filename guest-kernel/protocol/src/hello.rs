@@ -4,8 +4,8 @@
 use crate::Error;
 use crate::wire::{Reader, Sink};
 
-/// What the agent reports of itself. On the wire: u8 flags (bit 0: is PID 1; bit 1: has a window; bit 2: rings), then, with a window,
-/// LEB page frame number of the directory page and the low 32 bits of its key, little-endian.
+/// What the agent reports of itself. On the wire: u8 flags (bit 0: is PID 1; bit 1: has a window; bit 2: rings), then, with a
+/// window, LEB page frame number of the directory page and the low 32 bits of its key, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Whether it is PID 1, not a test's child.

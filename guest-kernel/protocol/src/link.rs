@@ -115,8 +115,8 @@ pub struct Position {
 /// the host's end of the agent channel.
 ///
 /// Feed it every byte the guest writes to the agent's port and every change of its doorbell, at once and while the guest does
-/// not run: when [`Link::receive`] or [`Link::rung`] gives an event, the window is valid until the guest runs on, and [`Link::send`] belongs in the same
-/// stop.
+/// not run: when [`Link::receive`] or [`Link::rung`] gives an event, the window is valid until the guest runs on, and
+/// [`Link::send`] belongs in the same stop.
 ///
 /// A clone of it belongs to a snapshot of the guest.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ impl Link {
             self.notification = sequence;
             let payload = match payload {
                 Some(payload) => Ok(payload),
-                None => self.read_up(memory),
+                None => self.directory(memory, true).and_then(|directory| Self::read_up(&directory, memory)),
             };
             event = self.understand(kind, payload).or(event);
         }
@@ -230,7 +230,7 @@ impl Link {
         }
         self.stats.rings += 1;
         self.notification = directory.notifications() as u8;
-        let payload = self.read_up(memory);
+        let payload = Self::read_up(&directory, memory);
         self.understand(Kind::Results, payload)
     }
 
@@ -340,8 +340,7 @@ impl Link {
         if sound { Ok(directory) } else { Err(LinkError::Moved { address }) }
     }
 
-    fn read_up(&self, memory: &mut impl GuestMemory) -> Result<Vec<u8>, LinkError> {
-        let directory = self.directory(memory, true)?;
+    fn read_up(directory: &Checked, memory: &mut impl GuestMemory) -> Result<Vec<u8>, LinkError> {
         let pages = directory.word(offset_of!(Directory, pages));
         let (down, up) = ((pages as u32) as usize, (pages >> 32) as usize);
         let len = directory.word(offset_of!(Directory, up_len)) as usize;
