@@ -91,7 +91,7 @@ pub fn source(name: &str) -> Option<&'static str> {
 }
 
 /// Cases that were chosen.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Selection {
     /// The cases.
     pub cases: Vec<Case>,
@@ -105,7 +105,8 @@ pub fn select(patterns: &[String]) -> Result<Selection, LibraryError> {
     if patterns.is_empty() {
         return Ok(Selection { cases: all()?, files: BTreeMap::new() });
     }
-    let mut chosen = Selection::default();
+    let mut cases: Vec<Case> = Vec::new();
+    // By name; none for those that come with copra.
     let mut origins: BTreeMap<String, Option<PathBuf>> = BTreeMap::new();
     for given in patterns {
         for (case, file) in select_one(given)? {
@@ -120,12 +121,12 @@ pub fn select(patterns: &[String]) -> Result<Selection, LibraryError> {
                 }
                 None => {}
             }
-            origins.insert(case.name.clone(), file.clone());
-            chosen.files.extend(file.map(|file| (case.name.clone(), file)));
-            chosen.cases.push(case);
+            origins.insert(case.name.clone(), file);
+            cases.push(case);
         }
     }
-    Ok(chosen)
+    let files = origins.into_iter().filter_map(|(name, file)| Some((name, file?))).collect();
+    Ok(Selection { cases, files })
 }
 
 /// Both come with copra, or are one file.
