@@ -48,11 +48,6 @@ impl Writer {
         self.0.extend_from_slice(value);
     }
 
-    /// Makes room for that many bytes at once.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.0.reserve(bytes);
-    }
-
     /// Numbers of 64 bits, after how many there are.
     pub fn u64s(&mut self, values: impl ExactSizeIterator<Item = u64>) {
         self.u64(values.len() as u64 * size_of::<u64>() as u64);

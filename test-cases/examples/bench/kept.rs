@@ -2,7 +2,6 @@
 //! What it costs to keep a guest on disk, and to start one from there.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -11,7 +10,6 @@ use engine::session::{GuestFiles, SavedGuest, Surroundings};
 use guest_kernel::Cache;
 use guest_kernel::cache::{Key, LruStore};
 use guest_kernel::initramfs::Initramfs;
-use vmm::stored::{Reader, Writer};
 
 use crate::figures::{MIB, median, ms, print_ratio};
 use crate::{Outcome, guest, restore};
@@ -25,14 +23,7 @@ pub fn keep_and_start(platform: &str, saved: &SavedGuest, boot: Duration) -> Out
     let cache = Cache::at(folder.path().join("copra"));
     let (store, key) = (LruStore::of(&cache), Key::of(["bench", platform]));
     let started = Instant::now();
-    let mut head = Writer::default();
-    saved.encode(&mut head)?;
-    let head = head.into_bytes();
-    store.store(&key, |file| {
-        file.write_all(&(head.len() as u64).to_le_bytes())?;
-        file.write_all(&head)?;
-        saved.write_pages(file)
-    })?;
+    store.store(&key, |file| saved.write(&[], file))?;
     let written = started.elapsed();
     let size: u64 = fs::read_dir(cache.root().join("bounded"))?
         .map(|file| Ok(file?.metadata()?.len()))
@@ -48,14 +39,9 @@ pub fn keep_and_start(platform: &str, saved: &SavedGuest, boot: Duration) -> Out
             interrupt: Arc::new(AtomicBool::new(false)),
         };
         let started = Instant::now();
-        let read = store.read(&key, |content| {
-            let mut length = [0; size_of::<u64>()];
-            content.read_exact(&mut length).ok()?;
-            let mut head = Vec::new();
-            content.take(u64::from_le_bytes(length)).read_to_end(&mut head).ok()?;
-            SavedGuest::decode(Reader::new(&head), content, around).ok()
-        });
-        let mut session = read.ok_or("the guest that was kept cannot be read")?.start()?;
+        let read = store.read(&key, |content| SavedGuest::read(content, around).ok());
+        let (_, kept) = read.ok_or("the guest that was kept cannot be read")?;
+        let mut session = kept.start()?;
         times.push(ms(started.elapsed()));
         restore::case(&mut session)?;
     }

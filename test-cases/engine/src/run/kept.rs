@@ -4,13 +4,11 @@
 //! The key has everything that a boot depends on: the image, the initramfs, the command line, the machine and its setup,
 //! the code of VMM and engine, and the host's processor and kernel. A guest that cannot be read or started is booted instead.
 
-use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use guest_kernel::cache::{Key, LruStore};
 use serde::{Deserialize, Serialize};
-use vmm::stored::{Reader, Writer};
 
 use super::Engine;
 use super::boot::BootFacts;
@@ -33,20 +31,16 @@ impl Engine<'_> {
     /// The guest of this setup that an earlier run kept, with what its boot showed.
     pub(super) fn kept_guest(&self, place: &Place, setup: Setup) -> Option<(SavedGuest, BootFacts)> {
         place.store.read(&place.key, |content| {
-            let mut length = [0; size_of::<u64>()];
-            content.read_exact(&mut length).ok()?;
-            let mut head = Vec::new();
-            content.take(u64::from_le_bytes(length)).read_to_end(&mut head).ok()?;
-            let mut from = Reader::new(&head);
-            let Kept { booted_at, mut facts } = serde_json::from_slice(from.bytes("facts").ok()?).ok()?;
-            facts.booted_at = Some(booted_at);
             let around = Surroundings {
                 config: self.kernel.machine(self.target, setup),
                 names: self.kernel.shared_names(),
                 files: self.kernel.files(),
                 interrupt: Arc::clone(self.interrupt),
             };
-            Some((SavedGuest::decode(from, content, around).ok()?, facts))
+            let (kept, saved) = SavedGuest::read(content, around).ok()?;
+            let Kept { booted_at, mut facts } = serde_json::from_slice(&kept).ok()?;
+            facts.booted_at = Some(booted_at);
+            Some((saved, facts))
         })
     }
 
@@ -74,7 +68,7 @@ impl Engine<'_> {
     }
 }
 
-/// Where the guest of one setup is kept. The key is a hash over the whole initramfs too, so it is made once.
+/// Where the guest of one setup is kept. The key is a hash over the whole initramfs too.
 #[derive(Debug)]
 pub(super) struct Place {
     store: LruStore,
@@ -91,15 +85,6 @@ impl Place {
     pub(super) fn keep(&self, saved: &SavedGuest, facts: BootFacts) {
         let booted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let Ok(kept) = serde_json::to_vec(&Kept { booted_at, facts }) else { return };
-        let mut to = Writer::default();
-        to.bytes(&kept);
-        if saved.encode(&mut to).is_ok() {
-            let head = to.into_bytes();
-            let _ = self.store.store(&self.key, |file| {
-                file.write_all(&(head.len() as u64).to_le_bytes())?;
-                file.write_all(&head)?;
-                saved.write_pages(file)
-            });
-        }
+        let _ = self.store.store(&self.key, |file| saved.write(&kept, file));
     }
 }

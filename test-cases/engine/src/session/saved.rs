@@ -44,6 +44,9 @@ pub enum NoSavedGuest {
     /// What comes before the machine cannot be read.
     #[error(transparent)]
     Stored(#[from] StoredError),
+    /// It cannot be read.
+    #[error("reading it: {0}")]
+    Read(#[from] io::Error),
     /// The agent's greeting is not one.
     #[error("it has no greeting of the agent")]
     Greeting,
@@ -74,20 +77,31 @@ impl SavedGuest {
         self.machine.filled()
     }
 
-    /// Appends all but its memory. It must have been saved before any batch was sent.
-    pub fn encode(&self, to: &mut Writer) -> Result<(), FileError> {
-        to.u64(self.boot_time.as_nanos() as u64);
-        to.bytes(&self.greeting);
-        self.machine.encode(to)
-    }
-
-    /// Writes its memory.
-    pub fn write_pages(&self, to: &mut impl Write) -> io::Result<()> {
+    /// Writes it behind `before`, which is the caller's. It must have been saved before any batch was sent.
+    pub fn write(&self, before: &[u8], to: &mut impl Write) -> io::Result<()> {
+        let mut head = Writer::default();
+        head.bytes(before);
+        head.u64(self.boot_time.as_nanos() as u64);
+        head.bytes(&self.greeting);
+        self.machine.encode(&mut head).map_err(io::Error::other)?;
+        let head = head.into_bytes();
+        to.write_all(&(head.len() as u64).to_le_bytes())?;
+        to.write_all(&head)?;
         self.machine.write_pages(to)
     }
 
-    /// Takes all that follows for what [`Self::encode`] appended, and `pages` for its memory.
-    pub fn decode(
+    /// Reads what [`Self::write`] wrote: the caller's bytes, and the guest.
+    pub fn read(from: &mut impl Read, around: Surroundings) -> Result<(Vec<u8>, Self), NoSavedGuest> {
+        let mut length = [0; size_of::<u64>()];
+        from.read_exact(&mut length)?;
+        let mut head = Vec::new();
+        from.take(u64::from_le_bytes(length)).read_to_end(&mut head)?;
+        let mut head = Reader::new(&head);
+        let before = head.bytes("what comes before it")?.to_vec();
+        Ok((before, Self::decode(head, from, around)?))
+    }
+
+    fn decode(
         mut from: Reader<'_>,
         pages: &mut impl Read,
         around: Surroundings,
