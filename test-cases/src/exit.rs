@@ -48,25 +48,30 @@ impl Exit {
     /// The exit code of `copra run`: a finding made before the run was cut short takes precedence.
     pub fn of_report(report: &Report) -> Self {
         let cases = report.cases.iter().map(|result| &result.verdict.verdict);
-        Self::of(&report.ended, report.has_boot_finding(), cases)
+        Self::of(&report.ended, report.boot_verdict(), cases)
     }
 
     /// The exit code of the run that a document reports.
     pub fn of_document(document: &RunDocument) -> Self {
         let cases = document.cases.iter().map(|case| &case.judged);
-        Self::of(&document.ended, document.boot.judged.as_ref().is_some_and(Verdict::is_finding), cases)
+        Self::of(&document.ended, document.boot.judged.as_ref(), cases)
     }
 
-    fn of<'a>(ended: &RunEnd, boot_finding: bool, cases: impl Iterator<Item = &'a Verdict> + Clone) -> Self {
-        let found = boot_finding || cases.clone().any(Verdict::is_finding);
+    fn of<'a>(
+        ended: &RunEnd,
+        boot: Option<&'a Verdict>,
+        cases: impl Iterator<Item = &'a Verdict> + Clone,
+    ) -> Self {
+        let found = boot.into_iter().chain(cases.clone()).any(Verdict::is_finding);
+        let came_up = !matches!(boot, Some(Verdict::NotRun { .. }));
         match ended {
             RunEnd::Interrupted => Self::Interrupted,
             _ if found => Self::Finding,
-            RunEnd::Failed(_) => match Self::of_run(cases) {
+            RunEnd::Complete if came_up => Self::of_run(cases),
+            RunEnd::Complete | RunEnd::Failed(_) => match Self::of_run(cases) {
                 Self::Inconclusive => Self::Inconclusive,
                 _ => Self::CouldNotRun,
             },
-            RunEnd::Complete => Self::of_run(cases),
         }
     }
 
@@ -75,7 +80,11 @@ impl Exit {
     pub fn of_shard(report: &Report) -> Self {
         let skipped = |result: &CaseResult| matches!(result.verdict.verdict, Verdict::Skipped { .. });
         match Self::of_report(report) {
-            Self::CouldNotRun if report.ended == RunEnd::Complete && report.cases.iter().all(skipped) => {
+            Self::CouldNotRun
+                if report.ended == RunEnd::Complete
+                    && report.cases.iter().all(skipped)
+                    && !matches!(report.boot_verdict(), Some(Verdict::NotRun { .. })) =>
+            {
                 Self::Success
             }
             other => other,
@@ -135,6 +144,20 @@ mod tests {
         assert_eq!(Exit::of_report(&other).for_bisection(), Exit::Untestable);
         other.boots.clear();
         assert_eq!(Exit::of_report(&other), Exit::CouldNotRun);
+    }
+
+    #[test]
+    fn a_guest_that_did_not_come_up_is_a_failure_of_the_run_whatever_its_cases_would_have_been() {
+        let mut report = fixture::whole();
+        report.cases.retain(|result| {
+            matches!(result.verdict.verdict, Verdict::AsSpecified | Verdict::Skipped { .. })
+        });
+        assert_eq!(Exit::of_report(&report), Exit::Success);
+        report.boots.push(fixture::boot(Mode::Record, vec![], Some(DeathKind::Panic)));
+        assert_eq!(Exit::of_report(&report), Exit::CouldNotRun);
+        assert_eq!(Exit::of_shard(&report), Exit::CouldNotRun);
+        report.cases.retain(|result| matches!(result.verdict.verdict, Verdict::Skipped { .. }));
+        assert_eq!(Exit::of_shard(&report), Exit::CouldNotRun);
     }
 
     #[test]

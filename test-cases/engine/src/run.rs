@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use types::Platform;
 use vmm::trace::kernel::KernelNames;
 
-use self::boot::Started;
+use self::boot::{NotStarted, Started};
 use crate::boot::BootResult;
 use crate::case::{Case, Guest};
 use crate::guest::{EngineError, Target};
@@ -109,28 +109,55 @@ impl Engine<'_> {
         self.report.cases.sort_by_key(|result| places.get(&result.case.name).copied());
     }
 
+    /// Runs every group. One whose guest does not come up does not end the run, unless none comes up.
     fn run_groups(&mut self, cases: &[Case], watcher: &mut dyn Watcher) -> Result<(), RunEnd> {
+        let mut failed = Vec::new();
+        let ended = self.run_each_group(cases, &mut failed, watcher);
+        if let (false, Ok(()), Some((_, why))) = (self.has_come_up(), &ended, failed.first()) {
+            // What no case can change is reported once.
+            return Err(RunEnd::Failed(why.clone()));
+        }
+        for (case, why) in failed {
+            let not_run = self.skip_reason(case).map_or(NotRun::Failed(why), NotRun::Skipped);
+            self.judge_not_run(case, not_run, watcher);
+        }
+        ended
+    }
+
+    /// The same; the cases whose guest did not come up are added to `failed`, with the reason.
+    fn run_each_group<'c>(
+        &mut self,
+        cases: &'c [Case],
+        failed: &mut Vec<(&'c Case, String)>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), RunEnd> {
         if cases.is_empty() && self.target.watch.is_some() {
             // Only the boot is observed.
-            let started = self.start(self.target.setup, watcher)?;
+            let started = self.start(self.target.setup, watcher).map_err(NotStarted::end_of_run)?;
             if let Some(session) = &started.session {
                 self.add_counters(&worker::counters_of(session));
             }
         }
         for (setup, group) in self.groups(cases) {
             // After the first boot every reason to skip a case is known.
-            let is_known = !self.report.boots.is_empty();
-            if is_known && group.iter().all(|case| self.skip_reason(case).is_some()) {
-                for case in group {
-                    let not_run = self.skip_reason(case).map(NotRun::Skipped);
-                    self.judge(case, CaseObservation { not_run, ..CaseObservation::default() }, watcher);
+            let skips: Vec<Option<String>> = group.iter().map(|case| self.skip_reason(case)).collect();
+            if self.has_come_up() && skips.iter().all(Option::is_some) {
+                for (case, reason) in group.into_iter().zip(skips.into_iter().flatten()) {
+                    self.judge_not_run(case, NotRun::Skipped(reason), watcher);
                 }
                 continue;
             }
             if self.interrupt.load(Ordering::Relaxed) {
                 return Err(RunEnd::Interrupted);
             }
-            let Started { session, saved, to_keep } = self.start(setup, watcher)?;
+            let Started { session, saved, to_keep } = match self.start(setup, watcher) {
+                Ok(started) => started,
+                Err(NotStarted::Setup(why)) => {
+                    failed.extend(group.into_iter().map(|case| (case, why.clone())));
+                    continue;
+                }
+                Err(NotStarted::Run(end)) => return Err(end),
+            };
             self.run_group(session, &saved, &group, watcher)?;
             if let Some((place, facts)) = to_keep {
                 place.keep(&saved, facts);
@@ -184,6 +211,15 @@ impl Engine<'_> {
         let regions = &self.report.platform.regions;
         let guest = Guest { platform: self.target.platform, release, config, regions };
         case.skip_reason(&guest).or_else(|| self.target.missing_program_of(case))
+    }
+
+    /// A guest's agent answered: what is the same for all guests is known.
+    fn has_come_up(&self) -> bool {
+        self.report.boots.iter().any(|boot| boot.observed.did_not_come_up().is_none())
+    }
+
+    fn judge_not_run(&mut self, case: &Case, why: NotRun, watcher: &mut dyn Watcher) {
+        self.judge(case, CaseObservation { not_run: Some(why), ..CaseObservation::default() }, watcher);
     }
 
     fn judge(&mut self, case: &Case, observed: CaseObservation, watcher: &mut dyn Watcher) {

@@ -52,9 +52,27 @@ pub(super) struct Started {
     pub to_keep: Option<(Place, BootFacts)>,
 }
 
+/// Why there is no guest from which cases start.
+pub(super) enum NotStarted {
+    /// None of this setup came up.
+    Setup(String),
+    /// The run is to end.
+    Run(RunEnd),
+}
+
+impl NotStarted {
+    /// How a run ends that needs this guest and no other.
+    pub(super) fn end_of_run(self) -> RunEnd {
+        match self {
+            Self::Setup(why) => RunEnd::Failed(why),
+            Self::Run(end) => end,
+        }
+    }
+}
+
 impl Engine<'_> {
     /// A guest of this setup: one that an earlier run kept, else a new one.
-    pub(super) fn start(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Started, RunEnd> {
+    pub(super) fn start(&mut self, setup: Setup, watcher: &mut dyn Watcher) -> Result<Started, NotStarted> {
         let place = self.place(setup);
         if let Some((saved, facts)) = place.as_ref().and_then(|place| self.kept_guest(place, setup)) {
             self.adopt(facts, watcher);
@@ -69,27 +87,31 @@ impl Engine<'_> {
         &mut self,
         setup: Setup,
         watcher: &mut dyn Watcher,
-    ) -> Result<(Session, SavedGuest, BootFacts), RunEnd> {
+    ) -> Result<(Session, SavedGuest, BootFacts), NotStarted> {
         let (kernel, platform) = (self.target.kernel.spec.as_str(), self.target.platform);
         watcher.progress(&Activity::Boot { kernel, platform });
         self.report.counters.boots += 1;
-        let image = self.kernel.read().map_err(|error| RunEnd::Failed(error.to_string()))?;
+        let failed = |why| NotStarted::Run(RunEnd::Failed(why));
+        let image = self.kernel.read().map_err(|error| failed(error.to_string()))?;
         let mut session = match self.kernel.boot(image, self.target, setup, self.interrupt) {
             Ok(session) => session,
             Err(SessionError::Ended { .. }) if self.interrupt.load(Ordering::Relaxed) => {
-                return Err(RunEnd::Interrupted);
+                return Err(NotStarted::Run(RunEnd::Interrupted));
             }
             Err(SessionError::Ended { end, guest }) => {
                 let facts = self.machine_facts(&guest, setup);
                 return Err(self.did_not_come_up(*end, &guest, facts, watcher));
             }
-            Err(error) => return Err(RunEnd::Failed(error.to_string())),
+            Err(error) => return Err(NotStarted::Setup(error.to_string())),
         };
-        let saved = session.save().map_err(|error| RunEnd::Failed(format!("saving the guest: {error}")))?;
+        let saved =
+            session.save().map_err(|error| NotStarted::Setup(format!("saving the guest: {error}")))?;
         let mut facts = self.machine_facts(&session, setup);
         let log = match self.guest_facts(&mut session, &mut facts) {
             Ok(log) => log,
-            Err(_) if self.interrupt.load(Ordering::Relaxed) => return Err(RunEnd::Interrupted),
+            Err(_) if self.interrupt.load(Ordering::Relaxed) => {
+                return Err(NotStarted::Run(RunEnd::Interrupted));
+            }
             Err(end) => return Err(self.did_not_come_up(end, &session, facts, watcher)),
         };
         // What the guest accessed while its facts were read belongs to the boot.
@@ -103,7 +125,8 @@ impl Engine<'_> {
                 facts.guest_type = Some(evidence);
                 None
             }
-            Err(why) => Some(RunEnd::Failed(why)),
+            // No setup makes another guest of the kernel.
+            Err(why) => Some(failed(why)),
         };
         self.adopt(facts.clone(), watcher);
         refused.map_or(Ok((session, saved, facts)), Err)
@@ -116,7 +139,7 @@ impl Engine<'_> {
         guest: &Session,
         mut facts: BootFacts,
         watcher: &mut dyn Watcher,
-    ) -> RunEnd {
+    ) -> NotStarted {
         let reason = format!("the guest did not come up: {end}");
         match end.into_report(None) {
             Ok(death) => {
@@ -130,17 +153,19 @@ impl Engine<'_> {
         }
         self.adopt(facts, watcher);
         self.add_counters(&counters_of(guest));
-        RunEnd::Failed(reason)
+        NotStarted::Setup(reason)
     }
 
-    /// Takes the facts of a boot into the report: all of the first one, of others the verdict on what the guest accessed.
+    /// Takes the facts of a boot into the report: all of the first guest that comes up, and until then of the first guest; of
+    /// others the verdict on what the guest accessed.
     fn adopt(&mut self, facts: BootFacts, watcher: &mut dyn Watcher) {
         let first = self.report.boots.is_empty();
         let observed = facts.observed;
+        let comes_up = observed.did_not_come_up().is_none();
         if let Some(why) = facts.log_unread {
             self.report.platform.log_unread.get_or_insert(why);
         }
-        if first {
+        if first || comes_up && !self.has_come_up() {
             let kernel = &mut self.report.kernel;
             (kernel.release, kernel.version, kernel.log) = (facts.release, facts.version, facts.log);
             kernel.build_id = facts.build_id;
@@ -156,6 +181,8 @@ impl Engine<'_> {
             platform.unaccepted = facts.unaccepted;
             platform.guest_type = facts.guest_type;
             platform.booted_at = facts.booted_at;
+        }
+        if first {
             watcher.up(&self.report);
         }
         self.report.counters.boot_events += observed.events.len() as u64 + observed.not_kept;

@@ -180,12 +180,67 @@ pub fn jobs(folder: &Path, kernel: &str) -> io::Result<Vec<Job>> {
             &["--platform", platform, "--mode", "record"],
         )
     };
-    Ok(JOBS.iter().map(job).collect())
+    for (name, guest) in SETUP_CASES {
+        fs::write(folder.join(name), setup_case(guest))?;
+    }
+    let cases = SETUP_CASES.map(|(name, _)| name);
+    let setups = super::jobs::job(folder, SETUPS, kernel, &cases, &["-p", "tdx", "--mode", "faithful"]);
+    Ok(JOBS.iter().map(job).chain([setups]).collect())
 }
 
 /// The tests.
 pub fn trials() -> Vec<Trial> {
-    JOBS.iter().map(|job| trial(&format!("guests::{}", job.0), || judged(job))).collect()
+    let setups = trial("guests::a_setup_that_does_not_come_up_ends_no_other", one_setup_did_not_come_up);
+    JOBS.iter().map(|job| trial(&format!("guests::{}", job.0), || judged(job))).chain([setups]).collect()
+}
+
+/// The job with a case for a guest that does not come up.
+const SETUPS: &str = "setups";
+
+/// Its cases, each with the setup of its guest. The first guest does not come up: Linux reads the ROM area while booting
+/// (`arch/x86/kernel/probe_roms.c:probe_roms`), which ends a TD that has not accepted it.
+const SETUP_CASES: [(&str, &str); 2] =
+    [("unaccepted-rom.toml", "rom = \"unaccepted\""), ("locked-down.toml", "lockdown = \"integrity\"")];
+
+/// A case that needs a guest of its own.
+fn setup_case(guest: &str) -> String {
+    format!(
+        r#"
+title = "A guest with {}"
+why = "A guest that does not come up is no evidence about the case."
+platforms = ["tdx"]
+guest = {{ {guest} }}
+
+[[step]]
+id = "look"
+do = "stat"
+path = "/"
+expect = "ok"
+"#,
+        guest.replace('"', "")
+    )
+}
+
+/// The case whose guest does not come up is not run; the other one is.
+fn one_setup_did_not_come_up() -> Checked {
+    let (outcome, report) = (outcome(SETUPS)?, report(SETUPS)?);
+    // The boot ended by a forbidden access, which is a finding.
+    outcome.ended(1)?;
+    let [unaccepted, other] = report["cases"].as_array().map(Vec::as_slice).unwrap_or_default() else {
+        return Err(outcome.complain(&format!("cases: {}", report["cases"])));
+    };
+    let reason = unaccepted["judged"]["reason"].as_str().unwrap_or_default();
+    if unaccepted["judged"]["verdict"] != "not-run" || !reason.contains("did not come up") {
+        return Err(outcome.complain(&format!("{}", unaccepted["judged"])));
+    }
+    if other["judged"]["verdict"] != "as-specified" || report["ended"]["how"] != "complete" {
+        return Err(outcome.complain(&format!("{}, {}", other["judged"], report["ended"])));
+    }
+    // What is reported of the kernel is the other guest's.
+    if report["platform"]["guest_type"].is_null() || report["summary"]["not_run"] != 1 {
+        return Err(outcome.complain(&format!("{}, {}", report["platform"], report["summary"])));
+    }
+    Ok(())
 }
 
 fn judged((name, _, cases): &Isolation) -> Checked {
