@@ -222,6 +222,11 @@ pub fn mprotect(task: &mut Task, slot: u8, offset: u64, len: u64, prot: u32) -> 
             return Prediction::failed(Errno::EACCES);
         }
         let until = end.min(area.end());
+        if area.prot == prot {
+            // `mprotect_fixup()`: an area that has these flags already is not split.
+            at = until;
+            continue;
+        }
         for mut part in task.process.space.take(at, until) {
             at = part.end();
             part.protect(prot);

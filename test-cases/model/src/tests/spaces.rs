@@ -129,6 +129,19 @@ fn a_child_keeps_what_it_has_and_its_copies_are_its_own() {
 }
 
 #[test]
+fn the_protection_an_area_has_already_does_not_split_it() {
+    let world = world(Platform::None, Policy::Upstream);
+    for (prot, forks) in [(3, Outcome::Value(0)), (1, Outcome::failed(Errno::ENOMEM))] {
+        let mut task = mapped(&world, LOW, 2 * PAGE, 2, 3);
+        go(&world, &mut task, &Op::Store { map: 0, offset: PAGE, data: vec![7], width: Width::Byte });
+        let protect = Op::Mprotect { map: 0, offset: PAGE, len: PAGE, prot };
+        assert_eq!(go(&world, &mut task, &protect), Outcome::Value(0));
+        // Split off, the copied page is the first of its area.
+        assert_eq!(go(&world, &mut task, &Op::Fork), forks, "prot {prot}");
+    }
+}
+
+#[test]
 fn execution_keeps_files_and_gives_root_everything_unless_it_promised() {
     let world = world(Platform::None, Policy::Upstream);
     let open = |file, flags| Op::Open { file, node: Node::Mem, flags };
