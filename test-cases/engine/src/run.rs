@@ -3,7 +3,7 @@
 
 mod boot;
 mod group;
-mod kept;
+pub mod kept;
 mod mutant;
 mod worker;
 
@@ -71,7 +71,7 @@ pub fn run(
     interrupt: &Arc<AtomicBool>,
 ) -> Result<Report, EngineError> {
     let archive = target.initramfs(cases).map_err(EngineError::Initramfs)?;
-    let kernel = PreparedKernel::unread(target, archive)?.with_names();
+    let kernel = PreparedKernel::new(target, archive)?.with_names();
     let mut target = target.clone();
     target.setup = kernel.effective(target.setup);
     let target = &target;

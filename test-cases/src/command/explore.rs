@@ -50,13 +50,16 @@ const fn exit(disagreed: bool, interrupted: bool, unrepeated: u32) -> Exit {
 fn print_coverage(args: &ExploreArgs, explored: &Explored) {
     let rate = rate(explored.steps, explored.elapsed);
     outln!(
-        "seed {}: {} steps in {:.1} s, {rate:.0} steps/s, {} forbidden accesses, {} boot{}",
+        "seed {}: {} steps in {:.1} s, {rate:.0} steps/s, {} forbidden accesses, {}",
         args.seed,
         explored.steps,
         explored.elapsed.as_secs_f64(),
         explored.events,
-        explored.boots,
-        if explored.boots == 1 { "" } else { "s" }
+        match explored.boots {
+            0 => "no boot: a guest kept by an earlier run".to_owned(),
+            1 => "1 boot".to_owned(),
+            boots => format!("{boots} boots"),
+        }
     );
     outln!("coverage: {} combinations of operation, memory and outcome", explored.coverage.combinations());
     for Operation { name, count, regions, outcomes } in explored.coverage.by_operation() {

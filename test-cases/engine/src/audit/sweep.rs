@@ -121,9 +121,9 @@ const WRITES: [Path; 3] = {
     ]
 };
 
-/// Boots a guest and sweeps it.
+/// Sweeps a guest.
 pub fn sweep(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Swept, SweepError> {
-    let kernel = Kernel::load(target)?.with_names();
+    let kernel = Kernel::new(target)?.with_names();
     let mut booted = kernel.session(target, interrupt)?;
     let world = kernel.world(target, &booted).ok();
     let machine = booted.session.machine();

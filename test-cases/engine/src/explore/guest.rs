@@ -13,6 +13,7 @@ use vmm::machine::Machine;
 use vmm::snapshot::SnapshotError;
 
 use crate::guest::{EngineError, GuestLog, PreparedKernel, Target, check_guest_type};
+use crate::run::kept;
 use crate::session::{Ended, SavedGuest, Session, SessionError};
 use crate::setup::Setup;
 use model::iomem::{BadIomem, Iomem};
@@ -75,8 +76,10 @@ pub struct Kernel {
 pub struct Booted {
     /// The guest.
     pub session: Session,
-    /// It as it is, before anything is tried in it.
+    /// It when its agent answered.
     pub saved: SavedGuest,
+    /// An earlier run booted and kept it.
+    pub kept: bool,
     /// Its resource tree.
     pub iomem: Iomem,
     /// `uname -r`.
@@ -94,6 +97,8 @@ pub struct Guest {
     pub session: Session,
     /// It before the first sequence.
     pub saved: SavedGuest,
+    /// An earlier run booted and kept it.
+    pub kept: bool,
     /// The guest as the model has it.
     pub world: World,
     /// `uname -r`.
@@ -116,10 +121,10 @@ impl Guest {
 }
 
 impl Kernel {
-    /// Reads it.
-    pub fn load(target: &Target) -> Result<Self, GuestError> {
+    /// It is read when the first guest boots.
+    pub fn new(target: &Target) -> Result<Self, GuestError> {
         let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-        Ok(Self { prepared: PreparedKernel::load(target, archive)?, config: target.config.clone() })
+        Ok(Self { prepared: PreparedKernel::new(target, archive)?, config: target.config.clone() })
     }
 
     /// Has forbidden accesses recorded with backtraces, which cost time.
@@ -128,22 +133,39 @@ impl Kernel {
         Self { prepared: self.prepared.with_names(), ..self }
     }
 
-    /// Boots a guest whose forbidden accesses are recorded and change nothing.
+    /// A guest whose forbidden accesses are recorded and change nothing: one that an earlier run kept, else a new one.
     pub fn boot(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Guest, GuestError> {
         if self.config.is_none() {
             return Err(GuestError::NoConfig(target.kernel.spec.clone()));
         }
         let booted = self.session(target, interrupt)?;
         let world = self.world(target, &booted)?;
-        let Booted { session, saved, release, log_unread, .. } = booted;
-        Ok(Guest { session, saved, world, release, log_unread, limit: target.limit, not_restored: None })
+        let Booted { session, saved, kept, release, log_unread, .. } = booted;
+        Ok(Guest {
+            session,
+            saved,
+            kept,
+            world,
+            release,
+            log_unread,
+            limit: target.limit,
+            not_restored: None,
+        })
     }
 
     /// The same without a model.
     pub fn session(&self, target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Booted, GuestError> {
         // Without names no event costs a backtrace; the case that is written has them when it is run.
         let setup = Setup { mode: Mode::Record, ..target.setup };
-        let mut session = self.prepared.boot(self.prepared.read()?, target, setup, interrupt)?;
+        let found = kept::find(&self.prepared, target, setup, interrupt);
+        let kept = found.is_some();
+        let (mut session, saved) = if let Some(saved) = found {
+            (saved.start()?, saved)
+        } else {
+            let mut session = self.prepared.boot(self.prepared.read()?, target, setup, interrupt)?;
+            let saved = session.save()?;
+            (session, saved)
+        };
         let uname = session.text(&Step::Uname, target.limit)?.ok_or(GuestError::Silent("uname"))?;
         let release = uname.lines().nth(2).unwrap_or_default().to_owned();
         let log = GuestLog::read(&mut session, target.limit)?;
@@ -158,8 +180,17 @@ impl Kernel {
         let step = Step::ReadFile { path: b"/proc/cpuinfo", offset: 0, len: CPUINFO };
         let cpuinfo = session.text(&step, target.limit)?.ok_or(GuestError::Silent("/proc/cpuinfo"))?;
         let protection_keys = cpuinfo.split_whitespace().any(|flag| flag == "ospke");
-        let saved = session.save()?;
-        Ok(Booted { session, saved, iomem: Iomem::parse(&iomem)?, release, protection_keys, log_unread })
+        // Facts were read of a guest that has run; what comes starts from the instant its agent answered.
+        session.restore(&saved)?;
+        Ok(Booted {
+            session,
+            saved,
+            kept,
+            iomem: Iomem::parse(&iomem)?,
+            release,
+            protection_keys,
+            log_unread,
+        })
     }
 
     /// The model of a guest.

@@ -174,7 +174,7 @@ pub fn explore(
     listener: &mut dyn Listener,
     interrupt: &Arc<AtomicBool>,
 ) -> Result<Explored, ExploreError> {
-    let kernel = Kernel::load(target)?;
+    let kernel = Kernel::new(target)?;
     let mut guest = kernel.boot(target, interrupt)?;
     listener.up(&guest);
     let mut done = Explored {
@@ -185,7 +185,7 @@ pub fn explore(
         unrepeated: 0,
         unrepeated_first: Vec::new(),
         rigour: Rigour::default(),
-        boots: 1,
+        boots: u32::from(!guest.kept),
         not_restored: 0,
         not_restored_first: None,
         disagreement: None,

@@ -28,15 +28,9 @@ pub struct PreparedKernel {
 }
 
 impl PreparedKernel {
-    /// Reads the kernel of a target, which must be one for the target's platform. `initramfs` holds the agent as /init.
-    pub fn load(target: &Target, initramfs: Vec<u8>) -> Result<Self, EngineError> {
-        let prepared = Self::unread(target, initramfs)?;
-        prepared.read()?;
-        Ok(prepared)
-    }
-
-    /// The same, but that the kernel is read when it is needed.
-    pub(crate) fn unread(target: &Target, initramfs: Vec<u8>) -> Result<Self, EngineError> {
+    /// The kernel of a target, which must be one for the target's platform; it is read when it is needed. `initramfs` holds the
+    /// agent as /init.
+    pub(crate) fn new(target: &Target, initramfs: Vec<u8>) -> Result<Self, EngineError> {
         check(target.memory_mib)?;
         if let Some(config) = &target.config
             && let Some(option) = missing_option(target.platform, config)

@@ -5,6 +5,7 @@
 //! the code of VMM and engine, and the host's processor and kernel. A guest that cannot be read or started is booted instead.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use guest_kernel::cache::{Key, LruStore};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::boot::BootFacts;
-use crate::guest::command_line;
+use crate::guest::{PreparedKernel, Target, command_line};
 use crate::session::{SavedGuest, Surroundings};
 use crate::setup::Setup;
 
@@ -27,44 +28,26 @@ struct Kept {
     facts: BootFacts,
 }
 
+/// The guest of this kernel, target and setup that an earlier run kept.
+pub fn find(
+    kernel: &PreparedKernel,
+    target: &Target,
+    setup: Setup,
+    interrupt: &Arc<AtomicBool>,
+) -> Option<SavedGuest> {
+    let place = Place::new(kernel, target, setup)?;
+    place.read(kernel, target, setup, interrupt).map(|(saved, _)| saved)
+}
+
 impl Engine<'_> {
     /// The guest of this setup that an earlier run kept, with what its boot showed.
     pub(super) fn kept_guest(&self, place: &Place, setup: Setup) -> Option<(SavedGuest, BootFacts)> {
-        place.store.read(&place.key, |content| {
-            let around = Surroundings {
-                config: self.kernel.machine(self.target, setup),
-                names: self.kernel.shared_names(),
-                files: self.kernel.files(),
-                interrupt: Arc::clone(self.interrupt),
-            };
-            let (kept, saved) = SavedGuest::read(content, around).ok()?;
-            let Kept { booted_at, mut facts } = serde_json::from_slice(&kept).ok()?;
-            facts.booted_at = Some(booted_at);
-            Some((saved, facts))
-        })
+        place.read(self.kernel, self.target, setup, self.interrupt)
     }
 
     /// Where the guest of a setup is kept; `None` where none is to be, since its boot is to be seen.
     pub(super) fn place(&self, setup: Setup) -> Option<Place> {
-        let target = self.target;
-        if target.boots || target.console || target.watch.is_some() {
-            return None;
-        }
-        let store = target.image.store.clone()?;
-        let host = vmm::snapshot::host::fingerprint()?;
-        let setup = self.kernel.effective(setup);
-        let machine = format!("{:?} {:?} {} MiB", target.platform, setup, target.memory_mib);
-        let key = Key::of([
-            FORMAT.as_bytes(),
-            vmm::BUILD.as_bytes(),
-            env!("COPRA_ENGINE_BUILD").as_bytes(),
-            target.image.sha256.as_bytes(),
-            self.kernel.files().archive(),
-            command_line(target, setup).as_bytes(),
-            machine.as_bytes(),
-            host.as_bytes(),
-        ]);
-        Some(Place { store, key })
+        Place::new(self.kernel, self.target, setup)
     }
 }
 
@@ -76,6 +59,48 @@ pub(super) struct Place {
 }
 
 impl Place {
+    fn new(kernel: &PreparedKernel, target: &Target, setup: Setup) -> Option<Self> {
+        if target.boots || target.console || target.watch.is_some() {
+            return None;
+        }
+        let store = target.image.store.clone()?;
+        let host = vmm::snapshot::host::fingerprint()?;
+        let setup = kernel.effective(setup);
+        let machine = format!("{:?} {:?} {} MiB", target.platform, setup, target.memory_mib);
+        let key = Key::of([
+            FORMAT.as_bytes(),
+            vmm::BUILD.as_bytes(),
+            env!("COPRA_ENGINE_BUILD").as_bytes(),
+            target.image.sha256.as_bytes(),
+            kernel.files().archive(),
+            command_line(target, setup).as_bytes(),
+            machine.as_bytes(),
+            host.as_bytes(),
+        ]);
+        Some(Self { store, key })
+    }
+
+    fn read(
+        &self,
+        kernel: &PreparedKernel,
+        target: &Target,
+        setup: Setup,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Option<(SavedGuest, BootFacts)> {
+        self.store.read(&self.key, |content| {
+            let around = Surroundings {
+                config: kernel.machine(target, setup),
+                names: kernel.shared_names(),
+                files: kernel.files(),
+                interrupt: Arc::clone(interrupt),
+            };
+            let (kept, saved) = SavedGuest::read(content, around).ok()?;
+            let Kept { booted_at, mut facts } = serde_json::from_slice(&kept).ok()?;
+            facts.booted_at = Some(booted_at);
+            Some((saved, facts))
+        })
+    }
+
     /// Whether a guest seems to be kept there.
     pub(super) fn seems_taken(&self) -> bool {
         self.store.seems_intact(&self.key)
