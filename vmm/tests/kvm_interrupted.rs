@@ -5,7 +5,7 @@
 mod common;
 
 use types::Mode;
-use types::Platform::{Sev, Tdx, Vbs};
+use types::Platform::{Sev, Snp, Tdx, Vbs};
 use types::View::Shared;
 use vmm::guest_code;
 use vmm::layout::PAGE_SIZE;
@@ -111,5 +111,105 @@ fn both_pages_of_an_access_that_kvm_makes_itself_are_recorded() {
         let mut seen: Vec<u64> = recorded(&machine).iter().map(|event| event.gpa).collect();
         seen.sort_unstable();
         assert_eq!(seen, pages, "{platform:?}");
+    }
+}
+
+// Two loops over the same pages, without an exit between them.
+guest_code!(
+    scan_twice,
+    "lea rax, [rip + 2f]",
+    "mov [0x200000], rax",
+    "lea rax, [rip + 3f]",
+    "mov [0x200008], rax",
+    "mov ebx, 0x40000000",
+    "mov ecx, 65",
+    "2: mov eax, [rbx]",
+    "mov eax, [rbx + 8]",
+    "add ebx, 0x1000",
+    "loop 2b",
+    "mov ebx, 0x40000000",
+    "mov ecx, 65",
+    "3: mov eax, [rbx]",
+    "add ebx, 0x1000",
+    "loop 3b",
+    "mov al, 0x4b",
+    "mov dx, 0x501",
+    "out dx, al",
+);
+
+#[test]
+fn each_of_two_instructions_that_scan_the_same_pages_is_recorded_at_each_page() {
+    let pages: Vec<u64> = (0..PAGES as u64).map(|page| PLAYGROUND + page * PAGE_SIZE).collect();
+    let aliases: Vec<_> = pages.iter().map(|gpa| (Shared, *gpa)).collect();
+    for platform in [Snp, Tdx, Vbs] {
+        let config = MachineConfig { mode: Mode::Record, ..config(platform) };
+        let mut machine = Machine::new(&config).unwrap();
+        boot(&mut machine, scan_twice(), &aliases);
+        pass(&mut machine);
+        let seen: Vec<(u64, u64)> =
+            recorded(&machine).iter().map(|event| (event.gpa, event.at.as_ref().unwrap().rip)).collect();
+        let scan = |rip| pages.iter().map(move |gpa| (*gpa, rip));
+        let expected: Vec<_> = scan(result(&machine, 0)).chain(scan(result(&machine, 1))).collect();
+        assert_eq!(seen, expected, "{platform}");
+    }
+}
+
+// Loads from one page for as long as the heartbeat needs to end KVM_RUN several times, with console output meanwhile.
+guest_code!(
+    load_for_long,
+    "mov ebp, 40",
+    "2: mov ecx, 20000000",
+    "3: loop 3b",
+    "mov eax, [0x40000000]",
+    "mov al, 0x2e",
+    "mov dx, 0x3f8",
+    "out dx, al",
+    "mov eax, [0x40000004]",
+    "dec ebp",
+    "jnz 2b",
+    "mov al, 0x4b",
+    "mov dx, 0x501",
+    "out dx, al",
+);
+
+#[test]
+fn time_makes_no_second_event_of_the_accesses_between_two_exits() {
+    for platform in [Snp, Tdx, Vbs] {
+        let config = MachineConfig { mode: Mode::Record, ..config(platform) };
+        let mut machine = Machine::new(&config).unwrap();
+        boot(&mut machine, load_for_long(), &[(Shared, PLAYGROUND)]);
+        pass(&mut machine);
+        assert!(machine.stats().interruptions > 1, "no signal came");
+        let counts: Vec<u64> = recorded(&machine).iter().map(|event| event.count).collect();
+        assert_eq!(counts, [1], "{platform}: {:#?}", recorded(&machine));
+    }
+}
+
+// A copy from page to page: each iteration needs two pages that may not be accessed, and there are two of each.
+guest_code!(
+    copy_between_forbidden_pages,
+    "mov esi, 0x40000ff0",
+    "mov edi, 0x40002ff4",
+    "mov ecx, 8",
+    "rep movsd",
+    "mov al, 0x4b",
+    "mov dx, 0x501",
+    "out dx, al",
+);
+
+#[test]
+fn an_instruction_that_needs_several_forbidden_pages_at_once_completes() {
+    let pages: Vec<u64> = (0..4).map(|page| PLAYGROUND + page * PAGE_SIZE).collect();
+    let aliases: Vec<_> = pages.iter().map(|gpa| (Shared, *gpa)).collect();
+    for platform in [Snp, Tdx, Vbs] {
+        let config = MachineConfig { mode: Mode::Record, ..config(platform) };
+        let mut machine = Machine::new(&config).unwrap();
+        boot(&mut machine, copy_between_forbidden_pages(), &aliases);
+        pass(&mut machine);
+        let mut seen: Vec<u64> = recorded(&machine).iter().map(|event| event.gpa).collect();
+        assert!(seen.len() <= 8, "{platform}: {seen:x?}");
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, pages, "{platform}");
     }
 }

@@ -21,6 +21,10 @@ impl Machine {
         self.records.stats.memory_faults += u64::from(exact);
         let state = self.vcpu_state(id)?;
         let at = self.instruction(&state, exact);
+        if exact && self.vcpus[id.index()].begins_instruction(&state.regs) && !self.memory.has_passed() {
+            // The pages of earlier instructions: were they left, what later ones access there would be missing.
+            self.memory.revoke_temporary_mappings()?;
+        }
         let fetch = exact && mismatch.kind == AccessKind::Read && self.is_fetched(&state, &mismatch);
         let kind = if fetch { AccessKind::Fetch } else { mismatch.kind };
         let operand = if exact && !fetch { self.operand(&state, &mismatch) } else { None };

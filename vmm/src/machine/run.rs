@@ -7,6 +7,7 @@ use std::time::Instant;
 use types::{AccessKind, VcpuId, View};
 
 use super::calls::TrappedInstruction;
+use super::setup::COALESCED_WRITES;
 use super::vcpu::exit::MmioReadExit;
 use super::vcpu::heartbeat::Heartbeat;
 use super::vcpu::{VmEntry, VmExit};
@@ -91,10 +92,10 @@ impl Machine {
                 // EINTR or an interrupt before the access completed. The guest makes it again, and then
                 // RIP is at the very instruction.
                 self.memory.postpone();
-                self.memory.revoke_temporary_mappings()?;
+                self.revoke_mappings_at(&exit)?;
             }
         } else {
-            self.memory.revoke_temporary_mappings()?;
+            self.revoke_mappings_at(&exit)?;
         }
         self.record_passed(id)?;
         let handled = self.handle(id, exit);
@@ -102,6 +103,20 @@ impl Machine {
         let (entry, stop) = handled?;
         self.entries[id.index()] = entry;
         Ok(stop)
+    }
+
+    /// Ends the temporary mappings at an exit that the guest's instructions alone cause. Where a signal comes, or the ring
+    /// of coalesced writes is full, depends on time; what is recorded of an access must not.
+    fn revoke_mappings_at(&mut self, exit: &VmExit) -> Result<(), RunError> {
+        let depends_on_time = match exit {
+            VmExit::Interrupted(_) => true,
+            VmExit::PortWrite { port, size, .. } => COALESCED_WRITES.contains(&(*port, *size as u32)),
+            _ => false,
+        };
+        if !depends_on_time {
+            self.memory.revoke_temporary_mappings()?;
+        }
+        Ok(())
     }
 
     fn enter_guest(&mut self, id: VcpuId) -> Result<VmExit, RunError> {

@@ -29,6 +29,12 @@ use crate::platform::{self, HostFacts, MsrRange, Options, PlatformModel};
 use crate::x86::cpuid::{self, CpuidTable};
 use crate::x86::mtrr;
 
+/// Port writes that KVM collects without an exit each, by port and bytes: data bytes of both serial ports, and PCI
+/// configuration addresses. Every burst ends with an access that does exit. A reset through 0xcf9, in the middle of the
+/// latter, is seen at the next heartbeat.
+pub(super) const COALESCED_WRITES: [(u16, u32); 3] =
+    [(layout::COM1, 1), (layout::COM2, 1), (layout::PCI_CONFIG_ADDRESS, 4)];
+
 fn failed(attempt: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
     move |source| MachineError::Kvm { attempt, source }
 }
@@ -88,9 +94,7 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
     let too_many = || failed("putting the guest's CPUID table together")(kvm_ioctls::Error::new(libc::E2BIG));
     fd.set_cpuid2(&table.to_kvm().ok_or_else(too_many)?).map_err(failed("setting the guest's CPUID"))?;
     if fd.map_coalesced_mmio_ring().is_ok() {
-        // Data bytes of both serial ports, and PCI configuration addresses, need no exit each: every burst ends with an
-        // access that does exit. A reset through 0xcf9, in the middle of the latter, is seen at the next heartbeat.
-        for (port, len) in [(layout::COM1, 1), (layout::COM2, 1), (layout::PCI_CONFIG_ADDRESS, 4)] {
+        for (port, len) in COALESCED_WRITES {
             let _ = vm.register_coalesced_mmio(IoEventAddress::Pio(u64::from(port)), len);
         }
     }

@@ -27,6 +27,11 @@ impl GuestMemory {
         self.with_pending(Pending::postpone);
     }
 
+    /// There are accesses that [`Self::take_passed`] returns.
+    pub fn has_passed(&self) -> bool {
+        self.with_pending(|pending| pending.has_passed()).unwrap_or(false)
+    }
+
     /// Takes the forbidden accesses that completed because KVM cannot stop at them.
     pub fn take_passed(&self) -> Vec<Mismatch> {
         self.with_pending(Pending::take_passed).unwrap_or_default()

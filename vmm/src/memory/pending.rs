@@ -64,6 +64,11 @@ impl Pending {
         self.stopped.take()
     }
 
+    /// There are accesses that went through.
+    pub(super) fn has_passed(&self) -> bool {
+        !self.passed.is_empty()
+    }
+
     /// Takes the accesses that went through.
     pub(super) fn take_passed(&mut self) -> Vec<Mismatch> {
         std::mem::take(&mut self.passed)

@@ -21,19 +21,25 @@ use self::run_page::RunPage;
 /// Exits that one instruction may have: a string instruction has one per page at most, and KVM splits an access in two.
 const MAX_EXITS_OF_AN_INSTRUCTION: usize = 4096;
 
+/// RFLAGS.RF, which a processor may save as 1 at an exit in the middle of an instruction (Intel SDM volume 3, "Saving RIP,
+/// RSP, RFLAGS, and SSP").
+const RESUME_FLAG: u64 = 1 << 16;
+
 /// A vCPU that does not run at present.
 #[derive(Debug)]
 pub struct Vcpu {
     id: VcpuId,
     fd: VcpuFd,
     page: RunPage,
+    /// Its registers at the last forbidden access.
+    last_access: Option<kvm_regs>,
 }
 
 impl Vcpu {
     /// Wraps a new vCPU, and returns its first entry. `run_size` is what `KVM_GET_VCPU_MMAP_SIZE` returns.
     pub fn new(id: VcpuId, fd: VcpuFd, run_size: usize) -> io::Result<(Self, VmEntry)> {
         let page = RunPage::map(&fd, run_size)?;
-        Ok((Self { id, fd, page }, Resume::new().entry()))
+        Ok((Self { id, fd, page, last_access: None }, Resume::new().entry()))
     }
 
     /// Which.
@@ -116,6 +122,13 @@ impl Vcpu {
     /// The address that KVM's page walk returns for a virtual address.
     pub fn translate(&self, address: u64) -> Option<u64> {
         self.fd.translate_gva(address).ok().filter(|t| t.valid != 0).map(|t| t.physical_address)
+    }
+
+    /// Whether a forbidden access, at which registers are `regs`, is the first one of its instruction or of an iteration
+    /// of it (REP): the registers change only when one is complete.
+    pub fn begins_instruction(&mut self, regs: &kvm_regs) -> bool {
+        let regs = kvm_regs { rflags: regs.rflags & !RESUME_FLAG, ..*regs };
+        self.last_access.replace(regs) != Some(regs)
     }
 
     /// Takes the next port write that KVM coalesced without an exit.

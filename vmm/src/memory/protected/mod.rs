@@ -41,7 +41,7 @@ pub(super) struct Protected {
     /// Chunks registered, per view.
     registered: [Vec<bool>; 2],
     pub(super) pending: Pending,
-    /// Pages present in a view that may not access them, until the next exit.
+    /// Pages present in a view that may not access them, for the access that is resolved.
     mapped_temporarily: Vec<(View, u64)>,
     pub(super) counters: MemoryCounters,
     pub(super) failed: Option<MemoryError>,

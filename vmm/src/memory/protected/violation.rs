@@ -91,7 +91,7 @@ impl GuestMemory {
         })
     }
 
-    /// Ends the temporary mappings of the last exit, before `KVM_RUN`.
+    /// Ends the temporary mappings, before `KVM_RUN`.
     pub fn revoke_temporary_mappings(&self) -> Result<(), MemoryError> {
         let Some(protection) = self.protection() else { return Ok(()) };
         let mut state = protection.lock();
