@@ -6,6 +6,7 @@ use std::path::Path;
 
 use engine::report::compact::CompactReport;
 use engine::report::document::DocumentError;
+use guest_kernel::bounded;
 
 use super::{Failed, output};
 use crate::cli::DiffArgs;
@@ -32,8 +33,11 @@ pub fn diff(args: &DiffArgs) -> Result<Exit, Failed> {
 
 /// Reads a report by `parse`; `-` is standard input.
 pub fn read<T>(path: &Path, parse: impl Fn(&str) -> Result<T, DocumentError>) -> Result<T, Failed> {
-    let text =
-        if path == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = if path == Path::new("-") {
+        bounded::text(io::stdin(), bounded::REPORT)
+    } else {
+        bounded::read_text(path, bounded::REPORT)
+    };
     let text =
         text.map_err(|error| Failed::new(format!("reading the report {}: {error}", path.display())))?;
     parse(&text).map_err(|error| Failed::new(format!("the report {}: {error}", path.display())))

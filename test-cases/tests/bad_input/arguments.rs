@@ -61,6 +61,7 @@ pub fn trials() -> Vec<Trial> {
         trial("arguments::a_kernel_configuration_without_end", || {
             refused(&["--kernel-config", "/dev/zero"], &["/dev/zero", "more than 4096 KiB"])
         }),
+        trial("arguments::a_report_that_is_too_large", a_report_that_is_too_large),
     ]
 }
 
@@ -68,6 +69,18 @@ fn refused(arguments: &[&str], words: &[&str]) -> Checked {
     let mut all = vec!["run"];
     all.extend(arguments);
     Outcome::of(&mut copra(&all))?.refused(words)
+}
+
+/// Of a file the size is reported; what is no file is read up to the limit.
+fn a_report_that_is_too_large() -> Checked {
+    let file = tempfile::NamedTempFile::new()?;
+    file.as_file().set_len((256 << 20) + 1)?;
+    let name = file.path().display().to_string();
+    let words = [name.as_str(), "it has 268435457 bytes, more than 262144 KiB"];
+    Outcome::of(&mut copra(&["merge", &name]))?.refused(&words)?;
+    Outcome::of(&mut copra(&["page", "--html", "/dev/null", &name]))?.refused(&words)?;
+    Outcome::of(&mut copra(&["diff", &name, &name]))?.refused(&words)?;
+    Outcome::of(&mut copra(&["merge", "/dev/zero"]))?.refused(&["/dev/zero", "more than 262144 KiB"])
 }
 
 /// All problems of a file are reported in one run, each with its line and column.
