@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use super::Error;
+use super::regular;
 use super::scratch::{Scratch, sync_dir};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -46,10 +47,13 @@ impl Entry {
     /// The entry in `dir`, if there is one.
     pub(super) fn find(dir: &Path) -> Result<Option<Self>, Error> {
         let manifest = dir.join(MANIFEST);
-        let text = match fs::read(&manifest) {
+        let text = match regular::read(&manifest) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound && !dir.exists() => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(damaged(manifest, "missing")),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                return Err(damaged(manifest, &e.to_string()));
+            }
             Err(e) => return Err(Error::io("read", &manifest, e)),
         };
         let Ok(contents) = serde_json::from_slice::<Manifest>(&text) else {
@@ -100,13 +104,16 @@ fn check(file: PathBuf, stored: &Stored) -> Result<(), Error> {
         let how = format!("{} bytes instead of {}", metadata.len(), stored.size);
         return Err(Error::Damaged { file, how });
     }
+    if !metadata.is_file() {
+        return Err(damaged(file, "it is no regular file"));
+    }
     let sha256 = hash_file(&file).map_err(|e| Error::io("read", &file, e))?;
     if sha256 == stored.sha256 { Ok(()) } else { Err(damaged(file, "its contents have changed")) }
 }
 
 /// Makes a file durable and describes it.
 fn sync_and_describe(path: &Path) -> io::Result<Stored> {
-    let file = File::open(path)?;
+    let file = regular::open(path)?;
     file.sync_all()?;
     let metadata = file.metadata()?;
     Ok(Stored { size: metadata.len(), sha256: hash(file)?, modified: modified(&metadata) })
@@ -120,7 +127,7 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The SHA-256 of a file, in hexadecimal.
 pub(crate) fn hash_file(path: &Path) -> io::Result<String> {
-    hash(File::open(path)?)
+    hash(regular::open(path)?)
 }
 
 fn hash(mut from: impl Read) -> io::Result<String> {

@@ -2,12 +2,12 @@
 //! Files of which as many are kept as fit into a limit: the least recently used go first.
 //!
 //! For what can be computed again at any time, so that no caller depends on a file being there. Every file has its final
-//! name by one rename, complete. An open file stays readable after its removal, and one that is in use is not removed:
+//! name by one rename, complete and on the disk. An open file stays readable after its removal, and one that is in use is not removed:
 //! each user holds a shared lock on it. (Locks do not reach from the KVM host in QEMU to this machine; there the open
 //! file alone protects the reader.)
 
-use super::scratch::rename;
-use super::{Cache, Error, Key, Lock};
+use super::scratch::{remove, rename};
+use super::{Cache, Error, Key, Lock, regular};
 use fs4::FileExt;
 use std::fs::{self, File};
 use std::ops::Deref;
@@ -74,7 +74,7 @@ impl LruStore {
     /// The file of a key, open for reading, and marked as used now; `None` if there is none. What is in it is the
     /// caller's to check: [`LruStore::bytes`] does.
     pub fn get(&self, key: &Key) -> Option<Stored> {
-        let stored = Stored::hold(File::open(self.path(key)).ok()?);
+        let stored = Stored::hold(regular::open(&self.path(key)).ok()?);
         let used = stored.metadata().and_then(|metadata| metadata.modified()).ok()?;
         let now = SystemTime::now();
         // A time in the future is of a clock that was wrong.
@@ -103,19 +103,25 @@ impl LruStore {
             .map_err(|e| Error::io("create", &new, e))?;
         write(&mut file)?;
         let size = file.metadata().map_err(|e| Error::io("look at", &new, e))?.len();
-        let stored = Stored::hold(file);
         if size > self.limit {
-            return Ok(stored);
+            return Ok(Stored::hold(file));
         }
-        let folder = self.cache.dir(FOLDER)?;
-        rename(&new, &folder.join(key.as_str()))?;
+        // A write may succeed in the page cache and fail on the disk, later: when that is full, or for lack of power.
+        file.sync_all().map_err(|e| Error::io("sync", &new, e))?;
+        let stored = Stored::hold(file);
+        let (folder, path) = (self.cache.dir(FOLDER)?, self.path(key));
+        if path.is_dir() {
+            // What no file can replace.
+            remove(&path);
+        }
+        rename(&new, &path)?;
         self.shrink(&folder);
         Ok(stored)
     }
 
     /// Removes a file, if it is there.
     pub fn remove(&self, key: &Key) {
-        let _ = fs::remove_file(self.path(key));
+        remove(&self.path(key));
     }
 
     /// A lock on a key, for work that should not be done twice at once. `wait` is called before waiting.
@@ -158,6 +164,6 @@ fn candidates(folder: &Path) -> Vec<Candidate> {
 
 /// Whether the file is gone: removed here, or by another process.
 fn remove_unused(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return !path.exists() };
+    let Ok(file) = regular::open(path) else { return !path.exists() };
     FileExt::try_lock(&file).is_ok() && fs::remove_file(path).is_ok()
 }

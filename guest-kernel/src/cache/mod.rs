@@ -9,6 +9,7 @@ mod entry;
 mod error;
 mod lock;
 mod lru;
+mod regular;
 mod scratch;
 mod sealed;
 #[cfg(test)]
@@ -19,7 +20,8 @@ pub(crate) use entry::{Entry, hash_file, hex};
 pub use error::Error;
 pub use lock::Lock;
 pub use lru::{LIMIT, LruStore, Stored};
-pub(crate) use scratch::{Scratch, remove, rename};
+pub use scratch::Scratch;
+pub(crate) use scratch::{remove, rename};
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -31,7 +33,13 @@ use std::time::SystemTime;
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
+    /// Where working directories are made, if another process holds them all.
+    work: Option<PathBuf>,
 }
+
+/// Names a working directory that the copra holds which started this process on another machine with the same cache: a
+/// KVM host in QEMU, whose locks the first machine does not see.
+pub const WORK_FOLDER: &str = "COPRA_WORK_FOLDER";
 
 /// The name of a cache entry: a hash over everything its content depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,12 +72,13 @@ impl Cache {
         let base = absolute("XDG_CACHE_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
             .ok_or(Error::NoHome)?;
-        Ok(Self::at(base.join("copra")))
+        let work = absolute(WORK_FOLDER);
+        Ok(Self { work, ..Self::at(base.join("copra")) })
     }
 
     /// A cache in a directory of the caller's choice.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), work: None }
     }
 
     /// Where the cache is.
@@ -97,12 +106,12 @@ impl Cache {
 
     /// Forgets an entry.
     pub(crate) fn evict(&self, room: &str, key: &Key) -> Result<(), Error> {
-        scratch::discard(&self.place(room, key), &self.dir(TMP)?)
+        scratch::discard(&self.place(room, key), &self.scratch()?)
     }
 
     /// Forgets any path inside the cache.
     pub(crate) fn discard(&self, path: &Path) -> Result<(), Error> {
-        scratch::discard(path, &self.dir(TMP)?)
+        scratch::discard(path, &self.scratch()?)
     }
 
     /// A lock that other processes see. `wait` is called before waiting for one of them.
@@ -116,14 +125,18 @@ impl Cache {
     }
 
     /// A directory for work in progress, on the same file system as everything else here.
-    pub(crate) fn scratch(&self) -> Result<Scratch, Error> {
+    pub fn scratch(&self) -> Result<Scratch, Error> {
         let guard = self.lock(TMP, || {})?;
-        Scratch::new(&self.dir(TMP)?, &guard)
+        let held = self.work.as_deref().filter(|work| work.starts_with(&self.root) && work.is_dir());
+        match held {
+            Some(held) => Scratch::new(held, &guard),
+            None => Scratch::new(&self.dir(TMP)?, &guard),
+        }
     }
 
     /// Removes working directories of killed processes.
     pub(crate) fn sweep(&self) -> Result<(), Error> {
-        if !self.root.is_dir() {
+        if self.work.is_some() || !self.root.is_dir() {
             return Ok(());
         }
         let guard = self.lock(TMP, || {})?;
@@ -159,7 +172,7 @@ impl Cache {
 
     /// Reads a small file written by [`Cache::write`], and when that was.
     pub(crate) fn read(path: &Path) -> Result<Option<(Vec<u8>, SystemTime)>, Error> {
-        let read = || io::Result::Ok((fs::read(path)?, fs::metadata(path)?.modified()?));
+        let read = || io::Result::Ok((regular::read(path)?, fs::metadata(path)?.modified()?));
         match read() {
             Ok(found) => Ok(Some(found)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -77,6 +77,14 @@ impl Write for Unsealed<'_> {
     }
 }
 
+/// Fails unless the file has as many bytes as were written to it.
+pub(super) fn check_length(file: &File, wanted: u64) -> io::Result<()> {
+    match file.metadata()?.len() {
+        length if length == wanted => Ok(()),
+        length => Err(io::Error::other(format!("the file has {length} bytes and not the {wanted} written"))),
+    }
+}
+
 impl LruStore {
     /// What `read` makes of the content stored under a key, if that is there and intact. `read` gets it before it is known to
     /// be, and has to read all of it. A file that is damaged, or that `read` has no use for, is removed.
@@ -138,7 +146,10 @@ impl LruStore {
                 let trailer = trailer(key, content.written, content.hash.finish());
                 content.file.write_all(&trailer)
             });
-            written.map_err(|e| Error::io("write", &self.path(key), e))
+            let wanted = content.written + TRAILER as u64;
+            written
+                .and_then(|()| check_length(content.file, wanted))
+                .map_err(|e| Error::io("write", &self.path(key), e))
         })
         .map(drop)
     }

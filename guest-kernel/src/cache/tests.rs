@@ -74,13 +74,66 @@ fn what_a_killed_process_left_is_swept_and_never_found() {
     fill(scratch.path()).unwrap();
     let mine = scratch.path().to_owned();
     // Killed: the directory stays, its lock does not.
-    let left = cache.dir(TMP).unwrap().join("work-left");
+    let tmp = cache.dir(TMP).unwrap();
+    let left = tmp.join(format!("{}left", scratch::prefix(&tmp)));
     fs::create_dir(&left).unwrap();
     fs::write(left.join("half"), "hal").unwrap();
     cache.sweep().unwrap();
     assert!(!left.exists());
     assert!(mine.exists(), "its directory is still in use");
     assert_eq!(cache.get("rooms", &key).unwrap(), None);
+}
+
+/// Sets when a file changed last, in seconds before now.
+fn aged(path: &Path, seconds: u64) {
+    let then = SystemTime::now() - Duration::from_secs(seconds);
+    File::open(path).unwrap().set_modified(then).unwrap();
+}
+
+#[test]
+fn what_another_machine_works_on_is_not_swept_until_it_was_left_for_long() {
+    const HOUR: u64 = 3600;
+    let (_dir, cache) = cache();
+    let tmp = cache.dir(TMP).unwrap();
+    // Of other machines, without a machine, and of another program.
+    for name in ["work-0123456789abcdef0123456789abcdef-x", "work-x", "old-x"] {
+        let work = tmp.join(name);
+        fs::create_dir(&work).unwrap();
+        fs::write(work.join("new"), "hal").unwrap();
+        let ages = [(0, 0), (2 * HOUR, 0), (0, 2 * HOUR), (HOUR / 2, HOUR / 2), (2 * HOUR, 2 * HOUR)];
+        for (directory, file) in ages {
+            aged(&work.join("new"), file);
+            aged(&work, directory);
+            cache.sweep().unwrap();
+            let is_abandoned = directory.min(file) > HOUR;
+            assert_eq!(work.exists(), !is_abandoned, "{name}, {directory} s, its file {file} s");
+        }
+    }
+    // A pipe does not block the sweep.
+    regular::OTHERS[0].1(&tmp.join("pipe"));
+    cache.sweep().unwrap();
+}
+
+#[test]
+fn a_process_on_another_machine_works_in_a_directory_that_the_first_one_holds() {
+    let (_dir, first) = cache();
+    let held = first.scratch().unwrap();
+    let inner = Cache { work: Some(held.path().to_owned()), ..first.clone() };
+    let work = inner.scratch().unwrap();
+    assert_eq!(work.path().parent(), Some(held.path()));
+    // Neither sweeps what the other works on, as if the inner one's lock were not seen.
+    fs::create_dir(held.path().join("unlocked")).unwrap();
+    first.sweep().unwrap();
+    inner.sweep().unwrap();
+    assert!(work.path().exists() && held.path().join("unlocked").exists());
+    inner.store("rooms", &Key::of(["a"]), fill).unwrap();
+    assert!(first.get("rooms", &Key::of(["a"])).unwrap().is_some());
+    // A directory that is gone, or of another cache, is not used.
+    let tmp = first.dir(TMP).unwrap();
+    for elsewhere in [tmp.join("gone"), std::env::temp_dir()] {
+        let lost = Cache { work: Some(elsewhere), ..first.clone() };
+        assert_eq!(lost.scratch().unwrap().path().parent(), Some(tmp.as_path()));
+    }
 }
 
 /// Works until it is killed.
@@ -131,6 +184,21 @@ fn an_entry_without_manifest_is_damaged() {
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("image"), "bi").unwrap();
     assert!(matches!(cache.get("rooms", &key), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn what_is_no_regular_file_is_damage_and_does_not_block() {
+    for (what, make) in regular::OTHERS {
+        for name in ["image", "manifest.json"] {
+            let (_dir, cache) = cache();
+            let key = Key::of(["a"]);
+            let entry = cache.store("rooms", &key, fill).unwrap();
+            fs::remove_file(entry.path(name)).unwrap();
+            make(&entry.path(name));
+            let found = cache.get("rooms", &key);
+            assert!(matches!(found, Err(Error::Damaged { .. })), "{what} as {name}: {found:?}");
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::host::{self, Place};
 use super::{Failed, interrupt};
 use crate::exit::Exit;
 use engine::observation::KvmHost;
+use guest_kernel::cache::{Cache, WORK_FOLDER};
 
 /// This machine's KVM, or the KVM host this process runs on, for guests of one platform or of all. Where neither can run
 /// them, the process ends with the exit code of the same command on the KVM host in QEMU.
@@ -34,6 +35,11 @@ pub fn code(reader: Reader) -> Result<u8, Failed> {
     // A KVM host ends at EPIPE, so its output is copied from a pipe; a terminal is inherited.
     if reader == Reader::NotNeeded && !io::stdout().is_terminal() {
         command.stdout(Stdio::piped());
+    }
+    // The KVM host has this machine's cache without its locks: what is being written there is held here.
+    let work = Cache::open().and_then(|cache| cache.scratch()).ok();
+    if let Some(work) = &work {
+        command.env(WORK_FOLDER, work.path());
     }
     // The inner command writes everything, reports after Ctrl-C included; its exit code is ours.
     let status = interrupt::pass_on(&mut command)?;

@@ -128,6 +128,39 @@ fn a_file_under_the_name_of_another_key_is_not_taken() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_not_read_and_is_replaced() {
+    for (what, make) in regular::OTHERS {
+        let (_dir, store) = store(100);
+        store.store_bytes(&key("a"), b"text").unwrap();
+        let path = store.path(&key("a"));
+        fs::remove_file(&path).unwrap();
+        make(&path);
+        assert!(store.get(&key("a")).is_none(), "{what}");
+        assert!(!store.seems_intact(&key("a")) && store.bytes(&key("a")).is_none(), "{what}");
+        // Nor does it block the removal of others.
+        put(&store, "b", 90);
+        put(&store, "c", 90);
+        store.remove(&key("b"));
+        store.remove(&key("c"));
+        store.store_bytes(&key("a"), b"text").unwrap();
+        assert_eq!(store.bytes(&key("a")).unwrap(), b"text", "{what}");
+        assert_eq!(fs::read_dir(store.cache.root().join("tmp")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_file_that_is_shorter_than_what_was_written_is_an_error() {
+    let file = tempfile::tempfile().unwrap();
+    for length in [0, 3] {
+        file.set_len(length).unwrap();
+        let error = super::super::sealed::check_length(&file, 4).unwrap_err().to_string();
+        assert_eq!(error, format!("the file has {length} bytes and not the 4 written"));
+    }
+    file.set_len(4).unwrap();
+    super::super::sealed::check_length(&file, 4).unwrap();
+}
+
+#[test]
 fn many_writers_and_readers_at_once_see_whole_files_only() {
     // Room for two of three.
     let (_dir, store) = store(2 * (4096 + TRAILER));
