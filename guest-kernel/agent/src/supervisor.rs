@@ -41,11 +41,27 @@ struct Supervisor {
     port: File,
     is_init: bool,
     window: Window,
-    /// There is a doorbell.
-    rings: bool,
-    /// It is up.
-    up: bool,
+    doorbell: Doorbell,
     worker: Option<Worker>,
+}
+
+/// A line whose change announces results.
+struct Doorbell {
+    /// There is one.
+    works: bool,
+    /// It is set.
+    up: bool,
+    /// It was changed for results, and no order has been looked for since.
+    rung: bool,
+}
+
+/// How results reach the host.
+#[derive(Clone, Copy)]
+enum Channel {
+    /// A frame, which has them unless they are to be in the window.
+    Frame { by_window: bool },
+    /// The window and the doorbell.
+    Doorbell,
 }
 
 /// Serves the host on `line` for ever.
@@ -56,8 +72,8 @@ pub fn run(port: File, is_init: bool) -> ! {
         syscall::exit(1)
     };
     syscall::ignore_broken_pipes();
-    let rings = serial::ring(port, true);
-    let mut supervisor = Supervisor { port, is_init, window, rings, up: true, worker: None };
+    let doorbell = Doorbell { works: serial::ring(port, true), up: true, rung: false };
+    let mut supervisor = Supervisor { port, is_init, window, doorbell, worker: None };
     // Before the greeting: a guest that is saved then need not start a process for each case.
     supervisor.worker = supervisor.start_worker().ok();
     syscall::sleep(START_MS);
@@ -67,6 +83,12 @@ pub fn run(port: File, is_init: bool) -> ! {
     loop {
         if supervisor.window.take_order() {
             supervisor.carry_out();
+            continue;
+        }
+        if supervisor.doorbell.rung {
+            // The next order comes with the doorbell's change. It was none if another program had put the line there before.
+            supervisor.ring();
+            supervisor.doorbell.rung = false;
             continue;
         }
         if decoder.is_pending() && !syscall::wait_readable(port, HALF_FRAME_MS) {
@@ -106,12 +128,12 @@ impl Supervisor {
                     Payload::Window => self.window.check_down(),
                 };
                 match taken.and_then(|()| self.execute()) {
-                    Ok(()) => self.send_results(frame.reply_by_window),
+                    Ok(()) => self.send_results(Channel::Frame { by_window: frame.reply_by_window }),
                     Err(error) => self.refuse(error),
                 }
             }
             Kind::Attach => self.attach(),
-            Kind::Again => self.send_results(frame.reply_by_window),
+            Kind::Again => self.send_results(Channel::Frame { by_window: frame.reply_by_window }),
             Kind::Hello | Kind::Results | Kind::Refused => self.refuse(Error::Kind),
         }
     }
@@ -120,16 +142,17 @@ impl Supervisor {
     fn carry_out(&mut self) {
         let done = self.window.check_down().and_then(|()| self.execute());
         self.window.answer_order();
-        if let Err(error) = done {
-            return self.refuse(error);
+        match done {
+            Ok(()) => self.send_results(Channel::Doorbell),
+            Err(error) => self.refuse(error),
         }
-        self.window.seal();
-        let usable = self.show_window();
-        self.up = !self.up;
-        if !usable || !serial::ring(self.port, self.up) {
-            self.send(Kind::Results, Payload::Inline(self.window.results()));
-        }
-        self.end_guest();
+    }
+
+    /// Changes the doorbell. False if that failed.
+    fn ring(&mut self) -> bool {
+        self.doorbell.up = !self.doorbell.up;
+        self.doorbell.rung = serial::ring(self.port, self.doorbell.up);
+        self.doorbell.rung
     }
 
     fn send(&self, kind: Kind, payload: Payload<'_>) {
@@ -153,7 +176,7 @@ impl Supervisor {
     fn send_hello(&self, usable: bool) {
         let mut bytes = [0; 24];
         let mut sink = Slice::new(&mut bytes);
-        self.window.hello(usable, self.rings).encode(&mut sink);
+        self.window.hello(usable, self.doorbell.works).encode(&mut sink);
         self.send(Kind::Hello, Payload::Inline(sink.written()));
     }
 
@@ -173,12 +196,14 @@ impl Supervisor {
         self.send(Kind::Refused, Payload::Inline(&[error as u8]));
     }
 
-    fn send_results(&mut self, by_window: bool) {
+    fn send_results(&mut self, channel: Channel) {
         self.window.seal();
         let usable = self.show_window();
-        let payload =
-            if usable && by_window { Payload::Window } else { Payload::Inline(self.window.results()) };
-        self.send(Kind::Results, payload);
+        match channel {
+            Channel::Doorbell if usable && self.ring() => {}
+            Channel::Frame { by_window: true } if usable => self.send(Kind::Results, Payload::Window),
+            _ => self.send(Kind::Results, Payload::Inline(self.window.results())),
+        }
         self.end_guest();
     }
 

@@ -19,6 +19,9 @@
 //! instead of sending a frame, and the agent, when it has results, copies it to [`Directory::answered`] and changes the line,
 //! which is one exit. As the host sends its next batch in the stop that this exit is, and the agent looks for an order
 //! before it waits for its port again, no interrupt is needed either.
+//!
+//! A program in the guest can change the line too. Where it already is as the agent sets it, the driver writes nothing
+//! (`drivers/tty/serial/serial_core.c:uart_update_mctrl`). So where no order follows a change, the agent changes the line once more.
 
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;

@@ -37,6 +37,7 @@ const JOBS: &[Isolation] = &[
         ],
     ),
     ("isolated-snp", "snp", &[("shared-rom", "as-specified"), ("shared-rom-look", "as-specified")]),
+    ("doorbell-none", "none", &[("clears-out1", "as-specified")]),
     ("converted-snp", "snp", &[("converted", "as-specified")]),
     ("converted-tdx", "tdx", &[("converted", "as-specified")]),
     ("isolated-tdx", "tdx", &[("eats-memory", "as-specified"), ("unaccepted/kcore", "as-specified")]),
@@ -149,6 +150,7 @@ expect = 'matches "0000"'
     );
     vec![
         ("converted", converted),
+        ("clears-out1", clears_out1()),
         ("store-far", far),
         ("look-far", look),
         ("setting", setting.into()),
@@ -160,6 +162,52 @@ expect = 'matches "0000"'
         ("shared-rom-look", rom("do = \"pread\"\nlen = 16\nexpect = 'lacks \"RESIDUE7\"'")),
         ("eats-memory", eats.into()),
     ]
+}
+
+/// A program that clears OUT1 of the agent's port through the driver and ends with the errno, as `printf` takes it: it opens
+/// /dev/ttyS1 and calls `TIOCMBIC` with `TIOCM_OUT1`.
+const CLEARS_OUT1: &str = concat!(
+    r"\177\105\114\106\2\1\1\0\0\0\0\0\0\0\0\0", // ELF header
+    r"\2\0\76\0\1\0\0\0\170\0\100\0\0\0\0\0\100\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\100\0\070\0\1\0\100\0\0\0\0\0",
+    r"\1\0\0\0\5\0\0\0\0\0\0\0\0\0\0\0\0\0\100\0\0\0\0\0\0\0\100\0\0\0\0\0\266\0\0\0\0\0\0\0\266\0\0\0\0\0\0\0\0\20\0\0\0\0\0\0", // program header: one segment at 4 MiB
+    r"\270\2\0\0\0",                             // mov eax, open
+    r"\277\247\0\100\0",                         // mov edi, path
+    r"\276\2\11\0\0",                            // mov esi, O_RDWR | O_NOCTTY | O_NONBLOCK
+    r"\17\5",                                    // syscall
+    r"\211\307",                                 // mov edi, eax
+    r"\270\20\0\0\0",                            // mov eax, ioctl
+    r"\276\27\124\0\0",                          // mov esi, TIOCMBIC
+    r"\272\262\0\100\0",                         // mov edx, line
+    r"\17\5",                                    // syscall
+    r"\211\307",                                 // mov edi, eax
+    r"\367\337",                                 // neg edi
+    r"\270\74\0\0\0",                            // mov eax, exit
+    r"\17\5",                                    // syscall
+    r"\57\144\145\166\57\164\164\171\123\061\0", // path: "/dev/ttyS1"
+    r"\0\40\0\0",                                // line: TIOCM_OUT1
+);
+
+/// The agent sets OUT1 and clears it in turn as its doorbell: every second time the line is already as it is to be.
+fn clears_out1() -> String {
+    let step = |number| {
+        format!(
+            r#"
+[[step]]
+id = "clear-{number}"
+do = "run"
+program = "/bin/busybox"
+args = ["sh", "-c", 'printf "{CLEARS_OUT1}" >/out1; busybox chmod +x /out1; /out1; echo "ended with $?"']
+expect = 'contains "ended with 0"'
+
+[[step]]
+id = "look-{number}"
+do = "stat"
+path = "/"
+expect = "ok"
+"#
+        )
+    };
+    (0..3).map(step).collect()
 }
 
 /// The jobs, for a kernel without a policy of its own.
