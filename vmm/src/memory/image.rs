@@ -73,8 +73,15 @@ pub struct Restored {
     pub compared: usize,
     /// Pages that differed, in contents or state.
     pub changed: PageSet,
+}
+
+/// A restoration that is going on.
+struct Restoring<'a> {
+    image: &'a MemoryImage,
     /// The memory is a new machine's: what may differ does.
     fresh: bool,
+    /// Pages that differed so far.
+    changed: PageSet,
 }
 
 /// An image does not fit this memory.
@@ -221,28 +228,28 @@ impl GuestMemory {
         if let Some(shared) = self.shared() {
             dirty.union(&shared.take_touched());
         }
-        let mut restored =
-            Restored { compared: dirty.len(), changed: PageSet::new(image.contents.len() / PAGE), fresh };
+        let mut restoring = Restoring { image, fresh, changed: PageSet::new(image.contents.len() / PAGE) };
+        let compared = dirty.len();
         match (&self.scheme, &image.states) {
             (Scheme::OneView, SavedStates::OneView) => {
                 for page in dirty.iter() {
-                    self.restore_contents(&self.private, image, page, &mut restored);
+                    self.restore_contents(&self.private, page, &mut restoring);
                 }
             }
             (Scheme::EncryptedAlias(encryption), SavedStates::Alias { states, map_gpa_range_enabled }) => {
                 let mut pages = encryption.lock();
                 pages.map_gpa_range_enabled = *map_gpa_range_enabled;
-                self.restore_aliases(encryption, &mut pages, image, states, dirty, &mut restored)?;
+                self.restore_aliases(encryption, &mut pages, states, dirty, &mut restoring)?;
             }
             (Scheme::SeparateBacking(protection), SavedStates::Separate { states, large }) => {
                 let mut state = protection.lock();
-                self.restore_separate(protection, &mut state, image, (states, large), dirty, &mut restored)?;
+                self.restore_separate(protection, &mut state, (states, large), dirty, &mut restoring)?;
             }
             _ => return Err(unfit),
         }
         // What restoring wrote is as saved.
         self.forget_touched();
-        Ok(restored)
+        Ok(Restored { compared, changed: restoring.changed })
     }
 
     /// What this process changed up to now is not to be restored: memory is as it was saved.
@@ -263,25 +270,24 @@ impl GuestMemory {
         Ok(())
     }
 
-    fn restore_contents(&self, mapping: &Mapping, image: &MemoryImage, page: usize, restored: &mut Restored) {
+    fn restore_contents(&self, mapping: &Mapping, page: usize, restoring: &mut Restoring<'_>) {
         let offset = page as u64 * PAGE_SIZE;
         let is_ram = self.ram.offset(self.ram.gpa(offset)).is_some();
         // Looking at a page that was never used would make it one that is.
-        if !is_ram || !restored.fresh && mapping.page_equals(offset, &image.contents) {
+        if !is_ram || !restoring.fresh && mapping.page_equals(offset, &restoring.image.contents) {
             return;
         }
-        mapping.copy_page(offset, &image.contents);
-        restored.changed.insert(page);
+        mapping.copy_page(offset, &restoring.image.contents);
+        restoring.changed.insert(page);
     }
 
     fn restore_aliases(
         &self,
         encryption: &Encryption,
         pages: &mut Pages,
-        image: &MemoryImage,
         saved: &[AliasState],
         dirty: &PageSet,
-        restored: &mut Restored,
+        restoring: &mut Restoring<'_>,
     ) -> Result<(), MemoryError> {
         self.forget_pending(&mut pages.pending)?;
         let mut pending = dirty.clone();
@@ -296,15 +302,15 @@ impl GuestMemory {
             let offset = page as u64 * PAGE_SIZE;
             if now.content() != saved.content() {
                 let mut contents = [0; PAGE];
-                image.contents.read(offset, &mut contents);
+                restoring.image.contents.read(offset, &mut contents);
                 self.place_pages(encryption, pages, offset, saved.content(), &contents)?;
-                restored.changed.insert(page);
+                restoring.changed.insert(page);
             } else if dirty.contains(page) {
-                self.restore_contents(self.mapping(encryption, now.content()), image, page, restored);
+                self.restore_contents(self.mapping(encryption, now.content()), page, restoring);
             }
             if now != *saved {
                 pages.states[page] = *saved;
-                restored.changed.insert(page);
+                restoring.changed.insert(page);
                 pages.watch.record(offset, StateChange::Restored(None));
             }
         }
@@ -317,10 +323,9 @@ impl GuestMemory {
         &self,
         protection: &Protection,
         state: &mut Protected,
-        image: &MemoryImage,
         (saved, large): (&[PageState], &[bool]),
         dirty: &PageSet,
-        restored: &mut Restored,
+        restoring: &mut Restoring<'_>,
     ) -> Result<(), MemoryError> {
         self.forget_pending(&mut state.pending)?;
         self.unmap_temporary_mappings(protection, state)?;
@@ -337,14 +342,14 @@ impl GuestMemory {
             {
                 // In place of what a view has gained with the page.
                 if let Some(view) = admitted_view(Some(saved[page])) {
-                    self.restore_contents(self.view_mapping(protection, view), image, page, restored);
+                    self.restore_contents(self.view_mapping(protection, view), page, restoring);
                 }
-                restored.changed.insert(page);
+                restoring.changed.insert(page);
             }
         }
         for page in dirty.iter() {
             if let Some(view) = admitted_view(saved.get(page).copied()) {
-                self.restore_contents(self.view_mapping(protection, view), image, page, restored);
+                self.restore_contents(self.view_mapping(protection, view), page, restoring);
             }
         }
         Ok(())

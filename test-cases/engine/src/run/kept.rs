@@ -51,7 +51,7 @@ impl Engine<'_> {
     }
 }
 
-/// Where the guest of one setup is kept. The key is a hash over the whole initramfs too.
+/// Where the guest of one setup is kept.
 #[derive(Debug)]
 pub(super) struct Place {
     store: LruStore,
@@ -72,7 +72,7 @@ impl Place {
             vmm::BUILD.as_bytes(),
             env!("COPRA_ENGINE_BUILD").as_bytes(),
             target.image.sha256.as_bytes(),
-            kernel.files().archive(),
+            kernel.files().hash().as_bytes(),
             command_line(target, setup).as_bytes(),
             machine.as_bytes(),
             host.as_bytes(),

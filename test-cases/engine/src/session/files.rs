@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use guest_kernel::cache::hash_bytes;
 use guest_kernel::initramfs;
 use vmm::layout::PAGE_SIZE;
 use vmm::trace::Instruction;
@@ -18,6 +19,7 @@ const AGENT: (&str, &str) = ("init", "agent");
 #[derive(Debug)]
 pub struct GuestFiles {
     archive: Vec<u8>,
+    hash: OnceLock<String>,
     pages: OnceLock<HashMap<CodePage, Origin>>,
 }
 
@@ -33,12 +35,17 @@ enum Origin {
 impl GuestFiles {
     /// The files of an uncompressed cpio archive.
     pub fn new(archive: Vec<u8>) -> Self {
-        Self { archive, pages: OnceLock::new() }
+        Self { archive, hash: OnceLock::new(), pages: OnceLock::new() }
     }
 
     /// The archive, for the guest to unpack.
     pub fn archive(&self) -> &[u8] {
         &self.archive
+    }
+
+    /// The archive's hash, in hexadecimal. It is computed once: the archive has megabytes.
+    pub fn hash(&self) -> &str {
+        self.hash.get_or_init(|| hash_bytes(&self.archive))
     }
 
     /// `busybox+0x1a2c0`, file and offset, for an instruction of a program: only where its whole page of code has the
