@@ -11,7 +11,7 @@ pub const CONFIG: u64 = 4 << 20;
 pub const PATCH: u64 = 128 << 20;
 /// Most bytes of a case: the longest bundled one has 10 KiB.
 pub const CASE: u64 = 1 << 20;
-/// Most bytes of a report: that of a full set of cases has 2 MiB.
+/// Most bytes of a report: that of the bundled cases has 450 KiB.
 pub const REPORT: u64 = 256 << 20;
 
 /// The text of a file of at most `most` bytes. A file whose size is known is refused before it is read.

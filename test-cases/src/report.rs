@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The forms in which a run is reported.
 
+pub mod count;
 pub mod diff;
 mod facts;
 #[cfg(test)]

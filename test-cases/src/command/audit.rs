@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{Failed, guests, interrupt};
 use crate::cli::AuditArgs;
 use crate::exit::Exit;
+use crate::report::count;
 use engine::audit::{self, Finding, Swept, Weight};
 use engine::guest::Target;
 use types::Policy;
@@ -124,8 +125,9 @@ fn print_findings(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[
             outln!("      {}", finding.code_path.join(" < "));
         }
     }
-    let count = |weight| findings.iter().filter(|finding| finding.weight == weight).count();
-    outln!("\n{} holes, {} notes", count(Weight::Hole), count(Weight::Note));
+    let weighing =
+        |weight, thing| count::of(findings.iter().filter(|finding| finding.weight == weight).count(), thing);
+    outln!("\n{}, {}", weighing(Weight::Hole, "hole"), weighing(Weight::Note, "note"));
     if swept.world.is_none() {
         outln!(
             "which policies would close them is not known without the kernel's configuration (--kernel-config)"

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Failed, guests, interrupt};
 use crate::cli::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, ExploreArgs};
 use crate::exit::Exit;
+use crate::report::count;
 use engine::explore::coverage::Operation;
 use engine::explore::{self, Disagreement, Explored, Guest, Listener, Plan, Replay};
 use engine::guest::Target;
@@ -50,15 +51,14 @@ const fn exit(disagreed: bool, interrupted: bool, unrepeated: u32) -> Exit {
 fn print_coverage(args: &ExploreArgs, explored: &Explored) {
     let rate = rate(explored.steps, explored.elapsed);
     outln!(
-        "seed {}: {} steps in {:.1} s, {rate:.0} steps/s, {} forbidden accesses, {}",
+        "seed {}: {} in {:.1} s, {rate:.0} steps/s, {}, {}",
         args.seed,
-        explored.steps,
+        count::of(explored.steps, "step"),
         explored.elapsed.as_secs_f64(),
-        explored.events,
+        count::of(explored.events, "forbidden access"),
         match explored.boots {
             0 => "no boot: a guest kept by an earlier run".to_owned(),
-            1 => "1 boot".to_owned(),
-            boots => format!("{boots} boots"),
+            boots => count::of(boots, "boot"),
         }
     );
     outln!("coverage: {} combinations of operation, memory and outcome", explored.coverage.combinations());
@@ -81,8 +81,8 @@ fn print_coverage(args: &ExploreArgs, explored: &Explored) {
     }
     if explored.unrepeated > 0 {
         outln!(
-            "not repeatable: {} sequences had other forbidden accesses than predicted, once",
-            explored.unrepeated
+            "not repeatable: {} had other forbidden accesses than predicted, once",
+            count::of(explored.unrepeated, "sequence")
         );
         for found in &explored.unrepeated_first {
             outln!("once: {}", found.difference.text);
@@ -97,7 +97,7 @@ fn print_coverage(args: &ExploreArgs, explored: &Explored) {
 fn list(ops: &[Op]) {
     let left_out = ops.len().saturating_sub(SHOWN);
     if left_out > 0 {
-        outln!("  ({left_out} operations before these)");
+        outln!("  ({} before these)", count::of(left_out, "operation"));
     }
     for op in ops.iter().skip(left_out) {
         outln!("  {op}");

@@ -66,8 +66,16 @@ fn choose_by(probe: impl FnOnce() -> Result<(), ProbeError>) -> Place {
         Ok("qemu") => Place::Elsewhere(format!("{CHOICE}=qemu")),
         _ => match probe() {
             Ok(()) => Place::Here(KvmHost::Direct),
-            Err(why) => Place::Elsewhere(why.to_string()),
+            Err(why) => Place::Elsewhere(briefly(&why)),
         },
+    }
+}
+
+/// Why this machine's KVM is not used. How a guest of the probe ended is for `copra doctor`.
+fn briefly(why: &ProbeError) -> String {
+    match why {
+        ProbeError::Guest(_) => "a small 64-bit guest fails on /dev/kvm here, see `copra doctor`".to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -43,8 +43,7 @@ impl From<Failed> for Stopped {
 pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     let place = host::choose();
     if let host::Place::Elsewhere(reason) = &place {
-        outln!("{reason}.");
-        outln!("Guests run on a KVM host inside QEMU instead: slower, with the same results.\n");
+        outln!("Guests run on a KVM host in QEMU, slower, with the same results: {reason}.\n");
     }
     // Kernels are fetched and built where there are a network and a compiler.
     let stock = kernels::find(&args.kernel, None, quiet)?;

@@ -14,7 +14,7 @@ use crate::cli::RunArgs;
 use crate::exit::Exit;
 use crate::report::plain::plain;
 use crate::report::repeat::Repeat;
-use crate::report::{json, junit};
+use crate::report::{count, json, junit};
 use engine::guest::Target;
 use engine::library;
 use engine::report::Report;
@@ -58,7 +58,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
             host
         }
         Place::Elsewhere(why) => {
-            notice.print(&format!("{why}: guests run on a KVM host in QEMU, which is started first"));
+            notice.print(&format!("guests run on a KVM host in QEMU, which is started first: {why}"));
             // The command that runs there opens them again.
             drop(outputs);
             let code = if args.bisect { start_over::bisect()? } else { start_over::code(Reader::NotNeeded)? };
@@ -99,13 +99,16 @@ struct Notice {
 }
 
 impl Notice {
-    fn of_cases(&self, args: &RunArgs, count: usize) {
+    fn of_cases(&self, args: &RunArgs, cases: usize) {
         let shard = args.shard.map(|shard| format!(" of shard {shard}")).unwrap_or_default();
         let policy = args.policy.map_or("the policy it was built for", |policy| policy.name());
         let guest = &args.guest;
         self.print(&format!(
-            "{count} cases{shard} on {} as {} guest with {} MiB, against {policy}",
-            guest.kernel, guest.platform, guest.memory
+            "{}{shard} on {} as {} guest with {} MiB, against {policy}",
+            count::of(cases, "case"),
+            guest.kernel,
+            guest.platform,
+            guest.memory
         ));
     }
 

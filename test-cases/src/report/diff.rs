@@ -7,8 +7,8 @@ use engine::diff::{Change, Values, Weight, diff, remarks};
 use engine::report::compact::CompactReport;
 use serde_json::{Value, json};
 
-use super::plain;
 use super::style::{Style, Tone};
+use super::{count, plain};
 
 /// The version of the JSON form.
 pub const SCHEMA: &str = "copra-diff/1";
@@ -75,11 +75,11 @@ impl<'a> Comparison<'a> {
             write!(out, "{} ", style.paint(tone, format!("{:16}", change.label())))?;
             plain::write(&mut out, &format!("{change}\n"))?;
         }
-        let count = |weight| self.changes.iter().filter(|change| change.weight() == weight).count();
+        let weighing = |weight| self.changes.iter().filter(|change| change.weight() == weight).count();
         if self.changes.is_empty() {
             let text = format!(
-                "nothing changed: {} cases, {} and {}",
-                new.cases.len(),
+                "nothing changed: {}, {} and {}",
+                count::of(new.cases.len(), "case"),
                 old.kernel.release,
                 new.kernel.release
             );
@@ -87,10 +87,10 @@ impl<'a> Comparison<'a> {
         }
         writeln!(
             out,
-            "{} changes: {} for the worse, {} for the better",
-            self.changes.len(),
-            count(Weight::Worse),
-            count(Weight::Better)
+            "{}: {} for the worse, {} for the better",
+            count::of(self.changes.len(), "change"),
+            weighing(Weight::Worse),
+            weighing(Weight::Better)
         )
     }
 }

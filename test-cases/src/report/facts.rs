@@ -7,6 +7,8 @@ use engine::observation::KvmHost;
 use engine::report::{Report, rewritten};
 use types::Mode;
 
+use super::count;
+
 /// Name and text of each fact.
 pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
     let (kernel, platform) = (&report.kernel, &report.platform);
@@ -40,13 +42,13 @@ pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
     if platform.platform.is_confidential() {
         let counters = &report.counters;
         let text = format!(
-            "{} exits, {} calls, {} faults, {} conversions, {} pages accepted, {} forbidden accesses ({} while booting)",
-            counters.exits,
-            counters.calls,
-            counters.faults,
-            counters.conversions,
-            counters.accepted,
-            counters.mismatches,
+            "{}, {}, {}, {}, {} accepted, {} ({} while booting)",
+            count::of(counters.exits, "exit"),
+            count::of(counters.calls, "call"),
+            count::of(counters.faults, "fault"),
+            count::of(counters.conversions, "conversion"),
+            count::of(counters.accepted, "page"),
+            count::of(counters.mismatches, "forbidden access"),
             counters.boot_events
         );
         facts.push(("counted", text));
@@ -77,7 +79,7 @@ fn ago(at: u64, now: SystemTime) -> String {
         3600..86_400 => (seconds / 3600, "hour"),
         _ => (seconds / 86_400, "day"),
     };
-    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+    format!("{} ago", count::of(count, unit))
 }
 
 /// The modes in which guests booted and cases ran, each with how many.
@@ -85,7 +87,7 @@ fn modes(report: &Report) -> Vec<(Mode, String)> {
     let mut modes = report.modes();
     modes.entry(report.platform.setup.mode).or_default();
     let boots = |mode| if mode == report.platform.setup.mode { "boot and " } else { "" };
-    let text = |(mode, count)| (mode, format!("{}{count} cases", boots(mode)));
+    let text = |(mode, cases)| (mode, format!("{}{}", boots(mode), count::of(cases, "case")));
     modes.into_iter().map(text).collect()
 }
 

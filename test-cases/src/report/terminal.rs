@@ -6,11 +6,10 @@ use std::io::{self, Write};
 use engine::report::document::CaseRecord;
 use engine::report::{CaseResult, Report, evidence};
 
-use super::facts;
-use super::plain;
 use super::repeat::Repeat;
 use super::style::{Style, Tone};
 use super::totals;
+use super::{count, facts, plain};
 use engine::boot::BootResult;
 use engine::judge::Verdict;
 
@@ -171,8 +170,7 @@ impl<W: Write> Terminal<W> {
         };
         let holes = match summary.holes_shown {
             0 => String::new(),
-            1 => "; 1 known hole shown".to_owned(),
-            many => format!("; {many} known holes shown"),
+            many => format!("; {} shown", count::of(many, "known hole")),
         };
         let boot = match report.boot_verdict() {
             Some(Verdict::KnownHole { .. }) => "; known hole in boot",
@@ -247,7 +245,10 @@ fn boot_lines(result: &BootResult, verbose: bool) -> Vec<String> {
     };
     lines.extend(evidence::of_events(shown).into_iter().map(|line| format!("        {line}")));
     if result.observed.not_kept > 0 {
-        lines.push(format!("        and {} forbidden accesses that were not kept", result.observed.not_kept));
+        lines.push(format!(
+            "        and {} that were not kept",
+            count::of(result.observed.not_kept, "forbidden access")
+        ));
     }
     if result.verdict.is_finding() {
         lines.extend(result.holes().iter().map(|hole| format!("        known hole: {hole}")));

@@ -7,14 +7,14 @@ use engine::judge::Verdict;
 use engine::report::Summary;
 use engine::report::document::RunDocument;
 
-use super::plain;
 use super::style::{Style, Tone};
+use super::{count, plain};
 
 /// `68 cases: 40 as specified, …`
 pub fn line(summary: &Summary, seconds: f64) -> String {
     format!(
-        "{} cases: {} as specified, {} with known holes, {} with a denial missing, {} unexpected, {} inconclusive, {} skipped, {} not run ({seconds:.1} s)",
-        summary.planned,
+        "{}: {} as specified, {} with known holes, {} with a denial missing, {} unexpected, {} inconclusive, {} skipped, {} not run ({seconds:.1} s)",
+        count::of(summary.planned, "case"),
         summary.as_specified,
         summary.known_hole,
         summary.denial_missing,
@@ -30,12 +30,15 @@ pub const fn is_failure(verdict: &Verdict) -> bool {
     verdict.is_finding() || verdict.says_nothing()
 }
 
-/// Writes the totals of a report that was made of `count` reports.
-pub fn write(document: &RunDocument, count: usize, mut out: impl Write, style: Style) -> io::Result<()> {
+/// Writes the totals of a report that was made of so many reports.
+pub fn write(document: &RunDocument, reports: usize, mut out: impl Write, style: Style) -> io::Result<()> {
     let (kernel, platform) = (&document.kernel, &document.platform);
     let title = format!(
-        "{} as {} guest, policy {}, from {count} reports",
-        kernel.spec, platform.platform, document.policy
+        "{} as {} guest, policy {}, from {}",
+        kernel.spec,
+        platform.platform,
+        document.policy,
+        count::of(reports, "report")
     );
     writeln!(out, "{}", style.paint(Tone::Strong, title))?;
     if let Some(verdict) = document.boot.judged.as_ref().filter(|verdict| is_failure(verdict)) {

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use types::{AccessTarget, PageState, PlacedRegion, Region};
 
+use crate::report::count;
+
 use super::{Run, escape, violations};
 
 /// Width of the names of rows.
@@ -86,10 +88,10 @@ fn map(out: &mut String, run: &Run) {
     let (width, height) = (LEFT + COLUMN * columns.len() as f64 + 70.0, HEAD + ROW * rows.len() as f64 + 4.0);
     let _ = writeln!(
         out,
-        "<details id=\"{}\"><summary>{}: {} rows</summary>\n<div class=\"scroll\"><svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"Forbidden accesses of {} by case and region\">",
+        "<details id=\"{}\"><summary>{}: {}</summary>\n<div class=\"scroll\"><svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"Forbidden accesses of {} by case and region\">",
         run.anchor("memory"),
         escape(&run.name()),
-        rows.len(),
+        count::of(rows.len(), "row"),
         escape(&run.name())
     );
     for (index, (region, about)) in columns.iter().enumerate() {

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use engine::report::document::CaseRecord;
 
+use crate::report::count;
+
 use super::{Run, class, escape};
 
 /// Width of the names of rows.
@@ -30,10 +32,10 @@ pub fn write(out: &mut String, runs: &[Run]) {
         let (width, height) = (LEFT + WIDTH + 80.0, ROW * cases.len() as f64 + 4.0);
         let _ = writeln!(
             out,
-            "<details id=\"{}\"><summary>{}: {} cases, {:.1} s in all, first boot {:.1} s</summary>\n<div class=\"scroll\"><svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"Times of the cases of {}\">",
+            "<details id=\"{}\"><summary>{}: {}, {:.1} s in all, first boot {:.1} s</summary>\n<div class=\"scroll\"><svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"Times of the cases of {}\">",
             run.anchor("times"),
             escape(&run.name()),
-            cases.len(),
+            count::of(cases.len(), "case"),
             run.document.seconds,
             run.document.platform.boot_seconds,
             escape(&run.name())

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use engine::report::document::RunDocument;
 use types::AccessEvent;
 
+use crate::report::count;
+
 use super::{Run, escape};
 
 /// Most places that an entry lists.
@@ -20,17 +22,18 @@ pub fn write(out: &mut String, runs: &[Run]) {
     out.push_str("<h2 id=\"accesses\">Forbidden accesses</h2>\n");
     for run in runs {
         let entries = entries(&run.document);
-        let count: usize = entries.values().map(Vec::len).sum();
-        if count == 0 {
+        let accesses: usize = entries.values().map(Vec::len).sum();
+        if accesses == 0 {
             let _ = writeln!(out, "<p>{}: none</p>", escape(&run.name()));
             continue;
         }
         let _ = writeln!(
             out,
-            "<details id=\"{}\"><summary>{}: {count} accesses of {} kinds</summary>",
+            "<details id=\"{}\"><summary>{}: {} of {}</summary>",
             run.anchor("accesses"),
             escape(&run.name()),
-            entries.len()
+            count::of(accesses, "access"),
+            count::of(entries.len(), "kind")
         );
         let mut sorted: Vec<_> = entries.iter().collect();
         sorted.sort_by_key(|(_, places)| std::cmp::Reverse(places.len()));
