@@ -95,12 +95,22 @@ fn checks(out: &mut String, page: &Page) {
         out.push_str("<p class=\"faint\">None were given.</p>\n");
         return;
     }
+    results(out, &page.failures, "bad");
+    if !page.notes.is_empty() {
+        let _ = writeln!(out, "<details><summary>{} others</summary>", page.notes.len());
+        results(out, &page.notes, "plain");
+        out.push_str("</details>\n");
+    }
+}
+
+fn results(out: &mut String, lines: &[String], class: &str) {
+    if lines.is_empty() {
+        return;
+    }
     out.push_str("<table class=\"changes\">\n");
-    for (lines, class) in [(&page.failures, "bad"), (&page.notes, "plain")] {
-        for (outcome, what) in lines.iter().map(|line| parts(line)) {
-            let (outcome, what) = (escape(outcome), escape(what));
-            let _ = writeln!(out, "<tr><th class=\"{class}\">{outcome}</th><td>{what}</td></tr>");
-        }
+    for (outcome, what) in lines.iter().map(|line| parts(line)) {
+        let (outcome, what) = (escape(outcome), escape(what));
+        let _ = writeln!(out, "<tr><th class=\"{class}\">{outcome}</th><td>{what}</td></tr>");
     }
     out.push_str("</table>\n");
 }
