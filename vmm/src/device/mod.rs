@@ -5,6 +5,7 @@ mod cmos;
 pub mod image;
 pub mod pci;
 pub mod serial;
+pub mod virtio;
 mod window;
 
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use kvm_ioctls::VmFd;
 use self::cmos::Cmos;
 use self::pci::PciBus;
 use self::serial::{Capture, IrqLine, Port};
+use self::virtio::{Backend, MessageSink, Notification, Stored, VirtioDevices};
 use self::window::Windows;
 use crate::layout;
+use crate::memory::dma::DmaMemory;
 
 /// A device's request to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Devices {
     pub agent: Port<Vec<u8>>,
     /// PCI configuration space and the test devices' memory.
     pub pci: PciBus,
+    /// Devices with queues in guest memory.
+    pub virtio: VirtioDevices,
     cmos: Cmos,
     windows: Windows,
     /// The debug exit exists: small test guests end through it, no kernel has it.
@@ -51,6 +56,7 @@ impl Devices {
             console: Port::new(IrqLine::new(vm, layout::COM1_IRQ), Capture::default()),
             agent: Port::new(IrqLine::new(vm, layout::COM2_IRQ), Vec::new()),
             pci: PciBus::new(layout::BAR32, layout::BAR64),
+            virtio: VirtioDevices::default(),
             cmos: Cmos::default(),
             windows: Windows::default(),
             debug_exit: false,
@@ -96,15 +102,42 @@ impl Devices {
         }
     }
 
-    /// Load from plain GPA `gpa`, outside RAM.
+    /// Adds a virtio device. `access_platform`: it offers `VIRTIO_F_ACCESS_PLATFORM`.
+    pub fn add_virtio(&mut self, backend: Box<dyn Backend>, vm: &Arc<VmFd>, access_platform: bool) {
+        let sink: Arc<dyn MessageSink> = Arc::<VmFd>::clone(vm);
+        self.virtio.add(backend, &mut self.pci, sink, access_platform);
+    }
+
+    /// Load of the guest's from plain GPA `gpa`, outside RAM.
+    pub fn load(&mut self, gpa: u64, data: &mut [u8]) {
+        if !self.virtio.read(&self.pci, gpa, data) {
+            self.mmio_read(gpa, data);
+        }
+    }
+
+    /// Store of the guest's to plain GPA `gpa`, outside RAM. Returns the queue that it notifies a device of.
+    pub fn store(&mut self, gpa: u64, data: &[u8]) -> Option<Notification> {
+        match self.virtio.write(&self.pci, gpa, data) {
+            Some(Stored::Notification(notification)) => return Some(notification),
+            Some(Stored::Register) => {}
+            None => self.mmio_write(gpa, data),
+        }
+        None
+    }
+
+    /// Carries out the requests in a queue.
+    pub fn serve(&mut self, queue: Notification, memory: &DmaMemory<'_>) {
+        self.virtio.serve(queue, &self.pci, memory);
+    }
+
+    /// What plain GPA `gpa`, outside RAM, shows without an effect: virtio registers are left out, as reading them has one.
     pub fn mmio_read(&self, gpa: u64, data: &mut [u8]) {
         for (offset, byte) in (0..).zip(data) {
             *byte = self.byte(gpa.wrapping_add(offset));
         }
     }
 
-    /// Store to plain GPA `gpa`, outside RAM.
-    pub fn mmio_write(&mut self, gpa: u64, data: &[u8]) {
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]) {
         if let Some((device, offset)) = self.pci.decode(gpa) {
             self.pci.write_memory(device, offset, data);
             return;

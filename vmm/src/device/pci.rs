@@ -117,7 +117,7 @@ pub enum PciImageError {
 pub struct PciBus {
     address: u32,
     /// By device number; each has function 0 only.
-    functions: [Function; 3],
+    functions: Vec<Function>,
     /// By device number, less the host bridge: what the guest reads from a BAR.
     memory: [Vec<u8>; 2],
 }
@@ -125,12 +125,39 @@ pub struct PciBus {
 impl PciBus {
     /// A bus as firmware leaves it: BARs assigned, memory decoding on. Addresses are rounded down to [`BAR_SIZE`].
     pub fn new(bar32: u64, bar64: u64) -> Self {
-        let functions = [
+        let functions = vec![
             Function::host_bridge(),
             Function::test_device(Bar::Memory32, bar32),
             Function::test_device(Bar::Memory64, bar64),
         ];
         Self { address: 0, functions, memory: fresh_memory() }
+    }
+
+    /// Adds a virtio device of this kind and class, with these capabilities behind each other, and gives its number.
+    pub(super) fn add_virtio(
+        &mut self,
+        kind: u16,
+        class: [u8; 3],
+        address: u64,
+        capabilities: &[(Vec<u8>, Vec<u8>)],
+    ) -> usize {
+        let mut function = Function::virtio(kind, class, address);
+        for (bytes, writable) in capabilities {
+            function.add_capability(bytes, writable);
+        }
+        function.end_capabilities();
+        self.functions.push(function);
+        self.functions.len() - 1
+    }
+
+    /// Where the BAR of device `number` is now.
+    pub(super) fn bar_of(&self, number: usize) -> Option<u64> {
+        self.functions.get(number)?.bar()
+    }
+
+    /// A configuration register of device `number`.
+    pub(super) fn register_of(&self, number: usize, register: u8) -> u8 {
+        self.functions.get(number).map_or(0xff, |function| function.read(register))
     }
 
     /// Saves configuration space and device memory.

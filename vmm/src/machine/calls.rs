@@ -86,6 +86,7 @@ impl Machine {
             rip,
             bad_calls: &mut self.records.bad_calls,
             requested: None,
+            notified: None,
         };
         let (next, length) = match call {
             Call::Rewritten(opcode) => {
@@ -93,7 +94,7 @@ impl Machine {
             }
             Call::Page => (platform.page_call(&mut regs, &mut services), OUT_LENGTH),
         };
-        let requested = services.requested;
+        let (requested, notified) = (services.requested, services.notified);
         if self.memory.has_changes() {
             let at = self.instruction(&state, true);
             self.record_changes(Some(&at));
@@ -104,6 +105,7 @@ impl Machine {
         // RIP is at the OUT; with RIP moved KVM does not complete it a second time.
         regs.rip = rip.wrapping_add(length);
         self.vcpu(id).set_regs(&regs).map_err(failed)?;
+        notified.map_or(Ok(()), |queue| self.on_notification(id, queue))?;
         Ok(TrappedInstruction::Answered(match next {
             Next::Resume => requested.map(super::run::stop),
             Next::End(termination) => Some(Stop::Terminated(termination)),

@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::boot::linux::LoadError;
+use crate::device::virtio::VirtioError;
 use crate::memory::MemoryError;
 
 /// Making a machine failed.
@@ -45,6 +46,9 @@ pub enum MachineError {
     /// Memory could not be made.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// A virtio device could not be made.
+    #[error(transparent)]
+    Virtio(#[from] VirtioError),
     /// The kernel could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),

@@ -36,6 +36,7 @@ impl Machine {
             state: AccessTarget::Page(mismatch.state),
             kind,
             operand,
+            device: None,
             at: Some(at.clone()),
         });
         let resolution = self.memory.release()?;
@@ -62,6 +63,7 @@ impl Machine {
                 state: AccessTarget::Page(mismatch.state),
                 kind: mismatch.kind,
                 operand: None,
+                device: None,
                 at: Some(at),
             });
         }
@@ -147,6 +149,7 @@ impl Machine {
                     state: AccessTarget::Device,
                     kind,
                     operand: None,
+                    device: None,
                     at: Some(at),
                 });
             }

@@ -3,6 +3,7 @@
 
 mod calls;
 pub(crate) mod dirty_log;
+mod dma;
 mod error;
 mod events;
 mod run;
@@ -28,6 +29,7 @@ use self::services::{MAX_BAD_CALLS, MAX_CHANGES};
 pub use self::stats::Stats;
 pub use self::stop::Stop;
 use self::vcpu::heartbeat::INTERVAL;
+pub use self::vcpu::heartbeat::Kick;
 use self::vcpu::{Vcpu, VmEntry};
 use crate::boot::launch::Launch;
 use crate::boot::linux::{self, LinuxBoot, UnservedModule};
@@ -36,6 +38,7 @@ use crate::boot::page_tables;
 use crate::device::Devices;
 use crate::device::pci::TestDevice;
 use crate::device::serial::Capture;
+use crate::device::virtio::VirtioConfig;
 use crate::layout;
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
@@ -74,6 +77,8 @@ pub struct MachineConfig {
     pub watch: Option<u64>,
     /// Show the console on standard error as it comes.
     pub echo_console: bool,
+    /// Its virtio devices.
+    pub virtio: Vec<VirtioConfig>,
 }
 
 impl MachineConfig {
@@ -90,6 +95,7 @@ impl MachineConfig {
             unaccepted_percent: 100,
             watch: None,
             echo_console: false,
+            virtio: Vec::new(),
         }
     }
 }

@@ -167,7 +167,7 @@ impl Machine {
                 if self.memory.read(view, plain, &mut data).is_err() {
                     stop = self.device_access(id, view, plain, AccessKind::Read)?;
                     if stop.is_none() {
-                        self.devices.mmio_read(plain, &mut data);
+                        self.devices.load(plain, &mut data);
                     }
                 }
                 read.answer(|bytes| bytes.copy_from_slice(&data))
@@ -178,7 +178,8 @@ impl Machine {
                 if self.memory.store(view, plain, &data).is_err() {
                     stop = self.device_access(id, view, plain, AccessKind::Write)?;
                     if stop.is_none() {
-                        self.devices.mmio_write(plain, &data);
+                        let notified = self.devices.store(plain, &data);
+                        notified.map_or(Ok(()), |queue| self.on_notification(id, queue))?;
                     }
                 }
                 resume.entry()
@@ -200,6 +201,7 @@ impl Machine {
                 call.answer(rax)
             }
             VmExit::Interrupted(resume) => {
+                self.serve_input(id)?;
                 stop = self.heartbeat(id);
                 resume.entry()
             }

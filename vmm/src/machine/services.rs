@@ -6,6 +6,7 @@ use std::time::Duration;
 use types::VcpuId;
 
 use super::vcpu::Vcpu;
+use crate::device::virtio::Notification;
 use crate::device::{Devices, Request};
 use crate::memory::GuestMemory;
 use crate::platform::services::Services;
@@ -32,6 +33,8 @@ pub(super) struct MachineServices<'a> {
     pub bad_calls: &'a mut Log<RecordedCall>,
     /// What a device requested meanwhile.
     pub requested: Option<Request>,
+    /// A queue that a device was notified of.
+    pub notified: Option<Notification>,
 }
 
 impl Services for MachineServices<'_> {
@@ -64,7 +67,7 @@ impl Services for MachineServices<'_> {
         if self.memory.ram().offset(gpa).is_some() {
             return false;
         }
-        self.devices.mmio_read(gpa, data);
+        self.devices.load(gpa, data);
         true
     }
 
@@ -72,7 +75,7 @@ impl Services for MachineServices<'_> {
         if self.memory.ram().offset(gpa).is_some() {
             return false;
         }
-        self.devices.mmio_write(gpa, data);
+        self.notified = self.devices.store(gpa, data).or(self.notified);
         true
     }
 

@@ -109,6 +109,9 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
     }
     let mut devices = Devices::new(&vm);
     devices.console.sink_mut().echo = config.echo_console;
+    for device in &config.virtio {
+        devices.add_virtio(device.kind.make(config.seed)?, &vm, device.access_platform);
+    }
     Ok(Machine {
         vcpus: vec![vcpu],
         entries: vec![Some(entry)],

@@ -10,6 +10,7 @@
 pub mod cipher;
 mod counters;
 mod declaration;
+pub mod dma;
 mod enforcement;
 mod error;
 mod handler;

@@ -109,7 +109,8 @@ impl Mapping {
         self.touched.take()
     }
 
-    fn touch(&self, offset: u64, len: usize) {
+    /// Notes that this process changes these bytes.
+    pub fn touch(&self, offset: u64, len: usize) {
         let first = offset / PAGE_SIZE;
         let end = (offset + len as u64).div_ceil(PAGE_SIZE);
         self.touched.insert(first as usize, (end - first) as usize);

@@ -87,6 +87,9 @@ impl Snapshot {
 impl Machine {
     /// Saves the guest, and begins to record which pages change. It does not run.
     pub fn save(&mut self) -> Result<Snapshot, SnapshotError> {
+        if !self.devices.virtio.is_empty() {
+            return Err(SnapshotError::Virtio);
+        }
         let entries = self.complete_exits()?;
         let state = State {
             vcpus: self.vcpus.iter().map(|vcpu| vcpu.save(&self.msrs)).collect::<Result<_, _>>()?,
@@ -97,7 +100,7 @@ impl Machine {
             cpuid: self.cpuid.clone(),
             sites: self.sites.clone(),
             unserved_modules: self.unserved_modules.clone(),
-            activity: self.guest_activity(),
+            activity: self.activity.clone(),
         };
         self.start_dirty_log()?;
         self.memory.forget_touched();

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use types::{AccessKind, AccessTarget, View};
+use types::{AccessKind, AccessTarget, DmaOrigin, View};
 
 use super::RecordedAccess;
 use super::log::LogId;
@@ -104,7 +104,7 @@ impl EventLog {
     /// Counts a device access if it repeats the last event, so that its instruction need not be looked at again: of a
     /// store KVM does not report it anyway. Returns whether it was one.
     pub fn repeat_device(&mut self, gpa: u64, view: View, kind: AccessKind) -> bool {
-        let what = (gpa, view, AccessTarget::Device, kind);
+        let what = (gpa, view, AccessTarget::Device, kind, None);
         let last = self.entries.last_mut().filter(|last| !self.sealed && last.is_open(self.next));
         let Some(last) = last.filter(|last| last.event.what() == what) else { return false };
         last.event.count += 1;
@@ -172,8 +172,8 @@ impl EventLog {
 }
 
 impl RecordedAccess {
-    fn what(&self) -> (u64, View, AccessTarget, AccessKind) {
-        (self.gpa, self.view, self.state, self.kind)
+    fn what(&self) -> (u64, View, AccessTarget, AccessKind, Option<DmaOrigin>) {
+        (self.gpa, self.view, self.state, self.kind, self.device)
     }
 }
 
@@ -199,6 +199,7 @@ mod tests {
             state: AccessTarget::Page(types::PageState::Private),
             kind: if write { AccessKind::Write } else { AccessKind::Read },
             operand: None,
+            device: None,
             at: Some(Instruction {
                 vcpu: types::VcpuId::BOOT,
                 rip,

@@ -12,7 +12,7 @@ pub mod task;
 
 use std::fmt;
 
-use types::{AccessKind, AccessTarget, VcpuId, View};
+use types::{AccessKind, AccessTarget, DmaOrigin, VcpuId, View};
 
 use self::backtrace::Backtrace;
 use self::code_page::CodePage;
@@ -36,6 +36,8 @@ pub struct RecordedAccess {
     pub kind: AccessKind,
     /// Which bytes of the page, where the instruction shows it.
     pub operand: Option<Operand>,
+    /// The device that made it; `None` for the vCPU.
+    pub device: Option<DmaOrigin>,
     /// Where the vCPU was.
     pub at: Option<Instruction>,
 }
@@ -98,6 +100,9 @@ impl fmt::Display for RecordedAccess {
             "GPA {:#x}: {} through the {} view, page is {}",
             self.gpa, self.kind, self.view, self.state
         )?;
+        if let Some(device) = &self.device {
+            write!(f, ", by {device}")?;
+        }
         if let Some(at) = &self.at {
             let near = if at.exact { "" } else { " (near)" };
             write!(f, ", RIP {:#x}{near}, CPL {}", at.rip, at.cpl)?;

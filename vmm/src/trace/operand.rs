@@ -12,7 +12,7 @@ pub const LONGEST_INSTRUCTION: usize = 15;
 /// The memory operand in the accessed page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operand {
-    /// Guest virtual address of its first byte in that page.
+    /// Guest virtual address of its first byte in that page; of a device's access, the physical one.
     pub address: u64,
     /// Offset of that byte in the page.
     pub offset: u64,

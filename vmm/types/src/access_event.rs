@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AccessTarget, EventKind, Region, UnwindMethod};
+use crate::{AccessTarget, DmaOrigin, EventKind, Region, UnwindMethod};
 
 /// An access through a view that the state of the memory forbids, with the names that were found for its circumstances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,10 @@ pub struct AccessEvent {
     pub region: Option<Region>,
     /// What was accessed, in its state at that moment.
     pub state: AccessTarget,
-    /// The instruction.
+    /// The device that made the access; `None` for the vCPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DmaOrigin>,
+    /// The instruction; of a device's access, that by which the driver notified it.
     #[serde(serialize_with = "crate::json::address", deserialize_with = "crate::json::read_address")]
     pub rip: u64,
     /// The kernel function it is in, or of a program the file, with offset.
@@ -60,7 +63,11 @@ impl AccessEvent {
             write!(f, " in {region}")?;
         }
         let level = if self.cpl == 0 { "kernel" } else { "user" };
-        write!(f, ", which is {}, by {level} {:#x}", self.state, self.rip)?;
+        write!(f, ", which is {}, by ", self.state)?;
+        if let Some(device) = &self.device {
+            write!(f, "{device}, notified by ")?;
+        }
+        write!(f, "{level} {:#x}", self.rip)?;
         if let Some(symbol) = &self.symbol {
             write!(f, " {symbol}")?;
         }

@@ -17,6 +17,8 @@ mod access_event;
 mod bad_call;
 #[cfg(feature = "std")]
 pub mod candidates;
+#[cfg(feature = "std")]
+mod dma;
 pub mod errno;
 #[cfg(feature = "std")]
 pub mod json;
@@ -41,6 +43,8 @@ pub use access::{AccessKind, AccessTarget, EventKind};
 pub use access_event::{AccessEvent, SimilarAccesses};
 #[cfg(feature = "std")]
 pub use bad_call::BadCall;
+#[cfg(feature = "std")]
+pub use dma::{DeviceKind, DmaOrigin};
 pub use errno::{Errno, Signal};
 #[cfg(feature = "std")]
 pub use page::{PageState, View};

@@ -214,6 +214,7 @@ impl Predicted<'_> {
             cpl: 0,
             task: None,
             backtrace: Vec::new(),
+            device: None,
             unwound_by: None,
         }
     }

@@ -122,6 +122,7 @@ fn event(kind: EventKind, gpa: u64) -> AccessEvent {
         cpl: 3,
         task: None,
         backtrace: Vec::new(),
+        device: None,
         unwound_by: None,
     }
 }

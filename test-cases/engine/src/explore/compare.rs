@@ -187,6 +187,7 @@ mod tests {
             state,
             kind: AccessKind::Read,
             operand: None,
+            device: None,
             at: None,
         };
         let compared = |state| events(&[event(0x1000, false)], &[seen(state)], false, &mut Rigour::default());
@@ -204,6 +205,7 @@ mod tests {
             state: AccessTarget::Page(types::PageState::Unaccepted),
             kind: AccessKind::Read,
             operand: None,
+            device: None,
             at: None,
         };
         let elements = [0x1000, 0x1000, 0x1000].map(|gpa| event(gpa, false));

@@ -120,6 +120,7 @@ fn shared_read() -> AccessEvent {
         cpl: 0,
         task: None,
         backtrace: Vec::new(),
+        device: None,
         unwound_by: None,
     }
 }

@@ -165,6 +165,7 @@ fn event(region: Region, gpa: u64) -> AccessEvent {
         cpl: 0,
         task: Some("init".to_owned()),
         backtrace: Vec::new(),
+        device: None,
         unwound_by: None,
     }
 }

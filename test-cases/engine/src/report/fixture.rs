@@ -135,6 +135,7 @@ pub fn whole() -> Report {
         backtrace: ["memcpy_fromio+0x32", "generic_access_phys+0xd1", "mem_rw+0x1a2"]
             .map(str::to_owned)
             .to_vec(),
+        device: None,
         unwound_by: Some(types::UnwindMethod::Orc),
     });
     let hole = vec![
@@ -209,6 +210,7 @@ pub fn boot_event(function: &str, gpa: u64) -> AccessEvent {
         cpl: 0,
         task: Some("swapper/0".to_owned()),
         backtrace: vec![format!("{function}+0x42"), "do_one_initcall+0x58".to_owned()],
+        device: None,
         unwound_by: Some(types::UnwindMethod::Orc),
     }
 }

@@ -67,6 +67,7 @@ fn of(event: &vmm::trace::RecordedAccess, session: &Session, regions: &[PlacedRe
         len: event.operand.map(|operand| operand.len as u64).filter(|len| *len > 0),
         region: region(gpa, regions),
         state: event.state,
+        device: event.device,
         rip: event.at.as_ref().map_or(0, |at| at.rip),
         symbol: event.at.as_ref().and_then(|at| session.place(at)),
         cpl: event.at.as_ref().map_or(0, |at| at.cpl),

@@ -14,6 +14,14 @@ const VENDOR: u16 = 0x1b36;
 const DEVICE_HOST_BRIDGE: u16 = 0x0008;
 /// QEMU's pci-testdev (docs/specs/pci-testdev.rst), for which Linux has no driver.
 const DEVICE_TEST: u16 = 0x0005;
+/// Virtio 1.2 §4.1.2: the vendor of all virtio devices.
+const VENDOR_VIRTIO: u16 = 0x1af4;
+/// The first device id: that of a device is its kind more.
+const DEVICE_VIRTIO: u16 = 0x1040;
+/// A subsystem id that is no legacy device's.
+const SUBSYSTEM_VIRTIO: u16 = 0x40;
+/// §6.2.3, status: there is a list of capabilities.
+const STATUS_CAPABILITIES: u16 = 1 << 4;
 /// §D.7: host bridge.
 const CLASS_HOST_BRIDGE: [u8; 3] = [0x00, 0x00, 0x06];
 /// §D: the device fits in no class.
@@ -80,6 +88,9 @@ pub(super) struct Function {
     header: Header,
     writable: Header,
     bar: Option<Bar>,
+    /// Registers behind the header, and which bits of them can be written.
+    capabilities: Vec<u8>,
+    capabilities_writable: Vec<u8>,
 }
 
 impl Function {
@@ -116,7 +127,7 @@ impl Function {
             interrupt_line: 0xff,
             ..zero
         };
-        Self { header, writable, bar: None }
+        Self { header, writable, bar: None, capabilities: Vec::new(), capabilities_writable: Vec::new() }
     }
 
     pub(super) fn host_bridge() -> Self {
@@ -142,9 +153,56 @@ impl Function {
         function
     }
 
-    /// Registers behind the header are not implemented: they read as zero (§6.1).
+    /// A virtio device (Virtio 1.2 §4.1.2) with a 64-bit memory BAR.
+    pub(super) fn virtio(kind: u16, class_code: [u8; 3], address: u64) -> Self {
+        let mut function = Self::test_device(Bar::Memory64, address);
+        let header = &mut function.header;
+        header.vendor_id = VENDOR_VIRTIO.into();
+        header.device_id = (DEVICE_VIRTIO + kind).into();
+        header.revision_id = 1;
+        header.class_code = class_code;
+        header.subsystem_vendor_id = VENDOR_VIRTIO.into();
+        header.subsystem_id = SUBSYSTEM_VIRTIO.into();
+        header.status = STATUS_CAPABILITIES.into();
+        header.capabilities_pointer = size_of::<Header>() as u8;
+        function
+    }
+
+    /// Adds a capability; `writable` has the bits that can be written. Its second byte is set here.
+    pub(super) fn add_capability(&mut self, bytes: &[u8], writable: &[u8]) {
+        let at = size_of::<Header>() + self.capabilities.len();
+        let len = bytes.len().next_multiple_of(4);
+        self.capabilities.extend_from_slice(bytes);
+        self.capabilities_writable.extend_from_slice(writable);
+        for list in [&mut self.capabilities, &mut self.capabilities_writable] {
+            list.resize(at - size_of::<Header>() + len, 0);
+        }
+        self.capabilities[at - size_of::<Header>() + 1] = (at + len) as u8;
+    }
+
+    /// The last capability has no next one.
+    pub(super) fn end_capabilities(&mut self) {
+        let mut at = 0;
+        while let Some(next) = self.capabilities.get(at + 1).map(|next| usize::from(*next)) {
+            let next = next - size_of::<Header>();
+            if next >= self.capabilities.len() {
+                self.capabilities[at + 1] = 0;
+                return;
+            }
+            at = next;
+        }
+    }
+
+    /// A register behind the header.
+    pub(super) fn capability(&self, register: u8) -> u8 {
+        let at = usize::from(register).checked_sub(size_of::<Header>());
+        at.and_then(|at| self.capabilities.get(at)).copied().unwrap_or_default()
+    }
+
+    /// Other registers are not implemented: they read as zero (§6.1).
     pub(super) fn read(&self, register: u8) -> u8 {
-        self.header.as_bytes().get(usize::from(register)).copied().unwrap_or_default()
+        let header = self.header.as_bytes().get(usize::from(register)).copied();
+        header.unwrap_or_else(|| self.capability(register))
     }
 
     /// Bits that cannot be written stay as they are.
@@ -152,6 +210,10 @@ impl Function {
         let register = usize::from(register);
         let mask = self.writable.as_bytes().get(register).copied().unwrap_or_default();
         if let Some(byte) = self.header.as_mut_bytes().get_mut(register) {
+            *byte = *byte & !mask | value & mask;
+        } else if let Some(at) = register.checked_sub(size_of::<Header>())
+            && let Some((byte, mask)) = self.capabilities.get_mut(at).zip(self.capabilities_writable.get(at))
+        {
             *byte = *byte & !mask | value & mask;
         }
     }

@@ -21,20 +21,46 @@ fn signal() -> libc::c_int {
 
 extern "C" fn ignore(_: libc::c_int) {}
 
+/// Has the signal handled, once.
+fn install() -> io::Result<()> {
+    static HANDLER: Once = Once::new();
+    let mut installed = Ok(());
+    HANDLER.call_once(|| {
+        // SAFETY: zeroes are a valid sigaction; the handler is async-signal-safe, since it does nothing.
+        installed = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
+            check(libc::sigaction(signal(), &raw const action, std::ptr::null_mut()))
+        };
+    });
+    installed
+}
+
+/// Calls one thread out of `KVM_RUN`, so that it looks for input of the host's.
+#[derive(Debug, Clone, Copy)]
+pub struct Kick {
+    thread: libc::pid_t,
+}
+
+impl Kick {
+    /// For the calling thread.
+    pub fn of_this_thread() -> io::Result<Self> {
+        install()?;
+        // SAFETY: takes and changes nothing.
+        Ok(Self { thread: unsafe { libc::gettid() } })
+    }
+
+    /// Does it. A thread that is on its way into the guest is called out at the next heartbeat.
+    pub fn kick(self) {
+        // SAFETY: takes numbers only; the signal has a handler, and one that reaches another thread does nothing there.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.thread, signal()) };
+    }
+}
+
 impl Heartbeat {
     /// Starts ticking on the calling thread.
     pub fn start() -> io::Result<Self> {
-        static HANDLER: Once = Once::new();
-        let mut installed = Ok(());
-        HANDLER.call_once(|| {
-            // SAFETY: zeroes are a valid sigaction; the handler is async-signal-safe, since it does nothing.
-            installed = unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
-                check(libc::sigaction(signal(), &raw const action, std::ptr::null_mut()))
-            };
-        });
-        installed?;
+        install()?;
         // SAFETY: zeroes are a valid sigevent; thread-directed delivery names the calling thread, which outlives
         // the timer because `Heartbeat` stays on its stack.
         unsafe {

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A shared file system (Virtio 1.2 §5.11): FUSE requests, answered from a folder of the host by `fuse-backend-rs`.
+
+mod folder;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use fuse_backend_rs::api::server::Server;
+use fuse_backend_rs::transport::{FuseBuf, FuseDevWriter, Reader, Writer};
+use types::DeviceKind;
+
+use self::folder::Folder;
+use super::{Backend, Malformed, Request};
+use crate::memory::dma::DmaMemory;
+
+/// §5.11.4: bytes of the tag in the configuration.
+pub const TAG_LEN: usize = 36;
+/// §5.11.2: the queue of requests that must not wait, and the queue of all others.
+const HIGH_PRIORITY_SIZE: u16 = 128;
+const REQUESTS_SIZE: u16 = 1024;
+/// Bytes of one request or reply at most: 1 MiB of data (`FUSE_MAX_MAX_PAGES` of fs/fuse) with its headers.
+const MOST: u64 = (1 << 20) + (64 << 10);
+
+/// A shared file system.
+pub struct Files {
+    tag: String,
+    server: Server<Folder>,
+    /// The library writes a reply to a file.
+    reply: File,
+}
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Files").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no shared file system.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// The name.
+    #[error("sharing files as `{tag}`: a tag has 1 to {TAG_LEN} bytes")]
+    Tag {
+        /// The name.
+        tag: String,
+    },
+    /// The folder.
+    #[error("sharing {root} with the guest: {source}", root = .root.display())]
+    Root {
+        /// The folder.
+        root: PathBuf,
+        /// What the host reported.
+        source: io::Error,
+    },
+}
+
+impl Files {
+    /// Shares the folder `root`.
+    pub fn new(tag: &str, root: &Path, writable: bool) -> Result<Self, FilesError> {
+        if tag.is_empty() || tag.len() > TAG_LEN {
+            return Err(FilesError::Tag { tag: tag.to_owned() });
+        }
+        let failed = |source| FilesError::Root { root: root.to_owned(), source };
+        let folder = Folder::new(root, writable).map_err(failed)?;
+        Ok(Self { tag: tag.to_owned(), server: Server::new(folder), reply: memory_file().map_err(failed)? })
+    }
+
+    /// The reply to a request; empty if there is none.
+    fn reply(&mut self, request: &mut [u8], room: usize) -> io::Result<Vec<u8>> {
+        self.reply.set_len(0)?;
+        io::Seek::rewind(&mut self.reply)?;
+        let mut buffer = vec![0; room];
+        let invalid = |error: fuse_backend_rs::transport::Error| io::Error::other(error.to_string());
+        let reader = Reader::<()>::from_fuse_buffer(FuseBuf::new(request)).map_err(invalid)?;
+        let writer = FuseDevWriter::new(self.reply.as_raw_fd(), &mut buffer).map_err(invalid)?;
+        // An error is of this request only, and has been replied where it could be.
+        let _ = self.server.handle_message(reader, Writer::FuseDev(writer), None, None);
+        let len = self.reply.metadata()?.len();
+        let mut reply = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(room)];
+        self.reply.read_exact_at(&mut reply, 0)?;
+        Ok(reply)
+    }
+}
+
+/// A file without a name, in memory.
+fn memory_file() -> io::Result<File> {
+    // SAFETY: the name ends with zero; the descriptor is new and owned by nothing else.
+    unsafe {
+        let file = libc::memfd_create(c"copra-reply".as_ptr(), libc::MFD_CLOEXEC);
+        if file < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_fd(file)) }
+    }
+}
+
+impl Backend for Files {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Files
+    }
+
+    fn queues(&self) -> Vec<u16> {
+        vec![HIGH_PRIORITY_SIZE, REQUESTS_SIZE]
+    }
+
+    /// §5.11.4: tag, number of request queues.
+    fn config(&self) -> Vec<u8> {
+        let mut config = self.tag.clone().into_bytes();
+        config.resize(TAG_LEN, 0);
+        config.extend_from_slice(&1u32.to_le_bytes());
+        config
+    }
+
+    fn carry_out(&mut self, _: u16, request: &Request, memory: &DmaMemory<'_>) -> Result<u32, Malformed> {
+        let (len, room) = (request.readable_len(), request.writable_len());
+        if len > MOST {
+            return Err(Malformed);
+        }
+        let mut bytes = vec![0; len as usize];
+        request.read(memory, 0, &mut bytes)?;
+        // A reply that cannot be had (no memory for it on the host) leaves the request without one.
+        let reply = self.reply(&mut bytes, room.min(MOST) as usize).unwrap_or_default();
+        request.write(memory, 0, &reply)?;
+        Ok(reply.len() as u32)
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A folder of the host as a FUSE file system, read-only unless the guest may change it.
+
+use std::ffi::CStr;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use fuse_backend_rs::abi::fuse_abi::{CreateIn, FsOptions, OpenOptions, SetattrValid, stat64, statvfs64};
+use fuse_backend_rs::api::filesystem::{
+    Context, DirEntry, Entry, FileSystem, ZeroCopyReader, ZeroCopyWriter,
+};
+use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
+
+/// How long the guest may keep names and attributes: the folder is not expected to change meanwhile.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// The folder.
+pub(super) struct Folder {
+    inner: PassthroughFs,
+    writable: bool,
+    /// The guest's users are this process's user: it may not act as another.
+    one_user: bool,
+}
+
+impl Folder {
+    pub(super) fn new(root: &Path, writable: bool) -> io::Result<Self> {
+        // What cannot be listed is no folder, or not readable.
+        std::fs::read_dir(root)?;
+        let root_dir = root.to_str().ok_or_else(|| io::Error::other("its path is not UTF-8"))?.to_owned();
+        let keep = if writable { Duration::from_secs(1) } else { KEEP };
+        let config = Config {
+            root_dir,
+            entry_timeout: keep,
+            attr_timeout: keep,
+            cache_policy: if writable { CachePolicy::Auto } else { CachePolicy::Always },
+            ..Config::default()
+        };
+        // SAFETY: takes and changes nothing.
+        let one_user = unsafe { libc::geteuid() } != 0;
+        Ok(Self { inner: PassthroughFs::new(config)?, writable, one_user })
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EROFS)) }
+    }
+}
+
+/// Calls that go through as they are, and calls that change something.
+macro_rules! forward {
+    (reads { $($read:ident($($a:ident: $t:ty),*) -> $r:ty;)* } changes { $($change:ident($($b:ident: $u:ty),*) -> $s:ty;)* }) => {
+        $(fn $read(&self, context: &Context, $($a: $t),*) -> $r {
+            self.inner.$read(context, $($a),*)
+        })*
+        $(fn $change(&self, context: &Context, $($b: $u),*) -> $s {
+            self.check_writable()?;
+            self.inner.$change(context, $($b),*)
+        })*
+    };
+}
+
+impl FileSystem for Folder {
+    type Inode = u64;
+    type Handle = u64;
+
+    fn init(&self, capable: FsOptions) -> io::Result<FsOptions> {
+        // The library clears the process's file mode mask.
+        // SAFETY: takes and changes nothing but the mask.
+        let mask = unsafe { libc::umask(0o077) };
+        let options = self.inner.init(capable);
+        // SAFETY: as above.
+        unsafe { libc::umask(mask) };
+        options
+    }
+
+    fn destroy(&self) {
+        // SAFETY: as in `init`.
+        let mask = unsafe { libc::umask(0o077) };
+        self.inner.destroy();
+        // SAFETY: as in `init`.
+        unsafe { libc::umask(mask) };
+    }
+
+    fn id_remap(&self, context: &mut Context) -> io::Result<()> {
+        if self.one_user {
+            // To the library that is: as this process.
+            (context.uid, context.gid) = (0, 0);
+        }
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        context: &Context,
+        inode: u64,
+        flags: u32,
+        fuse_flags: u32,
+    ) -> io::Result<(Option<u64>, OpenOptions, Option<u32>)> {
+        let changes = libc::O_ACCMODE | libc::O_TRUNC | libc::O_APPEND | libc::O_CREAT;
+        if flags.cast_signed() & changes != libc::O_RDONLY {
+            self.check_writable()?;
+        }
+        self.inner.open(context, inode, flags, fuse_flags)
+    }
+
+    fn batch_forget(&self, context: &Context, requests: Vec<(u64, u64)>) {
+        self.inner.batch_forget(context, requests);
+    }
+
+    forward! {
+        reads {
+            lookup(parent: u64, name: &CStr) -> io::Result<Entry>;
+            forget(inode: u64, count: u64) -> ();
+            getattr(inode: u64, handle: Option<u64>) -> io::Result<(stat64, Duration)>;
+            readlink(inode: u64) -> io::Result<Vec<u8>>;
+            read(inode: u64, handle: u64, to: &mut dyn ZeroCopyWriter, size: u32, offset: u64, owner: Option<u64>, flags: u32) -> io::Result<usize>;
+            flush(inode: u64, handle: u64, owner: u64) -> io::Result<()>;
+            fsync(inode: u64, datasync: bool, handle: u64) -> io::Result<()>;
+            release(inode: u64, flags: u32, handle: u64, flush: bool, flock: bool, owner: Option<u64>) -> io::Result<()>;
+            statfs(inode: u64) -> io::Result<statvfs64>;
+            opendir(inode: u64, flags: u32) -> io::Result<(Option<u64>, OpenOptions)>;
+            readdir(inode: u64, handle: u64, size: u32, offset: u64, add: &mut dyn FnMut(DirEntry<'_>) -> io::Result<usize>) -> io::Result<()>;
+            readdirplus(inode: u64, handle: u64, size: u32, offset: u64, add: &mut dyn FnMut(DirEntry<'_>, Entry) -> io::Result<usize>) -> io::Result<()>;
+            fsyncdir(inode: u64, datasync: bool, handle: u64) -> io::Result<()>;
+            releasedir(inode: u64, flags: u32, handle: u64) -> io::Result<()>;
+            access(inode: u64, mask: u32) -> io::Result<()>;
+            lseek(inode: u64, handle: u64, offset: u64, whence: u32) -> io::Result<u64>;
+        }
+        changes {
+            setattr(inode: u64, attributes: stat64, handle: Option<u64>, valid: SetattrValid) -> io::Result<(stat64, Duration)>;
+            symlink(target: &CStr, parent: u64, name: &CStr) -> io::Result<Entry>;
+            mknod(parent: u64, name: &CStr, mode: u32, device: u32, mask: u32) -> io::Result<Entry>;
+            mkdir(parent: u64, name: &CStr, mode: u32, mask: u32) -> io::Result<Entry>;
+            unlink(parent: u64, name: &CStr) -> io::Result<()>;
+            rmdir(parent: u64, name: &CStr) -> io::Result<()>;
+            rename(from: u64, name: &CStr, to: u64, new_name: &CStr, flags: u32) -> io::Result<()>;
+            link(inode: u64, parent: u64, name: &CStr) -> io::Result<Entry>;
+            create(parent: u64, name: &CStr, how: CreateIn) -> io::Result<(Entry, Option<u64>, OpenOptions, Option<u32>)>;
+            write(inode: u64, handle: u64, from: &mut dyn ZeroCopyReader, size: u32, offset: u64, owner: Option<u64>, delayed: bool, flags: u32, fuse_flags: u32) -> io::Result<usize>;
+            fallocate(inode: u64, handle: u64, mode: u32, offset: u64, len: u64) -> io::Result<()>;
+        }
+    }
+}

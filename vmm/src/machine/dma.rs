@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Devices that access guest memory: their queues are served while the guest is stopped, and forbidden accesses become events.
+
+use types::{DmaOrigin, VcpuId};
+
+use super::{Machine, RunError};
+use crate::device::virtio::Notification;
+use crate::layout::PAGE_SIZE;
+use crate::memory::dma::{DmaMemory, ForbiddenDma};
+use crate::trace::RecordedAccess;
+use crate::trace::operand::Operand;
+
+impl Machine {
+    /// The guest has notified a device of a queue.
+    pub(super) fn on_notification(&mut self, id: VcpuId, queue: Notification) -> Result<(), RunError> {
+        self.serve_queue(id, queue)?;
+        // An answer may give another queue something to do: a console's control messages do.
+        self.serve_input(id)
+    }
+
+    /// Gives the guest what the host has for it.
+    pub(super) fn serve_input(&mut self, id: VcpuId) -> Result<(), RunError> {
+        if self.devices.virtio.is_empty() {
+            return Ok(());
+        }
+        for queue in self.devices.virtio.with_input() {
+            self.serve_queue(id, queue)?;
+        }
+        Ok(())
+    }
+
+    fn serve_queue(&mut self, id: VcpuId, queue: Notification) -> Result<(), RunError> {
+        let bit = self.platform.encryption_bit().map(|bit| (1 << bit, self.platform.view_with_bit()));
+        let memory = DmaMemory::new(&self.memory, bit);
+        self.devices.serve(queue, &memory);
+        let forbidden = memory.into_forbidden();
+        if forbidden.is_empty() {
+            return Ok(());
+        }
+        let Some(kind) = self.devices.virtio.kind(queue) else { return Ok(()) };
+        // RIP is behind the store that notified the device.
+        let state = self.vcpu_state(id)?;
+        let at = self.instruction(&state, false);
+        for ForbiddenDma { gpa, len, view, kind: access, state, chain } in forbidden {
+            let offset = gpa % PAGE_SIZE;
+            self.records.events.push(RecordedAccess {
+                number: 0,
+                count: 1,
+                gpa: gpa - offset,
+                view,
+                state,
+                kind: access,
+                operand: Some(Operand { address: gpa, offset, len }),
+                device: Some(DmaOrigin { kind, queue: queue.queue, chain }),
+                at: Some(at.clone()),
+            });
+        }
+        Ok(())
+    }
+}
