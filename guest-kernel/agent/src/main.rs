@@ -9,6 +9,7 @@
 mod boot;
 mod carry;
 mod child;
+mod command;
 mod entry;
 mod guard;
 mod program;

@@ -9,6 +9,7 @@ use protocol::wire::Slice;
 use protocol::{Call, Errno, FILE_SLOTS, FileStatus, MAP_SLOTS, MAX_DATA, Refusal, Step, Via, Width, blob};
 
 use self::process_memory::{read_memory, trace_peek, trace_poke, write_memory};
+use crate::command;
 use crate::guard::{self, Fault};
 use crate::syscall::{self, File};
 
@@ -244,6 +245,16 @@ impl State {
             Step::KernelLog { offset, len } => return self.kernel_log(offset as usize, len as usize),
             Step::Execute { path, arguments, len, limit_ms } => {
                 return self.run(path, arguments, len as usize, limit_ms);
+            }
+            Step::Mount { source, target, kind, flags, options } => {
+                return named_files::mount(source, target, kind, flags, options);
+            }
+            Step::Symlink { target, path } => return named_files::symlink(target, path),
+            Step::Command { root, folder, files, terminal, arguments, environment } => {
+                let command = command::Command { root, folder, files, terminal, arguments, environment };
+                let progress = &self.directory.progress;
+                let tick = || progress.store(progress.load(Relaxed).wrapping_add(1), Relaxed);
+                return Ok(Success::Value(i64::from(command.run(tick)?)));
             }
             Step::Marker { value } => {
                 self.directory.marker.store(value, Relaxed);

@@ -232,6 +232,23 @@ pub fn mount(kind: &CStr, place: &CStr) -> Result<u64> {
     call!(165, kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, 0)
 }
 
+/// `mount` of something with options; `kind` and `options` may be empty.
+pub fn mount_with(source: &CStr, place: &CStr, kind: &CStr, flags: u32, options: &CStr) -> Result<u64> {
+    call!(165, source.as_ptr(), place.as_ptr(), kind.as_ptr(), flags, options.as_ptr())
+}
+
+pub fn symlink(target: &CStr, path: &CStr) -> Result<u64> {
+    call!(88, target.as_ptr(), path.as_ptr())
+}
+
+pub fn chroot(path: &CStr) -> Result<u64> {
+    call!(161, path.as_ptr())
+}
+
+pub fn chdir(path: &CStr) -> Result<u64> {
+    call!(80, path.as_ptr())
+}
+
 pub fn mkdir(path: &CStr) -> Result<u64> {
     call!(83, path.as_ptr(), 0o755)
 }

@@ -390,4 +390,39 @@ steps! {
         /// Minor number.
         minor: u32,
     }
+    /// `mount`; the folder is made if it is missing.
+    0x2d Mount {
+        /// What is mounted.
+        source: &'a [u8],
+        /// The folder.
+        target: &'a [u8],
+        /// The kind of file system; empty for none.
+        kind: &'a [u8],
+        /// `MS_*`.
+        flags: u32,
+        /// The file system's options.
+        options: &'a [u8],
+    }
+    /// `symlink`.
+    0x2f Symlink {
+        /// Where it leads.
+        target: &'a [u8],
+        /// Its path.
+        path: &'a [u8],
+    }
+    /// Runs a command under another root folder until it ends. The value is its wait status.
+    0x2e Command {
+        /// Its root folder.
+        root: &'a [u8],
+        /// Its current folder, under the root.
+        folder: &'a [u8],
+        /// What it has as standard input, output and error: three paths under the agent's root, each ended by a zero byte.
+        files: &'a [u8],
+        /// They are a terminal, which controls it.
+        terminal: bool,
+        /// Its arguments, each ended by a zero byte. A first one without a slash is looked for in `PATH`.
+        arguments: &'a [u8],
+        /// Its environment, each variable ended by a zero byte.
+        environment: &'a [u8],
+    }
 }

@@ -82,6 +82,22 @@ pub(super) fn make_node(path: &[u8], major: u32, minor: u32) -> Outcome {
     Ok(syscall::mknod(path, major, minor)?.into())
 }
 
+pub(super) fn mount(source: &[u8], target: &[u8], kind: &[u8], flags: u32, options: &[u8]) -> Outcome {
+    let mut places = [[0; MAX_PATH + 1]; 4];
+    let [first, second, third, fourth] = &mut places;
+    let target = with_zero(target, second)?;
+    // One that is there already stays.
+    let _ = syscall::mkdir(target);
+    let (source, kind) = (with_zero(source, first)?, with_zero(kind, third)?);
+    Ok(syscall::mount_with(source, target, kind, flags, with_zero(options, fourth)?)?.into())
+}
+
+pub(super) fn symlink(target: &[u8], path: &[u8]) -> Outcome {
+    let mut places = [[0; MAX_PATH + 1]; 2];
+    let [first, second] = &mut places;
+    Ok(syscall::symlink(with_zero(target, first)?, with_zero(path, second)?)?.into())
+}
+
 pub(super) fn stat(path: &[u8]) -> Outcome {
     let mut bytes = [0; 144];
     syscall::stat(with_zero(path, &mut [0; MAX_PATH + 1])?, &mut bytes)?;

@@ -33,6 +33,11 @@ pub fn setpgid(process: i32, group: i32) -> Result<u64> {
     call!(109, process, group)
 }
 
+/// A session of its own.
+pub fn setsid() -> Result<u64> {
+    call!(112)
+}
+
 /// The process and its wait status; process 0 if there is none yet.
 pub fn wait(process: i32, options: u32) -> Result<(i32, i32)> {
     let mut status = 0i32;
