@@ -2,6 +2,7 @@
 //! The command line of `copra`.
 
 mod audit;
+mod exec;
 mod explain;
 mod explore;
 mod guest;
@@ -14,6 +15,7 @@ mod run;
 use clap::{Args, Parser, Subcommand};
 
 pub use audit::AuditArgs;
+pub use exec::ExecArgs;
 pub use explain::ExplainArgs;
 pub use explore::ExploreArgs;
 pub use guest::{CommonOptions, DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
@@ -58,6 +60,8 @@ pub enum Command {
     Repro(ReproArgs),
     /// Run cases in a guest and compare the results with the policy
     Run(RunArgs),
+    /// Run a command of yours in a guest, with this machine's files, and list the forbidden accesses
+    Exec(ExecArgs),
     /// Search for unlisted holes: access every region by every path and check invariants
     Audit(AuditArgs),
     /// Identify the policy a kernel follows from its behaviour
@@ -180,7 +184,7 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["repro", "run", "diff", "merge", "page", "list", "kernel"] {
+        for name in ["repro", "run", "exec", "diff", "merge", "page", "list", "kernel"] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

@@ -28,6 +28,8 @@ pub enum Exit {
     Untestable,
     /// `run --bisect`: nothing can be tested, whatever the commit; `git bisect run` stops.
     AbortBisect,
+    /// `exec`: the command ended with this status.
+    Program(u8),
     /// Interrupted by Ctrl-C; reports hold what ran until then.
     Interrupted,
 }
@@ -41,6 +43,7 @@ impl Exit {
             Self::CouldNotRun => 2,
             Self::Untestable => 125,
             Self::AbortBisect => 128,
+            Self::Program(status) => status,
             Self::Interrupted => 130,
         }
     }

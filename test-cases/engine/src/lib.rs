@@ -10,6 +10,7 @@ pub mod boot;
 pub mod calls;
 pub mod case;
 pub mod diff;
+pub mod exec;
 pub mod explore;
 pub mod guest;
 pub mod identify;

@@ -52,7 +52,7 @@ fn own_signals() -> Result<Arc<AtomicBool>, Failed> {
         // be lost.
         let action = move || {
             if flag.swap(true, Ordering::Relaxed) {
-                signal_hook::low_level::exit(Exit::Interrupted as i32);
+                signal_hook::low_level::exit(i32::from(Exit::Interrupted.code()));
             }
         };
         // SAFETY: the action swaps an atomic and calls _exit(2), which signal handlers may do (signal-safety(7)).

@@ -7,6 +7,7 @@ mod print;
 mod audit;
 mod diff;
 pub mod doctor;
+mod exec;
 mod explain;
 mod explore;
 mod guests;
@@ -41,6 +42,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
     let done = match &cli.command {
         Command::Run(args) => run::run(args, quiet),
         Command::Repro(args) => repro::repro(args, quiet),
+        Command::Exec(args) => exec::exec(args, quiet),
         Command::Audit(args) => audit::audit(args, quiet),
         Command::Identify(args) => identify::identify(args, quiet),
         Command::Matrix(args) => matrix::matrix(args, quiet),

@@ -71,6 +71,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "runner",
             "guest",
             "run",
+            "exec",
             "explore",
             "audit",
             "identify",

@@ -13,7 +13,9 @@ use crate::memory::MemoryError;
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// It has virtio devices.
-    #[error("a guest with virtio devices cannot be saved: what they know of its queues is no part of a saved guest")]
+    #[error(
+        "a guest with virtio devices cannot be saved: what they know of its queues is no part of a saved guest"
+    )]
     Virtio,
     /// An ioctl failed.
     #[error("{attempt}: KVM answered {source}")]

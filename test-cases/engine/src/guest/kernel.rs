@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vmm::boot::prepared::PreparedImage;
+use vmm::device::virtio::VirtioConfig;
 use vmm::machine::MachineConfig;
 use vmm::trace::kernel::KernelNames;
 
@@ -25,6 +26,8 @@ pub struct PreparedKernel {
     files: Arc<GuestFiles>,
     /// The kernel accepts memory while it runs; one that does not is given all of it accepted.
     accepts_lazily: bool,
+    /// Virtio devices of its guests.
+    devices: Vec<VirtioConfig>,
 }
 
 impl PreparedKernel {
@@ -43,6 +46,7 @@ impl PreparedKernel {
             names: None,
             files: Arc::new(GuestFiles::new(initramfs)),
             accepts_lazily: target.config.as_ref().is_none_or(accepts_lazily),
+            devices: Vec::new(),
         })
     }
 
@@ -55,6 +59,12 @@ impl PreparedKernel {
     #[must_use]
     pub fn with_names(self) -> Self {
         Self { names: Some(Arc::new(self.image.names())), ..self }
+    }
+
+    /// Gives its guests these devices.
+    #[must_use]
+    pub(crate) fn with_devices(self, devices: Vec<VirtioConfig>) -> Self {
+        Self { devices, ..self }
     }
 
     /// The names, where there are any.
@@ -99,6 +109,7 @@ impl PreparedKernel {
             unaccepted_percent: setup.unaccepted,
             watch: target.watch,
             echo_console: target.console,
+            virtio: self.devices.clone(),
             ..MachineConfig::new(target.platform)
         }
     }

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A command of the user's in a guest, with the host's files, and the forbidden accesses made meanwhile.
+
+mod root;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use protocol::{Batch, Outcome, Step};
+use types::{AccessEvent, Errno};
+use vmm::device::virtio::{ConsolePort, PortPeer, VirtioConfig, VirtioKind};
+use vmm::machine::RunError;
+
+use crate::boot::{self, BootResult};
+use crate::guest::{self, EngineError, GuestLog, PreparedKernel, Target, check_guest_type};
+use crate::observation::BootObservation;
+use crate::runner;
+use crate::session::{Ended, Session, SessionError, Worker};
+use model::release::Release;
+
+/// How long a command may take: as long as it likes.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// How often the agent must show that it waits.
+const STEP_MS: u32 = 10_000;
+/// How often the guest is looked at for its console's ports.
+const PORT_TRIES: u32 = 500;
+/// The guest's terminal.
+const TERMINAL: &str = "/dev/hvc0";
+
+/// What is run, and with what.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Program and arguments.
+    pub arguments: Vec<Vec<u8>>,
+    /// Its environment, as `NAME=VALUE`.
+    pub environment: Vec<Vec<u8>>,
+    /// Its current folder.
+    pub folder: PathBuf,
+    /// Folders of the host that it may change.
+    pub writable: Vec<PathBuf>,
+    /// Devices offer `VIRTIO_F_ACCESS_PLATFORM`.
+    pub access_platform: bool,
+    /// Its standard files.
+    pub files: StandardFiles,
+}
+
+/// What a command reads and writes.
+#[derive(Debug, Clone)]
+pub enum StandardFiles {
+    /// Standard input, output, error.
+    Pipes([Arc<dyn PortPeer>; 3]),
+    /// A terminal for all of them.
+    Terminal(Arc<dyn PortPeer>),
+}
+
+/// A command that has ended, or its guest.
+#[derive(Debug)]
+pub struct Executed {
+    /// How it ended.
+    pub end: CommandEnd,
+    /// `uname -r`.
+    pub release: String,
+    /// The boot, with its verdict.
+    pub boot: BootResult,
+    /// Forbidden accesses since then.
+    pub events: Vec<AccessEvent>,
+    /// Forbidden accesses that were not kept.
+    pub not_kept: u64,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub enum CommandEnd {
+    /// It exited with this status.
+    Exited(u8),
+    /// A signal ended it.
+    Signal(u8),
+    /// It could not be started.
+    NotStarted(Errno),
+    /// Its guest ended.
+    GuestEnded(Box<Ended>),
+    /// It was interrupted from outside.
+    Interrupted,
+}
+
+/// Why nothing was run.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The kernel.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The guest.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The host.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// It is another guest than it was started as.
+    #[error("{0}")]
+    Type(String),
+    /// The host's files.
+    #[error("the guest could not mount {what}: {outcome}; {advice}")]
+    Mount {
+        /// What was mounted.
+        what: String,
+        /// What the guest answered.
+        outcome: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// No console.
+    #[error(
+        "the guest shows no console port named {name} in /sys/class/virtio-ports; its kernel needs CONFIG_VIRTIO_PCI and \
+         CONFIG_VIRTIO_CONSOLE built in{}", logged(.log)
+    )]
+    NoPort {
+        /// The port.
+        name: &'static str,
+        /// What the kernel logged of virtio.
+        log: Vec<String>,
+    },
+    /// What is sent to the agent is too long.
+    #[error(
+        "the command with its environment has {bytes} bytes, and {most} can be sent to the guest; unset some variables"
+    )]
+    TooLong {
+        /// Bytes.
+        bytes: usize,
+        /// Most.
+        most: usize,
+    },
+}
+
+/// Boots a guest and runs a command in it.
+pub fn exec(target: &Target, order: &Order, interrupt: &Arc<AtomicBool>) -> Result<Executed, ExecError> {
+    let bytes: usize = order.arguments.iter().chain(&order.environment).map(|text| text.len() + 1).sum();
+    if bytes > protocol::MAX_DATA {
+        return Err(ExecError::TooLong { bytes, most: protocol::MAX_DATA });
+    }
+    let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
+    let kernel = PreparedKernel::new(target, archive)?.with_names().with_devices(devices(order));
+    let mut session = kernel.boot(kernel.read()?, target, target.setup, interrupt)?;
+    let mut running = Running { target, order, interrupt, session: &mut session };
+    match running.go() {
+        Ok(executed) => Ok(executed),
+        Err(Failure::Ended(ended)) => {
+            Err(SessionError::Ended { end: ended, guest: Box::new(session) }.into())
+        }
+        Err(Failure::Exec(error)) => Err(error),
+    }
+}
+
+/// The devices of the guest.
+fn devices(order: &Order) -> Vec<VirtioConfig> {
+    let port = |name: &str, terminal, peer: &Arc<dyn PortPeer>| ConsolePort {
+        name: name.to_owned(),
+        terminal,
+        peer: Arc::clone(peer),
+    };
+    let ports = match &order.files {
+        StandardFiles::Terminal(peer) => vec![port(TERMINAL, true, peer)],
+        StandardFiles::Pipes(peers) => {
+            PORTS.iter().zip(peers).map(|(name, peer)| port(name, false, peer)).collect()
+        }
+    };
+    let console = VirtioKind::Console(ports);
+    let kinds = [console, VirtioKind::Random].into_iter().chain(root::shares(order));
+    kinds.map(|kind| VirtioConfig { kind, access_platform: order.access_platform }).collect()
+}
+
+/// The console's ports, in their order.
+const PORTS: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+/// A guest in which the command is run.
+struct Running<'a> {
+    target: &'a Target,
+    order: &'a Order,
+    interrupt: &'a AtomicBool,
+    session: &'a mut Session,
+}
+
+/// Why nothing was run, but that the session is still needed.
+enum Failure {
+    Ended(Box<Ended>),
+    Exec(ExecError),
+}
+
+impl From<Ended> for Failure {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(Box::new(ended))
+    }
+}
+
+impl From<ExecError> for Failure {
+    fn from(error: ExecError) -> Self {
+        Self::Exec(error)
+    }
+}
+
+impl Running<'_> {
+    fn go(&mut self) -> Result<Executed, Failure> {
+        let limit = self.target.limit;
+        let uname = self.session.text(&Step::Uname, limit)?.unwrap_or_default();
+        let release = uname.lines().nth(2).unwrap_or_default().to_owned();
+        let log = GuestLog::read(self.session, limit)?;
+        check_guest_type(self.session, &log, self.target.platform, &self.target.kernel.spec, &release)
+            .map_err(ExecError::Type)?;
+        self.await_ports()?;
+        self.make_root()?;
+        let regions = guest::placed(self.session.machine());
+        let recorded = runner::all_events(self.session, &regions);
+        let setup = self.target.setup.into();
+        let observed = BootObservation {
+            setup,
+            events: recorded.events,
+            not_kept: recorded.dropped,
+            death: None,
+            aborted: None,
+        };
+        let context =
+            boot::Context { platform: self.target.platform, release: Release::of_version(&release).ok() };
+        let boot = boot::judge(observed, context);
+        let cursors = self.session.take_cursors();
+        let end = self.command()?;
+        let recorded = runner::events_since(self.session, cursors.events, &regions);
+        Ok(Executed { end, release, boot, events: recorded.events, not_kept: recorded.dropped })
+    }
+
+    /// Waits until the guest has all ports of its console, connected.
+    fn await_ports(&mut self) -> Result<(), Failure> {
+        let names: &[&'static str] = match self.order.files {
+            StandardFiles::Pipes(_) => &PORTS,
+            StandardFiles::Terminal(_) => &[TERMINAL],
+        };
+        for (number, name) in names.iter().enumerate() {
+            let path = format!("/sys/class/virtio-ports/vport0p{number}/name");
+            let step = Step::ReadFile { path: path.as_bytes(), offset: 0, len: 64 };
+            let mut tries = 0;
+            while self.session.text(&step, self.target.limit)?.is_none_or(|text| text.trim_end() != *name) {
+                tries += 1;
+                if tries == PORT_TRIES {
+                    return Err(ExecError::NoPort { name, log: self.log_of_virtio()? }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines of the kernel's log about virtio devices.
+    fn log_of_virtio(&mut self) -> Result<Vec<String>, Ended> {
+        let log = self.session.kernel_log(Worker::Same, self.target.limit)?.unwrap_or_default();
+        Ok(log.lines().filter(|line| line.contains("virtio")).map(str::to_owned).collect())
+    }
+
+    fn make_root(&mut self) -> Result<(), Failure> {
+        for part in root::parts(self.order) {
+            let outcome = self.session.step(&part.step(), self.target.limit)?;
+            if part.required && !matches!(outcome, Outcome::Value(_)) {
+                let error = ExecError::Mount {
+                    what: part.to_string(),
+                    outcome: format!("{outcome:?}"),
+                    advice: root::ADVICE,
+                };
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&mut self) -> Result<CommandEnd, Failure> {
+        let files: Vec<u8> = match self.order.files {
+            StandardFiles::Pipes(_) => b"/dev/vport0p0\0/dev/vport0p1\0/dev/vport0p2\0".to_vec(),
+            StandardFiles::Terminal(_) => [TERMINAL.as_bytes(), &[0]].concat().repeat(3),
+        };
+        let list =
+            |texts: &[Vec<u8>]| texts.iter().flat_map(|text| [text.as_slice(), &[0]].concat()).collect();
+        let (arguments, environment): (Vec<u8>, Vec<u8>) =
+            (list(&self.order.arguments), list(&self.order.environment));
+        let folder = self.order.folder.as_os_str().as_encoded_bytes();
+        let step = Step::Command {
+            root: root::PLACE.as_bytes(),
+            folder,
+            files: &files,
+            terminal: matches!(self.order.files, StandardFiles::Terminal(_)),
+            arguments: &arguments,
+            environment: &environment,
+        };
+        let mut batch = Batch::new().step_limit(STEP_MS);
+        batch.push(&step);
+        let results = match self.session.execute(&batch, FOREVER) {
+            Ok(results) => results,
+            Err(_) if self.interrupt.load(Ordering::Relaxed) => return Ok(CommandEnd::Interrupted),
+            Err(ended) => return Ok(CommandEnd::GuestEnded(Box::new(ended))),
+        };
+        Ok(match results.outcomes.first() {
+            Some(Outcome::Value(status)) => of_wait_status(*status),
+            Some(Outcome::Failed { errno, .. }) => CommandEnd::NotStarted(*errno),
+            other => {
+                let what = "the command's status".to_owned();
+                let outcome = format!("{other:?}");
+                return Err(ExecError::Mount { what, outcome, advice: "report this" }.into());
+            }
+        })
+    }
+}
+
+fn logged(lines: &[String]) -> String {
+    if lines.is_empty() { String::new() } else { format!("; it logged:\n{}", lines.join("\n")) }
+}
+
+/// wait(2): the exit status is above bit 8, the signal below.
+fn of_wait_status(status: i64) -> CommandEnd {
+    let [low, high, ..] = status.to_le_bytes();
+    match low & 0x7f {
+        0 => CommandEnd::Exited(high),
+        signal => CommandEnd::Signal(signal),
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `copra exec`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use types::Platform;
+
+use super::guest::{DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT, memory, one_of};
+
+/// Which command, in which guest.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[command(after_help = "Examples:
+  copra exec -p tdx -- /bin/ls -l /
+  copra exec -k tree:. -p snp -- ./tools/testing/selftests/x86/test_vsyscall_64
+  dmesg | copra exec -p sev -- wc -l
+  copra exec --writable results -- sh -c 'make -C tests > results/log'
+
+The command sees this machine's files read-only; /tmp, /run and /var/tmp are empty and its own, unless the current folder is in
+one of them. Forbidden accesses made while it
+ran are listed on standard error when it has ended.
+
+Exit codes: that of the command; 128 and the signal's number if one ended it; 126 if it could not be started, 127 if it was not
+found; 1 with --strict if there were forbidden accesses; 2 if the guest did not come up or ended; 130 after Ctrl-C.")]
+pub struct ExecArgs {
+    /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
+    #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]
+    pub kernel: String,
+
+    /// The platform that is simulated for the guest
+    #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
+    pub platform: Platform,
+
+    /// The kernel's .config, where it cannot be found next to the image
+    #[arg(long, value_name = "FILE")]
+    pub kernel_config: Option<PathBuf>,
+
+    /// Guest memory in MiB
+    #[arg(long, default_value_t = DEFAULT_MEMORY, value_name = "MIB", value_parser = memory())]
+    pub memory: u64,
+
+    /// Seconds the guest may take to come up
+    #[arg(long, default_value_t = DEFAULT_TIMEOUT, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+
+    /// Add to the kernel's command line; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline_append: Vec<String>,
+
+    /// A folder of this machine that the command may change; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub writable: Vec<PathBuf>,
+
+    /// Forbidden accesses change what they do on hardware, and may end the guest
+    #[arg(long)]
+    pub faithful: bool,
+
+    /// Leave `VIRTIO_F_ACCESS_PLATFORM` out of what devices offer, so that drivers give them any address
+    #[arg(long)]
+    pub virtio_legacy_dma: bool,
+
+    /// Exit with 1 if there were forbidden accesses
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Show backtraces of forbidden accesses
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Write the result, with every forbidden access, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}

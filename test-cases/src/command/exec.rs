@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `copra exec`: a command of the user's in a guest, and the forbidden accesses made meanwhile.
+
+mod streams;
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::exec::{CommandEnd, Executed, Order, StandardFiles};
+use engine::guest::Target;
+use engine::setup::Setup;
+use serde_json::json;
+use types::{Errno, Mode, SimilarAccesses};
+
+use self::streams::{Input, Sink};
+use super::host::Place;
+use super::output::Output;
+use super::{Failed, guests, host, interrupt, kernels};
+use crate::cli::ExecArgs;
+use crate::exit::Exit;
+use crate::report::plain::plain;
+
+/// Variables that concern this process only.
+const OWN: &str = "COPRA_";
+/// Program found, but not executable; not found: as a shell reports them.
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+/// Added to the number of a signal.
+const BY_SIGNAL: u8 = 128;
+
+/// Boots a guest and runs the command in it.
+pub fn exec(args: &ExecArgs, quiet: bool) -> Result<Exit, Failed> {
+    engine::guest::check(args.memory).map_err(Failed::new)?;
+    if let Some(path) = &args.json {
+        Output::check(path)?;
+    }
+    let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
+    let host = match host::choose_for(args.platform) {
+        Place::Here(host) => host,
+        Place::Elsewhere(_) => return Err(elsewhere()),
+    };
+    let defaults = guests::default_target(&found, args.platform, &host);
+    let mode = if args.faithful { Mode::Faithful } else { Mode::Record };
+    let target = Target {
+        setup: Setup { mode, ..defaults.setup },
+        memory_mib: args.memory,
+        command_line: [&defaults.command_line[..], &args.cmdline_append].concat(),
+        limit: Duration::from_secs(args.timeout),
+        ..defaults
+    };
+    let order = order(args)?;
+    let executed = engine::exec::exec(&target, &order, &interrupt::signals()?).map_err(Failed::new)?;
+    // A later write to standard output must not come before the command's.
+    let _ = io::stdout().flush();
+    report(args, &target, &executed, quiet);
+    if let Some(path) = &args.json {
+        write_json(path, &target, args, &executed)?;
+    }
+    Ok(exit(args, &executed))
+}
+
+/// Becomes the same command on the KVM host in QEMU, which passes standard files, signals and exit code on.
+fn elsewhere() -> Failed {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match host::elsewhere(&arguments) {
+        Ok(mut command) => Failed::new(format!("starting a KVM host: {}", command.exec())),
+        Err(error) => Failed::new(error),
+    }
+}
+
+fn order(args: &ExecArgs) -> Result<Order, Failed> {
+    let folder = std::env::current_dir()
+        .map_err(|error| Failed::new(format!("finding the current folder: {error}")))?;
+    let absolute = |path: &PathBuf| {
+        path.canonicalize().map_err(|error| Failed::new(format!("--writable {}: {error}", path.display())))
+    };
+    let environment = std::env::vars_os()
+        .filter(|(name, _)| !name.as_bytes().starts_with(OWN.as_bytes()))
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .collect();
+    let failed = |error: io::Error| Failed::new(format!("reading standard input: {error}"));
+    Ok(Order {
+        arguments: args.command.iter().map(|text| text.as_bytes().to_vec()).collect(),
+        environment,
+        folder,
+        writable: args.writable.iter().map(absolute).collect::<Result<_, _>>()?,
+        access_platform: !args.virtio_legacy_dma,
+        files: StandardFiles::Pipes([
+            Input::start().map_err(failed)?,
+            Arc::new(Sink::Output),
+            Arc::new(Sink::Error),
+        ]),
+    })
+}
+
+/// What was found, on standard error: standard output is the command's.
+fn report(args: &ExecArgs, target: &Target, executed: &Executed, quiet: bool) {
+    let say = |text: String| eprintln!("copra: {}", plain(&text));
+    for event in executed.boot.unknown() {
+        say(format!("while booting: {event}"));
+    }
+    for similar in SimilarAccesses::fold(&executed.events) {
+        say(similar.to_string());
+        if args.verbose {
+            for frame in &similar.first().backtrace {
+                say(format!("    {frame}"));
+            }
+        }
+    }
+    match &executed.end {
+        CommandEnd::NotStarted(errno) => {
+            say(format!("{}: {errno}", args.command[0].to_string_lossy()));
+        }
+        CommandEnd::GuestEnded(ended) => {
+            say(format!("the guest ended before the command did: {}", ended.text));
+            for line in &ended.console {
+                say(format!("    {line}"));
+            }
+        }
+        CommandEnd::Exited(_) | CommandEnd::Signal(_) | CommandEnd::Interrupted => {}
+    }
+    let count: usize = executed.events.len();
+    if !quiet || count > 0 || executed.not_kept > 0 {
+        let more = match executed.not_kept {
+            0 => String::new(),
+            more => format!(", and {more} that were not kept"),
+        };
+        say(format!(
+            "{} ({}) as {} guest, {} mode: {count} forbidden access{}{more}",
+            target.kernel.spec,
+            executed.release,
+            target.platform,
+            target.setup.mode,
+            if count == 1 { "" } else { "es" },
+        ));
+    }
+}
+
+fn write_json(
+    path: &std::path::Path,
+    target: &Target,
+    args: &ExecArgs,
+    executed: &Executed,
+) -> Result<(), Failed> {
+    let command: Vec<_> = args.command.iter().map(|text| text.to_string_lossy()).collect();
+    let ended = match &executed.end {
+        CommandEnd::Exited(status) => json!({ "exited": status }),
+        CommandEnd::Signal(signal) => json!({ "signal": signal }),
+        CommandEnd::NotStarted(errno) => json!({ "not_started": errno.to_string() }),
+        CommandEnd::GuestEnded(ended) => json!({ "guest_ended": ended.text, "console": ended.console }),
+        CommandEnd::Interrupted => json!("interrupted"),
+    };
+    let value = json!({
+        "schema": "copra-exec/1",
+        "copra": env!("CARGO_PKG_VERSION"),
+        "kernel": { "spec": target.kernel.spec, "release": executed.release },
+        "platform": target.platform,
+        "mode": target.setup.mode,
+        "command": command,
+        "ended": ended,
+        "boot": executed.boot,
+        "events": executed.events,
+        "not_kept": executed.not_kept,
+        "simulated": vmm::platform::simulated(target.platform),
+        "not_simulated": vmm::platform::not_simulated(target.platform),
+    });
+    Output::open(path)?.write(|to| writeln!(to, "{value:#}"))
+}
+
+fn exit(args: &ExecArgs, executed: &Executed) -> Exit {
+    let found =
+        !executed.events.is_empty() || executed.not_kept > 0 || executed.boot.unknown().next().is_some();
+    match &executed.end {
+        CommandEnd::Interrupted => Exit::Interrupted,
+        _ if args.strict && found => Exit::Finding,
+        CommandEnd::Exited(status) => Exit::Program(*status),
+        CommandEnd::Signal(signal) => Exit::Program(BY_SIGNAL.saturating_add(*signal)),
+        CommandEnd::NotStarted(Errno::ENOENT) => Exit::Program(NOT_FOUND),
+        CommandEnd::NotStarted(_) => Exit::Program(NOT_EXECUTABLE),
+        CommandEnd::GuestEnded(_) => Exit::CouldNotRun,
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `copra exec`: programs of this machine in guests of each platform, with its files, standard files and exit status.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const PLATFORMS: [&str; 5] = ["none", "sev", "snp", "tdx", "vbs"];
+
+/// Runs it on Debian's kernel, with this standard input.
+fn exec(platform: &str, options: &[&str], command: &[&str], input: &[u8]) -> Output {
+    let mut copra = Command::new(env!("CARGO_BIN_EXE_copra"));
+    copra.args(["exec", "--platform", platform, "--timeout", "240"]).args(options).arg("--").args(command);
+    copra.env("COPRA_QUIET", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = copra.spawn().unwrap();
+    let mut standard_input = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // A command that ends early leaves some of it unread.
+    let writer = std::thread::spawn(move || _ = standard_input.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// More than one request of any device takes, and no two parts are equal.
+fn numbers() -> Vec<u8> {
+    (0..300_000u32).flat_map(|number| format!("{number}\n").into_bytes()).collect()
+}
+
+#[test]
+fn a_command_has_this_machines_files_and_standard_files_on_every_platform() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = folder.path().join("numbers");
+    let result = folder.path().join("result");
+    std::fs::write(&file, numbers()).unwrap();
+    let script = format!(
+        "cmp - {file} && echo same; echo to stderr >&2; touch {file}x || echo refused; cp {file} {result}/copy; \
+         cat /proc/self/mounts >/tmp/mounts; test -s /tmp/mounts; exit 7",
+        file = file.display(),
+        result = result.display()
+    );
+    for platform in PLATFORMS {
+        std::fs::create_dir(&result).unwrap();
+        let options = ["--writable", result.to_str().unwrap()];
+        let output = exec(platform, &options, &["/bin/sh", "-c", &script], &numbers());
+        let errors = text(&output.stderr);
+        assert_eq!(text(&output.stdout), "same\nrefused\n", "{platform}: {errors}");
+        assert_eq!(output.status.code(), Some(7), "{platform}: {errors}");
+        assert!(errors.contains("to stderr\n"), "{platform}: {errors}");
+        assert!(errors.contains(": 0 forbidden accesses\n"), "{platform}: {errors}");
+        assert_eq!(std::fs::read(result.join("copy")).unwrap(), numbers(), "{platform}");
+        std::fs::remove_dir_all(&result).unwrap();
+    }
+}
+
+#[test]
+fn the_end_of_a_command_is_the_end_of_copra() {
+    let of = |command: &[&str]| exec("none", &[], command, b"").status.code();
+    assert_eq!(of(&["sh", "-c", "kill -TERM $$"]), Some(128 + 15));
+    assert_eq!(of(&["no-such-program"]), Some(127));
+    assert_eq!(of(&["/etc/passwd"]), Some(126));
+    assert_eq!(of(&["sh", "-c", "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"]), Some(2));
+}
+
+#[test]
+fn a_forbidden_access_of_a_command_is_listed_with_the_kernel_path() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let report = folder.path().join("report.json");
+    let read = ["dd", "if=/dev/mem", "bs=64", "skip=15360", "count=1", "status=none"];
+    let output = exec("sev", &["--strict", "--json", report.to_str().unwrap()], &read, b"");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(output.stdout.len(), 64, "{errors}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(report["ended"]["exited"], 0);
+    let event = &report["events"][0];
+    assert_eq!((event["kind"].as_str(), event["gpa"].as_str()), (Some("shared-read"), Some("0xf0000")));
+    assert_eq!((event["task"].as_str(), event["region"].as_str()), (Some("dd"), Some("rom")));
+    let backtrace = event["backtrace"].as_array().unwrap();
+    assert!(backtrace.iter().any(|frame| frame.as_str().unwrap().starts_with("read_mem+")), "{backtrace:?}");
+}
+
+#[test]
+fn a_guest_that_may_not_have_devices_reports_what_its_kernel_logged() {
+    let output = exec("tdx", &["--virtio-legacy-dma"], &["true"], b"");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("device must provide VIRTIO_F_ACCESS_PLATFORM"), "{errors}");
+}
