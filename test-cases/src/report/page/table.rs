@@ -16,7 +16,8 @@ pub fn write(out: &mut String, runs: &[Run]) {
     let names: BTreeSet<&str> = runs.iter().flat_map(|run| names(&run.document)).collect();
     out.push_str("<div class=\"scroll\"><table class=\"matrix\"><thead><tr><th>case</th>");
     for run in runs {
-        let _ = write!(out, "<th>{}</th>", escape(&run.name()).replace(' ', "<br>"));
+        let name = escape(&run.name()).replace(':', ":<wbr>").replace(' ', "<br>");
+        let _ = write!(out, "<th>{name}</th>");
     }
     out.push_str("</tr></thead>\n<tbody>\n");
     let mut theme = "";
