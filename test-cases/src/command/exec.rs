@@ -100,14 +100,12 @@ fn order(args: &ExecArgs) -> Result<Order, Failed> {
 /// What was found, on standard error: standard output is the command's.
 fn report(args: &ExecArgs, target: &Target, executed: &Executed, quiet: bool) {
     let say = |text: String| eprintln!("copra: {}", plain(&text));
-    for event in executed.boot.unknown() {
-        say(format!("while booting: {event}"));
-    }
-    for similar in SimilarAccesses::fold(&executed.events) {
-        say(similar.to_string());
-        if args.verbose {
-            for frame in &similar.first().backtrace {
-                say(format!("    {frame}"));
+    let unknown: Vec<_> = executed.boot.unknown().cloned().collect();
+    for (when, events) in [("while booting: ", &unknown), ("", &executed.events)] {
+        for similar in SimilarAccesses::fold(events) {
+            say(format!("{when}{similar}"));
+            if args.verbose {
+                similar.first().backtrace.iter().for_each(|frame| say(format!("    {frame}")));
             }
         }
     }
@@ -121,9 +119,10 @@ fn report(args: &ExecArgs, target: &Target, executed: &Executed, quiet: bool) {
                 say(format!("    {line}"));
             }
         }
+        CommandEnd::NotRun(why) => say(why.to_string()),
         CommandEnd::Exited(_) | CommandEnd::Signal(_) | CommandEnd::Interrupted => {}
     }
-    let count: usize = executed.events.len();
+    let count = executed.events.len() + unknown.len();
     if !quiet || count > 0 || executed.not_kept > 0 {
         let more = match executed.not_kept {
             0 => String::new(),
@@ -152,6 +151,7 @@ fn write_json(
         CommandEnd::Signal(signal) => json!({ "signal": signal }),
         CommandEnd::NotStarted(errno) => json!({ "not_started": errno.to_string() }),
         CommandEnd::GuestEnded(ended) => json!({ "guest_ended": ended.text, "console": ended.console }),
+        CommandEnd::NotRun(why) => json!({ "not_run": why.to_string() }),
         CommandEnd::Interrupted => json!("interrupted"),
     };
     let value = json!({
@@ -181,6 +181,6 @@ fn exit(args: &ExecArgs, executed: &Executed) -> Exit {
         CommandEnd::Signal(signal) => Exit::Program(BY_SIGNAL.saturating_add(*signal)),
         CommandEnd::NotStarted(Errno::ENOENT) => Exit::Program(NOT_FOUND),
         CommandEnd::NotStarted(_) => Exit::Program(NOT_EXECUTABLE),
-        CommandEnd::GuestEnded(_) => Exit::CouldNotRun,
+        CommandEnd::NotRun(_) | CommandEnd::GuestEnded(_) => Exit::CouldNotRun,
     }
 }

@@ -87,6 +87,23 @@ fn a_forbidden_access_of_a_command_is_listed_with_the_kernel_path() {
     assert!(backtrace.iter().any(|frame| frame.as_str().unwrap().starts_with("read_mem+")), "{backtrace:?}");
 }
 
+/// Without swiotlb, drivers give devices addresses of private memory; on SEV they have the encryption bit in them.
+#[test]
+fn what_a_driver_gives_a_device_in_private_memory_is_listed_with_the_kernel_path() {
+    for (platform, kind) in [("sev", "private-read"), ("snp", "private-read"), ("tdx", "shared-read")] {
+        let options = ["--cmdline-append", "swiotlb=noforce", "-v"];
+        let output = exec(platform, &options, &["true"], b"");
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{platform}: {errors}");
+        assert!(errors.contains(&format!("copra: while booting: {kind} of 0x")), "{platform}: {errors}");
+        assert!(
+            errors.contains("by virtio-console (queue 3, descriptor chain 0), notified by"),
+            "{platform}: {errors}"
+        );
+        assert!(errors.contains("__send_control_msg"), "{platform}: {errors}");
+    }
+}
+
 #[test]
 fn a_guest_that_may_not_have_devices_reports_what_its_kernel_logged() {
     let output = exec("tdx", &["--virtio-legacy-dma"], &["true"], b"");

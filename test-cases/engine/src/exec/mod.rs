@@ -79,6 +79,8 @@ pub enum CommandEnd {
     Signal(u8),
     /// It could not be started.
     NotStarted(Errno),
+    /// The guest has not what it needs.
+    NotRun(ExecError),
     /// Its guest ended.
     GuestEnded(Box<Ended>),
     /// It was interrupted from outside.
@@ -207,8 +209,6 @@ impl Running<'_> {
         let log = GuestLog::read(self.session, limit)?;
         check_guest_type(self.session, &log, self.target.platform, &self.target.kernel.spec, &release)
             .map_err(ExecError::Type)?;
-        self.await_ports()?;
-        self.make_root()?;
         let regions = guest::placed(self.session.machine());
         let recorded = runner::all_events(self.session, &regions);
         let setup = self.target.setup.into();
@@ -222,9 +222,15 @@ impl Running<'_> {
         let context =
             boot::Context { platform: self.target.platform, release: Release::of_version(&release).ok() };
         let boot = boot::judge(observed, context);
-        let cursors = self.session.take_cursors();
-        let end = self.command()?;
-        let recorded = runner::events_since(self.session, cursors.events, &regions);
+        let booted = self.session.machine().events().cursor();
+        let end = match self.await_ports().and_then(|()| self.make_root()).and_then(|()| self.command()) {
+            Ok(end) => end,
+            // What devices accessed meanwhile may be the reason.
+            Err(Failure::Exec(error)) => CommandEnd::NotRun(error),
+            Err(Failure::Ended(_)) if self.interrupt.load(Ordering::Relaxed) => CommandEnd::Interrupted,
+            Err(Failure::Ended(ended)) => CommandEnd::GuestEnded(ended),
+        };
+        let recorded = runner::events_since(self.session, booted, &regions);
         Ok(Executed { end, release, boot, events: recorded.events, not_kept: recorded.dropped })
     }
 
@@ -289,11 +295,7 @@ impl Running<'_> {
         };
         let mut batch = Batch::new().step_limit(STEP_MS);
         batch.push(&step);
-        let results = match self.session.execute(&batch, FOREVER) {
-            Ok(results) => results,
-            Err(_) if self.interrupt.load(Ordering::Relaxed) => return Ok(CommandEnd::Interrupted),
-            Err(ended) => return Ok(CommandEnd::GuestEnded(Box::new(ended))),
-        };
+        let results = self.session.execute(&batch, FOREVER)?;
         Ok(match results.outcomes.first() {
             Some(Outcome::Value(status)) => of_wait_status(*status),
             Some(Outcome::Failed { errno, .. }) => CommandEnd::NotStarted(*errno),
