@@ -3,23 +3,18 @@
 //!
 //! A policy's kernel must be identified, give the stated result in every case, agree with the model, and leave open exactly
 //! what docs/policies.md lists. The kernel of mutants, when it follows the policy and makes no mistake,
-//! must give the stated results, too. All of that takes an hour, so each day has its part, the same on every machine; what
-//! is not of today is ignored, and runs by name with `--ignored` or altogether with `--include-ignored` (scripts/nightly).
+//! must give the stated results, too.
 
 mod copra;
 mod gaps;
-mod part;
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use guest_kernel::POLICIES;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
-use part::Part;
-
-/// Policies a day.
-const POLICIES_A_DAY: usize = 2;
 /// Steps compared with the model, on each platform.
 const STEPS: &str = "5000";
 
@@ -27,12 +22,10 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // More guests at a time than processors only slow each other down.
     arguments.test_threads.get_or_insert(2);
-    let policies = Part::of_today(POLICIES.len(), POLICIES_A_DAY);
     let mut trials = Vec::new();
-    for (index, policy) in POLICIES.iter().enumerate() {
-        let ignored = !policies.has(index);
+    for policy in POLICIES {
         let mut add = |what: String, test: Box<dyn FnOnce() -> Result<(), Failed> + Send>| {
-            trials.push(Trial::test(format!("{}::{what}", policy.name), test).with_ignored_flag(ignored));
+            trials.push(Trial::test(format!("{}::{what}", policy.name), test));
         };
         let name = policy.name;
         add("is_identified".to_owned(), Box::new(move || identified(name)));
@@ -56,15 +49,12 @@ fn main() -> ExitCode {
             add(format!("{platform}::gaps"), Box::new(move || gaps::check(name, platform)));
         }
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    if conclusion.num_ignored > 0 {
-        println!(
-            "ignored: {} that other days have their turn for; today it is policies {policies} of {}",
-            conclusion.num_ignored,
-            POLICIES.len()
-        );
-    }
-    conclusion.exit_code()
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Days since 1970 in UTC: the same on every machine and in every run of a day.
+fn day() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / (24 * 60 * 60))
 }
 
 /// `copra identify` names the policy.
@@ -87,7 +77,7 @@ fn modelled(policy: &str, platform: &str) -> Result<(), Failed> {
     let kernel = format!("build:{policy}");
     let found = tempfile::NamedTempFile::new()?;
     let out = found.path().to_string_lossy();
-    let seed = part::day().to_string();
+    let seed = day().to_string();
     let arguments = ["explore", "--quiet", "-k", &kernel, "-p", platform, "--steps", STEPS, "--seed", &seed];
     let (text, code) = copra::run(&[&arguments[..], &["--out", &out]].concat())?;
     if code == Some(0) {
