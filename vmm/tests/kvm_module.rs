@@ -255,6 +255,20 @@ fn the_hypercall_page_appears_when_it_is_enabled_and_only_it_calls() {
 }
 
 #[test]
+fn a_guest_that_was_saved_shows_its_type_in_another_machine() {
+    let mut script = Script::new();
+    script.enable_call_page();
+    script.visibility(&[PLAYGROUND], true);
+    let mut machine = script.machine(&config(Vbs), &[]);
+    assert!(machine.guest_type_evidence().is_err());
+    pass(&mut machine);
+    let evidence = machine.guest_type_evidence().unwrap();
+    let saved = machine.save().unwrap();
+    let other = saved.start(&config(Vbs), None).unwrap();
+    assert_eq!(other.guest_type_evidence().unwrap(), evidence);
+}
+
+#[test]
 fn a_hypercall_page_where_there_is_no_memory_is_refused_by_an_exception() {
     const GENERAL_PROTECTION: u8 = 13;
     let mut script = Script::new();

@@ -85,7 +85,11 @@ pub struct PageArgs {
     #[arg(long, value_name = "FOLDER")]
     pub baselines: Option<PathBuf>,
 
-    /// The result of another check, one line; may be given several times
+    /// The result of another check that failed, one line, to be shown before the others; may be given several times
+    #[arg(long = "failure", value_name = "TEXT", allow_hyphen_values = true)]
+    pub failures: Vec<String>,
+
+    /// The result of another check, one line; may be given several times. An outcome may come first, with two spaces after it
     #[arg(long = "note", value_name = "TEXT", allow_hyphen_values = true)]
     pub notes: Vec<String>,
 

@@ -27,8 +27,13 @@ pub fn page(args: &PageArgs) -> Result<Exit, Failed> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         (stem, name(path))
     });
-    let page =
-        Page { title: args.title.clone(), runs, notes: args.notes.clone(), previous: previous.collect() };
+    let page = Page {
+        title: args.title.clone(),
+        runs,
+        failures: args.failures.clone(),
+        notes: args.notes.clone(),
+        previous: previous.collect(),
+    };
     output.write(|out| out.write_all(html(&page).as_bytes()))?;
     Ok(Exit::Success)
 }

@@ -36,7 +36,9 @@ pub struct Page {
     pub title: String,
     /// The runs, in the order they are shown.
     pub runs: Vec<Run>,
-    /// Results of other checks, one line each.
+    /// Results of other checks that failed, one line each; see [`parts`].
+    pub failures: Vec<String>,
+    /// Those of the others.
     pub notes: Vec<String>,
     /// Pages of earlier runs: name and relative address.
     pub previous: Vec<(String, String)>,
@@ -76,7 +78,7 @@ pub fn html(page: &Page) -> String {
     }
     out.push_str("</nav>\n");
     changes::write(&mut out, &page.runs);
-    checks(&mut out, &page.notes);
+    checks(&mut out, page);
     table::write(&mut out, &page.runs);
     violations::write(&mut out, &page.runs);
     memory::write(&mut out, &page.runs);
@@ -86,17 +88,36 @@ pub fn html(page: &Page) -> String {
     out
 }
 
-fn checks(out: &mut String, notes: &[String]) {
+/// Those that failed come first.
+fn checks(out: &mut String, page: &Page) {
     out.push_str("<h2 id=\"checks\">Other checks</h2>\n");
-    if notes.is_empty() {
+    if page.failures.is_empty() && page.notes.is_empty() {
         out.push_str("<p class=\"faint\">None were given.</p>\n");
         return;
     }
-    out.push_str("<ul>\n");
-    for note in notes {
-        let _ = writeln!(out, "<li>{}</li>", escape(note));
+    results(out, &page.failures, "bad");
+    if !page.notes.is_empty() {
+        let _ = writeln!(out, "<details><summary>{} others</summary>", page.notes.len());
+        results(out, &page.notes, "plain");
+        out.push_str("</details>\n");
     }
-    out.push_str("</ul>\n");
+}
+
+fn results(out: &mut String, lines: &[String], class: &str) {
+    if lines.is_empty() {
+        return;
+    }
+    out.push_str("<table class=\"changes\">\n");
+    for (outcome, what) in lines.iter().map(|line| parts(line)) {
+        let (outcome, what) = (escape(outcome), escape(what));
+        let _ = writeln!(out, "<tr><th class=\"{class}\">{outcome}</th><td>{what}</td></tr>");
+    }
+    out.push_str("</table>\n");
+}
+
+/// The outcome that the result of a check begins with, and the rest. At least two spaces are between them.
+fn parts(line: &str) -> (&str, &str) {
+    line.split_once("  ").map_or(("", line), |(outcome, what)| (outcome, what.trim_start()))
 }
 
 fn previous(out: &mut String, pages: &[(String, String)]) {
@@ -143,7 +164,11 @@ mod tests {
                 run(&fixture::events_in_boot(), Some(&whole)),
                 run(&fixture::died_in_boot(), None),
             ],
-            notes: vec!["fuzz: 8 targets, 60 s each: no crash".to_owned()],
+            failures: vec!["DISAGREES  debian:6.12 as sev guest: step-7".to_owned()],
+            notes: vec![
+                "agrees     debian:6.12 as snp guest".to_owned(),
+                "fuzz: 8 targets, 60 s each: no crash".to_owned(),
+            ],
             previous: vec![("30 April 2026".to_owned(), "2026-04-30.html".to_owned())],
         }
     }
@@ -170,6 +195,14 @@ mod tests {
                 .iter()
                 .all(|part| place("changes") < place(part))
         );
+    }
+
+    #[test]
+    fn a_check_that_failed_comes_before_the_others() {
+        let text = html(&page());
+        let place = |part: &str| text.find(part).unwrap();
+        assert!(place("<th class=\"bad\">DISAGREES</th>") < place("<th class=\"plain\">agrees</th>"));
+        assert!(text.contains("<th class=\"plain\"></th><td>fuzz: 8 targets, 60 s each: no crash</td>"));
     }
 
     #[test]

@@ -48,10 +48,18 @@ impl Machine {
 
     /// What the guest has done that only a guest of its platform does.
     pub fn guest_type_evidence(&self) -> Result<String, NoEvidence> {
+        self.platform.guest_type_evidence(&self.guest_activity())
+    }
+
+    /// The same as numbers. Memory counts what it did in this machine: a guest that was saved in another one did more.
+    pub(crate) fn guest_activity(&self) -> GuestActivity {
         let memory = self.memory.counters();
-        let conversions = memory.declared_moves + memory.implicit_moves + memory.conversions;
-        let cr3 = self.vcpu(VcpuId::BOOT).sregs().map_or(0, |sregs| sregs.cr3);
-        self.platform.guest_type_evidence(&GuestActivity { conversions, cr3, ..self.activity.clone() })
+        let here = memory.declared_moves + memory.implicit_moves + memory.conversions;
+        GuestActivity {
+            conversions: here.max(self.activity.conversions),
+            cr3: self.vcpu(VcpuId::BOOT).sregs().map_or(0, |sregs| sregs.cr3),
+            ..self.activity.clone()
+        }
     }
 
     pub(super) fn vcpu_state(&self, id: VcpuId) -> Result<VcpuState, RunError> {

@@ -100,7 +100,7 @@ impl Machine {
             cpuid: self.cpuid.clone(),
             sites: self.sites.clone(),
             unserved_modules: self.unserved_modules.clone(),
-            activity: self.activity.clone(),
+            activity: self.guest_activity(),
         };
         self.start_dirty_log()?;
         self.memory.forget_touched();
