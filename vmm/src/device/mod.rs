@@ -79,7 +79,10 @@ impl Devices {
                 const RESET_CPU: u8 = 1 << 2;
                 return (byte & RESET_CPU != 0).then_some(Request::Reset { port });
             }
-            layout::PCI_CONFIG_ADDRESS..=0xcff => self.pci.write_config_port(port, data),
+            layout::PCI_CONFIG_ADDRESS..=0xcff => {
+                self.pci.write_config_port(port, data);
+                self.virtio.send_pending(&self.pci);
+            }
             layout::I8042_COMMAND => {
                 const PULSE_RESET: u8 = 0xfe;
                 return (byte == PULSE_RESET).then_some(Request::Reset { port });

@@ -6,7 +6,7 @@ use types::{DmaOrigin, VcpuId};
 use super::{Machine, RunError};
 use crate::device::virtio::Notification;
 use crate::layout::PAGE_SIZE;
-use crate::memory::dma::{DmaMemory, ForbiddenDma};
+use crate::memory::dma::{DmaMemory, Forbidden, ForbiddenDma};
 use crate::trace::RecordedAccess;
 use crate::trace::operand::Operand;
 
@@ -33,15 +33,16 @@ impl Machine {
         let bit = self.platform.encryption_bit().map(|bit| (1 << bit, self.platform.view_with_bit()));
         let memory = DmaMemory::new(&self.memory, bit);
         self.devices.serve(queue, &memory);
-        let forbidden = memory.into_forbidden();
-        if forbidden.is_empty() {
+        let Forbidden { accesses, more } = memory.into_forbidden();
+        self.records.events.count_dropped(more);
+        if accesses.is_empty() {
             return Ok(());
         }
         let Some(kind) = self.devices.virtio.kind(queue) else { return Ok(()) };
         // RIP is behind the store that notified the device.
         let state = self.vcpu_state(id)?;
         let at = self.instruction(&state, false);
-        for ForbiddenDma { gpa, len, view, kind: access, state, chain } in forbidden {
+        for ForbiddenDma { gpa, len, view, kind: access, state, chain } in accesses {
             let offset = gpa % PAGE_SIZE;
             self.records.events.push(RecordedAccess {
                 number: 0,

@@ -21,6 +21,9 @@ use super::cipher::PAGE;
 use super::{GuestMemory, MemoryError, Scheme};
 use crate::layout::PAGE_SIZE;
 
+/// Forbidden accesses kept of one stop of the guest: a single request can have as many as it has pages.
+pub const MOST_FORBIDDEN: usize = 1024;
+
 /// An access by a device to what is not shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForbiddenDma {
@@ -38,6 +41,25 @@ pub struct ForbiddenDma {
     pub chain: Option<u16>,
 }
 
+/// What was forbidden during one stop of the guest.
+#[derive(Debug, Default)]
+pub struct Forbidden {
+    /// The first [`MOST_FORBIDDEN`], oldest first.
+    pub accesses: Vec<ForbiddenDma>,
+    /// How many more there were.
+    pub more: u64,
+}
+
+impl Forbidden {
+    fn push(&mut self, access: ForbiddenDma) {
+        if self.accesses.len() < MOST_FORBIDDEN {
+            self.accesses.push(access);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
 /// Guest memory as a device reaches it, and what of its accesses was forbidden.
 #[derive(Debug)]
 pub struct DmaMemory<'a> {
@@ -45,7 +67,7 @@ pub struct DmaMemory<'a> {
     /// The encryption bit, as a mask, and the view of addresses in which it is set.
     bit: Option<(u64, View)>,
     chain: Cell<Option<u16>>,
-    forbidden: RefCell<Vec<ForbiddenDma>>,
+    forbidden: RefCell<Forbidden>,
     /// What a device finds where it has no memory.
     nothing: Box<UnsafeCell<[u8; PAGE]>>,
 }
@@ -64,8 +86,8 @@ impl<'a> DmaMemory<'a> {
         self.chain.set(head);
     }
 
-    /// The accesses that were forbidden, oldest first.
-    pub fn into_forbidden(self) -> Vec<ForbiddenDma> {
+    /// The accesses that were forbidden.
+    pub fn into_forbidden(self) -> Forbidden {
         self.forbidden.into_inner()
     }
 
@@ -231,7 +253,7 @@ mod tests {
         assert_eq!(&read, b"before");
         let across = AT + PAGE_SIZE - 3;
         dma.write_slice(b"across", GuestAddress(across)).unwrap();
-        assert_eq!(dma.into_forbidden(), []);
+        assert_eq!(dma.into_forbidden().accesses, []);
         memory.read(View::Private, across, &mut read).unwrap();
         assert_eq!(&read, b"across");
     }
@@ -256,7 +278,7 @@ mod tests {
         for access in &mut expected {
             access.chain = Some(7);
         }
-        assert_eq!(dma.into_forbidden(), expected);
+        assert_eq!(dma.into_forbidden().accesses, expected);
         let mut kept = [0; 6];
         memory.read(View::Private, AT + PAGE_SIZE, &mut kept).unwrap();
         assert_eq!(&kept, b"secret");
@@ -274,7 +296,7 @@ mod tests {
         let shared = AccessTarget::Page(PageState::Shared);
         let with_bit = ForbiddenDma { view: View::Private, ..forbidden(AT, 4, AccessKind::Read, shared) };
         let outside = forbidden(RAM + (1 << 40), 4, AccessKind::Write, AccessTarget::Device);
-        assert_eq!(dma.into_forbidden(), [with_bit, outside]);
+        assert_eq!(dma.into_forbidden().accesses, [with_bit, outside]);
     }
 
     #[test]
@@ -293,9 +315,19 @@ mod tests {
         assert_eq!(seen, cipher);
         assert_ne!(&seen, b"secret");
         let private = AccessTarget::Page(PageState::Private);
-        assert_eq!(dma.into_forbidden(), [forbidden(AT, 6, AccessKind::Read, private)]);
+        assert_eq!(dma.into_forbidden().accesses, [forbidden(AT, 6, AccessKind::Read, private)]);
         memory.read(View::Private, AT, &mut seen).unwrap();
         assert_eq!(&seen, b"secret");
+    }
+
+    #[test]
+    fn forbidden_accesses_beyond_the_bound_are_counted_only() {
+        let memory = snp();
+        let dma = DmaMemory::new(&memory, None);
+        let pages = MOST_FORBIDDEN + 7;
+        dma.write_slice(&vec![1; pages * PAGE], GuestAddress(AT)).unwrap();
+        let forbidden = dma.into_forbidden();
+        assert_eq!((forbidden.accesses.len(), forbidden.more), (MOST_FORBIDDEN, 7));
     }
 
     #[test]

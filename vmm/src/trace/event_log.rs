@@ -101,6 +101,11 @@ impl EventLog {
         }
     }
 
+    /// Counts accesses that were not kept before they came here.
+    pub fn count_dropped(&mut self, count: u64) {
+        self.dropped += count;
+    }
+
     /// Counts a device access if it repeats the last event, so that its instruction need not be looked at again: of a
     /// store KVM does not report it anyway. Returns whether it was one.
     pub fn repeat_device(&mut self, gpa: u64, view: View, kind: AccessKind) -> bool {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use types::DeviceKind;
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK,
-    VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_S_IOERR,
+    VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN,
+    VIRTIO_BLK_T_OUT,
 };
 
 use super::{Backend, Malformed, Request};
@@ -20,7 +21,9 @@ const SECTOR: u64 = 512;
 /// Requests in the queue.
 const QUEUE: u16 = 256;
 /// Buffers of one request at most, beside header and status.
-const SEGMENTS: u32 = QUEUE as u32 - 2;
+pub(super) const SEGMENTS: u32 = QUEUE as u32 - 2;
+/// Bytes of a buffer at most.
+pub(super) const SEGMENT_LEN: u32 = 64 << 10;
 /// Bytes of a request's header: type, reserved, sector.
 const HEADER: usize = 16;
 /// Bytes moved at a time.
@@ -124,16 +127,16 @@ impl Backend for Block {
 
     fn features(&self) -> u64 {
         let read_only = if self.writable { 0 } else { 1 << VIRTIO_BLK_F_RO };
-        1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH | read_only
+        1 << VIRTIO_BLK_F_SIZE_MAX | 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH | read_only
     }
 
     fn queues(&self) -> Vec<u16> {
         vec![QUEUE]
     }
 
-    /// §5.2.4: capacity, largest segment (not offered), segments of a request.
+    /// §5.2.4: capacity, bytes of a buffer, buffers of a request.
     fn config(&self) -> Vec<u8> {
-        [&self.sectors.to_le_bytes()[..], &0u32.to_le_bytes(), &SEGMENTS.to_le_bytes()].concat()
+        [&self.sectors.to_le_bytes()[..], &SEGMENT_LEN.to_le_bytes(), &SEGMENTS.to_le_bytes()].concat()
     }
 
     fn carry_out(&mut self, _: u16, request: &Request, memory: &DmaMemory<'_>) -> Result<u32, Malformed> {

@@ -8,7 +8,7 @@ use virtio_bindings::virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 
-use super::msix::{MessageSink, Msix};
+use super::msix::{MessageControl, MessageSink, Msix};
 use super::transport::{self, Changed, NOTIFY_STRIDE, Transport};
 use super::{Backend, Malformed, Request};
 use crate::device::pci::{BAR_SIZE, PciBus};
@@ -27,7 +27,7 @@ pub(super) mod place {
     pub const NOTIFY: u64 = 0x3000;
     /// The table of interrupt vectors.
     pub const MSIX_TABLE: u64 = 0x4000;
-    /// Pending interrupts: never any.
+    /// Pending interrupts.
     pub const MSIX_PENDING: u64 = 0x5000;
     /// Bytes of each of them.
     pub const LEN: u64 = 0x1000;
@@ -101,19 +101,24 @@ impl Function {
                 data.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
             }
             place::MSIX_TABLE => self.msix.read(within, data),
+            place::MSIX_PENDING => self.msix.read_pending(within, data),
             _ => {}
         }
     }
 
     /// Store at an offset in the BAR. Returns the queue that the driver notifies the device of.
-    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Option<u16> {
+    pub(super) fn write(&mut self, bus: &PciBus, offset: u64, data: &[u8]) -> Option<u16> {
         let within = offset % place::LEN;
         match offset - within {
             place::COMMON if self.transport.write(within, data) == Changed::Reset => {
                 self.transport = Transport::new(self.transport.features(), &self.backend.queues());
                 self.backend.reset();
+                self.msix.discard_pending();
             }
-            place::MSIX_TABLE => self.msix.write(within, data),
+            place::MSIX_TABLE => {
+                self.msix.write(within, data);
+                self.send_pending(bus);
+            }
             place::NOTIFY => return u16::try_from(within / u64::from(NOTIFY_STRIDE)).ok(),
             _ => {}
         }
@@ -133,7 +138,6 @@ impl Function {
         }
         let Some((queue, vector)) = self.transport.queue(index) else { return };
         let served = carry_out(self.backend.as_mut(), index, queue, memory);
-        let enabled = Msix::is_enabled(|register| bus.register_of(self.number, register));
         let vector = match served {
             Ok(false) => return,
             Ok(true) => {
@@ -142,9 +146,16 @@ impl Function {
             }
             Err(Malformed) => self.transport.needs_reset(),
         };
-        if enabled {
-            self.msix.send(vector);
-        }
+        self.msix.send(vector, self.message_control(bus));
+    }
+
+    /// Sends the messages that have been kept while they were masked, and no longer are.
+    pub(super) fn send_pending(&mut self, bus: &PciBus) {
+        self.msix.send_pending(self.message_control(bus));
+    }
+
+    fn message_control(&self, bus: &PciBus) -> MessageControl {
+        MessageControl::of(|register| bus.register_of(self.number, register))
     }
 }
 
@@ -157,11 +168,16 @@ fn carry_out(
 ) -> Result<bool, Malformed> {
     let mut used = false;
     // A driver that adds requests meanwhile does not run: the guest is stopped.
-    while backend.has_input(index) != Some(false) {
+    // A buffer that contains the available ring lets the device itself add requests without end: no more are carried out for one
+    // notification than the queue has room for.
+    for _ in 0..queue.size() {
+        if backend.has_input(index) == Some(false) {
+            break;
+        }
         memory.set_chain(None);
         let Some(chain) = queue.iter(memory).map_err(|_| Malformed)?.next() else { break };
         let head = chain.head_index();
-        let request = Request::of(chain);
+        let request = Request::of(chain)?;
         let written = backend.carry_out(index, &request, memory)?;
         memory.set_chain(None);
         queue.add_used(memory, head, written).map_err(|_| Malformed)?;

@@ -9,6 +9,8 @@ mod function;
 mod msix;
 mod random;
 mod request;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::sync::Arc;
@@ -90,10 +92,15 @@ impl VirtioDevices {
         let index = self.functions.iter().position(|function| function.decode(bus, gpa).is_some())?;
         let function = &mut self.functions[index];
         let offset = function.decode(bus, gpa)?;
-        Some(match function.write(offset, data) {
+        Some(match function.write(bus, offset, data) {
             Some(queue) => Stored::Notification(Notification { device: index, queue }),
             None => Stored::Register,
         })
+    }
+
+    /// The driver has written to configuration space: what it unmasked there is sent.
+    pub fn send_pending(&mut self, bus: &PciBus) {
+        self.functions.iter_mut().for_each(|function| function.send_pending(bus));
     }
 
     fn find(&mut self, bus: &PciBus, gpa: u64) -> Option<(&mut Function, u64)> {

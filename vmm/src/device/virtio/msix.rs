@@ -32,17 +32,48 @@ const MASKED: u32 = 1;
 /// Bytes of a vector in the table.
 const ENTRY: u64 = 16;
 
+/// §6.8.2.3: whether a function sends messages, as its capability has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MessageControl {
+    /// It has none.
+    Off,
+    /// All vectors are masked.
+    Masked,
+    /// Those vectors that are not masked are sent.
+    On,
+}
+
+impl MessageControl {
+    /// By the function's configuration registers.
+    pub(super) fn of(register: impl Fn(u8) -> u8) -> Self {
+        match register(AT + 3) & (ENABLE | MASK_ALL) {
+            ENABLE => Self::On,
+            bits if bits & ENABLE != 0 => Self::Masked,
+            _ => Self::Off,
+        }
+    }
+}
+
+/// A vector.
+#[derive(Debug, Clone, Copy)]
+struct Vector {
+    /// Address, upper address, data, vector control.
+    entry: [u32; 4],
+    /// §6.8.2.10: its message waits until it is unmasked.
+    pending: bool,
+}
+
 /// The vectors of one device.
 #[derive(Debug)]
 pub(super) struct Msix {
     sink: Arc<dyn MessageSink>,
-    /// Address, upper address, data, vector control.
-    table: Vec<[u32; 4]>,
+    table: Vec<Vector>,
 }
 
 impl Msix {
     pub(super) fn new(sink: Arc<dyn MessageSink>, vectors: u16) -> Self {
-        Self { sink, table: vec![[0, 0, 0, MASKED]; usize::from(vectors)] }
+        let vector = Vector { entry: [0, 0, 0, MASKED], pending: false };
+        Self { sink, table: vec![vector; usize::from(vectors)] }
     }
 
     /// The capability and its writable bits, with table and pending bits in BAR 0.
@@ -56,26 +87,26 @@ impl Msix {
         (bytes, writable)
     }
 
-    /// The driver has switched it on.
-    pub(super) fn is_enabled(register: impl Fn(u8) -> u8) -> bool {
-        register(AT + 3) & (ENABLE | MASK_ALL) == ENABLE
-    }
-
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
         for (at, byte) in (offset..).zip(data) {
-            let word = self.word(at).unwrap_or_default();
+            let vector = self.table.get((at / ENTRY) as usize);
+            let word = vector.map_or(0, |vector| vector.entry[(at % ENTRY / 4) as usize]);
             *byte = word.to_le_bytes()[(at % 4) as usize];
         }
     }
 
-    fn word(&self, at: u64) -> Option<u32> {
-        self.table.get((at / ENTRY) as usize).map(|entry| entry[(at % ENTRY / 4) as usize])
+    /// The pending bits, one for each vector.
+    pub(super) fn read_pending(&self, offset: u64, data: &mut [u8]) {
+        for (at, byte) in (offset as usize..).zip(data) {
+            let vectors = self.table.iter().skip(at.saturating_mul(8)).take(8);
+            *byte = vectors.zip(0..).fold(0, |bits, (vector, bit)| bits | u8::from(vector.pending) << bit);
+        }
     }
 
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) {
         for (at, byte) in (offset..).zip(data) {
-            if let Some(entry) = self.table.get_mut((at / ENTRY) as usize) {
-                let word = &mut entry[(at % ENTRY / 4) as usize];
+            if let Some(vector) = self.table.get_mut((at / ENTRY) as usize) {
+                let word = &mut vector.entry[(at % ENTRY / 4) as usize];
                 let mut bytes = word.to_le_bytes();
                 bytes[(at % 4) as usize] = *byte;
                 *word = u32::from_le_bytes(bytes);
@@ -83,11 +114,28 @@ impl Msix {
         }
     }
 
-    /// Sends the message of a vector, if there is one. A masked one is lost: Linux masks vectors only while it moves them.
-    pub(super) fn send(&self, vector: u16) {
-        let Some([address, upper, data, control]) = self.table.get(usize::from(vector)) else { return };
-        if control & MASKED == 0 {
-            self.sink.send(u64::from(*address) | u64::from(*upper) << 32, *data);
+    /// Sends the message of a vector, if there is one; a masked one becomes pending (§6.8.2).
+    pub(super) fn send(&mut self, vector: u16, control: MessageControl) {
+        if control != MessageControl::Off
+            && let Some(vector) = self.table.get_mut(usize::from(vector))
+        {
+            vector.pending = true;
         }
+        self.send_pending(control);
+    }
+
+    /// Sends what is pending and not masked.
+    pub(super) fn send_pending(&mut self, control: MessageControl) {
+        let masked = |vector: &Vector| control != MessageControl::On || vector.entry[3] & MASKED != 0;
+        for vector in self.table.iter_mut().filter(|vector| vector.pending && !masked(vector)) {
+            vector.pending = false;
+            let [address, upper, data, _] = vector.entry;
+            self.sink.send(u64::from(address) | u64::from(upper) << 32, data);
+        }
+    }
+
+    /// The driver has reset the device: no request of before has anything to report.
+    pub(super) fn discard_pending(&mut self) {
+        self.table.iter_mut().for_each(|vector| vector.pending = false);
     }
 }

@@ -9,6 +9,13 @@ use vm_memory::{Bytes, GuestAddress};
 use super::Malformed;
 use crate::memory::dma::DmaMemory;
 
+/// Descriptors of one chain at most (QEMU, `hw/virtio/virtio.c`, `VIRTQUEUE_MAX_SIZE`): a table of descriptors may have more
+/// than the queue.
+const MOST_DESCRIPTORS: usize = 1024;
+/// Bytes of one request at most: it bounds the time that a request takes. No driver comes near: a disk's requests have
+/// [`super::block::SEGMENTS`] buffers of [`super::block::SEGMENT_LEN`] bytes, a file system's have 1 MiB.
+const MOST_BYTES: u64 = 32 << 20;
+
 /// A buffer in guest memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Buffer {
@@ -26,18 +33,25 @@ pub struct Request {
 }
 
 impl Request {
-    /// The chain's buffers. A chain that breaks off has those before the break.
-    pub(super) fn of<M>(chain: DescriptorChain<M>) -> Self
+    /// The chain's buffers.
+    ///
+    /// # Errors
+    /// If the chain has no end, leaves its table, has an invalid indirect table, or is longer than a device carries out.
+    pub(super) fn of<M>(chain: DescriptorChain<M>) -> Result<Self, Malformed>
     where
         M: Deref<Target: vm_memory::GuestMemory>,
     {
         let mut request = Self { head: chain.head_index(), readable: Vec::new(), writable: Vec::new() };
-        for descriptor in chain {
+        // The iterator ends at what is invalid as at the end of a chain, whose last descriptor has no next one.
+        let mut complete = false;
+        for descriptor in chain.take(MOST_DESCRIPTORS) {
+            complete = !descriptor.has_next();
             let buffer = Buffer { address: descriptor.addr().0, len: descriptor.len() };
             if descriptor.is_write_only() { &mut request.writable } else { &mut request.readable }
                 .push(buffer);
         }
-        request
+        let bytes = request.readable_len() + request.writable_len();
+        if complete && bytes <= MOST_BYTES { Ok(request) } else { Err(Malformed) }
     }
 
     /// Bytes that the device may read.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The common configuration structure (Virtio 1.2 §4.1.4.3): features, status, queues.
 
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_queue::{Queue, QueueT};
 
 use super::function::place;
@@ -16,6 +17,8 @@ const NO_VECTOR: u16 = 0xffff;
 const DRIVER_OK: u8 = 4;
 const FEATURES_OK: u8 = 8;
 const NEEDS_RESET: u8 = 64;
+/// Those that the driver sets: ACKNOWLEDGE, DRIVER, `DRIVER_OK`, `FEATURES_OK`, FAILED.
+const DRIVER_STATUS: u8 = 1 | 2 | DRIVER_OK | FEATURES_OK | 128;
 /// §4.1.4.5, ISR bits: a queue, the configuration.
 const ISR_QUEUE: u8 = 1;
 const ISR_CONFIGURATION: u8 = 2;
@@ -118,6 +121,17 @@ impl Transport {
         self.config_vector
     }
 
+    /// §4.1.5.1.2.1: a vector that there is not reads back as none.
+    fn vector(&self, vector: u16) -> u16 {
+        // One for each queue, and one for the configuration.
+        if usize::from(vector) <= self.queues.len() { vector } else { NO_VECTOR }
+    }
+
+    /// §2.2.2, §6.1: what the device did not offer cannot be accepted, and a driver for version 0 does not know these registers.
+    fn accepts_features(&self) -> bool {
+        self.driver_features & !self.features == 0 && self.driver_features & 1 << VIRTIO_F_VERSION_1 != 0
+    }
+
     fn selected(&self) -> Option<&(Queue, u16)> {
         self.queues.get(usize::from(self.select))
     }
@@ -166,6 +180,7 @@ impl Transport {
         }
         let value = u64::from_le_bytes(bytes);
         let (word, half) = (value as u32, value as u16);
+        let vector = self.vector(half);
         match offset {
             0x00 => self.feature_select = word,
             0x08 => self.driver_select = word,
@@ -176,12 +191,17 @@ impl Transport {
                     _ => return Changed::Registers,
                 };
                 let mask = 0xffff_ffff << shift;
-                self.driver_features =
-                    self.driver_features & !mask | (u64::from(word) << shift) & self.features;
+                // §3.1.1: none is accepted after FEATURES_OK.
+                if self.status & FEATURES_OK == 0 {
+                    self.driver_features = self.driver_features & !mask | u64::from(word) << shift;
+                }
             }
-            0x10 => self.config_vector = half,
+            0x10 => self.config_vector = vector,
             0x14 if value as u8 == 0 => return Changed::Reset,
-            0x14 => self.status |= value as u8,
+            0x14 => {
+                let accepted = if self.accepts_features() { u8::MAX } else { !FEATURES_OK };
+                self.status |= value as u8 & DRIVER_STATUS & accepted;
+            }
             0x16 => self.select = half,
             _ => self.write_queue(offset, word),
         }
@@ -189,10 +209,11 @@ impl Transport {
     }
 
     fn write_queue(&mut self, offset: u64, value: u32) {
-        let Some((queue, vector)) = self.queues.get_mut(usize::from(self.select)) else { return };
+        let vector = self.vector(value as u16);
+        let Some((queue, queue_vector)) = self.queues.get_mut(usize::from(self.select)) else { return };
         match offset {
             0x18 => queue.set_size(value as u16),
-            0x1a => *vector = value as u16,
+            0x1a => *queue_vector = vector,
             0x1c => queue.set_ready(value & 1 == 1),
             0x20 => queue.set_desc_table_address(Some(value), None),
             0x24 => queue.set_desc_table_address(None, Some(value)),
