@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use fuse_backend_rs::abi::fuse_abi::{InHeader, Opcode, OutHeader};
 use fuse_backend_rs::api::server::Server;
 use fuse_backend_rs::transport::{FuseBuf, FuseDevWriter, Reader, Writer};
 use types::DeviceKind;
@@ -65,6 +66,7 @@ impl Files {
             return Err(FilesError::Tag { tag: tag.to_owned() });
         }
         let failed = |source| FilesError::Root { root: root.to_owned(), source };
+        allow_open_files();
         let folder = Folder::new(root, writable).map_err(failed)?;
         Ok(Self { tag: tag.to_owned(), server: Server::new(folder), reply: memory_file().map_err(failed)? })
     }
@@ -83,6 +85,19 @@ impl Files {
         let mut reply = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(room)];
         self.reply.read_exact_at(&mut reply, 0)?;
         Ok(reply)
+    }
+}
+
+/// The library holds a descriptor for each file that the guest knows, which are many more than the 1024 that are usual: this
+/// process may have as many as the host allows it. Where that fails, the guest's opening fails later.
+fn allow_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls access `limit` only.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
     }
 }
 
@@ -110,6 +125,14 @@ impl Backend for Files {
         config.resize(TAG_LEN, 0);
         config.extend_from_slice(&1u32.to_le_bytes());
         config
+    }
+
+    /// Files that the guest had open are closed, as by its own `FUSE_DESTROY`.
+    fn reset(&mut self) {
+        let begin = [size_of::<InHeader>() as u32, Opcode::Destroy as u32].map(u32::to_le_bytes);
+        let mut request = begin.concat();
+        request.resize(size_of::<InHeader>(), 0);
+        let _ = self.reply(&mut request, size_of::<OutHeader>());
     }
 
     fn carry_out(&mut self, _: u16, request: &Request, memory: &DmaMemory<'_>) -> Result<u32, Malformed> {

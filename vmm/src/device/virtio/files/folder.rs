@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A folder of the host as a FUSE file system, read-only unless the guest may change it.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, FsOptions, OpenOptions, SetattrValid, stat64, statvfs64};
@@ -15,9 +17,30 @@ use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 /// How long the guest may keep names and attributes: the folder is not expected to change meanwhile.
 const KEEP: Duration = Duration::from_secs(60);
 
+/// File systems made by the kernel of what it knows, whose files may block their reader, or change the host or this process
+/// (`/proc/PID/mem`). A guest has its own.
+const MADE_BY_KERNEL: [&str; 14] = [
+    "proc",
+    "sysfs",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "cgroup",
+    "cgroup2",
+    "pstore",
+    "bpf",
+    "configfs",
+    "efivarfs",
+    "fusectl",
+    "mqueue",
+    "devpts",
+];
+
 /// The folder.
 pub(super) struct Folder {
     inner: PassthroughFs,
+    /// Whether the file system with this device number is one of [`MADE_BY_KERNEL`].
+    made_by_kernel: Mutex<HashMap<u64, bool>>,
     writable: bool,
     /// The guest's users are this process's user: it may not act as another.
     one_user: bool,
@@ -38,12 +61,31 @@ impl Folder {
         };
         // SAFETY: takes and changes nothing.
         let one_user = unsafe { libc::geteuid() } != 0;
-        Ok(Self { inner: PassthroughFs::new(config)?, writable, one_user })
+        let inner = PassthroughFs::new(config)?;
+        Ok(Self { inner, made_by_kernel: Mutex::default(), writable, one_user })
+    }
+
+    /// Refuses what is in a file system made by the kernel; its root can be had, for the guest to mount its own over it.
+    fn check_place(&self, context: &Context, folder: u64) -> io::Result<()> {
+        let device = self.inner.getattr(context, folder, None)?.0.st_dev;
+        let mut known = self.made_by_kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        let made_by_kernel = *known.entry(device).or_insert_with(|| {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            mounts.lines().filter_map(mount).any(|(of, kind)| of == device && MADE_BY_KERNEL.contains(&kind))
+        });
+        if made_by_kernel { Err(io::Error::from_raw_os_error(libc::EACCES)) } else { Ok(()) }
     }
 
     fn check_writable(&self) -> io::Result<()> {
         if self.writable { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EROFS)) }
     }
+}
+
+/// Device number and type of a file system, from a line of `mountinfo` (`Documentation/filesystems/proc.rst` §3.5).
+fn mount(line: &str) -> Option<(u64, &str)> {
+    let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
+    let kind = line.split_once(" - ")?.1.split(' ').next()?;
+    Some((libc::makedev(major.parse().ok()?, minor.parse().ok()?), kind))
 }
 
 /// Calls that go through as they are, and calls that change something.
@@ -103,13 +145,26 @@ impl FileSystem for Folder {
         self.inner.open(context, inode, flags, fuse_flags)
     }
 
+    fn lookup(&self, context: &Context, parent: u64, name: &CStr) -> io::Result<Entry> {
+        // The library follows `..` (for NFS), and a folder that the host has moved meanwhile leads out of this one by it.
+        if matches!(name.to_bytes(), b"." | b"..") {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        self.check_place(context, parent)?;
+        self.inner.lookup(context, parent, name)
+    }
+
+    fn opendir(&self, context: &Context, inode: u64, flags: u32) -> io::Result<(Option<u64>, OpenOptions)> {
+        self.check_place(context, inode)?;
+        self.inner.opendir(context, inode, flags)
+    }
+
     fn batch_forget(&self, context: &Context, requests: Vec<(u64, u64)>) {
         self.inner.batch_forget(context, requests);
     }
 
     forward! {
         reads {
-            lookup(parent: u64, name: &CStr) -> io::Result<Entry>;
             forget(inode: u64, count: u64) -> ();
             getattr(inode: u64, handle: Option<u64>) -> io::Result<(stat64, Duration)>;
             readlink(inode: u64) -> io::Result<Vec<u8>>;
@@ -118,7 +173,6 @@ impl FileSystem for Folder {
             fsync(inode: u64, datasync: bool, handle: u64) -> io::Result<()>;
             release(inode: u64, flags: u32, handle: u64, flush: bool, flock: bool, owner: Option<u64>) -> io::Result<()>;
             statfs(inode: u64) -> io::Result<statvfs64>;
-            opendir(inode: u64, flags: u32) -> io::Result<(Option<u64>, OpenOptions)>;
             readdir(inode: u64, handle: u64, size: u32, offset: u64, add: &mut dyn FnMut(DirEntry<'_>) -> io::Result<usize>) -> io::Result<()>;
             readdirplus(inode: u64, handle: u64, size: u32, offset: u64, add: &mut dyn FnMut(DirEntry<'_>, Entry) -> io::Result<usize>) -> io::Result<()>;
             fsyncdir(inode: u64, datasync: bool, handle: u64) -> io::Result<()>;

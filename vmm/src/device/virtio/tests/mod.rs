@@ -2,6 +2,7 @@
 //! A driver, as Virtio 1.2 §3.1 and §4.1 have it, and the devices under it.
 
 mod devices;
+mod files;
 mod hostile;
 mod registers;
 
