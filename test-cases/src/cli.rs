@@ -15,7 +15,7 @@ mod run;
 use clap::{Args, Parser, Subcommand};
 
 pub use audit::AuditArgs;
-pub use exec::ExecArgs;
+pub use exec::{ExecArgs, ExecOptions, ShellArgs};
 pub use explain::ExplainArgs;
 pub use explore::ExploreArgs;
 pub use guest::{CommonOptions, DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
@@ -62,6 +62,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run a command of yours in a guest, with this machine's files, and list the forbidden accesses
     Exec(ExecArgs),
+    /// The same with a shell and this terminal
+    Shell(ShellArgs),
     /// Search for unlisted holes: access every region by every path and check invariants
     Audit(AuditArgs),
     /// Identify the policy a kernel follows from its behaviour
@@ -184,7 +186,7 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["repro", "run", "exec", "diff", "merge", "page", "list", "kernel"] {
+        for name in ["repro", "run", "exec", "shell", "diff", "merge", "page", "list", "kernel"] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `copra exec`.
+//! `copra exec` and `copra shell`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +12,6 @@ use super::guest::{DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT, memory, one_
 
 /// Which command, in which guest.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[command(after_help = "Examples:
   copra exec -p tdx -- /bin/ls -l /
   copra exec -k tree:. -p snp -- ./tools/testing/selftests/x86/test_vsyscall_64
@@ -26,6 +25,37 @@ ran are listed on standard error when it has ended.
 Exit codes: that of the command; 128 and the signal's number if one ended it; 126 if it could not be started, 127 if it was not
 found; 1 with --strict if there were forbidden accesses; 2 if the guest did not come up or ended; 130 after Ctrl-C.")]
 pub struct ExecArgs {
+    /// The guest
+    #[command(flatten)]
+    pub options: ExecOptions,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Which shell, in which guest.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  copra shell -p tdx               your shell in a TDX guest, with this machine's files
+  copra shell -k tree:. -p snp -- bash --norc
+
+The terminal is the guest's: every key goes there, Ctrl-C too. The guest ends with the shell (exit, Ctrl-D). Forbidden accesses made
+meanwhile are listed then. Exit codes: as of copra exec.")]
+pub struct ShellArgs {
+    /// The guest
+    #[command(flatten)]
+    pub options: ExecOptions,
+
+    /// The command and its arguments [default: $SHELL, else /bin/sh]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// A guest for a command.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct ExecOptions {
     /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
     #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]
     pub kernel: String,
@@ -73,8 +103,4 @@ pub struct ExecArgs {
     /// Write the result, with every forbidden access, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
-    pub command: Vec<OsString>,
 }

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `copra exec`: a command of the user's in a guest, and the forbidden accesses made meanwhile.
+//! `copra exec` and `copra shell`: a command of the user's in a guest, and the forbidden accesses made meanwhile.
 
+mod frames;
+mod relay;
 mod streams;
+mod terminal;
 
-use std::io::{self, Write};
+use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engine::exec::{CommandEnd, Executed, Order, StandardFiles};
@@ -17,10 +21,11 @@ use serde_json::json;
 use types::{Errno, Mode, SimilarAccesses};
 
 use self::streams::{Input, Sink};
+use self::terminal::RawTerminal;
 use super::host::Place;
 use super::output::Output;
 use super::{Failed, guests, host, interrupt, kernels};
-use crate::cli::ExecArgs;
+use crate::cli::{ExecArgs, ExecOptions, ShellArgs};
 use crate::exit::Exit;
 use crate::report::plain::plain;
 
@@ -34,6 +39,24 @@ const BY_SIGNAL: u8 = 128;
 
 /// Boots a guest and runs the command in it.
 pub fn exec(args: &ExecArgs, quiet: bool) -> Result<Exit, Failed> {
+    run(&args.options, &args.command, false, quiet)
+}
+
+/// The same with the user's terminal.
+pub fn shell(args: &ShellArgs, quiet: bool) -> Result<Exit, Failed> {
+    if args.command.is_empty() {
+        let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+        return run(&args.options, &[shell], true, quiet);
+    }
+    run(&args.options, &args.command, true, quiet)
+}
+
+fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) -> Result<Exit, Failed> {
+    if terminal && !relay::is_framed() && !terminal::is_one() {
+        return Err(Failed::new(
+            "copra shell needs a terminal as standard input; copra exec takes a pipe or a file",
+        ));
+    }
     engine::guest::check(args.memory).map_err(Failed::new)?;
     if let Some(path) = &args.json {
         Output::check(path)?;
@@ -41,7 +64,7 @@ pub fn exec(args: &ExecArgs, quiet: bool) -> Result<Exit, Failed> {
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
     let host = match host::choose_for(args.platform) {
         Place::Here(host) => host,
-        Place::Elsewhere(_) => return Err(elsewhere()),
+        Place::Elsewhere(_) => return relay::run(terminal).map(Exit::Program),
     };
     let defaults = guests::default_target(&found, args.platform, &host);
     let mode = if args.faithful { Mode::Faithful } else { Mode::Record };
@@ -52,27 +75,29 @@ pub fn exec(args: &ExecArgs, quiet: bool) -> Result<Exit, Failed> {
         limit: Duration::from_secs(args.timeout),
         ..defaults
     };
-    let order = order(args)?;
-    let executed = engine::exec::exec(&target, &order, &interrupt::signals()?).map_err(Failed::new)?;
-    // A later write to standard output must not come before the command's.
-    let _ = io::stdout().flush();
-    report(args, &target, &executed, quiet);
+    let flag = interrupt::signals()?;
+    let order = order(args, command, terminal, &flag)?;
+    let raw = if terminal { RawTerminal::set().map_err(|error| of_input(&error))? } else { None };
+    let executed = engine::exec::exec(&target, &order, &flag);
+    drop(raw);
+    let executed = executed.map_err(Failed::new)?;
+    report(args, command, &target, &executed, quiet);
     if let Some(path) = &args.json {
-        write_json(path, &target, args, &executed)?;
+        write_json(path, &target, command, &executed)?;
     }
     Ok(exit(args, &executed))
 }
 
-/// Becomes the same command on the KVM host in QEMU, which passes standard files, signals and exit code on.
-fn elsewhere() -> Failed {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    match host::elsewhere(&arguments) {
-        Ok(mut command) => Failed::new(format!("starting a KVM host: {}", command.exec())),
-        Err(error) => Failed::new(error),
-    }
+fn of_input(error: &io::Error) -> Failed {
+    Failed::new(format!("reading standard input: {error}"))
 }
 
-fn order(args: &ExecArgs) -> Result<Order, Failed> {
+fn order(
+    args: &ExecOptions,
+    command: &[OsString],
+    terminal: bool,
+    flag: &Arc<AtomicBool>,
+) -> Result<Order, Failed> {
     let folder = std::env::current_dir()
         .map_err(|error| Failed::new(format!("finding the current folder: {error}")))?;
     let absolute = |path: &PathBuf| {
@@ -82,23 +107,24 @@ fn order(args: &ExecArgs) -> Result<Order, Failed> {
         .filter(|(name, _)| !name.as_bytes().starts_with(OWN.as_bytes()))
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .collect();
-    let failed = |error: io::Error| Failed::new(format!("reading standard input: {error}"));
+    let input = Input::start(flag).map_err(|error| of_input(&error))?;
+    let files = if terminal {
+        StandardFiles::Terminal(input)
+    } else {
+        StandardFiles::Pipes([input, Arc::new(Sink::Output), Arc::new(Sink::Error)])
+    };
     Ok(Order {
-        arguments: args.command.iter().map(|text| text.as_bytes().to_vec()).collect(),
+        arguments: command.iter().map(|text| text.as_bytes().to_vec()).collect(),
         environment,
         folder,
         writable: args.writable.iter().map(absolute).collect::<Result<_, _>>()?,
         access_platform: !args.virtio_legacy_dma,
-        files: StandardFiles::Pipes([
-            Input::start().map_err(failed)?,
-            Arc::new(Sink::Output),
-            Arc::new(Sink::Error),
-        ]),
+        files,
     })
 }
 
 /// What was found, on standard error: standard output is the command's.
-fn report(args: &ExecArgs, target: &Target, executed: &Executed, quiet: bool) {
+fn report(args: &ExecOptions, command: &[OsString], target: &Target, executed: &Executed, quiet: bool) {
     let say = |text: String| eprintln!("copra: {}", plain(&text));
     let unknown: Vec<_> = executed.boot.unknown().cloned().collect();
     for (when, events) in [("while booting: ", &unknown), ("", &executed.events)] {
@@ -111,7 +137,7 @@ fn report(args: &ExecArgs, target: &Target, executed: &Executed, quiet: bool) {
     }
     match &executed.end {
         CommandEnd::NotStarted(errno) => {
-            say(format!("{}: {errno}", args.command[0].to_string_lossy()));
+            say(format!("{}: {errno}", command[0].to_string_lossy()));
         }
         CommandEnd::GuestEnded(ended) => {
             say(format!("the guest ended before the command did: {}", ended.text));
@@ -142,10 +168,10 @@ fn report(args: &ExecArgs, target: &Target, executed: &Executed, quiet: bool) {
 fn write_json(
     path: &std::path::Path,
     target: &Target,
-    args: &ExecArgs,
+    command: &[OsString],
     executed: &Executed,
 ) -> Result<(), Failed> {
-    let command: Vec<_> = args.command.iter().map(|text| text.to_string_lossy()).collect();
+    let command: Vec<_> = command.iter().map(|text| text.to_string_lossy()).collect();
     let ended = match &executed.end {
         CommandEnd::Exited(status) => json!({ "exited": status }),
         CommandEnd::Signal(signal) => json!({ "signal": signal }),
@@ -171,7 +197,7 @@ fn write_json(
     Output::open(path)?.write(|to| writeln!(to, "{value:#}"))
 }
 
-fn exit(args: &ExecArgs, executed: &Executed) -> Exit {
+fn exit(args: &ExecOptions, executed: &Executed) -> Exit {
     let found =
         !executed.events.is_empty() || executed.not_kept > 0 || executed.boot.unknown().next().is_some();
     match &executed.end {

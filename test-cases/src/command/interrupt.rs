@@ -44,7 +44,7 @@ pub fn signals() -> Result<Arc<AtomicBool>, Failed> {
     Ok(flag)
 }
 
-fn own_signals() -> Result<Arc<AtomicBool>, Failed> {
+pub(super) fn own_signals() -> Result<Arc<AtomicBool>, Failed> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let flag = Arc::clone(&flag);
@@ -120,7 +120,7 @@ fn due(waited: Duration) -> Option<libc::c_int> {
 }
 
 /// Signals the process group that `child` leads.
-fn end_group(child: &Child, signal: libc::c_int) {
+pub(super) fn end_group(child: &Child, signal: libc::c_int) {
     let Ok(group) = libc::pid_t::try_from(child.id()) else { return };
     // SAFETY: kill(2) reads nothing of this process. The group is the child's own, made when it was started, and the child
     // was not waited for yet, so its process group id is not reused.

@@ -43,6 +43,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Run(args) => run::run(args, quiet),
         Command::Repro(args) => repro::repro(args, quiet),
         Command::Exec(args) => exec::exec(args, quiet),
+        Command::Shell(args) => exec::shell(args, quiet),
         Command::Audit(args) => audit::audit(args, quiet),
         Command::Identify(args) => identify::identify(args, quiet),
         Command::Matrix(args) => matrix::matrix(args, quiet),

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra exec`: programs of this machine in guests of each platform, with its files, standard files and exit status.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::io::Write;
+mod terminal;
+
+use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -12,9 +14,13 @@ const PLATFORMS: [&str; 5] = ["none", "sev", "snp", "tdx", "vbs"];
 
 /// Runs it on Debian's kernel, with this standard input.
 fn exec(platform: &str, options: &[&str], command: &[&str], input: &[u8]) -> Output {
+    copra(&[&["exec", "--platform", platform, "--timeout", "240"], options, &["--"], command].concat(), input)
+}
+
+fn copra(arguments: &[&str], input: &[u8]) -> Output {
     let mut copra = Command::new(env!("CARGO_BIN_EXE_copra"));
-    copra.args(["exec", "--platform", platform, "--timeout", "240"]).args(options).arg("--").args(command);
-    copra.env("COPRA_QUIET", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    copra.args(arguments).env("COPRA_QUIET", "1");
+    copra.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = copra.spawn().unwrap();
     let mut standard_input = child.stdin.take().unwrap();
     let input = input.to_vec();
@@ -85,6 +91,28 @@ fn a_forbidden_access_of_a_command_is_listed_with_the_kernel_path() {
     assert_eq!((event["task"].as_str(), event["region"].as_str()), (Some("dd"), Some("rom")));
     let backtrace = event["backtrace"].as_array().unwrap();
     assert!(backtrace.iter().any(|frame| frame.as_str().unwrap().starts_with("read_mem+")), "{backtrace:?}");
+}
+
+#[test]
+fn ctrl_c_ends_a_command_and_what_was_found_until_then_is_listed() {
+    let script = "dd if=/dev/mem bs=64 skip=15360 count=1 status=none >/dev/null; echo read; sleep 1000";
+    let mut child = Command::new(env!("CARGO_BIN_EXE_copra"))
+        .args(["exec", "-p", "sev", "--timeout", "240", "--", "sh", "-c", script])
+        .env("COPRA_QUIET", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 5];
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"read\n");
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert!(errors.contains("shared-read of 0xf0000"), "{errors}");
 }
 
 /// Without swiotlb, drivers give devices addresses of private memory; on SEV they have the encryption bit in them.

@@ -128,6 +128,11 @@ impl Devices {
         None
     }
 
+    /// Interrupts drivers of virtio devices whose configuration has changed.
+    pub fn report_changes(&mut self) {
+        self.virtio.report_changes(&self.pci);
+    }
+
     /// Carries out the requests in a queue.
     pub fn serve(&mut self, queue: Notification, memory: &DmaMemory<'_>) {
         self.virtio.serve(queue, &self.pci, memory);

@@ -23,6 +23,7 @@ impl Machine {
         if self.devices.virtio.is_empty() {
             return Ok(());
         }
+        self.devices.report_changes();
         for queue in self.devices.virtio.with_input() {
             self.serve_queue(id, queue)?;
         }

@@ -156,18 +156,14 @@ pub fn exec(target: &Target, order: &Order, interrupt: &Arc<AtomicBool>) -> Resu
 
 /// The devices of the guest.
 fn devices(order: &Order) -> Vec<VirtioConfig> {
-    let port = |name: &str, terminal, peer: &Arc<dyn PortPeer>| ConsolePort {
-        name: name.to_owned(),
-        terminal,
+    let port = |(name, peer): (&&str, &Arc<dyn PortPeer>)| ConsolePort {
+        name: (*name).to_owned(),
         peer: Arc::clone(peer),
     };
-    let ports = match &order.files {
-        StandardFiles::Terminal(peer) => vec![port(TERMINAL, true, peer)],
-        StandardFiles::Pipes(peers) => {
-            PORTS.iter().zip(peers).map(|(name, peer)| port(name, false, peer)).collect()
-        }
+    let console = match &order.files {
+        StandardFiles::Terminal(peer) => VirtioKind::Terminal(Arc::clone(peer)),
+        StandardFiles::Pipes(peers) => VirtioKind::Console(PORTS.iter().zip(peers).map(port).collect()),
     };
-    let console = VirtioKind::Console(ports);
     let kinds = [console, VirtioKind::Random].into_iter().chain(root::shares(order));
     kinds.map(|kind| VirtioConfig { kind, access_platform: order.access_platform }).collect()
 }
@@ -236,15 +232,18 @@ impl Running<'_> {
 
     /// Waits until the guest has all ports of its console, connected.
     fn await_ports(&mut self) -> Result<(), Failure> {
-        let names: &[&'static str] = match self.order.files {
-            StandardFiles::Pipes(_) => &PORTS,
-            StandardFiles::Terminal(_) => &[TERMINAL],
-        };
-        for (number, name) in names.iter().enumerate() {
+        if let StandardFiles::Terminal(_) = self.order.files {
+            let found = self.session.step(&Step::Stat { path: TERMINAL.as_bytes() }, self.target.limit)?;
+            return match found {
+                Outcome::Status(_) => Ok(()),
+                _ => Err(ExecError::NoPort { name: TERMINAL, log: self.log_of_virtio()? }.into()),
+            };
+        }
+        for (number, name) in PORTS.into_iter().enumerate() {
             let path = format!("/sys/class/virtio-ports/vport0p{number}/name");
             let step = Step::ReadFile { path: path.as_bytes(), offset: 0, len: 64 };
             let mut tries = 0;
-            while self.session.text(&step, self.target.limit)?.is_none_or(|text| text.trim_end() != *name) {
+            while self.session.text(&step, self.target.limit)?.is_none_or(|text| text.trim_end() != name) {
                 tries += 1;
                 if tries == PORT_TRIES {
                     return Err(ExecError::NoPort { name, log: self.log_of_virtio()? }.into());

@@ -2,12 +2,14 @@
 //! Which virtio devices a machine has.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Backend;
 use super::block::{Block, BlockError};
-use super::console::{Console, ConsolePort};
+use super::console::{Console, ConsolePort, PortPeer};
 use super::files::{Files, FilesError};
 use super::random::Random;
+use super::terminal::Terminal;
 
 /// A device to be made.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct VirtioConfig {
 pub enum VirtioKind {
     /// A console with these ports.
     Console(Vec<ConsolePort>),
+    /// A terminal.
+    Terminal(Arc<dyn PortPeer>),
     /// An entropy source.
     Random,
     /// A disk.
@@ -59,6 +63,7 @@ impl VirtioKind {
     pub(crate) fn make(&self, seed: u64) -> Result<Box<dyn Backend>, VirtioError> {
         Ok(match self {
             Self::Console(ports) => Box::new(Console::new(ports.clone())),
+            Self::Terminal(peer) => Box::new(Terminal::new(Arc::clone(peer))),
             Self::Random => Box::new(Random::new(seed)),
             Self::Block { file, writable } => Box::new(Block::open(file, *writable)?),
             Self::Files { tag, root, writable } => Box::new(Files::new(tag, root, *writable)?),

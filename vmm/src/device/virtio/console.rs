@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A console with several ports (Virtio 1.2 §5.3): byte pipes with a name, or terminals.
+//! A console with several ports (Virtio 1.2 §5.3): byte pipes with a name.
 
 mod control;
 
@@ -13,10 +13,10 @@ use super::{Backend, Malformed, Request};
 use crate::memory::dma::DmaMemory;
 
 /// §5.3.3, feature bits: the configuration has the terminal's size; there are ports and control messages.
-const F_SIZE: u64 = 1 << 0;
+pub(super) const F_SIZE: u64 = 1 << 0;
 const F_MULTIPORT: u64 = 1 << 1;
 /// Requests in each queue.
-const QUEUE: u16 = 64;
+pub(super) const QUEUE: u16 = 64;
 /// Bytes moved at a time.
 const CHUNK: u64 = 64 << 10;
 
@@ -30,7 +30,7 @@ pub trait PortPeer: Debug + Send + Sync {
     fn take(&self, room: usize) -> Vec<u8>;
     /// No more will come: the guest reads the end of the file after what it was given.
     fn has_ended(&self) -> bool;
-    /// Columns and rows of the terminal.
+    /// Columns and rows, of a terminal.
     fn size(&self) -> Option<(u16, u16)> {
         None
     }
@@ -41,8 +41,6 @@ pub trait PortPeer: Debug + Send + Sync {
 pub struct ConsolePort {
     /// The name by which the guest finds it (`/sys/class/virtio-ports/*/name`).
     pub name: String,
-    /// It is a terminal, `/dev/hvc*`, and no pipe.
-    pub terminal: bool,
     /// The host's side.
     pub peer: Arc<dyn PortPeer>,
 }
@@ -87,26 +85,37 @@ impl Console {
         Self { control: Control::new(ports.len()), ports }
     }
 
-    fn receive(&self, port: usize, request: &Request, memory: &DmaMemory<'_>) -> Result<u32, Malformed> {
-        let room = request.writable_len().min(CHUNK) as usize;
-        let bytes = self.ports.get(port).map(|port| port.peer.take(room)).unwrap_or_default();
-        request.write(memory, 0, &bytes)?;
-        Ok(bytes.len() as u32)
+    fn peer(&self, port: usize) -> Result<&dyn PortPeer, Malformed> {
+        self.ports.get(port).map(|port| port.peer.as_ref()).ok_or(Malformed)
     }
+}
 
-    fn transmit(&self, port: usize, request: &Request, memory: &DmaMemory<'_>) -> Result<(), Malformed> {
-        let len = request.readable_len();
-        let mut at = 0;
-        while at < len {
-            let mut bytes = vec![0; (len - at).min(CHUNK) as usize];
-            request.read(memory, at, &mut bytes)?;
-            if let Some(port) = self.ports.get(port) {
-                port.peer.receive(&bytes);
-            }
-            at += bytes.len() as u64;
-        }
-        Ok(())
+/// Gives the guest what a port has for it.
+pub(super) fn receive(
+    peer: &dyn PortPeer,
+    request: &Request,
+    memory: &DmaMemory<'_>,
+) -> Result<u32, Malformed> {
+    let bytes = peer.take(request.writable_len().min(CHUNK) as usize);
+    request.write(memory, 0, &bytes)?;
+    Ok(bytes.len() as u32)
+}
+
+/// Takes what the guest wrote to a port.
+pub(super) fn transmit(
+    peer: &dyn PortPeer,
+    request: &Request,
+    memory: &DmaMemory<'_>,
+) -> Result<(), Malformed> {
+    let len = request.readable_len();
+    let mut at = 0;
+    while at < len {
+        let mut bytes = vec![0; (len - at).min(CHUNK) as usize];
+        request.read(memory, at, &mut bytes)?;
+        peer.receive(&bytes);
+        at += bytes.len() as u64;
     }
+    Ok(())
 }
 
 impl Backend for Console {
@@ -115,24 +124,22 @@ impl Backend for Console {
     }
 
     fn features(&self) -> u64 {
-        F_SIZE | F_MULTIPORT
+        F_MULTIPORT
     }
 
     fn queues(&self) -> Vec<u16> {
         vec![QUEUE; 2 * (self.ports.len() + 1)]
     }
 
-    /// §5.3.4: columns, rows, ports at most.
+    /// §5.3.4: columns and rows, which are not offered, ports at most.
     fn config(&self) -> Vec<u8> {
-        let (columns, rows) = self.ports.iter().find_map(|port| port.peer.size()).unwrap_or_default();
-        let ports = self.ports.len() as u32;
-        [&columns.to_le_bytes()[..], &rows.to_le_bytes(), &ports.to_le_bytes()].concat()
+        [0, self.ports.len() as u32].map(u32::to_le_bytes).concat()
     }
 
     fn has_input(&self, queue: u16) -> Option<bool> {
         match Role::of(queue) {
             Role::Receive(port) => {
-                let takes = self.control.takes_input(port, &self.ports);
+                let takes = self.control.takes_input(port);
                 Some(takes && self.ports.get(port).is_some_and(|port| port.peer.has_input()))
             }
             Role::ControlReceive => Some(self.control.has_message(&self.ports)),
@@ -142,8 +149,8 @@ impl Backend for Console {
 
     fn carry_out(&mut self, queue: u16, request: &Request, memory: &DmaMemory<'_>) -> Result<u32, Malformed> {
         match Role::of(queue) {
-            Role::Receive(port) => self.receive(port, request, memory),
-            Role::Transmit(port) => self.transmit(port, request, memory).map(|()| 0),
+            Role::Receive(port) => receive(self.peer(port)?, request, memory),
+            Role::Transmit(port) => transmit(self.peer(port)?, request, memory).map(|()| 0),
             Role::ControlReceive => {
                 let message = self.control.next(&self.ports).unwrap_or_default();
                 // §5.3.6.2: a message longer than the buffer is cut off.

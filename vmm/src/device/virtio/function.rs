@@ -125,6 +125,14 @@ impl Function {
         None
     }
 
+    /// Interrupts the driver if the configuration has changed.
+    pub(super) fn report_change(&mut self, bus: &PciBus) {
+        if self.transport.is_running() && self.backend.config_changed() {
+            let vector = self.transport.config_changed();
+            self.msix.send(vector, self.message_control(bus));
+        }
+    }
+
     /// Queues whose requests the device can use without having been notified.
     pub(super) fn with_input(&self) -> impl Iterator<Item = u16> {
         let count = if self.transport.is_running() { self.transport.len() } else { 0 };

@@ -9,6 +9,7 @@ mod function;
 mod msix;
 mod random;
 mod request;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -38,6 +39,10 @@ pub trait Backend: std::fmt::Debug + Send {
     /// Its configuration structure.
     fn config(&self) -> Vec<u8> {
         Vec::new()
+    }
+    /// Whether the configuration has changed since the last call.
+    fn config_changed(&mut self) -> bool {
+        false
     }
     /// For a queue whose requests wait for input of the host's: whether there is any.
     fn has_input(&self, queue: u16) -> Option<bool> {
@@ -108,6 +113,13 @@ impl VirtioDevices {
             let offset = function.decode(bus, gpa)?;
             Some((function, offset))
         })
+    }
+
+    /// Interrupts drivers of devices whose configuration has changed.
+    pub fn report_changes(&mut self, bus: &PciBus) {
+        for function in &mut self.functions {
+            function.report_change(bus);
+        }
     }
 
     /// Queues of devices that have input of the host's for the guest.

@@ -114,11 +114,16 @@ impl Transport {
         std::mem::take(&mut self.isr)
     }
 
+    /// The configuration has changed. Returns the vector by which the driver is interrupted.
+    pub(super) fn config_changed(&mut self) -> u16 {
+        self.isr |= ISR_CONFIGURATION;
+        self.config_vector
+    }
+
     /// The driver broke the rules (§2.1.2). Returns the vector by which it is told.
     pub(super) fn needs_reset(&mut self) -> u16 {
         self.status |= NEEDS_RESET;
-        self.isr |= ISR_CONFIGURATION;
-        self.config_vector
+        self.config_changed()
     }
 
     /// §4.1.5.1.2.1: a vector that there is not reads back as none.

@@ -11,10 +11,6 @@ const DEVICE_READY: u16 = 0;
 const DEVICE_ADD: u16 = 1;
 /// The driver is ready to use the port.
 const PORT_READY: u16 = 3;
-/// The port is a terminal.
-const CONSOLE_PORT: u16 = 4;
-/// The terminal has another size.
-const RESIZE: u16 = 5;
 /// The other side has opened (1) or closed (0) the port.
 const PORT_OPEN: u16 = 6;
 /// The port's name.
@@ -28,14 +24,10 @@ const MOST: usize = 256;
 /// A port, as the guest knows it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
-    /// The guest has the port, and was given its name.
-    ready: bool,
     /// A process of the guest has it open.
     open: bool,
     /// The guest was told that no more input comes.
     ended: bool,
-    /// The size it was given.
-    size: Option<(u16, u16)>,
 }
 
 /// Messages for the guest, and what it knows.
@@ -52,31 +44,21 @@ impl Control {
 
     /// Whether there is something to send.
     pub(super) fn has_message(&self, ports: &[ConsolePort]) -> bool {
-        let changed =
-            |(known, port): (&Known, &ConsolePort)| has_ended(known, port) || is_resized(known, port);
+        let changed = |(known, port): (&Known, &ConsolePort)| has_ended(*known, port);
         !self.messages.is_empty() || self.known.iter().zip(ports).any(changed)
     }
 
     /// Whether the guest takes input of a port: it discards what comes before a process has a pipe open
     /// (Linux, `drivers/char/virtio_console.c:in_intr`).
-    pub(super) fn takes_input(&self, port: usize, ports: &[ConsolePort]) -> bool {
-        let known = self.known.get(port).zip(ports.get(port));
-        known.is_some_and(|(known, port)| port.terminal || known.open)
+    pub(super) fn takes_input(&self, port: usize) -> bool {
+        self.known.get(port).is_some_and(|known| known.open)
     }
 
     /// The next message.
     pub(super) fn next(&mut self, ports: &[ConsolePort]) -> Option<Vec<u8>> {
         for (id, port) in (0..).zip(ports) {
             let known = &mut self.known[id as usize];
-            if is_resized(known, port)
-                && let Some((columns, rows)) = port.peer.size()
-            {
-                known.size = Some((columns, rows));
-                // In this order, in spite of the configuration's (Linux, drivers/char/virtio_console.c:handle_control_message).
-                let size = [rows.to_le_bytes(), columns.to_le_bytes()].concat();
-                self.messages.push_back(message(id, RESIZE, 0, &size));
-            }
-            if has_ended(known, port) {
+            if has_ended(*known, port) {
                 known.ended = true;
                 self.messages.push_back(message(id, PORT_OPEN, 0, &[]));
             }
@@ -99,11 +81,7 @@ impl Control {
         let Some((port, known)) = ports.get(id as usize).zip(self.known.get_mut(id as usize)) else { return };
         match event {
             PORT_READY if value == 1 => {
-                known.ready = true;
                 let name = [port.name.as_bytes(), &[0]].concat();
-                if port.terminal {
-                    self.push(message(id, CONSOLE_PORT, 1, &[]));
-                }
                 // The name last: a process that sees it finds the port connected.
                 self.push(message(id, PORT_OPEN, 1, &[]));
                 self.push(message(id, PORT_NAME, 1, &name));
@@ -121,13 +99,8 @@ impl Control {
 }
 
 /// A pipe's input is over, and the guest, which has it open, does not know.
-fn has_ended(known: &Known, port: &ConsolePort) -> bool {
-    !port.terminal && known.open && !known.ended && port.peer.has_ended() && !port.peer.has_input()
-}
-
-/// The terminal has another size.
-fn is_resized(known: &Known, port: &ConsolePort) -> bool {
-    port.terminal && known.ready && port.peer.size().is_some_and(|size| known.size != Some(size))
+fn has_ended(known: Known, port: &ConsolePort) -> bool {
+    known.open && !known.ended && port.peer.has_ended() && !port.peer.has_input()
 }
 
 fn message(id: u32, event: u16, value: u16, more: &[u8]) -> Vec<u8> {
@@ -142,10 +115,10 @@ mod tests {
     use super::super::PortPeer;
     use super::*;
 
-    /// Input, whether it is over, size.
+    /// Input, whether it is over.
     #[derive(Debug, Default)]
     struct Peer(Mutex<Content>);
-    type Content = (Vec<u8>, bool, Option<(u16, u16)>);
+    type Content = (Vec<u8>, bool);
 
     impl PortPeer for Peer {
         fn receive(&self, _: &[u8]) {}
@@ -159,9 +132,6 @@ mod tests {
         }
         fn has_ended(&self) -> bool {
             self.0.lock().unwrap().1
-        }
-        fn size(&self) -> Option<(u16, u16)> {
-            self.0.lock().unwrap().2
         }
     }
 
@@ -179,8 +149,8 @@ mod tests {
     #[test]
     fn a_pipe_ends_when_its_input_is_taken_and_a_process_has_it_open() {
         let peer = Arc::new(Peer::default());
-        *peer.0.lock().unwrap() = (b"rest".to_vec(), true, None);
-        let port = ConsolePort { name: "in".to_owned(), terminal: false, peer: peer.clone() };
+        *peer.0.lock().unwrap() = (b"rest".to_vec(), true);
+        let port = ConsolePort { name: "in".to_owned(), peer: peer.clone() };
         let ports = [port];
         let mut control = Control::new(1);
         control.answer(from_guest(0, DEVICE_READY, 1), &ports);
@@ -198,25 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_each_new_size() {
-        let peer = Arc::new(Peer::default());
-        let ports = [ConsolePort { name: "tty".to_owned(), terminal: true, peer: peer.clone() }];
-        let mut control = Control::new(1);
-        peer.0.lock().unwrap().2 = Some((80, 25));
-        assert!(!control.has_message(&ports), "the guest does not have the port yet");
-        control.answer(from_guest(0, PORT_READY, 1), &ports);
-        assert_eq!(
-            events(&mut control, &ports),
-            [(CONSOLE_PORT, 1), (PORT_OPEN, 1), (PORT_NAME, 1), (RESIZE, 0)]
-        );
-        peer.0.lock().unwrap().2 = Some((132, 43));
-        assert_eq!(events(&mut control, &ports), [(RESIZE, 0)]);
-        assert!(!control.has_message(&ports));
-    }
-
-    #[test]
     fn a_guest_that_repeats_itself_fills_no_memory() {
-        let ports = [ConsolePort { name: String::new(), terminal: false, peer: Arc::new(Peer::default()) }];
+        let ports = [ConsolePort { name: String::new(), peer: Arc::new(Peer::default()) }];
         let mut control = Control::new(1);
         for _ in 0..10 * MOST {
             control.answer(from_guest(0, PORT_READY, 1), &ports);

@@ -132,7 +132,7 @@ fn control(event: u16, value: u16) -> Vec<u8> {
 #[test]
 fn a_console_port_is_found_by_its_name_and_passes_bytes_both_ways() {
     let peer = Arc::new(Peer::default());
-    let port = ConsolePort { name: "org.test".to_owned(), terminal: false, peer: Arc::clone(&peer) as _ };
+    let port = ConsolePort { name: "org.test".to_owned(), peer: Arc::clone(&peer) as _ };
     let mut machine = Machine::new(&VirtioKind::Console(vec![port]));
     machine.start(8);
     assert_eq!(machine.common(NUM_QUEUES), 4);
