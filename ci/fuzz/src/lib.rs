@@ -11,6 +11,7 @@ mod saved_guest;
 mod stored_kernel;
 mod tdcall;
 mod vbs_hypercall;
+mod virtio;
 mod vmgexit;
 
 /// One parser of untrusted bytes.
@@ -61,6 +62,9 @@ pub const VMGEXIT: Target = Target { name: "vmgexit", run: vmgexit::run, seeds: 
 pub const PROGRAM_OUTPUT: Target =
     Target { name: "program_output", run: program_output::run, seeds: program_output::seeds };
 
+/// Registers, rings and requests of virtio devices.
+pub const VIRTIO: Target = Target { name: "virtio", run: virtio::run, seeds: virtio::seeds };
+
 /// All targets.
 pub const TARGETS: &[Target] = &[
     KERNEL_IMAGE,
@@ -73,4 +77,5 @@ pub const TARGETS: &[Target] = &[
     VMGEXIT,
     PAGE_STATES,
     PROGRAM_OUTPUT,
+    VIRTIO,
 ];

@@ -76,7 +76,7 @@ impl Block {
     /// Where a request's data are in the file, if all of them are.
     fn place(&self, sector: u64, len: u64) -> Option<u64> {
         let end = sector.checked_add(len.div_ceil(SECTOR))?;
-        (len.is_multiple_of(SECTOR) && end <= self.sectors).then_some(sector * SECTOR)
+        (len.is_multiple_of(SECTOR) && end <= self.sectors).then(|| sector * SECTOR)
     }
 
     fn read(&self, sector: u64, request: &Request, memory: &DmaMemory<'_>) -> Result<(u32, u32), Malformed> {

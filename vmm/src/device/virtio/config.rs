@@ -60,7 +60,10 @@ pub enum VirtioError {
 
 impl VirtioKind {
     /// Makes the device. `seed`: of its random bytes.
-    pub(crate) fn make(&self, seed: u64) -> Result<Box<dyn Backend>, VirtioError> {
+    ///
+    /// # Errors
+    /// Where what it needs of the host cannot be had.
+    pub fn make(&self, seed: u64) -> Result<Box<dyn Backend>, VirtioError> {
         Ok(match self {
             Self::Console(ports) => Box::new(Console::new(ports.clone())),
             Self::Terminal(peer) => Box::new(Terminal::new(Arc::clone(peer))),

@@ -23,7 +23,8 @@ const DRIVER_STATUS: u8 = 1 | 2 | DRIVER_OK | FEATURES_OK | 128;
 const ISR_QUEUE: u8 = 1;
 const ISR_CONFIGURATION: u8 = 2;
 
-/// Capabilities that say where the structures are, all in BAR 0.
+/// Capabilities that say where the structures are, all in BAR 0. §4.1.4.9 wants one more, by which firmware that has no BAR yet
+/// accesses them through configuration space: there is none, as no firmware runs here and Linux does not use it.
 pub(super) fn capabilities() -> Vec<(Vec<u8>, Vec<u8>)> {
     let capability = |kind: u8, offset: u64, more: &[u8]| {
         let length = 16 + more.len() as u8;

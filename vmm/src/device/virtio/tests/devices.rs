@@ -77,7 +77,7 @@ fn a_disk_is_read_written_flushed_and_named() {
 fn what_is_not_on_a_disk_and_a_write_to_a_read_only_one_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut machine = disk(folder.path(), true);
-    for sector in [SECTORS, SECTORS - 1, u64::MAX, u64::MAX / 512] {
+    for sector in [SECTORS, SECTORS - 1, u64::MAX, u64::MAX / 512, 1 << 60] {
         assert_eq!(blk(&mut machine, IN, sector, &[], 1024), (vec![], IOERR), "{sector}");
         assert_eq!(blk(&mut machine, OUT, sector, &[1; 1024], 0), (vec![], IOERR), "{sector}");
     }
