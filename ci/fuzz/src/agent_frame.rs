@@ -27,9 +27,9 @@ pub fn run(bytes: &[u8]) {
     batch.push(&Step::Pread { file: 0, offset: 0, len: 64, buffer: Buffer::Good });
     for byte in bytes {
         let received = link.receive(*byte, &mut Fuzzed(bytes));
-        // Any byte may come with a change of the doorbell.
-        let rung = if byte & 1 == 0 { None } else { link.rung(&mut Fuzzed(bytes)) };
-        if received.or(rung).is_some() {
+        // Any byte may come with a change of the notification line.
+        let sent = if byte & 1 == 0 { None } else { link.on_notification(&mut Fuzzed(bytes)) };
+        if received.or(sent).is_some() {
             let _ = link.send(&batch, &mut Fuzzed(bytes));
             let _ = link.position(&mut Fuzzed(bytes));
         }
@@ -44,9 +44,9 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
             .encode(&mut bytes);
         bytes
     };
-    let greeting = |rings| {
+    let greeting = |notifies| {
         let mut greeting = Vec::new();
-        Hello { is_init: true, rings, window: None }.encode(&mut greeting);
+        Hello { is_init: true, notifies, window: None }.encode(&mut greeting);
         frame(Kind::Hello, &greeting)
     };
     let hello = greeting(false);
@@ -54,7 +54,7 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
     let window = [hello.clone(), vec![0xc5, 0x62, 1, 0]].concat();
     vec![
         ("hello".into(), hello),
-        ("doorbell".into(), greeting(true)),
+        ("notification".into(), greeting(true)),
         ("results".into(), results),
         ("window".into(), window),
         ("refused".into(), frame(Kind::Refused, &[4])),

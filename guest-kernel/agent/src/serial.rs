@@ -57,8 +57,8 @@ fn try_open() -> Result<File> {
     }
 }
 
-/// Changes the doorbell: OUT1, a modem control line of the port that nothing is connected to. False if there is none.
-pub fn ring(port: File, up: bool) -> bool {
+/// Changes the notification line: OUT1, a modem control line of the port that nothing is connected to. False if there is none.
+pub fn notify(port: File, up: bool) -> bool {
     const TIOCMBIS: u32 = 0x5416;
     const TIOCMBIC: u32 = 0x5417;
     const TIOCM_OUT1: u32 = 0x2000;

@@ -41,18 +41,18 @@ struct Supervisor {
     port: File,
     is_init: bool,
     window: Window,
-    doorbell: Doorbell,
+    notification: Notification,
     worker: Option<Worker>,
 }
 
 /// A line whose change announces results.
-struct Doorbell {
+struct Notification {
     /// There is one.
     works: bool,
     /// It is set.
     up: bool,
     /// It was changed for results, and no order has been looked for since.
-    rung: bool,
+    sent: bool,
 }
 
 /// How results reach the host.
@@ -60,8 +60,8 @@ struct Doorbell {
 enum Channel {
     /// A frame, which has them unless they are to be in the window.
     Frame { by_window: bool },
-    /// The window and the doorbell.
-    Doorbell,
+    /// The window and the notification line.
+    Notification,
 }
 
 /// Serves the host on `line` for ever.
@@ -72,8 +72,8 @@ pub fn run(port: File, is_init: bool) -> ! {
         syscall::exit(1)
     };
     syscall::ignore_broken_pipes();
-    let doorbell = Doorbell { works: serial::ring(port, true), up: true, rung: false };
-    let mut supervisor = Supervisor { port, is_init, window, doorbell, worker: None };
+    let notification = Notification { works: serial::notify(port, true), up: true, sent: false };
+    let mut supervisor = Supervisor { port, is_init, window, notification, worker: None };
     // Before the greeting: a guest that is saved then need not start a process for each case.
     supervisor.worker = supervisor.start_worker().ok();
     syscall::sleep(START_MS);
@@ -85,10 +85,10 @@ pub fn run(port: File, is_init: bool) -> ! {
             supervisor.carry_out();
             continue;
         }
-        if supervisor.doorbell.rung {
-            // The next order comes with the doorbell's change. It was none if another program had put the line there before.
-            supervisor.ring();
-            supervisor.doorbell.rung = false;
+        if supervisor.notification.sent {
+            // The next order comes with the notification line's change. It was none if another program had put the line there before.
+            supervisor.notify();
+            supervisor.notification.sent = false;
             continue;
         }
         if decoder.is_pending() && !syscall::wait_readable(port, HALF_FRAME_MS) {
@@ -143,16 +143,16 @@ impl Supervisor {
         let done = self.window.check_down().and_then(|()| self.execute());
         self.window.answer_order();
         match done {
-            Ok(()) => self.send_results(Channel::Doorbell),
+            Ok(()) => self.send_results(Channel::Notification),
             Err(error) => self.refuse(error),
         }
     }
 
-    /// Changes the doorbell. False if that failed.
-    fn ring(&mut self) -> bool {
-        self.doorbell.up = !self.doorbell.up;
-        self.doorbell.rung = serial::ring(self.port, self.doorbell.up);
-        self.doorbell.rung
+    /// Changes the notification line. False if that failed.
+    fn notify(&mut self) -> bool {
+        self.notification.up = !self.notification.up;
+        self.notification.sent = serial::notify(self.port, self.notification.up);
+        self.notification.sent
     }
 
     fn send(&self, kind: Kind, payload: Payload<'_>) {
@@ -176,7 +176,7 @@ impl Supervisor {
     fn send_hello(&self, usable: bool) {
         let mut bytes = [0; 24];
         let mut sink = Slice::new(&mut bytes);
-        self.window.hello(usable, self.doorbell.works).encode(&mut sink);
+        self.window.hello(usable, self.notification.works).encode(&mut sink);
         self.send(Kind::Hello, Payload::Inline(sink.written()));
     }
 
@@ -200,7 +200,7 @@ impl Supervisor {
         self.window.seal();
         let usable = self.show_window();
         match channel {
-            Channel::Doorbell if usable && self.ring() => {}
+            Channel::Notification if usable && self.notify() => {}
             Channel::Frame { by_window: true } if usable => self.send(Kind::Results, Payload::Window),
             _ => self.send(Kind::Results, Payload::Inline(self.window.results())),
         }

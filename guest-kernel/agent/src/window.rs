@@ -102,7 +102,7 @@ impl Window {
         unsafe { core::slice::from_raw_parts_mut(self.up, UP_PAGES * PAGE) }
     }
 
-    /// Looks up where the pages are, counts the notification, stamps the down half. False if the host cannot be shown.
+    /// Looks up where the pages are, counts the notification line, stamps the down half. False if the host cannot be shown.
     pub fn prepare(&mut self) -> bool {
         let directory = self.directory;
         let notifications = directory.notifications.load(Relaxed).wrapping_add(1);
@@ -158,10 +158,10 @@ impl Window {
     }
 
     /// The report of the window to the host.
-    pub fn hello(&self, usable: bool, rings: bool) -> Hello {
+    pub fn hello(&self, usable: bool, notifies: bool) -> Hello {
         let key = self.directory.key.load(Relaxed) as u32;
         let window = usable.then_some(protocol::WindowAddress { frame_number: self.reported_frame, key });
-        Hello { is_init: self.is_init, rings, window }
+        Hello { is_init: self.is_init, notifies, window }
     }
 
     /// Whether the host has put another batch into the down half without a frame; it is to be executed then.
@@ -196,7 +196,7 @@ impl Window {
         up.get(..self.up_len()).unwrap_or_default()
     }
 
-    /// Low byte of the notification counter.
+    /// Low byte of the notification line counter.
     pub fn sequence(&self) -> u8 {
         self.directory.notifications.load(Relaxed) as u8
     }

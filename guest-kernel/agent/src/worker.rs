@@ -23,7 +23,7 @@ const CHILD_DONE: i32 = 77;
 /// The argument by which a worker that executed itself is known.
 pub const RESUME: &CStr = c"--resume";
 
-/// Executes batches whenever the supervisor rings, until it is gone.
+/// Executes batches whenever the supervisor notifies, until it is gone.
 pub fn run(window: &mut Window, orders: File, answers: File) -> ! {
     let _ = syscall::setpgid(0, 0);
     let (Ok(()), Ok(state)) = (guard::install(), State::new([orders, answers], window.directory)) else {

@@ -22,13 +22,13 @@
 //! |---|---|
 //! | 1 | `0xC5`, [`frame::SYNC`] |
 //! | 1 | bits 7..6 version ([`VERSION`]); bit 5: the payload is in the window; bit 4: the answer may use the window; bits 3..0: [`Kind`] |
-//! | 1 | sequence: from the agent, the low byte of the notification counter |
+//! | 1 | sequence: from the agent, the low byte of the notification line counter |
 //! | 1..3 | length of the payload, LEB128, at most [`MAX_PAYLOAD`]; absent if the payload is in the window |
 //! | 1 | CRC-8 (0x07) of the bytes after `0xC5` so far |
 //! | length | payload |
 //! | 2 | CRC-16 (XMODEM) of the payload, little-endian; absent if there is no payload |
 //!
-//! Where the agent has a doorbell, neither batch nor results need a frame: see [`window`].
+//! Where the agent has a notification line, neither batch nor results need a frame: see [`window`].
 //!
 //! So a frame whose payload is in the window is four bytes. A receiver that finds a wrong version, check, kind or length
 //! goes on searching at the byte after the false `0xC5`. The agent answers a frame it could not take with `Refused` (one

@@ -97,8 +97,8 @@ pub struct Stats {
     pub noise: u64,
     /// Batches sent over the serial port although the agent had a window.
     pub window_missed: u64,
-    /// Results that the doorbell announced.
-    pub rings: u64,
+    /// Results that the notification line announced.
+    pub notifications: u64,
 }
 
 /// Where the worker is, from the directory page; see [`Link::position`].
@@ -114,8 +114,8 @@ pub struct Position {
 
 /// the host's end of the agent channel.
 ///
-/// Feed it every byte the guest writes to the agent's port and every change of its doorbell, at once and while the guest does
-/// not run: when [`Link::receive`] or [`Link::rung`] gives an event, the window is valid until the guest runs on, and
+/// Feed it every byte the guest writes to the agent's port and every change of its notification line, at once and while the guest does
+/// not run: when [`Link::receive`] or [`Link::on_notification`] gives an event, the window is valid until the guest runs on, and
 /// [`Link::send`] belongs in the same stop.
 ///
 /// A clone of it belongs to a snapshot of the guest.
@@ -123,8 +123,8 @@ pub struct Position {
 pub struct Link {
     decoder: Decoder<Vec<u8>>,
     window: Option<WindowAddress>,
-    /// The agent has a doorbell.
-    rings: bool,
+    /// The agent has a notification line.
+    notifies: bool,
     /// The order that is being executed, if it went without a frame.
     order: Option<u64>,
     /// Sequence number of the agent's last frame.
@@ -146,7 +146,7 @@ impl Link {
         Self {
             decoder: Decoder::new(vec![0; MAX_FRAME]),
             window: None,
-            rings: false,
+            notifies: false,
             order: None,
             notification: 0,
             sequence: 0,
@@ -216,8 +216,8 @@ impl Link {
                 .is_ok_and(|directory| directory.word(offset_of!(Directory, answered)) != order)
     }
 
-    /// The guest has changed its doorbell.
-    pub fn rung(&mut self, memory: &mut impl GuestMemory) -> Option<Event> {
+    /// The guest has changed its notification line.
+    pub fn on_notification(&mut self, memory: &mut impl GuestMemory) -> Option<Event> {
         let order = self.order?;
         let directory = match self.directory(memory, false) {
             Ok(directory) => directory,
@@ -228,7 +228,7 @@ impl Link {
             self.stats.noise += 1;
             return None;
         }
-        self.stats.rings += 1;
+        self.stats.notifications += 1;
         self.notification = directory.notifications() as u8;
         let payload = Self::read_up(&directory, memory);
         self.understand(Kind::Results, payload)
@@ -240,7 +240,7 @@ impl Link {
             (Kind::Hello, Ok(payload)) => match Hello::decode(&payload) {
                 Ok(hello) => {
                     self.window = hello.window;
-                    self.rings = hello.rings;
+                    self.notifies = hello.notifies;
                     // In the middle of a batch it only reports that the directory page has moved.
                     self.expected.is_none().then_some(Event::Hello(hello))
                 }
@@ -379,7 +379,7 @@ impl Link {
             }
         }
         let home = self.window.ok_or(Error::Window)?.frame_number.wrapping_mul(PAGE as u64);
-        let order = directory.word(offset_of!(Directory, order)).wrapping_add(u64::from(self.rings));
+        let order = directory.word(offset_of!(Directory, order)).wrapping_add(u64::from(self.notifies));
         let words = [
             (home + offset_of!(Directory, down_len) as u64, payload.len() as u64),
             (home + offset_of!(Directory, down_digest) as u64, digest(payload)),
@@ -396,7 +396,7 @@ impl Link {
                 return Err(LinkError::NoMemory { address });
             }
         }
-        self.order = self.rings.then_some(order);
+        self.order = self.notifies.then_some(order);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! The host writes only between an agent's frame and the guest's next instruction.
 //!
-//! # The doorbell
+//! # The notification line
 //!
 //! A frame of four bytes costs a guest that drives a 16550A 18 exits with its answer. Where the agent can change a modem
 //! control line of its port (OUT1, which nothing is connected to), there are none: the host increments [`Directory::order`]
@@ -78,7 +78,7 @@ pub struct Directory {
 const _: () = assert!(size_of::<Directory>() == PAGE && offset_of!(Directory, frame_numbers) == 1024);
 const _: () = assert!(DOWN_PAGES + UP_PAGES <= MAX_PAGES);
 
-/// What the first 16 bytes of a down page hold when the agent rings.
+/// What the first 16 bytes of a down page hold when the agent notifies.
 pub fn stamp(key: u64, notifications: u64, page: usize) -> [u8; 16] {
     let mut stamp = [0; 16];
     let (first, second) = stamp.split_at_mut(8);

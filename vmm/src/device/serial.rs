@@ -135,12 +135,12 @@ impl<W: Write> Port<W> {
     }
 
     /// Whether the guest has written to the modem control register since that was taken.
-    pub fn has_rung(&self) -> bool {
+    pub fn is_notified(&self) -> bool {
         self.rang
     }
 
     /// The same, taken.
-    pub fn take_ring(&mut self) -> bool {
+    pub fn take_notification(&mut self) -> bool {
         std::mem::take(&mut self.rang)
     }
 

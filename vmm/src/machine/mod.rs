@@ -296,9 +296,9 @@ impl Machine {
         std::mem::take(self.devices.agent.sink_mut())
     }
 
-    /// Whether the guest may have changed its agent's doorbell, line OUT1 of the agent's port, since the last call.
-    pub fn take_doorbell(&mut self) -> bool {
-        self.devices.agent.take_ring()
+    /// Whether the guest may have changed its agent's notification line, OUT1 of the agent's port, since the last call.
+    pub fn take_notification(&mut self) -> bool {
+        self.devices.agent.take_notification()
     }
 
     /// The accesses so far that the page's state forbids.

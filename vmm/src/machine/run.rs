@@ -33,7 +33,7 @@ impl Machine {
             if let Some(stop) = self.step(id)? {
                 break stop;
             }
-            if self.devices.agent.has_rung() || !self.devices.agent.sink().is_empty() {
+            if self.devices.agent.is_notified() || !self.devices.agent.sink().is_empty() {
                 break Stop::Agent;
             }
             if interrupt.load(Ordering::Relaxed) {

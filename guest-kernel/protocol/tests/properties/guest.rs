@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest in place of a real one: memory, and an agent that rings.
+//! A guest in place of a real one: memory, and an agent that notifies.
 
 use protocol::check::digest;
 use protocol::window::{DOWN_PAGES, Directory, MAGIC, PAGE, UP_PAGES, stamp};
@@ -45,7 +45,7 @@ impl Guest {
     }
 
     /// What the agent does before each frame.
-    pub fn ring(&mut self, up: &[u8]) {
+    pub fn notify(&mut self, up: &[u8]) {
         use std::mem::offset_of;
         self.notifications += 1;
         let notifications = self.notifications;
@@ -83,14 +83,14 @@ impl Guest {
         self.hello_of(false)
     }
 
-    /// The greeting of an agent with or without a doorbell.
-    pub fn hello_of(&mut self, rings: bool) -> Link {
+    /// The greeting of an agent with or without a notification line.
+    pub fn hello_of(&mut self, notifies: bool) -> Link {
         let mut link = Link::new();
-        self.ring(&[]);
+        self.notify(&[]);
         let mut payload = Vec::new();
         let hello = Hello {
             is_init: true,
-            rings,
+            notifies,
             window: Some(WindowAddress { frame_number: HOME, key: KEY as u32 }),
         };
         hello.encode(&mut payload);

@@ -89,9 +89,9 @@ proptest! {
     }
 
     #[test]
-    fn hello_comes_back(is_init in any::<bool>(), rings in any::<bool>(), window in prop::option::of(any::<(u64, u32)>())) {
+    fn hello_comes_back(is_init in any::<bool>(), notifies in any::<bool>(), window in prop::option::of(any::<(u64, u32)>())) {
         let window = window.map(|(frame_number, key)| WindowAddress { frame_number, key });
-        let hello = Hello { is_init, rings, window };
+        let hello = Hello { is_init, notifies, window };
         let mut bytes = Vec::new();
         hello.encode(&mut bytes);
         prop_assert_eq!(Hello::decode(&bytes), Ok(hello));

@@ -35,7 +35,7 @@ fn payloads_travel_by_window() {
         };
         let mut up = Vec::new();
         results.encode(&mut up);
-        guest.ring(&up);
+        guest.notify(&up);
         assert_eq!(guest.send(&mut link, Kind::Results, Payload::Window), Some(Event::Results(results)));
     }
     assert_eq!(link.stats().window_missed, 0);
@@ -57,7 +57,7 @@ fn a_page_that_is_not_the_agents_is_never_written() {
 }
 
 #[test]
-fn an_old_doorbell_is_not_trusted() {
+fn an_old_notification_is_not_trusted() {
     let mut guest = Guest::new();
     let mut link = guest.hello();
     link.send(&batch(1), &mut guest).unwrap();
@@ -67,7 +67,7 @@ fn an_old_doorbell_is_not_trusted() {
         assert!(guest.read(home, &mut page));
         page
     };
-    guest.ring(&[0, 0]);
+    guest.notify(&[0, 0]);
     assert!(guest.write(home, &stale));
     let event = guest.send(&mut link, Kind::Results, Payload::Window);
     assert_eq!(event, Some(Event::Lost(LinkError::Moved { address: home })));
@@ -91,11 +91,11 @@ fn a_wrong_digest_or_length_loses_the_results_only() {
         (offset_of!(Directory, frame_numbers) + 8 * DOWN_PAGES, u64::MAX / PAGE as u64),
     ] {
         let Ok(_) = link.send(&batch(1), &mut guest) else { panic!() };
-        guest.ring(&[0, 0]);
+        guest.notify(&[0, 0]);
         guest.word(field, value);
         let event = guest.send(&mut link, Kind::Results, Payload::Window);
         assert!(matches!(event, Some(Event::Lost(_))), "{event:?}");
-        guest.ring(&[0, 0]);
+        guest.notify(&[0, 0]);
         let event = guest.send(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
         assert!(matches!(event, Some(Event::Results(_))));
     }
@@ -106,7 +106,7 @@ fn a_directory_that_moved_is_announced_before_the_results() {
     let mut guest = Guest::new();
     let mut link = guest.hello();
     link.send(&batch(1), &mut guest).unwrap();
-    guest.ring(&[0, 0]);
+    guest.notify(&[0, 0]);
     // To a page nothing else uses; the old one is reused.
     let new = 1;
     let page = guest.memory[HOME as usize * PAGE..][..PAGE].to_vec();
@@ -114,7 +114,7 @@ fn a_directory_that_moved_is_announced_before_the_results() {
     guest.memory[HOME as usize * PAGE..][..PAGE].fill(0x55);
     let mut payload = Vec::new();
     let window = Some(WindowAddress { frame_number: new as u64, key: KEY as u32 });
-    Hello { is_init: true, rings: false, window }.encode(&mut payload);
+    Hello { is_init: true, notifies: false, window }.encode(&mut payload);
     assert_eq!(guest.send(&mut link, Kind::Hello, Payload::Inline(&payload)), None);
     let event = guest.send(&mut link, Kind::Results, Payload::Window);
     assert_eq!(event, Some(Event::Results(Results { fresh: false, outcomes: vec![Outcome::Value(0)] })));
@@ -131,7 +131,7 @@ fn a_batch_that_fits_no_frame_is_refused() {
 }
 
 #[test]
-fn with_a_doorbell_there_are_no_frames() {
+fn with_a_notification_there_are_no_frames() {
     use std::mem::offset_of;
     let mut guest = Guest::new();
     guest.word(offset_of!(Directory, order), 41);
@@ -143,19 +143,19 @@ fn with_a_doorbell_there_are_no_frames() {
         assert_eq!(guest.down(), batch.payload());
         assert_eq!(guest.read_word(offset_of!(Directory, order)), order);
         // Another program changes the line.
-        assert_eq!(link.rung(&mut guest), None);
+        assert_eq!(link.on_notification(&mut guest), None);
         assert!(link.is_busy());
-        guest.ring(&[0, 0]);
+        guest.notify(&[0, 0]);
         guest.word(offset_of!(Directory, answered), order);
-        assert_eq!(link.rung(&mut guest), Some(Event::Results(empty.clone())));
-        assert_eq!(link.rung(&mut guest), None);
+        assert_eq!(link.on_notification(&mut guest), Some(Event::Results(empty.clone())));
+        assert_eq!(link.on_notification(&mut guest), None);
     }
     let stats = link.stats();
-    assert_eq!((stats.rings, stats.noise, stats.sent, stats.window_missed), (3, 3, 0, 0));
+    assert_eq!((stats.notifications, stats.noise, stats.sent, stats.window_missed), (3, 3, 0, 0));
 }
 
 #[test]
-fn with_a_doorbell_what_goes_wrong_comes_by_frame() {
+fn with_a_notification_what_goes_wrong_comes_by_frame() {
     use std::mem::offset_of;
     let mut guest = Guest::new();
     guest.word(offset_of!(Directory, order), 0);
@@ -165,26 +165,29 @@ fn with_a_doorbell_what_goes_wrong_comes_by_frame() {
     for (kind, payload) in [(Kind::Results, [0, 0]), (Kind::Refused, [1, 0])] {
         assert_eq!(guest.send(&mut link, kind, Payload::Inline(&payload)), None);
     }
-    guest.ring(&[]);
+    guest.notify(&[]);
     guest.word(offset_of!(Directory, answered), 1);
     let refused =
         guest.send(&mut link, Kind::Refused, Payload::Inline(&[protocol::Error::PayloadCheck as u8]));
     assert_eq!(refused, Some(Event::Refused(protocol::Error::PayloadCheck)));
     // Its results are damaged, and are requested by a frame.
     link.send(&batch(1), &mut guest).unwrap();
-    guest.ring(&[0, 0]);
+    guest.notify(&[0, 0]);
     guest.word(offset_of!(Directory, answered), 2);
     guest.word(offset_of!(Directory, up_digest), 1);
-    assert_eq!(link.rung(&mut guest), Some(Event::Lost(LinkError::Protocol(protocol::Error::PayloadCheck))));
+    assert_eq!(
+        link.on_notification(&mut guest),
+        Some(Event::Lost(LinkError::Protocol(protocol::Error::PayloadCheck)))
+    );
     assert_eq!(decode(link.again()).0[0].0, Kind::Again);
-    guest.ring(&[0, 0]);
-    assert_eq!(link.rung(&mut guest), None, "they come by a frame");
+    guest.notify(&[0, 0]);
+    assert_eq!(link.on_notification(&mut guest), None, "they come by a frame");
     let results = guest.send(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
     assert!(matches!(results, Some(Event::Results(_))));
     // The window is not the agent's any more.
     guest.memory[HOME as usize * PAGE..][..PAGE].fill(0x55);
     assert!(link.send(&batch(1), &mut guest).unwrap().len() > 4);
-    assert_eq!(link.rung(&mut guest), None);
+    assert_eq!(link.on_notification(&mut guest), None);
     let results = guest.send(&mut link, Kind::Results, Payload::Inline(&[0, 0]));
     assert!(matches!(results, Some(Event::Results(_))));
 }

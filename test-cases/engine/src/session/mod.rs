@@ -272,8 +272,8 @@ impl Session {
                     return Ok(event);
                 }
             }
-            if self.machine.take_doorbell()
-                && let Some(event) = self.link.rung(&mut AgentMemory(self.machine.memory()))
+            if self.machine.take_notification()
+                && let Some(event) = self.link.on_notification(&mut AgentMemory(self.machine.memory()))
             {
                 return Ok(event);
             }

@@ -37,7 +37,7 @@ const JOBS: &[Isolation] = &[
         ],
     ),
     ("isolated-snp", "snp", &[("shared-rom", "as-specified"), ("shared-rom-look", "as-specified")]),
-    ("doorbell-none", "none", &[("clears-out1", "as-specified")]),
+    ("notification-none", "none", &[("clears-out1", "as-specified")]),
     ("converted-snp", "snp", &[("converted", "as-specified")]),
     ("converted-tdx", "tdx", &[("converted", "as-specified")]),
     ("isolated-tdx", "tdx", &[("eats-memory", "as-specified"), ("unaccepted/kcore", "as-specified")]),
@@ -187,7 +187,7 @@ const CLEARS_OUT1: &str = concat!(
     r"\0\40\0\0",                                // line: TIOCM_OUT1
 );
 
-/// The agent sets OUT1 and clears it in turn as its doorbell: every second time the line is already as it is to be.
+/// The agent sets OUT1 and clears it in turn, which is its notification line: every second time the line is already as it is to be.
 fn clears_out1() -> String {
     let step = |number| {
         format!(
