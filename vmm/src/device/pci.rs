@@ -142,10 +142,7 @@ impl PciBus {
         capabilities: &[(Vec<u8>, Vec<u8>)],
     ) -> usize {
         let mut function = Function::virtio(kind, class, address);
-        for (bytes, writable) in capabilities {
-            function.add_capability(bytes, writable);
-        }
-        function.end_capabilities();
+        function.add_capabilities(capabilities);
         self.functions.push(function);
         self.functions.len() - 1
     }

@@ -110,13 +110,13 @@ pub struct Port<W: Write> {
     uart: Serial<IrqLine, NoEvents, W>,
     incoming: VecDeque<u8>,
     /// The guest has written to the modem control register since this was taken.
-    rang: bool,
+    notified: bool,
 }
 
 impl<W: Write> Port<W> {
     /// A port that interrupts through `irq` and writes to `sink`.
     pub fn new(irq: IrqLine, sink: W) -> Self {
-        Self { uart: Serial::new(irq, sink), incoming: VecDeque::new(), rang: false }
+        Self { uart: Serial::new(irq, sink), incoming: VecDeque::new(), notified: false }
     }
 
     /// IN from register `offset`.
@@ -129,19 +129,19 @@ impl<W: Write> Port<W> {
     /// OUT to register `offset`.
     pub fn write(&mut self, offset: u16, value: u8) {
         // Whatever is written: another program in the guest may have changed the lines behind its driver's back.
-        self.rang |= offset == MODEM_CONTROL;
+        self.notified |= offset == MODEM_CONTROL;
         // A lost interrupt or a full sink shows in what the guest does next; there is no one to report it to.
         let _ = self.uart.write(offset as u8, value);
     }
 
     /// Whether the guest has written to the modem control register since that was taken.
     pub fn is_notified(&self) -> bool {
-        self.rang
+        self.notified
     }
 
     /// The same, taken.
     pub fn take_notification(&mut self) -> bool {
-        std::mem::take(&mut self.rang)
+        std::mem::take(&mut self.notified)
     }
 
     /// Queues bytes for the guest.
@@ -171,7 +171,7 @@ impl<W: Write> Port<W> {
         self.uart = Serial::from_state(&image.state(), irq, NoEvents, sink)
             .map_err(|error| io::Error::other(format!("restoring a serial port: {error:?}")))?;
         self.incoming = image.incoming().iter().copied().collect();
-        self.rang = false;
+        self.notified = false;
         Ok(())
     }
 

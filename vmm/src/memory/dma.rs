@@ -161,7 +161,7 @@ impl GuestMemory {
         };
         let at = offset + gpa % PAGE_SIZE;
         if kind == AccessKind::Write {
-            mapping.touch(at, len);
+            mapping.note_change(at, len);
         }
         Ok(Found { state, pointer: mapping.pointer(at, len) })
     }

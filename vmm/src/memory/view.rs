@@ -85,7 +85,7 @@ impl Mapping {
     /// Copies in; accessing these pages must not wait on a userfault.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(to) = self.pointer(offset, bytes.len()) else { return false };
-        self.touch(offset, bytes.len());
+        self.note_change(offset, bytes.len());
         // SAFETY: `to` is valid for the length while `self` lives, and every access to it in this process is atomic.
         unsafe { racing::write(to, bytes) };
         true
@@ -93,14 +93,14 @@ impl Mapping {
 
     /// Drops the contents of the pages; they are missing afterwards.
     pub fn discard(&self, offset: u64, len: usize) -> io::Result<()> {
-        self.touch(offset, len);
+        self.note_change(offset, len);
         self.madvise(offset, len, libc::MADV_DONTNEED)
     }
 
     /// Puts copies of `pages` at `offset`, where pages are missing, and wakes the threads that wait for them.
     pub fn put(&self, uffd: &Userfaultfd, offset: u64, pages: &[u8]) -> io::Result<()> {
         self.pointer(offset, pages.len()).ok_or_else(out_of_range)?;
-        self.touch(offset, pages.len());
+        self.note_change(offset, pages.len());
         uffd.copy(self.base() + offset, pages)
     }
 
@@ -110,7 +110,7 @@ impl Mapping {
     }
 
     /// Notes that this process changes these bytes.
-    pub fn touch(&self, offset: u64, len: usize) {
+    pub fn note_change(&self, offset: u64, len: usize) {
         let first = offset / PAGE_SIZE;
         let end = (offset + len as u64).div_ceil(PAGE_SIZE);
         self.touched.insert(first as usize, (end - first) as usize);
@@ -135,7 +135,7 @@ impl Mapping {
     pub fn copy_page(&self, offset: u64, from: &Self) -> bool {
         let pages = from.pointer(offset, PAGE_SIZE as usize).zip(self.pointer(offset, PAGE_SIZE as usize));
         let Some((from, to)) = pages else { return false };
-        self.touch(offset, PAGE_SIZE as usize);
+        self.note_change(offset, PAGE_SIZE as usize);
         // SAFETY: both pointers are valid for a page while the mappings live, and the mappings are two.
         unsafe { racing::copy_page(from, to) };
         true
@@ -144,7 +144,7 @@ impl Mapping {
     /// Sets the page at `offset`; accessing it must not wait on a userfault. Returns whether there is such a page.
     pub fn set_page(&self, offset: u64, page: &[u8; PAGE_SIZE as usize]) -> bool {
         let Some(to) = self.pointer(offset, PAGE_SIZE as usize) else { return false };
-        self.touch(offset, PAGE_SIZE as usize);
+        self.note_change(offset, PAGE_SIZE as usize);
         // SAFETY: `to` is valid for a page while the mapping lives, and the mapping does not overlap `page`.
         unsafe { racing::copy_page(page.as_ptr(), to) };
         true

@@ -168,33 +168,22 @@ impl Function {
         function
     }
 
-    /// Adds a capability; `writable` has the bits that can be written. Its second byte is set here.
-    pub(super) fn add_capability(&mut self, bytes: &[u8], writable: &[u8]) {
-        let at = size_of::<Header>() + self.capabilities.len();
-        let len = bytes.len().next_multiple_of(4);
-        self.capabilities.extend_from_slice(bytes);
-        self.capabilities_writable.extend_from_slice(writable);
-        for list in [&mut self.capabilities, &mut self.capabilities_writable] {
-            list.resize(at - size_of::<Header>() + len, 0);
-        }
-        self.capabilities[at - size_of::<Header>() + 1] = (at + len) as u8;
-    }
-
-    /// The last capability has no next one.
-    pub(super) fn end_capabilities(&mut self) {
-        let mut at = 0;
-        while let Some(next) = self.capabilities.get(at + 1).map(|next| usize::from(*next)) {
-            let next = next - size_of::<Header>();
-            if next >= self.capabilities.len() {
-                self.capabilities[at + 1] = 0;
-                return;
-            }
-            at = next;
+    /// Adds capabilities, each with the bits that can be written. Its second byte is set here: where the next one is (§6.7).
+    pub(super) fn add_capabilities(&mut self, list: &[(Vec<u8>, Vec<u8>)]) {
+        for (index, (bytes, writable)) in list.iter().enumerate() {
+            let start = self.capabilities.len();
+            let end = start + bytes.len().next_multiple_of(4);
+            self.capabilities.extend_from_slice(bytes);
+            self.capabilities_writable.extend_from_slice(writable);
+            self.capabilities.resize(end, 0);
+            self.capabilities_writable.resize(end, 0);
+            let is_last = index + 1 == list.len();
+            self.capabilities[start + 1] = if is_last { 0 } else { (size_of::<Header>() + end) as u8 };
         }
     }
 
     /// A register behind the header.
-    pub(super) fn capability(&self, register: u8) -> u8 {
+    fn capability(&self, register: u8) -> u8 {
         let at = usize::from(register).checked_sub(size_of::<Header>());
         at.and_then(|at| self.capabilities.get(at)).copied().unwrap_or_default()
     }

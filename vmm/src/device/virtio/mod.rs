@@ -87,18 +87,16 @@ impl VirtioDevices {
 
     /// Load from plain GPA `gpa`; `false` if no device has registers there.
     pub fn read(&mut self, bus: &PciBus, gpa: u64, data: &mut [u8]) -> bool {
-        let Some((function, offset)) = self.find(bus, gpa) else { return false };
+        let Some((_, function, offset)) = self.find(bus, gpa) else { return false };
         function.read(offset, data);
         true
     }
 
     /// Store to plain GPA `gpa`; `None` if no device has registers there.
     pub fn write(&mut self, bus: &PciBus, gpa: u64, data: &[u8]) -> Option<Stored> {
-        let index = self.functions.iter().position(|function| function.decode(bus, gpa).is_some())?;
-        let function = &mut self.functions[index];
-        let offset = function.decode(bus, gpa)?;
+        let (device, function, offset) = self.find(bus, gpa)?;
         Some(match function.write(bus, offset, data) {
-            Some(queue) => Stored::Notification(Notification { device: index, queue }),
+            Some(queue) => Stored::Notification(Notification { device, queue }),
             None => Stored::Register,
         })
     }
@@ -108,10 +106,11 @@ impl VirtioDevices {
         self.functions.iter_mut().for_each(|function| function.send_pending(bus));
     }
 
-    fn find(&mut self, bus: &PciBus, gpa: u64) -> Option<(&mut Function, u64)> {
-        self.functions.iter_mut().find_map(|function| {
+    /// The device whose registers are at `gpa`, with its index, and the offset in its BAR.
+    fn find(&mut self, bus: &PciBus, gpa: u64) -> Option<(usize, &mut Function, u64)> {
+        self.functions.iter_mut().enumerate().find_map(|(index, function)| {
             let offset = function.decode(bus, gpa)?;
-            Some((function, offset))
+            Some((index, function, offset))
         })
     }
 

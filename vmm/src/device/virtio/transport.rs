@@ -121,7 +121,7 @@ impl Transport {
         self.config_vector
     }
 
-    /// The driver broke the rules (§2.1.2). Returns the vector by which it is told.
+    /// The driver broke the rules (§2.1.2). Returns the vector by which it is interrupted.
     pub(super) fn needs_reset(&mut self) -> u16 {
         self.status |= NEEDS_RESET;
         self.config_changed()

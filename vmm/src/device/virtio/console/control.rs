@@ -26,7 +26,7 @@ const MOST: usize = 256;
 struct Known {
     /// A process of the guest has it open.
     open: bool,
-    /// The guest was told that no more input comes.
+    /// It was reported to the guest that no more input comes.
     ended: bool,
 }
 
