@@ -11,7 +11,6 @@ use std::time::Duration;
 use protocol::{Batch, Outcome, Step};
 use types::{AccessEvent, Errno};
 use vmm::device::virtio::{ConsolePort, PortPeer, VirtioConfig, VirtioKind};
-use vmm::machine::RunError;
 
 use crate::boot::{self, BootResult};
 use crate::guest::{self, EngineError, GuestLog, PreparedKernel, Target, check_guest_type};
@@ -96,9 +95,6 @@ pub enum ExecError {
     /// The guest.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The host.
-    #[error(transparent)]
-    Run(#[from] RunError),
     /// It is another guest than it was started as.
     #[error("{0}")]
     Type(String),
@@ -112,6 +108,9 @@ pub enum ExecError {
         /// What to do.
         advice: &'static str,
     },
+    /// The agent's answer is no status.
+    #[error("the agent answered {0} instead of the command's status; report this")]
+    NoStatus(String),
     /// No console.
     #[error(
         "the guest shows no console port named {name} in /sys/class/virtio-ports; its kernel needs CONFIG_VIRTIO_PCI and \
@@ -298,11 +297,7 @@ impl Running<'_> {
         Ok(match results.outcomes.first() {
             Some(Outcome::Value(status)) => of_wait_status(*status),
             Some(Outcome::Failed { errno, .. }) => CommandEnd::NotStarted(*errno),
-            other => {
-                let what = "the command's status".to_owned();
-                let outcome = format!("{other:?}");
-                return Err(ExecError::Mount { what, outcome, advice: "report this" }.into());
-            }
+            other => return Err(ExecError::NoStatus(format!("{other:?}")).into()),
         })
     }
 }
