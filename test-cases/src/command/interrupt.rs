@@ -72,17 +72,33 @@ pub fn pass_on(command: &mut Command) -> Result<ExitStatus, Failed> {
     let mut child = command.spawn().map_err(failed)?;
     let mut line = child.stdin.take();
     let forwarding = child.stdout.take().map(|output| std::thread::spawn(move || forward(output)));
+    let end = await_end(&mut child, &flag, |interrupted| {
+        if interrupted {
+            drop(line.take());
+        }
+    });
+    if let Some(forwarding) = forwarding.filter(|_| end.is_ok()) {
+        let _ = forwarding.join();
+    }
+    end.map_err(failed)
+}
+
+/// Waits for the end of a command that runs in a process group of its own. `turn` is called at each look, with whether a signal
+/// has come: it passes that on. If the command does not end then, it is terminated and at last killed.
+pub(super) fn await_end(
+    child: &mut Child,
+    flag: &AtomicBool,
+    mut turn: impl FnMut(bool),
+) -> io::Result<ExitStatus> {
     let mut signalled: Option<Instant> = None;
     let mut sent = None;
     loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            if let Some(forwarding) = forwarding {
-                let _ = forwarding.join();
-            }
+        if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if flag.load(Ordering::Relaxed) {
-            drop(line.take());
+        let interrupted = flag.load(Ordering::Relaxed);
+        turn(interrupted);
+        if interrupted {
             let waited = signalled.get_or_insert_with(Instant::now).elapsed();
             let signal = due(waited);
             if signal.is_some() && signal != sent {
@@ -90,7 +106,7 @@ pub fn pass_on(command: &mut Command) -> Result<ExitStatus, Failed> {
                     "copra: the KVM host did not stop in time ({} s after the signal)",
                     waited.as_secs()
                 );
-                end_group(&child, signal.unwrap_or(libc::SIGKILL));
+                end_group(child, signal.unwrap_or(libc::SIGKILL));
                 sent = signal;
             }
         }
@@ -120,7 +136,7 @@ fn due(waited: Duration) -> Option<libc::c_int> {
 }
 
 /// Signals the process group that `child` leads.
-pub(super) fn end_group(child: &Child, signal: libc::c_int) {
+fn end_group(child: &Child, signal: libc::c_int) {
     let Ok(group) = libc::pid_t::try_from(child.id()) else { return };
     // SAFETY: kill(2) reads nothing of this process. The group is the child's own, made when it was started, and the child
     // was not waited for yet, so its process group id is not reused.

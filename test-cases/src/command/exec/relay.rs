@@ -7,7 +7,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::frames::{Frame, MOST};
 use super::terminal::{RawTerminal, size};
@@ -15,11 +14,6 @@ use crate::command::{Failed, host, interrupt};
 
 /// Set for a command whose standard input is [`Frame`]s.
 const FRAMES: &str = "COPRA_FRAMES";
-/// How often the outer command looks for a signal, and whether the inner one has ended.
-const PACE: Duration = Duration::from_millis(20);
-/// How long the inner command may take to end after Ctrl-C.
-const AFTER_INTERRUPT: Duration = Duration::from_secs(20);
-
 /// Whether this is the inner command.
 pub fn is_framed() -> bool {
     std::env::var_os(FRAMES).is_some()
@@ -41,26 +35,18 @@ pub fn run(terminal: bool) -> Result<u8, Failed> {
     let input = Arc::clone(&to);
     // It ends with the process: a read of a terminal or pipe cannot be called off.
     std::thread::spawn(move || send_input(&input));
-    let mut interrupted: Option<Instant> = None;
-    loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            return Ok(host::code(status));
-        }
+    let mut sent = false;
+    let status = interrupt::await_end(&mut child, &flag, |interrupted| {
         if resized.swap(false, Ordering::Relaxed)
             && let Some((columns, rows)) = size()
         {
             send(&to, &Frame::Size(columns, rows));
         }
-        if flag.load(Ordering::Relaxed) {
-            if interrupted.is_none() {
-                send(&to, &Frame::Interrupt);
-            }
-            if interrupted.get_or_insert_with(Instant::now).elapsed() > AFTER_INTERRUPT {
-                interrupt::end_group(&child, libc::SIGKILL);
-            }
+        if interrupted && !std::mem::replace(&mut sent, true) {
+            send(&to, &Frame::Interrupt);
         }
-        std::thread::sleep(PACE);
-    }
+    });
+    Ok(host::code(status.map_err(failed)?))
 }
 
 fn send_input(to: &Mutex<Option<ChildStdin>>) {
