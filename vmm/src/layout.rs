@@ -128,5 +128,7 @@ pub const PVALIDATE_PORT: u16 = 0xf3;
 pub const RMPADJUST_PORT: u16 = 0xf4;
 /// Where the code of Hyper-V's hypercall page writes (`platform/vbs.rs`).
 pub const HYPERCALL_PORT: u16 = 0xf5;
+/// Where a debugger's breakpoint writes, on hosts where KVM cannot stop at INT3 (`machine/debug/breakpoints.rs`).
+pub const BREAKPOINT_PORT: u16 = 0xf6;
 /// Debug exit for small test guests: the byte written is their verdict.
 pub const DEBUG_EXIT: u16 = 0x501;

@@ -2,6 +2,7 @@
 //! One guest: memory, devices, platform and vCPUs (one for now), driven from one thread.
 
 mod calls;
+pub mod debug;
 pub(crate) mod dirty_log;
 mod dma;
 mod error;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use kvm_ioctls::VmFd;
 use types::{Mode, PageState, Platform, VcpuId, View};
 
+use self::debug::Debugging;
 use self::dirty_log::{DirtyLog, LoggedSlot};
 pub use self::error::{MachineError, RunError};
 use self::services::{MAX_BAD_CALLS, MAX_CHANGES};
@@ -128,6 +130,7 @@ pub struct Machine {
     pub(crate) unserved_modules: Vec<UnservedModule>,
     launch: Launch,
     pub(crate) records: Records,
+    debugging: Option<Box<Debugging>>,
     last_code_page: RefCell<LastCodePage>,
     pub(crate) activity: GuestActivity,
     idle_halts: u32,

@@ -33,6 +33,9 @@ impl Machine {
             if let Some(stop) = self.step(id)? {
                 break stop;
             }
+            if let Some(stop) = self.debug_stop() {
+                break stop;
+            }
             if self.devices.agent.is_notified() || !self.devices.agent.sink().is_empty() {
                 break Stop::Agent;
             }
@@ -149,6 +152,10 @@ impl Machine {
         }
         let mut stop = None;
         let entry = match exit {
+            VmExit::PortWrite { port, resume, .. } if self.is_breakpoint(id, port) => {
+                let (entry, at) = self.stop_at_breakpoint(id, resume.entry())?;
+                return Ok((Some(entry), Some(at)));
+            }
             VmExit::PortWrite { port, size, data, resume } => {
                 stop = self.port_write(id, port, size, &data)?;
                 resume.entry()
@@ -214,7 +221,11 @@ impl Machine {
                 resume.entry()
             }
             // `enter_guest` lets no memory fault through that `step` does not handle.
-            VmExit::Debug(resume) | VmExit::MemoryFault(resume) => resume.entry(),
+            VmExit::MemoryFault(resume) => resume.entry(),
+            VmExit::Debug { exception, address, dr6, resume } => {
+                stop = self.on_debug_exit(id, exception, address, dr6)?;
+                resume.entry()
+            }
             VmExit::Failed { why, .. } => return Ok((None, Some(Stop::Failed(why)))),
         };
         Ok((Some(entry), stop))
@@ -230,7 +241,7 @@ impl Machine {
         if size == size_of::<u32>()
             && let TrappedInstruction::Answered(stop) = self.handle_trapped_instruction(id, port)?
         {
-            return Ok(stop);
+            return Ok(stop.or_else(|| self.stepped_over()));
         }
         self.records.stats.port_io += 1;
         let mut requested = None;

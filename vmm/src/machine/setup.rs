@@ -131,6 +131,7 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         unserved_modules: Vec::new(),
         launch: Launch { rom: config.rom, unaccepted_percent: config.unaccepted_percent },
         records: Records::default(),
+        debugging: None,
         last_code_page: RefCell::default(),
         activity: GuestActivity::default(),
         idle_halts: 0,

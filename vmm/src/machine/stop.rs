@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::debug::DebugStop;
 use crate::platform::services::Termination;
 
 /// Why a run ended.
@@ -23,6 +24,8 @@ pub enum Stop {
     Terminated(Termination),
     /// A small test guest ended with this byte.
     DebugExit(u8),
+    /// For the guest's debugger.
+    Debug(DebugStop),
     /// The caller requested it.
     Interrupted,
     /// The deadline passed.
@@ -40,6 +43,7 @@ impl fmt::Display for Stop {
             Self::TripleFault => f.write_str("the guest triple-faulted"),
             Self::Terminated(termination) => termination.fmt(f),
             Self::DebugExit(code) => write!(f, "the test guest ended with {code}"),
+            Self::Debug(stop) => stop.fmt(f),
             Self::Interrupted => f.write_str("the run was interrupted"),
             Self::Deadline => f.write_str("the deadline passed"),
             Self::Failed(why) => f.write_str(why),

@@ -117,7 +117,12 @@ fn end(stop: &Stop, facts: &Facts) -> End {
         Stop::Deadline if facts.panicked == Some(true) => &[],
         Stop::Deadline if facts.interrupts_off >= HANG => &[DeathKind::Hang],
         // Whatever the kernel did before, the host or the VMM ended this, or it was only slow.
-        Stop::Deadline | Stop::Agent | Stop::DebugExit(_) | Stop::Interrupted | Stop::Failed(_) => {
+        Stop::Deadline
+        | Stop::Agent
+        | Stop::DebugExit(_)
+        | Stop::Debug(_)
+        | Stop::Interrupted
+        | Stop::Failed(_) => {
             return End::Aborted;
         }
     };

@@ -40,7 +40,16 @@ pub enum VmExit {
     /// Triple fault.
     Shutdown(Resume),
     /// A breakpoint or single step.
-    Debug(Resume),
+    Debug {
+        /// #DB or #BP.
+        exception: u32,
+        /// Linear address of the instruction.
+        address: u64,
+        /// DR6.
+        dr6: u64,
+        /// The way on.
+        resume: Resume,
+    },
     /// A signal or `immediate_exit` ended `KVM_RUN`.
     Interrupted(Resume),
     /// KVM could not access the memory behind an address: an inaccessible page.

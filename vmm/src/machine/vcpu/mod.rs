@@ -9,7 +9,7 @@ mod run_page;
 
 use std::io;
 
-use kvm_bindings::{Msrs, kvm_coalesced_mmio, kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_bindings::{Msrs, kvm_coalesced_mmio, kvm_fpu, kvm_guest_debug, kvm_msr_entry, kvm_regs, kvm_sregs};
 use kvm_ioctls::{Error, VcpuFd};
 use types::VcpuId;
 
@@ -99,6 +99,21 @@ impl Vcpu {
     /// Sets segment and control registers.
     pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), Error> {
         self.fd.set_sregs(sregs)
+    }
+
+    /// x87 and SSE registers.
+    pub fn float(&self) -> Result<kvm_fpu, Error> {
+        self.fd.get_fpu()
+    }
+
+    /// Sets them.
+    pub fn set_float(&self, registers: &kvm_fpu) -> Result<(), Error> {
+        self.fd.set_fpu(registers)
+    }
+
+    /// Sets where the guest stops for a debugger.
+    pub fn set_guest_debug(&self, request: &kvm_guest_debug) -> Result<(), Error> {
+        self.fd.set_guest_debug(request)
     }
 
     /// RDMSR as KVM itself answers it; `None` is #GP.

@@ -101,7 +101,16 @@ impl RunPage {
             }
             KVM_EXIT_HLT => VmExit::Halt(Resume::new()),
             KVM_EXIT_SHUTDOWN => VmExit::Shutdown(Resume::new()),
-            KVM_EXIT_DEBUG => VmExit::Debug(Resume::new()),
+            KVM_EXIT_DEBUG => {
+                // SAFETY: see above.
+                let debug = unsafe { addr_of!((*run).__bindgen_anon_1.debug.arch).read_volatile() };
+                VmExit::Debug {
+                    exception: debug.exception,
+                    address: debug.pc,
+                    dr6: debug.dr6,
+                    resume: Resume::new(),
+                }
+            }
             KVM_EXIT_INTR => VmExit::Interrupted(Resume::new()),
             KVM_EXIT_MEMORY_FAULT => VmExit::MemoryFault(Resume::new()),
             reason => VmExit::Failed { why: self.failure(reason), resume: Resume::new() },
