@@ -304,4 +304,5 @@ pub enum Error {
     Cache(#[from] cache::Error),
 }
 
+mod install;
 mod sources;

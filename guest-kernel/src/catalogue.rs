@@ -12,6 +12,7 @@ use crate::debian;
 use crate::image::Image;
 use crate::kernel::Kernel;
 use crate::mutants::{self, Choice};
+use crate::packages;
 use crate::programs::{self, Programs};
 use crate::progress::Progress;
 use crate::recipe::{Base, POLICIES, Recipe};
@@ -116,6 +117,17 @@ impl Catalogue {
     /// The same without network or a change to the cache; `None` if they are not there.
     pub fn programs_cached(&self) -> Result<Option<Programs>, cache::Error> {
         programs::cached(&self.cache)
+    }
+
+    /// A folder with the files of Debian packages, named or as paths of files, and of those they depend on and this machine
+    /// does not have; fetches them if the cache does not have them.
+    pub fn packages(&self, wanted: &[String]) -> Result<PathBuf, packages::Error> {
+        packages::obtain(&self.cache, &*self.progress, wanted)
+    }
+
+    /// The same without network or a change to the cache; `None` if they are not there.
+    pub fn packages_cached(&self, wanted: &[String]) -> Result<Option<PathBuf>, cache::Error> {
+        packages::cached(&self.cache, wanted)
     }
 
     /// Takes a recipe into the catalogue, under its name.

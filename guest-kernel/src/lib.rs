@@ -18,6 +18,7 @@ mod image;
 mod kernel;
 mod make;
 pub mod mutants;
+pub mod packages;
 mod piece;
 pub mod programs;
 mod progress;

@@ -15,6 +15,7 @@ use super::guest::{DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT, memory, one_
 #[command(after_help = "Examples:
   copra exec -p tdx -- /bin/ls -l /
   copra exec -k tree:. -p snp -- ./tools/testing/selftests/x86/test_vsyscall_64
+  copra exec --package dmidecode -p snp -- dmidecode --no-sysfs
   dmesg | copra exec -p sev -- wc -l
   copra exec --writable results -- sh -c 'make -C tests > results/log'
 
@@ -79,6 +80,11 @@ pub struct ExecOptions {
     /// Add to the kernel's command line; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub cmdline_append: Vec<String>,
+
+    /// A Debian package, by its name or as the path of a .deb; may be given several times. Its files are seen in place of this
+    /// machine's, with the packages it depends on and this machine does not have; nothing is installed here
+    #[arg(long, value_name = "DEB")]
+    pub package: Vec<String>,
 
     /// A folder of this machine that the command may change; may be given several times
     #[arg(long, value_name = "DIR")]

@@ -6,7 +6,7 @@ mod relay;
 mod streams;
 mod terminal;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -34,6 +34,8 @@ const OWN: &str = "COPRA_";
 /// Program found, but not executable; not found: as a shell reports them.
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+/// Where programs of the administrator's are.
+const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// Added to the number of a signal.
 const BY_SIGNAL: u8 = 128;
 
@@ -62,6 +64,7 @@ fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) ->
         Output::check(path)?;
     }
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
+    let above = kernels::packages(&args.package, quiet)?;
     let host = match host::choose_for(args.platform) {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return relay::run(terminal).map(Exit::Program),
@@ -76,7 +79,7 @@ fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) ->
         ..defaults
     };
     let flag = interrupt::signals()?;
-    let order = order(args, command, terminal, &flag)?;
+    let order = order(args, command, above, terminal, &flag)?;
     let raw = if terminal { RawTerminal::set().map_err(|error| of_input(&error))? } else { None };
     let executed = engine::exec::exec(&target, &order, &flag);
     drop(raw);
@@ -95,6 +98,7 @@ fn of_input(error: &io::Error) -> Failed {
 fn order(
     args: &ExecOptions,
     command: &[OsString],
+    above: Vec<PathBuf>,
     terminal: bool,
     flag: &Arc<AtomicBool>,
 ) -> Result<Order, Failed> {
@@ -103,10 +107,6 @@ fn order(
     let absolute = |path: &PathBuf| {
         path.canonicalize().map_err(|error| Failed::new(format!("--writable {}: {error}", path.display())))
     };
-    let environment = std::env::vars_os()
-        .filter(|(name, _)| !name.as_bytes().starts_with(OWN.as_bytes()))
-        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
-        .collect();
     let input = Input::start(flag).map_err(|error| of_input(&error))?;
     let files = if terminal {
         StandardFiles::Terminal(input)
@@ -115,12 +115,35 @@ fn order(
     };
     Ok(Order {
         arguments: command.iter().map(|text| text.as_bytes().to_vec()).collect(),
-        environment,
+        environment: environment(),
         folder,
         writable: args.writable.iter().map(absolute).collect::<Result<_, _>>()?,
+        above,
         access_platform: !args.virtio_legacy_dma,
         files,
     })
+}
+
+/// This process's, but that programs of the administrator's are found as well: the command runs as root.
+fn environment() -> Vec<Vec<u8>> {
+    let own = |name: &OsString| name.as_bytes().starts_with(OWN.as_bytes());
+    let variables = std::env::vars_os().filter(|(name, _)| !own(name));
+    let text = |(name, value): (OsString, OsString)| {
+        let value = if name == "PATH" { with_system_folders(&value) } else { value };
+        [name.as_bytes(), b"=", value.as_bytes()].concat()
+    };
+    variables.map(text).collect()
+}
+
+fn with_system_folders(path: &OsStr) -> OsString {
+    let mut folders: Vec<PathBuf> = std::env::split_paths(path).collect();
+    for folder in SYSTEM_FOLDERS.map(PathBuf::from) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    // A folder with a colon in its name cannot have come out of a PATH.
+    std::env::join_paths(folders).unwrap_or_else(|_| path.to_owned())
 }
 
 /// What was found, on standard error: standard output is the command's.

@@ -2,7 +2,7 @@
 //! Finds the kernel a user named, and prepares it for booting.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine::guest::KernelImage;
 use guest_kernel::cache::LruStore;
@@ -107,6 +107,24 @@ pub fn programs(cases: &[Case], quiet: bool) -> Programs {
             Programs::without(&why)
         }
     }
+}
+
+/// A folder with the files of Debian packages and of those they depend on; fetches those that are not in the cache.
+pub fn packages(wanted: &[String], quiet: bool) -> Result<Vec<PathBuf>, Failed> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let catalogue = catalogue(quiet)?;
+    if !host::is_inside() {
+        return catalogue.packages(wanted).map(|root| vec![root]).map_err(Failed::new);
+    }
+    let found = catalogue.packages_cached(wanted).map_err(Failed::new)?;
+    found.map(|root| vec![root]).ok_or_else(|| {
+        Failed::new(format!(
+            "the packages {} are not in the cache, though they were fetched when the command began; try again",
+            wanted.join(", ")
+        ))
+    })
 }
 
 /// Finds a kernel that copra builds; `None` if it is not in the cache and `no_build` is set.

@@ -139,3 +139,48 @@ fn a_guest_that_may_not_have_devices_reports_what_its_kernel_logged() {
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.contains("device must provide VIRTIO_F_ACCESS_PLATFORM"), "{errors}");
 }
+
+/// A package that is not in any archive, which needs one that is.
+fn package_of_our_own(at: &std::path::Path) -> std::path::PathBuf {
+    let tree = at.join("tree");
+    let control = "Package: copra-test\nVersion: 1\nArchitecture: all\nDepends: dmidecode\nMaintainer: x <x@x>\nDescription: x\n";
+    for (path, content) in [("DEBIAN/control", control), ("usr/lib/copra-test/word", "from the package\n")] {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let file = at.join("copra-test_1_all.deb");
+    let made =
+        Command::new("dpkg-deb").args(["--root-owner-group", "-b"]).arg(&tree).arg(&file).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    file
+}
+
+#[test]
+fn packages_are_seen_above_this_machines_files_with_what_they_depend_on() {
+    let at = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let own = package_of_our_own(at.path());
+    let here = std::fs::read_dir("/usr/sbin").unwrap().count();
+    let script = "x86info --help >/dev/null 2>&1; echo $?; dmidecode -s bios-vendor; cat /usr/lib/copra-test/word; \
+                  test -e /usr/lib/os-release && ls /usr/sbin | wc -l; date +%s";
+    let options = ["--package", own.to_str().unwrap(), "--package", "x86info"];
+    let output = exec("tdx", &options, &["sh", "-c", script], b"");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let all = text(&output.stdout);
+    let lines: Vec<&str> = all.lines().collect();
+    let [started, vendor, word, programs, time] = lines[..] else { panic!("{all}{errors}") };
+    assert_ne!(started, "127", "{errors}");
+    assert_eq!((vendor, word), ("copra", "from the package"), "{errors}");
+    assert!(programs.parse::<usize>().unwrap() >= here, "{programs} programs, {here} here");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(now.abs_diff(time.parse().unwrap()) < 600, "the guest's clock is at {time}, and it is {now}");
+}
+
+#[test]
+fn a_package_that_no_archive_has_is_reported_before_a_guest_is_started() {
+    let output = exec("none", &["--package", "no-such-package-anywhere"], &["true"], b"");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("Unable to locate package no-such-package-anywhere"), "{errors}");
+}

@@ -103,6 +103,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "builder",
             "checkout",
             "debian",
+            "packages",
             "programs",
             "catalogue",
             "initramfs",

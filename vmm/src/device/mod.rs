@@ -63,6 +63,11 @@ impl Devices {
         }
     }
 
+    /// Sets the clock to seconds since 1970.
+    pub fn set_clock(&mut self, seconds: u64) {
+        self.cmos = Cmos::at(seconds);
+    }
+
     /// Adds the port through which a small test guest ends itself with a byte of its choice.
     pub fn add_debug_exit(&mut self) {
         self.debug_exit = true;

@@ -79,6 +79,8 @@ pub struct MachineConfig {
     pub watch: Option<u64>,
     /// Show the console on standard error as it comes.
     pub echo_console: bool,
+    /// The time at its start, in seconds since 1970; `None`: the same for all machines.
+    pub clock: Option<u64>,
     /// Its virtio devices.
     pub virtio: Vec<VirtioConfig>,
 }
@@ -97,6 +99,7 @@ impl MachineConfig {
             unaccepted_percent: 100,
             watch: None,
             echo_console: false,
+            clock: None,
             virtio: Vec::new(),
         }
     }

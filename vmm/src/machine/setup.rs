@@ -109,6 +109,9 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
     }
     let mut devices = Devices::new(&vm);
     devices.console.sink_mut().echo = config.echo_console;
+    if let Some(seconds) = config.clock {
+        devices.set_clock(seconds);
+    }
     for device in &config.virtio {
         devices.add_virtio(device.kind.make(config.seed)?, &vm, device.access_platform);
     }

@@ -39,6 +39,8 @@ pub struct Order {
     pub folder: PathBuf,
     /// Folders of the host that it may change.
     pub writable: Vec<PathBuf>,
+    /// Folders of the host whose files it sees in place of those in the root folder, from the lowest.
+    pub above: Vec<PathBuf>,
     /// Devices offer `VIRTIO_F_ACCESS_PLATFORM`.
     pub access_platform: bool,
     /// Its standard files.
@@ -141,7 +143,8 @@ pub fn exec(target: &Target, order: &Order, interrupt: &Arc<AtomicBool>) -> Resu
         return Err(ExecError::TooLong { bytes, most: protocol::MAX_DATA });
     }
     let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-    let kernel = PreparedKernel::new(target, archive)?.with_names().with_devices(devices(order));
+    let kernel = PreparedKernel::new(target, archive)?.with_names();
+    let kernel = kernel.with_devices(devices(order)).with_host_time();
     let mut session = kernel.boot(kernel.read()?, target, target.setup, interrupt)?;
     let mut running = Running { target, order, interrupt, session: &mut session };
     match running.go() {

@@ -2,7 +2,7 @@
 //! The root folder of a command: the host's, read-only, with folders of the guest's own over it.
 
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use protocol::Step;
 use vmm::device::virtio::VirtioKind;
@@ -60,10 +60,18 @@ impl fmt::Display for Part {
 
 /// The host's folders as devices.
 pub(super) fn shares(order: &Order) -> Vec<VirtioKind> {
-    let share =
-        |tag: String, root: &Path, writable| VirtioKind::Files { tag, root: root.to_owned(), writable };
-    let root = share(ROOT_TAG.to_owned(), Path::new("/"), false);
-    let writable = order.writable.iter().enumerate().map(|(index, folder)| share(tag(index), folder, true));
+    let root = VirtioKind::Files {
+        tag: ROOT_TAG.to_owned(),
+        root: PathBuf::from("/"),
+        above: order.above.clone(),
+        writable: false,
+    };
+    let writable = order.writable.iter().enumerate().map(|(index, folder)| VirtioKind::Files {
+        tag: tag(index),
+        root: folder.clone(),
+        above: Vec::new(),
+        writable: true,
+    });
     std::iter::once(root).chain(writable).collect()
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use vmm::boot::prepared::PreparedImage;
 use vmm::device::virtio::VirtioConfig;
@@ -28,6 +29,8 @@ pub struct PreparedKernel {
     accepts_lazily: bool,
     /// Virtio devices of its guests.
     devices: Vec<VirtioConfig>,
+    /// The time at their start, in seconds since 1970.
+    clock: Option<u64>,
 }
 
 impl PreparedKernel {
@@ -47,6 +50,7 @@ impl PreparedKernel {
             files: Arc::new(GuestFiles::new(initramfs)),
             accepts_lazily: target.config.as_ref().is_none_or(accepts_lazily),
             devices: Vec::new(),
+            clock: None,
         })
     }
 
@@ -65,6 +69,13 @@ impl PreparedKernel {
     #[must_use]
     pub(crate) fn with_devices(self, devices: Vec<VirtioConfig>) -> Self {
         Self { devices, ..self }
+    }
+
+    /// Starts its guests' clocks at the host's time; other guests all start at the same.
+    #[must_use]
+    pub(crate) fn with_host_time(self) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self { clock: since.ok().map(|time| time.as_secs()), ..self }
     }
 
     /// The names, where there are any.
@@ -109,6 +120,7 @@ impl PreparedKernel {
             unaccepted_percent: setup.unaccepted,
             watch: target.watch,
             echo_console: target.console,
+            clock: self.clock,
             virtio: self.devices.clone(),
             ..MachineConfig::new(target.platform)
         }

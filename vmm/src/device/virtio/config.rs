@@ -42,6 +42,8 @@ pub enum VirtioKind {
         tag: String,
         /// The folder that is its root.
         root: PathBuf,
+        /// Folders whose files are seen in place of those in the root, from the lowest. With one, nothing can be changed.
+        above: Vec<PathBuf>,
         /// The guest may change what is in it.
         writable: bool,
     },
@@ -69,7 +71,7 @@ impl VirtioKind {
             Self::Terminal(peer) => Box::new(Terminal::new(Arc::clone(peer))),
             Self::Random => Box::new(Random::new(seed)),
             Self::Block { file, writable } => Box::new(Block::open(file, *writable)?),
-            Self::Files { tag, root, writable } => Box::new(Files::new(tag, root, *writable)?),
+            Self::Files { tag, root, above, writable } => Box::new(Files::new(tag, root, above, *writable)?),
         })
     }
 }

@@ -2,6 +2,7 @@
 //! A shared file system (Virtio 1.2 §5.11): FUSE requests, answered from a folder of the host by `fuse-backend-rs`.
 
 mod folder;
+mod layered;
 
 use std::fs::File;
 use std::io;
@@ -15,6 +16,7 @@ use fuse_backend_rs::transport::{FuseBuf, FuseDevWriter, Reader, Writer};
 use types::DeviceKind;
 
 use self::folder::Folder;
+use self::layered::Layered;
 use super::{Backend, Malformed, Request};
 use crate::memory::dma::DmaMemory;
 
@@ -29,7 +31,7 @@ const MOST: u64 = (1 << 20) + (64 << 10);
 /// A shared file system.
 pub struct Files {
     tag: String,
-    server: Server<Folder>,
+    server: Server<Layered>,
     /// The library writes a reply to a file.
     reply: File,
 }
@@ -60,15 +62,22 @@ pub enum FilesError {
 }
 
 impl Files {
-    /// Shares the folder `root`.
-    pub fn new(tag: &str, root: &Path, writable: bool) -> Result<Self, FilesError> {
+    /// Shares the folder `root`, with the files of the folders `above` in place of its own.
+    pub fn new(tag: &str, root: &Path, above: &[PathBuf], writable: bool) -> Result<Self, FilesError> {
         if tag.is_empty() || tag.len() > TAG_LEN {
             return Err(FilesError::Tag { tag: tag.to_owned() });
         }
-        let failed = |source| FilesError::Root { root: root.to_owned(), source };
+        let failed = |root: &Path| {
+            let root = root.to_owned();
+            |source| FilesError::Root { root, source }
+        };
         allow_open_files();
-        let folder = Folder::new(root, writable).map_err(failed)?;
-        Ok(Self { tag: tag.to_owned(), server: Server::new(folder), reply: memory_file().map_err(failed)? })
+        let mut layers = vec![Folder::new(root, writable).map_err(failed(root))?];
+        for folder in above {
+            layers.push(Folder::new(folder, false).map_err(failed(folder))?);
+        }
+        let server = Server::new(Layered::new(layers));
+        Ok(Self { tag: tag.to_owned(), server, reply: memory_file().map_err(failed(root))? })
     }
 
     /// The reply to a request; empty if there is none.

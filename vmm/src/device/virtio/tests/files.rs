@@ -10,6 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod layered;
+
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const READLINK: u32 = 5;
@@ -30,8 +32,13 @@ const ROOT: u64 = 1;
 type Reply = Result<Vec<u8>, i32>;
 
 fn share(root: &Path, writable: bool) -> Machine {
-    let mut machine =
-        Machine::new(&VirtioKind::Files { tag: "share".to_owned(), root: root.to_owned(), writable });
+    share_below(root, &[], writable)
+}
+
+fn share_below(root: &Path, above: &[&Path], writable: bool) -> Machine {
+    let above = above.iter().map(|folder| (*folder).to_owned()).collect();
+    let root = root.to_owned();
+    let mut machine = Machine::new(&VirtioKind::Files { tag: "share".to_owned(), root, above, writable });
     machine.start(16);
     init(&mut machine);
     machine

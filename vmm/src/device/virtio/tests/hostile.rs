@@ -200,7 +200,12 @@ fn kinds(folder: &std::path::Path) -> Vec<VirtioKind> {
     vec![
         VirtioKind::Random,
         VirtioKind::Block { file, writable: true },
-        VirtioKind::Files { tag: "share".to_owned(), root: folder.to_owned(), writable: false },
+        VirtioKind::Files {
+            tag: "share".to_owned(),
+            root: folder.to_owned(),
+            above: Vec::new(),
+            writable: false,
+        },
         VirtioKind::Console(vec![]),
     ]
 }
