@@ -130,6 +130,18 @@ impl<'a> Apt<'a> {
         Ok(text.split("\n\n").filter_map(stanza).collect())
     }
 
+    /// Every version of the packages of these names; those that are not known are left out.
+    pub(crate) fn named(&self, names: &[String]) -> Result<Vec<Package>, Error> {
+        let all = self.tool("apt-cache", "list packages").arg("pkgnames").output()?;
+        let all: std::collections::BTreeSet<&str> = all.lines().collect();
+        let known: Vec<&String> = names.iter().filter(|name| all.contains(name.as_str())).collect();
+        if known.is_empty() {
+            return Ok(vec![]);
+        }
+        let text = self.tool("apt-cache", "look up packages").arg("show").args(known).output()?;
+        Ok(text.split("\n\n").filter_map(stanza).collect())
+    }
+
     /// Downloads a package into `dir`.
     pub(crate) fn download(&self, package: &Package, dir: &Path) -> Result<PathBuf, Error> {
         let Package { name, version, size, .. } = package;

@@ -109,14 +109,14 @@ impl Catalogue {
         Ok(tree.copy(&self.cache, dir)?)
     }
 
-    /// Programs to run in a guest; fetches them if the cache does not have them.
-    pub fn programs(&self) -> Result<Programs, programs::Error> {
-        programs::fetch(&self.cache, &*self.progress)
+    /// Programs to run in a guest, by their paths in it; fetches them if the cache does not have them.
+    pub fn programs(&self, paths: &[&str]) -> Result<Programs, programs::Error> {
+        programs::fetch(&self.cache, &*self.progress, paths)
     }
 
     /// The same without network or a change to the cache; `None` if they are not there.
-    pub fn programs_cached(&self) -> Result<Option<Programs>, cache::Error> {
-        programs::cached(&self.cache)
+    pub fn programs_cached(&self, paths: &[&str]) -> Result<Option<Programs>, cache::Error> {
+        programs::cached(&self.cache, paths)
     }
 
     /// A folder with the files of Debian packages, named or as paths of files, and of those they depend on and this machine

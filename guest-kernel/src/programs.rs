@@ -23,21 +23,53 @@ struct ProgramPackage {
     package: &'static str,
     /// Its path in the guest.
     path: &'static str,
+    /// Programs that it starts.
+    starts: &'static [&'static str],
 }
 
-const PROGRAMS: [ProgramPackage; 4] = [
-    ProgramPackage { package: "busybox-static", path: "/bin/busybox" },
-    ProgramPackage { package: "dmidecode", path: "/usr/sbin/dmidecode" },
-    ProgramPackage { package: "dmidecode", path: "/usr/sbin/biosdecode" },
-    ProgramPackage { package: "hwinfo", path: "/usr/sbin/hwinfo" },
+const fn program(package: &'static str, path: &'static str) -> ProgramPackage {
+    ProgramPackage { package, path, starts: &[] }
+}
+
+const PROGRAMS: [ProgramPackage; 26] = [
+    program("acpica-tools", "/usr/bin/acpidump"),
+    program("busybox-static", "/bin/busybox"),
+    program("coreboot-utils", "/usr/sbin/inteltool"),
+    program("coreboot-utils", "/usr/sbin/nvramtool"),
+    program("dash", "/bin/sh"),
+    program("dmidecode", "/usr/sbin/biosdecode"),
+    program("dmidecode", "/usr/sbin/dmidecode"),
+    program("dmidecode", "/usr/sbin/ownership"),
+    program("dmidecode", "/usr/sbin/vpddecode"),
+    program("flashrom", "/usr/sbin/flashrom"),
+    program("hwinfo", "/usr/sbin/hwinfo"),
+    // Its list of cards is lspci's, by popen(3).
+    ProgramPackage {
+        package: "i810switch",
+        path: "/usr/bin/i810switch",
+        starts: &["/bin/sh", "/usr/bin/lspci"],
+    },
+    program("kexec-tools", "/sbin/kexec"),
+    program("lshw", "/usr/bin/lshw"),
+    program("makedumpfile", "/usr/bin/makedumpfile"),
+    program("memtester", "/usr/sbin/memtester"),
+    program("msr-tools", "/usr/sbin/rdmsr"),
+    program("msr-tools", "/usr/sbin/wrmsr"),
+    program("pciutils", "/usr/bin/lspci"),
+    program("pciutils", "/usr/bin/setpci"),
+    program("radeontool", "/usr/sbin/radeontool"),
+    program("radeontop", "/usr/bin/radeontop"),
+    program("read-edid", "/usr/bin/get-edid"),
+    program("smbios-utils", "/usr/sbin/smbios-sys-info-lite"),
+    program("vbetool", "/usr/sbin/vbetool"),
+    program("x86info", "/usr/bin/x86info"),
 ];
 
 /// Where they are kept.
 const FOLDER: &str = "programs";
 const ABOUT: &str = "programs.json";
-const LATEST: &str = "programs.json";
 /// Bumped when the same packages would give other files.
-const VERSION: &str = "programs-3";
+const VERSION: &str = "programs-4";
 /// How long packages are taken for the newest.
 const FRESH: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -46,6 +78,9 @@ const FRESH: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub struct Programs {
     /// Path in the guest, and file here.
     pub files: Vec<(String, PathBuf)>,
+    /// What each program needs: paths in the guest.
+    #[serde(default)]
+    pub needs: BTreeMap<String, Vec<String>>,
     /// The packages they come from, with their versions.
     pub packages: BTreeMap<String, String>,
     /// Programs that could not be had, by their paths in the guest, and why.
@@ -57,6 +92,15 @@ impl Programs {
     pub fn without(why: &str) -> Self {
         let missing = known().map(|path| (path.to_owned(), why.to_owned())).collect();
         Self { missing, ..Self::default() }
+    }
+
+    /// The files of some programs, and of what they need.
+    pub fn files_of(&self, programs: &[&str]) -> Vec<&(String, PathBuf)> {
+        let is_needed = |path: &String| {
+            let needs = |program: &&str| self.needs.get(*program).is_some_and(|needs| needs.contains(path));
+            programs.contains(&path.as_str()) || programs.iter().any(needs)
+        };
+        self.files.iter().filter(|(path, _)| is_needed(path)).collect()
     }
 
     /// Whether a program of that path is among them.
@@ -76,14 +120,21 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     PROGRAMS.iter().map(|program| program.path)
 }
 
-/// The programs, if they were fetched before; changes nothing.
-pub(crate) fn cached(cache: &Cache) -> Result<Option<Programs>, cache::Error> {
-    Ok(latest(cache)?.map(|(programs, _)| programs))
+/// Those of some paths, with those that they start.
+fn chosen(paths: &[&str]) -> Vec<&'static ProgramPackage> {
+    let is_started = |path| PROGRAMS.iter().any(|by| paths.contains(&by.path) && by.starts.contains(&path));
+    PROGRAMS.iter().filter(|program| paths.contains(&program.path) || is_started(program.path)).collect()
 }
 
-/// The programs; fetches them if they are not here, may be out of date, or are not all.
-pub(crate) fn fetch(cache: &Cache, progress: &dyn Progress) -> Result<Programs, Error> {
-    let known = match latest(cache) {
+/// The programs of these paths, if they were fetched before; changes nothing.
+pub(crate) fn cached(cache: &Cache, paths: &[&str]) -> Result<Option<Programs>, cache::Error> {
+    Ok(latest(cache, &chosen(paths))?.map(|(programs, _)| programs))
+}
+
+/// The programs of these paths; fetches them if they are not here, may be out of date, or are not all.
+pub(crate) fn fetch(cache: &Cache, progress: &dyn Progress, paths: &[&str]) -> Result<Programs, Error> {
+    let chosen = chosen(paths);
+    let known = match latest(cache, &chosen) {
         Err(damage @ cache::Error::Damaged { .. }) => {
             progress.note(&damage.to_string());
             None
@@ -96,7 +147,7 @@ pub(crate) fn fetch(cache: &Cache, progress: &dyn Progress) -> Result<Programs, 
     {
         return Ok(programs.clone());
     }
-    match (look(cache, progress), known) {
+    match (look(cache, progress, &chosen), known) {
         (Ok(programs), _) => Ok(programs),
         (Err(error), Some((programs, _))) => {
             progress.note(&format!(
@@ -109,14 +160,15 @@ pub(crate) fn fetch(cache: &Cache, progress: &dyn Progress) -> Result<Programs, 
 }
 
 /// What was fetched last, and when.
-fn latest(cache: &Cache) -> Result<Option<(Programs, SystemTime)>, cache::Error> {
-    let Some((text, at)) = Cache::read(&name(cache))? else { return Ok(None) };
+fn latest(cache: &Cache, chosen: &[&ProgramPackage]) -> Result<Option<(Programs, SystemTime)>, cache::Error> {
+    let Some((text, at)) = Cache::read(&name(cache, chosen))? else { return Ok(None) };
     let Ok(key) = serde_json::from_slice::<Key>(&text) else { return Ok(None) };
     Ok(load(cache, &key)?.map(|programs| (programs, at)))
 }
 
-fn name(cache: &Cache) -> PathBuf {
-    cache.root().join("names").join(LATEST)
+fn name(cache: &Cache, chosen: &[&ProgramPackage]) -> PathBuf {
+    let key = Key::of(chosen.iter().map(|program| program.path));
+    cache.root().join("names").join(format!("programs-{}.json", key.as_str()))
 }
 
 fn load(cache: &Cache, key: &Key) -> Result<Option<Programs>, cache::Error> {
@@ -133,7 +185,7 @@ fn load(cache: &Cache, key: &Key) -> Result<Option<Programs>, cache::Error> {
 }
 
 /// Looks for the packages in one archive after the other, until one has them all; else takes the one that has most.
-fn look(cache: &Cache, progress: &dyn Progress) -> Result<Programs, Error> {
+fn look(cache: &Cache, progress: &dyn Progress, chosen: &[&ProgramPackage]) -> Result<Programs, Error> {
     apt::require_tools()?;
     let mut reasons = Vec::new();
     let mut best: Option<(Apt<'_>, Selection)> = None;
@@ -146,7 +198,7 @@ fn look(cache: &Cache, progress: &dyn Progress) -> Result<Programs, Error> {
             }
             reasons.push(reason.to_string());
         }
-        let wanted = packages::wanted(&apt)?;
+        let wanted = packages::wanted(&apt, chosen)?;
         let is_whole = wanted.missing.is_empty();
         if best.as_ref().is_none_or(|(_, best)| wanted.missing.len() < best.missing.len()) {
             best = Some((apt, wanted));
@@ -156,15 +208,21 @@ fn look(cache: &Cache, progress: &dyn Progress) -> Result<Programs, Error> {
         }
     }
     match best.filter(|(_, wanted)| !wanted.packages.is_empty()) {
-        Some((apt, wanted)) => obtain(cache, &apt, &wanted),
+        Some((apt, wanted)) => obtain(cache, &apt, chosen, &wanted),
         None => Err(Error::NoPackages {
             reasons: if reasons.is_empty() { "no archive has them".to_owned() } else { reasons.join("\n") },
         }),
     }
 }
 
-fn obtain(cache: &Cache, apt: &Apt<'_>, wanted: &Selection) -> Result<Programs, Error> {
+fn obtain(
+    cache: &Cache,
+    apt: &Apt<'_>,
+    programs: &[&ProgramPackage],
+    wanted: &Selection,
+) -> Result<Programs, Error> {
     let parts = wanted.packages.iter().map(|package| package.sha256.as_str());
+    let parts = parts.chain(programs.iter().map(|program| program.path));
     let key = Key::of([VERSION].into_iter().chain(parts).chain(wanted.missing.keys().copied()));
     let known = match load(cache, &key) {
         Err(cache::Error::Damaged { .. }) => {
@@ -182,23 +240,18 @@ fn obtain(cache: &Cache, apt: &Apt<'_>, wanted: &Selection) -> Result<Programs, 
             let deb = apt.download(package, downloads.path())?;
             debian::unpack(cache, &deb, &root)?;
         }
-        let (chosen, mut missing) = files::choose(&root)?;
-        missing.extend(wanted.programs_missing());
-        cache.store(FOLDER, &key, |dir| keep(dir, chosen, missing, &wanted.packages))?;
+        let mut chosen = files::choose(&root, programs)?;
+        chosen.missing.extend(wanted.programs_missing(programs));
+        cache.store(FOLDER, &key, |dir| keep(dir, chosen, &wanted.packages))?;
     }
-    cache.write(&name(cache), &serde_json::to_vec(&key).unwrap_or_default())?;
+    cache.write(&name(cache, programs), &serde_json::to_vec(&key).unwrap_or_default())?;
     load(cache, &key)?.ok_or(Error::Lost)
 }
 
 /// Copies the files into a folder of the cache, with a list of them.
-fn keep(
-    dir: &Path,
-    chosen: Vec<(String, PathBuf)>,
-    missing: BTreeMap<String, String>,
-    packages: &[Package],
-) -> Result<(), cache::Error> {
-    let mut programs = Programs { missing, ..Programs::default() };
-    for (path, file) in chosen {
+fn keep(dir: &Path, chosen: files::Chosen, packages: &[Package]) -> Result<(), cache::Error> {
+    let mut programs = Programs { missing: chosen.missing, needs: chosen.needs, ..Programs::default() };
+    for (path, file) in chosen.files {
         let name = path.trim_start_matches('/').replace('/', "_");
         let to = dir.join(&name);
         fs::copy(&file, &to).map_err(|e| cache::Error::io("write", &to, e))?;
@@ -215,9 +268,7 @@ fn keep(
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No archive has them, or none answered.
-    #[error(
-        "cannot get dmidecode, busybox and hwinfo from Debian's archives; is there a network? What was tried:\n{reasons}"
-    )]
+    #[error("cannot get the programs from Debian's archives; is there a network? What was tried:\n{reasons}")]
     NoPackages {
         /// apt's output.
         reasons: String,
@@ -250,6 +301,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_program_brings_those_that_it_starts() {
+        let paths = |of: &[&str]| chosen(of).iter().map(|program| program.path).collect::<Vec<_>>();
+        assert_eq!(paths(&["/bin/busybox"]), ["/bin/busybox"]);
+        assert_eq!(paths(&["/usr/bin/i810switch"]), ["/bin/sh", "/usr/bin/i810switch", "/usr/bin/lspci"]);
+        let is_known = |path: &&str| known().any(|known| known == *path);
+        assert!(PROGRAMS.iter().all(|program| program.starts.iter().all(is_known)));
+    }
+
+    #[test]
     fn a_program_that_is_not_there_has_a_reason() {
         let none = Programs::without("no network");
         assert!(known().all(|path| none.lacks(path).as_deref() == Some("no network")));
@@ -257,6 +317,8 @@ mod tests {
             files: vec![("/bin/busybox".to_owned(), PathBuf::from("bin_busybox"))],
             ..Programs::default()
         };
+        assert_eq!(one.files_of(&["/bin/busybox"]).len(), 1);
+        assert!(one.files_of(&["/usr/sbin/hwinfo"]).is_empty());
         assert!(one.has("/bin/busybox") && one.lacks("/bin/busybox").is_none());
         assert!(one.lacks("/usr/sbin/hwinfo").is_some());
     }

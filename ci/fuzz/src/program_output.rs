@@ -3,6 +3,7 @@
 
 use engine::matrix::Sign;
 use engine::matrix::operations::Judged;
+use engine::matrix::programs::ROWS;
 use engine::matrix::programs::judge::{compare, reported};
 use engine::observation::{Answer, StepObservation};
 
@@ -19,7 +20,7 @@ pub fn run(bytes: &[u8]) {
         for judged in [Judged::Shown, Judged::Scan] {
             let _ = reported(judged, &observed);
         }
-        reported(Judged::Program, &observed).unwrap_or_default()
+        reported(Judged::Program(&ROWS[0]), &observed).unwrap_or_default()
     });
     let (one, other) = (outputs.next().unwrap_or_default(), outputs.next().unwrap_or_default());
     for (expected, given) in [(Some(&one), &other), (Some(&other), &one), (Some(&one), &one), (None, &one)] {

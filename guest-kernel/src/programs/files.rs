@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which files of the unpacked packages a guest needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::PROGRAMS;
+use super::ProgramPackage;
 use crate::cache;
 
 /// Where a guest's dynamic linker looks by default.
@@ -14,19 +14,26 @@ const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
 const LINKER: &str = "ld-linux-x86-64.so.2";
 const LINKER_FOLDER: &str = "/lib64";
 
-/// Paths in the guest and files here, and programs that are not there with the reason.
-pub(super) type Chosen = (Vec<(String, PathBuf)>, BTreeMap<String, String>);
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// Paths in the guest and files here.
+    pub(super) files: Vec<(String, PathBuf)>,
+    /// What each program needs, by paths in the guest.
+    pub(super) needs: BTreeMap<String, Vec<String>>,
+    /// Programs that are not there, with the reason.
+    pub(super) missing: BTreeMap<String, String>,
+}
 
 /// The programs in an unpacked tree with every library whose name occurs in one of them: a linker finds by name, and a
 /// name more than needed costs some memory and nothing else.
-pub(super) fn choose(root: &Path) -> Result<Chosen, cache::Error> {
+pub(super) fn choose(root: &Path, programs: &[&ProgramPackage]) -> Result<Chosen, cache::Error> {
     let mut all = Vec::new();
     let root = fs::canonicalize(root).map_err(|e| cache::Error::io("find", root, e))?;
     walk(&root, &root, &mut all);
     all.sort();
-    let mut chosen: Vec<(String, PathBuf)> = Vec::new();
-    let mut missing = BTreeMap::new();
-    for program in &PROGRAMS {
+    let mut chosen = Chosen::default();
+    for program in programs {
         // Since usr and its like were merged, a program may be in a folder of either name.
         let name = program.path.rsplit('/').next().unwrap_or(program.path);
         let is_program = |file: &&PathBuf| {
@@ -35,33 +42,83 @@ pub(super) fn choose(root: &Path) -> Result<Chosen, cache::Error> {
                 && folder.is_some_and(|folder| folder == "bin" || folder == "sbin")
         };
         if let Some(file) = all.iter().find(is_program) {
-            chosen.push((program.path.to_owned(), file.clone()));
+            chosen.files.push((program.path.to_owned(), file.clone()));
         } else {
             let why = format!("Debian's package {} does not have {name}", program.package);
-            missing.insert(program.path.to_owned(), why);
+            chosen.missing.insert(program.path.to_owned(), why);
         }
     }
-    let libraries: Vec<(&str, &PathBuf)> = all
-        .iter()
-        .filter_map(|file| Some((file.file_name()?.to_str()?, file)))
-        .filter(|(name, _)| name.contains(".so"))
-        .collect();
-    let mut next = 0;
-    while let Some((_, file)) = chosen.get(next) {
-        next += 1;
-        let content = fs::read(file).map_err(|e| cache::Error::io("read", file, e))?;
-        for (name, file) in &libraries {
-            let folder = if *name == LINKER { LINKER_FOLDER } else { LIBRARIES };
-            let path = format!("{folder}/{name}");
-            let text = [name.as_bytes(), b"\0"].concat();
-            if chosen.iter().all(|(known, _)| *known != path)
-                && content.windows(text.len()).any(|window| window == text)
-            {
-                chosen.push((path, (*file).clone()));
+    let mut libraries = Libraries::among(&all);
+    let found = chosen.files.clone();
+    for (path, file) in &found {
+        let started =
+            programs.iter().filter(|program| program.path == path).flat_map(|program| program.starts);
+        let started: Vec<&(String, PathBuf)> =
+            started.filter_map(|path| found.iter().find(|(known, _)| known == path)).collect();
+        let mut needed: Vec<String> = started.iter().map(|(path, _)| path.clone()).collect();
+        for file in std::iter::once(file).chain(started.iter().map(|(_, file)| file)) {
+            for (path, file) in libraries.of(file)? {
+                if !chosen.files.iter().any(|(known, _)| *known == path) {
+                    chosen.files.push((path.clone(), file));
+                }
+                if !needed.contains(&path) {
+                    needed.push(path);
+                }
             }
         }
+        chosen.needs.insert(path.clone(), needed);
     }
-    Ok((chosen, missing))
+    Ok(chosen)
+}
+
+/// Libraries of an unpacked tree, and which of them each file names.
+struct Libraries<'a> {
+    all: Vec<(&'a str, &'a PathBuf)>,
+    named: BTreeMap<PathBuf, Vec<usize>>,
+}
+
+impl<'a> Libraries<'a> {
+    fn among(files: &'a [PathBuf]) -> Self {
+        let all = files.iter().filter_map(|file| Some((file.file_name()?.to_str()?, file)));
+        Self { all: all.filter(|(name, _)| name.contains(".so")).collect(), named: BTreeMap::new() }
+    }
+
+    /// The libraries that a file names, those that these name, and so on: their paths in the guest, and files here.
+    fn of(&mut self, file: &Path) -> Result<Vec<(String, PathBuf)>, cache::Error> {
+        let mut indices: Vec<usize> = Vec::new();
+        let mut files = vec![file.to_owned()];
+        while let Some(file) = files.pop() {
+            for index in self.named_in(&file)? {
+                if !indices.contains(&index) {
+                    indices.push(index);
+                    files.push(self.all[index].1.clone());
+                }
+            }
+        }
+        let place = |index: usize| {
+            let (name, file) = self.all[index];
+            let folder = if name == LINKER { LINKER_FOLDER } else { LIBRARIES };
+            (format!("{folder}/{name}"), file.clone())
+        };
+        Ok(indices.into_iter().map(place).collect())
+    }
+
+    fn named_in(&mut self, file: &Path) -> Result<Vec<usize>, cache::Error> {
+        if let Some(named) = self.named.get(file) {
+            return Ok(named.clone());
+        }
+        let content = fs::read(file).map_err(|e| cache::Error::io("read", file, e))?;
+        let texts: BTreeSet<&[u8]> = content.split(|&byte| byte == 0).collect();
+        // A name may be the end of a longer text, as in a path.
+        let is_named = |name: &str| {
+            let name = name.as_bytes();
+            texts.contains(name) || texts.iter().any(|text| text.ends_with(name))
+        };
+        let named = self.all.iter().enumerate().filter(|(_, (name, _))| is_named(name));
+        let named: Vec<usize> = named.map(|(index, _)| index).collect();
+        self.named.insert(file.to_owned(), named.clone());
+        Ok(named)
+    }
 }
 
 fn walk(dir: &Path, root: &Path, files: &mut Vec<PathBuf>) {
@@ -98,9 +155,15 @@ mod tests {
         put("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", b"");
         put("lib/x86_64-linux-gnu/libm.so.6", b"\0libc.so.6\0");
         std::os::unix::fs::symlink("/bin/sh", root.path().join("bin/hwinfo")).unwrap();
-        let (mut chosen, missing) = choose(root.path()).unwrap();
-        chosen.sort();
-        let paths: Vec<&str> = chosen.iter().map(|(path, _)| path.as_str()).collect();
+        let programs = super::super::chosen(&[
+            "/bin/busybox",
+            "/usr/sbin/dmidecode",
+            "/usr/sbin/biosdecode",
+            "/usr/sbin/hwinfo",
+        ]);
+        let mut chosen = choose(root.path(), &programs).unwrap();
+        chosen.files.sort();
+        let paths: Vec<&str> = chosen.files.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(
             paths,
             [
@@ -113,10 +176,14 @@ mod tests {
                 "/usr/sbin/hwinfo"
             ]
         );
-        assert!(missing.is_empty());
+        assert!(chosen.missing.is_empty());
+        assert!(chosen.needs["/bin/busybox"].is_empty());
+        let [libc, linker] = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
+        assert_eq!(chosen.needs["/usr/sbin/biosdecode"], [libc, linker]);
+        assert!(chosen.needs["/usr/sbin/hwinfo"].contains(&"/lib/x86_64-linux-gnu/libhd.so.21".to_owned()));
         fs::remove_file(root.path().join("bin/busybox")).unwrap();
-        let (chosen, missing) = choose(root.path()).unwrap();
-        assert_eq!(chosen.len(), paths.len() - 1);
-        assert!(missing["/bin/busybox"].contains("busybox-static"));
+        let without = choose(root.path(), &programs).unwrap();
+        assert_eq!(without.files.len(), paths.len() - 1);
+        assert!(without.missing["/bin/busybox"].contains("busybox-static"));
     }
 }

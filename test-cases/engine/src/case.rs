@@ -84,12 +84,10 @@ impl Case {
 
     /// The programs the steps run, each once.
     pub fn programs(&self) -> Vec<&str> {
-        let mut programs = Vec::new();
-        for step in &self.steps {
-            if let Action::Run { program, .. } = &step.action
-                && !programs.contains(&program.as_str())
-            {
-                programs.push(program.as_str());
+        let mut programs: Vec<&str> = Vec::new();
+        for program in self.steps.iter().flat_map(|step| step.action.programs()) {
+            if !programs.contains(&program) {
+                programs.push(program);
             }
         }
         programs

@@ -77,11 +77,12 @@ fn find_spec(spec: &KernelSpec, config: Option<&Path>, quiet: bool) -> Result<Fo
 /// The programs that the cases run; fetches those that are not in the cache. A missing program has a reason, which is
 /// reported on standard error where the fetch failed.
 pub fn programs(cases: &[Case], quiet: bool) -> Programs {
-    if cases.iter().all(|case| case.programs().is_empty()) {
+    let needed: Vec<&str> = cases.iter().flat_map(Case::programs).collect();
+    if needed.is_empty() {
         return Programs::default();
     }
     let found = if host::is_inside() {
-        let cached = catalogue(quiet).and_then(|it| it.programs_cached().map_err(Failed::new));
+        let cached = catalogue(quiet).and_then(|it| it.programs_cached(&needed).map_err(Failed::new));
         let none = || {
             Failed::new(
                 "it is not in the cache, and could not be fetched when the run began: the reason is on standard error",
@@ -89,7 +90,7 @@ pub fn programs(cases: &[Case], quiet: bool) -> Programs {
         };
         cached.and_then(|programs| programs.ok_or_else(none))
     } else {
-        catalogue(quiet).and_then(|catalogue| catalogue.programs().map_err(Failed::new))
+        catalogue(quiet).and_then(|catalogue| catalogue.programs(&needed).map_err(Failed::new))
     };
     let report = |what: &str, why: &str| {
         if !host::is_inside() {

@@ -170,6 +170,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// The programs that it starts, if any: the one it names, and those it passes to that as arguments (`timeout 2 /usr/…`).
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        let (program, args) = match self {
+            Self::Run { program, args } => (Some(program.as_str()), args.as_slice()),
+            _ => (None, [].as_slice()),
+        };
+        let is_known = |arg: &&str| guest_kernel::programs::known().any(|known| known == *arg);
+        program.into_iter().chain(args.iter().map(String::as_str).filter(is_known))
+    }
+
     /// The name in case files.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -59,13 +59,12 @@ impl Target {
         self.policy.in_force(self.config.as_ref().is_none_or(is_strict))
     }
 
-    /// The agent, and the programs if a case runs one: they are some MiB, which every boot would have to unpack.
+    /// The agent, and the programs that the cases run: they are some MiB, which every boot would have to unpack.
     pub(crate) fn initramfs(&self, cases: &[Case]) -> io::Result<Vec<u8>> {
         let mut initramfs = Initramfs::new();
-        if cases.iter().any(|case| !case.programs().is_empty()) {
-            for (path, file) in &self.programs.files {
-                initramfs = initramfs.program(path, &fs::read(file)?);
-            }
+        let programs: Vec<&str> = cases.iter().flat_map(Case::programs).collect();
+        for (path, file) in self.programs.files_of(&programs) {
+            initramfs = initramfs.program(path, &fs::read(file)?);
         }
         initramfs.build()
     }

@@ -28,7 +28,7 @@ named! {
         Failed = "failed", "this errno or signal, which is no refusal";
         Absent = "absent", "not there in this kernel (ENOENT, ENXIO, ENODEV)";
         Closed = "closed", "not to be had: what it needs was refused or is not there";
-        Skipped = "skipped", "not run, for the reason given";
+        Skipped = "skipped", "not run, or what the program looks for is not in the guest, for the reason given: neither passed nor failed";
         Unknown = "unknown", "not tried, or nothing to compare it with";
     }
 }

@@ -9,6 +9,7 @@
     reason = "fixed content for tests"
 )]
 
+use super::programs::ROWS;
 use super::{Combination, Matrix, operations};
 use crate::observation::{Answer, CaseObservation, GpaRange, KernelFacts, StepObservation};
 use crate::report::{CaseResult, Report, fixture};
@@ -88,8 +89,12 @@ fn observed(case: &str, step: &str, platform: Platform, shut: bool) -> StepObser
     let closed = |needs: &str| Answer::NotReached { needs: needs.to_owned() };
     let region = operations::regions().find(|region| case == format!("matrix/{region}"));
     let Some(region) = region else {
-        if case == "matrix/programs" || (case == "matrix/scan" && step == "scan") {
+        if case == "matrix/scan" && step == "scan" {
             return program(step, platform, shut);
+        }
+        if let Some(row) = ROWS.iter().find(|row| row.case() == case) {
+            let observed = program(row.id, platform, shut);
+            return StepObservation { step: step.to_owned(), ..observed };
         }
         let answer = match step {
             "open-mem" | "open-port" | "open" if shut => failed(Errno::EPERM),
@@ -137,15 +142,17 @@ fn observed(case: &str, step: &str, platform: Platform, shut: bool) -> StepObser
     observed
 }
 
+/// Of a row, or of the scan.
 fn program(step: &str, platform: Platform, shut: bool) -> StepObservation {
     let sorry = "/dev/mem: Operation not permitted\nFailed to read table, sorry.\n";
     let (value, text) = match step {
         "scan" if shut => return StepObservation::new(step, Answer::NotReached { needs: "rom".to_owned() }),
         "scan" => (32, "_SM3_...........0123456789abcdef"),
-        "hwinfo" if shut => (0, "BIOS\n  Num Lock: off\n  Vendor: \"copra\"\n"),
-        "hwinfo" => (0, "BIOS\n  Num Lock: on\n  Serial Port 0: 0x3f8\n  Vendor: \"copra\"\n"),
-        _ if shut && step != "dmidecode" => (1, "/dev/mem: Operation not permitted\n"),
-        "dmidecode-mem" if platform.is_confidential() => (0, sorry),
+        "hwinfo/bios" if shut => (0, "BIOS\n  Num Lock: off\n  Vendor: \"copra\"\n"),
+        "hwinfo/bios" => (0, "BIOS\n  Num Lock: on\n  Serial Port 0: 0x3f8\n  Vendor: \"copra\"\n"),
+        "lspci" | "setpci" => (0, "00081b36\n"),
+        _ if shut && step != "dmidecode/sysfs" => (1, "/dev/mem: Operation not permitted\n"),
+        "dmidecode/mem" if platform.is_confidential() => (0, sorry),
         _ => (0, "BIOS Information\n"),
     };
     let mut observed = StepObservation::new(step, Answer::Returned { value });

@@ -41,7 +41,7 @@ pub enum Judged {
     /// It shows the result.
     Shown,
     /// A program: whether its output is the same as in an ordinary guest of an unpatched kernel.
-    Program,
+    Program(&'static programs::Row),
     /// Steps as a program would do them, that search for SMBIOS's signature: whether they find it as there.
     Scan,
 }

@@ -3,7 +3,8 @@
 
 use types::{Platform, Policy};
 
-use super::DMIDECODE_VIA_MEM;
+use super::rows::DMIDECODE_VIA_MEM;
+use super::rows::Row;
 use crate::matrix::operations::{self, Judged};
 use crate::matrix::{Combination, Matrix, Sign};
 use crate::observation::{Answer, StepObservation};
@@ -35,10 +36,13 @@ pub fn reported(judged: Judged, observed: &StepObservation) -> Option<String> {
         Answer::Failed { errno } => errno.to_string(),
         Answer::GuestDied => format!("the guest died: {}", observed.end),
     };
-    let text = if judged == Judged::Program { String::from_utf8_lossy(&observed.bytes) } else { "".into() };
+    let (text, idle) = match judged {
+        Judged::Program(row) => (String::from_utf8_lossy(&observed.bytes), row.idle),
+        Judged::Scan | Judged::Shown => ("".into(), [].as_slice()),
+    };
     let is_essential = |line: &&str| {
         let text = line.trim_start();
-        !text.is_empty() && !IDLE.iter().any(|idle| text.starts_with(idle))
+        !text.is_empty() && !IDLE.iter().chain(idle).any(|idle| text.starts_with(idle))
     };
     // A terminal will show this, so a guest must not steer it.
     let tame = |line: &str| line.trim_end().replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
@@ -49,17 +53,18 @@ pub fn reported(judged: Judged, observed: &StepObservation) -> Option<String> {
 /// Judges for every program in every combination whether it works.
 pub fn judge(matrix: &mut Matrix) {
     for operation in operations::all().iter().filter(|operation| operation.judged != Judged::Shown) {
-        let reference = matrix
-            .combinations
-            .iter()
-            .filter(|combination| combination.platform == Platform::None)
-            .filter(|combination| combination.kernel.policy == Some(Policy::Upstream))
-            .find_map(|combination| combination.cells.get(&operation.id)?.output.clone());
+        let reference = reference(matrix, &operation.id);
         for combination in &mut matrix.combinations {
             let unreachable = operation.id == DMIDECODE_VIA_MEM && hides_structures(combination);
             let Some(cell) = combination.cells.get_mut(&operation.id) else { continue };
             let Some(reported) = &cell.output else { continue };
             (cell.sign, cell.detail) = compare(reference.as_deref(), reported);
+            if let Judged::Program(row) = operation.judged
+                && let Some(why) = nothing_tried(row, reference.as_deref(), reported)
+            {
+                cell.sign = Sign::Skipped;
+                cell.detail = format!("{why}; its output: {}", some(reported.lines()));
+            }
             if unreachable && cell.sign == Sign::Broken {
                 cell.sign = Sign::Closed;
                 cell.detail = format!("{UNREACHABLE}; its output: {}", cell.detail);
@@ -76,6 +81,23 @@ pub fn judge(matrix: &mut Matrix) {
             cell.gpa = None;
         }
     }
+}
+
+/// The output in an ordinary guest of an unpatched kernel: of several, the first in which the program did not fail.
+fn reference(matrix: &Matrix, operation: &str) -> Option<String> {
+    let ordinary = matrix.combinations.iter().filter(|combination| {
+        combination.platform == Platform::None && combination.kernel.policy == Some(Policy::Upstream)
+    });
+    let outputs: Vec<&String> =
+        ordinary.filter_map(|combination| combination.cells.get(operation)?.output.as_ref()).collect();
+    let good = outputs.iter().find(|output| GOOD_ENDS.contains(&end(output)));
+    good.or(outputs.first()).map(|output| (*output).clone())
+}
+
+/// Why a program's output shows nothing about access, if so: what it looks for is not in the guest, or not in the kernel.
+fn nothing_tried(row: &Row, reference: Option<&str>, reported: &str) -> Option<&'static str> {
+    let lacking = row.lacking.filter(|(error, _)| end(reported) != GOOD_ENDS[0] && reported.contains(error));
+    lacking.map(|(_, why)| why).or(row.missing.filter(|_| reference == Some(reported)))
 }
 
 fn more(accesses: usize) -> &'static str {
@@ -161,6 +183,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::matrix::fixture;
+    use crate::matrix::programs::ROWS;
     use types::Errno;
 
     fn observed(text: &[u8], value: u64) -> StepObservation {
@@ -170,8 +194,10 @@ mod tests {
     }
 
     fn program(text: &str, value: u64) -> String {
-        reported(Judged::Program, &observed(text.as_bytes(), value)).unwrap()
+        reported(PROGRAM, &observed(text.as_bytes(), value)).unwrap()
     }
+
+    const PROGRAM: Judged = Judged::Program(&ROWS[0]);
 
     #[test]
     fn what_changes_for_good_reasons_does_not_count() {
@@ -204,6 +230,52 @@ mod tests {
     }
 
     #[test]
+    fn what_finds_nothing_to_access_is_skipped_and_what_is_refused_is_broken() {
+        let row = ROWS.iter().find(|row| row.id == "vbetool").unwrap();
+        let mut matrix = fixture::matrix();
+        judge(&mut matrix);
+        let of = |platform, policy| {
+            let on = matrix.on(platform);
+            let combination =
+                on.iter().find(|combination| combination.kernel.policy == Some(policy)).unwrap();
+            combination.cell(row.id)
+        };
+        let usual = of(Platform::None, Policy::Upstream);
+        assert_eq!(usual.sign, Sign::Skipped);
+        assert!(usual.detail.starts_with(row.missing.unwrap()), "{}", usual.detail);
+        assert_eq!(of(Platform::Sev, Policy::OpenEperm).sign, Sign::Broken);
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_no_reference() {
+        let row = ROWS.iter().find(|row| row.id == "rdmsr").unwrap();
+        let (lacking, value) =
+            (program("rdmsr: open: No such file or directory\n", 127), program("407050600070106\n", 0));
+        assert_eq!(nothing_tried(row, Some(&lacking), &lacking), row.lacking.map(|(_, why)| why));
+        assert_eq!(
+            nothing_tried(row, Some(&value), &program("rdmsr: open: Operation not permitted\n", 127)),
+            None
+        );
+        let mut matrix = fixture::matrix();
+        let mut other = matrix.combinations[0].clone();
+        matrix.combinations[0].cells.get_mut(row.id).unwrap().output = Some(lacking);
+        other.cells.get_mut(row.id).unwrap().output = Some(value.clone());
+        matrix.combinations.push(other);
+        assert_eq!(reference(&matrix, row.id), Some(value));
+    }
+
+    #[test]
+    fn lines_that_differ_for_a_rows_own_reasons_do_not_count() {
+        let row = ROWS.iter().find(|row| row.id == "x86info").unwrap();
+        let of = |text: &str| reported(Judged::Program(row), &observed(text.as_bytes(), 0)).unwrap();
+        assert_eq!(
+            of("Address Size: 48 bits virtual, 40 bits physical\nMP Table:\n"),
+            of("Address Size: 39 bits\nMP Table:\n")
+        );
+        assert_ne!(of("MP Table:\n"), of(""));
+    }
+
+    #[test]
     fn a_scan_finds_the_signature_where_it_may_stand() {
         let scan = |bytes: &[u8]| reported(Judged::Scan, &observed(bytes, 32)).unwrap();
         assert_eq!(scan(b"................_SM3_..........."), FOUND);
@@ -221,7 +293,7 @@ mod tests {
             other in "(\\PC{0,20}\n){0,9}",
             value in any::<u64>(),
         ) {
-            let (one, other) = (reported(Judged::Program, &observed(&one, value)).unwrap(), program(&other, 0));
+            let (one, other) = (reported(PROGRAM, &observed(&one, value)).unwrap(), program(&other, 0));
             for (reference, reported) in [(&one, &other), (&other, &one), (&one, &one)] {
                 let (sign, detail) = compare(Some(reference), reported);
                 prop_assert!(sign != Sign::Works || reference == reported);
