@@ -4,6 +4,8 @@
 //! The low megabyte follows the PC (what `arch/x86/kernel/ebda.c` and `probe_roms.c` look at);
 //! everything else is placed so that each class of address the kernel distinguishes exists once.
 
+use std::ops::Range;
+
 /// One 4 KiB page: the unit of page state and of every view switch.
 pub const PAGE_SIZE: u64 = 4096;
 /// One 2 MiB page.
@@ -63,8 +65,12 @@ pub const ACPI_DATA_SIZE: u64 = 0x1_0000;
 pub const SMBIOS_ENTRY_OFFSET: u64 = 0x8000;
 /// Bytes kept for EFI tables below the reserved hole.
 pub const EFI_SIZE: u64 = 0x4000;
+/// Where in the ACPI data the ACPI tables are, to the end of it.
+pub const ACPI_TABLES_OFFSET: u64 = 0xa000;
 /// Start of the 32-bit device hole; low RAM never reaches it.
 pub const DEVICE_HOLE: u64 = 0xc000_0000;
+/// Where the PCI bus has devices below 4 GiB: the two ranges below are in it.
+pub const PCI_WINDOW_32: Range<u64> = BAR32..0xe800_0000;
 /// 32-bit memory BAR of the first PCI test device.
 pub const BAR32: u64 = 0xe000_0000;
 /// A range the kernel command line marks busy (`reserve=`): device memory that is claimed.
@@ -73,6 +79,14 @@ pub const CLAIMED_MMIO: u64 = 0xe100_0000;
 pub const CLAIMED_MMIO_SIZE: u64 = 0x1_0000;
 /// Unclaimed part of the device hole, without a device.
 pub const UNCLAIMED_MMIO: u64 = 0xe200_0000;
+/// Memory-mapped configuration space (ECAM) of the PCI buses from 0 to [`ECAM_LAST_BUS`]; e820 reserved, as firmware has it.
+pub const ECAM: u64 = 0xe800_0000;
+/// Number of the last PCI bus with memory-mapped configuration space.
+pub const ECAM_LAST_BUS: u8 = 0;
+/// Bytes of [`ECAM`]: 1 MiB a bus.
+pub const ECAM_SIZE: u64 = (ECAM_LAST_BUS as u64 + 1) << 20;
+/// I/O APIC; KVM's own is nowhere else (`arch/x86/kvm/ioapic.h:IOAPIC_DEFAULT_BASE_ADDRESS`).
+pub const IOAPIC: u64 = 0xfec0_0000;
 /// Local APIC.
 pub const LAPIC: u64 = 0xfee0_0000;
 /// Three pages KVM needs for real mode on Intel hosts (`KVM_SET_TSS_ADDR`).
@@ -85,6 +99,8 @@ pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 pub const HIGH_RAM: u64 = 1 << 32;
 /// Bytes of [`HIGH_RAM`].
 pub const HIGH_RAM_SIZE: u64 = 64 << 20;
+/// Where the PCI bus has devices above 4 GiB: those at the two addresses below.
+pub const PCI_WINDOW_64: Range<u64> = BAR64..0x22_0000_0000;
 /// 64-bit memory BAR of the second PCI test device.
 pub const BAR64: u64 = 0x20_0000_0000;
 /// 64-bit memory BARs of the virtio devices, one behind the other.
@@ -117,6 +133,18 @@ pub const PCI_CONFIG_ADDRESS: u16 = 0xcf8;
 pub const PCI_CONFIG_DATA: u16 = 0xcfc;
 /// Reset control register (PIIX/ICH "CF9"); bit 2 resets.
 pub const RESET_CONTROL: u16 = 0xcf9;
+/// What resets through [`RESET_CONTROL`]: all of the system (bit 1), now (bit 2).
+pub const RESET_VALUE: u8 = 6;
+/// ACPI's power management event registers, status and enable (`PM1a_EVT_BLK`).
+pub const PM1_EVENTS: u16 = 0x600;
+/// ACPI's power management control register (`PM1a_CNT_BLK`), which switches off.
+pub const PM1_CONTROL: u16 = 0x604;
+/// The sleep type of S5 there, which `_S5` gives the guest.
+pub const SLEEP_TYPE_S5: u8 = 5;
+/// Its last port.
+pub const PM1_LAST: u16 = 0x605;
+/// The interrupt of ACPI's events, of which there are none, at the pin where PCs have it.
+pub const ACPI_IRQ: u8 = 9;
 /// Where a TDCALL goes that was rewritten to an OUT (`boot/opcode.rs`), 4 bytes wide as the next three. PCs keep
 /// 0xf0-0xff for the coprocessor, so no driver uses them.
 pub const TDCALL_PORT: u16 = 0xf1;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use types::Platform::{None as Plain, Sev};
+use types::Platform::{self, None as Plain, Sev};
 use types::View::Shared;
 use vmm::guest_code;
 use vmm::layout;
@@ -66,6 +66,32 @@ fn a_reset_through_cf9_is_seen_at_the_bit_that_resets() {
     // Writes to the PCI address register's four ports may be gathered by KVM, but none is lost.
     let stats = machine.stats();
     assert_eq!(stats.port_io + stats.coalesced, 2);
+}
+
+guest_code!(
+    other_sleep_types_then_s5,
+    // What sleeps without the enable bit, and another state with it, do nothing.
+    "mov dx, 0x604",
+    "mov ax, 0x1401",
+    "out dx, ax",
+    "mov ax, 0x2c01",
+    "out dx, ax",
+    "xor eax, eax",
+    "in ax, dx",
+    "mov [0x200000], rax",
+    "mov ax, 0x3401",
+    "out dx, ax",
+    "hlt",
+);
+
+#[test]
+fn a_guest_that_enters_s5_is_off() {
+    for platform in Platform::ALL {
+        let mut machine = guest(*platform, other_sleep_types_then_s5(), &[]);
+        assert_eq!(run(&mut machine), Stop::PowerOff, "{platform}");
+        assert_eq!(result(&machine, 0), 0x0c01, "in ACPI mode, and awake");
+        assert_eq!(machine.stats().port_io, 4);
+    }
 }
 
 guest_code!(

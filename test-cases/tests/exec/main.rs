@@ -76,6 +76,22 @@ fn the_end_of_a_command_is_the_end_of_copra() {
 }
 
 #[test]
+fn a_guest_has_acpi_without_complaints_and_switches_off_through_it_on_every_platform() {
+    let script = "dmesg | grep -c 'ACPI: Interpreter enabled'; \
+        dmesg | grep -iE 'acpi.*(error|warning|bug)|no compatible bridge window|failed to assign'; \
+        grep -oE 'ECAM|MMCONFIG|IOAPIC 0' /proc/iomem | sort -u | wc -l; \
+        echo 1 >/proc/sys/kernel/sysrq; echo o >/proc/sysrq-trigger; sleep 60";
+    for platform in PLATFORMS {
+        let output = exec(platform, &[], &["sh", "-c", script], b"");
+        let errors = text(&output.stderr);
+        assert_eq!(text(&output.stdout), "1\n2\n", "{platform}: {errors}");
+        assert_eq!(output.status.code(), Some(2), "{platform}: {errors}");
+        assert!(errors.contains("switched itself off (ACPI sleep state S5)"), "{platform}: {errors}");
+        assert!(errors.contains(": 0 forbidden accesses\n"), "{platform}: {errors}");
+    }
+}
+
+#[test]
 fn a_forbidden_access_of_a_command_is_listed_with_the_kernel_path() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let report = folder.path().join("report.json");

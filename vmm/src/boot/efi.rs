@@ -18,9 +18,9 @@ use linux_loader::bootparam::efi_info;
 use zerocopy::IntoBytes;
 
 use self::structures::{
-    ConfigurationTable, DESCRIPTOR_VERSION, Guid, MEMORY_WB, MemoryDescriptor, MemoryType, REVISION,
-    SMBIOS_TABLE, SYSTEM_TABLE_SIGNATURE, SystemTable, TableHeader, UNACCEPTED_TABLE, UNACCEPTED_VERSION,
-    UnacceptedTable,
+    ACPI_TABLE, ConfigurationTable, DESCRIPTOR_VERSION, Guid, MEMORY_WB, MemoryDescriptor, MemoryType,
+    REVISION, SMBIOS_TABLE, SYSTEM_TABLE_SIGNATURE, SystemTable, TableHeader, UNACCEPTED_TABLE,
+    UNACCEPTED_VERSION, UnacceptedTable,
 };
 use crate::layout::PAGE_SIZE;
 use crate::memory::ram::{E820Entry, E820Type};
@@ -92,6 +92,8 @@ pub struct Params<'a> {
     pub memory: &'a [E820Entry],
     /// The SMBIOS entry point. With EFI tables Linux looks for it nowhere else (`drivers/firmware/dmi_scan.c`).
     pub smbios: Option<u64>,
+    /// The RSDP.
+    pub acpi: Option<u64>,
     /// Memory to accept before its first use.
     pub unaccepted: Option<Unaccepted<'a>>,
 }
@@ -150,7 +152,10 @@ impl EfiInfo {
 /// Builds all tables.
 pub fn build(params: &Params<'_>) -> Result<Efi, EfiError> {
     let unaccepted = params.unaccepted.as_ref().map(unaccepted).transpose()?;
-    let tables = usize::from(params.smbios.is_some()) + usize::from(unaccepted.is_some());
+    let tables = [params.smbios.is_some(), params.acpi.is_some(), unaccepted.is_some()]
+        .map(usize::from)
+        .iter()
+        .sum::<usize>();
     let vendor_at = size_of::<SystemTable>();
     let configuration_at = vendor_at + VENDOR_SIZE;
     let memmap_at = configuration_at + tables * size_of::<ConfigurationTable>();
@@ -168,6 +173,9 @@ pub fn build(params: &Params<'_>) -> Result<Efi, EfiError> {
     };
     if let Some(smbios) = params.smbios {
         point_to(SMBIOS_TABLE, smbios);
+    }
+    if let Some(rsdp) = params.acpi {
+        point_to(ACPI_TABLE, rsdp);
     }
     if unaccepted.is_some() {
         point_to(UNACCEPTED_TABLE, params.base + unaccepted_at as u64);

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use types::{PageState, Platform};
 
+use super::acpi;
 use super::efi::{self, EfiInfo};
 use super::firmware;
 use super::linux::LoadError;
@@ -45,6 +46,7 @@ pub fn efi(
         base,
         memory: &e820,
         smbios: Some(smbios),
+        acpi: Some(ram.acpi_tables()),
         unaccepted: Some(efi::Unaccepted { phys_base: 0, unit_size: UNIT as u32, ranges: &ranges }),
     })
     .map_err(|e| LoadError::Efi(e.to_string()))?;
@@ -56,6 +58,18 @@ pub fn efi(
     }
     memory.write(base, &tables.bytes)?;
     Ok(Some(tables.info))
+}
+
+/// Places the ACPI tables, and gives the address of the RSDP.
+pub fn acpi(memory: &GuestMemory) -> Result<u64, LoadError> {
+    let base = memory.ram().acpi_tables();
+    let tables = acpi::build(base);
+    let place = layout::ACPI_DATA_SIZE - layout::ACPI_TABLES_OFFSET;
+    if tables.len() as u64 > place {
+        return Err(LoadError::Acpi { size: tables.len(), place });
+    }
+    memory.write(base, &tables)?;
+    Ok(base)
 }
 
 /// Places what SEV-SNP's firmware gives a guest; the address is that of the blob that points to the rest.

@@ -88,6 +88,14 @@ pub enum LoadError {
         "the ROM area cannot be launched unaccepted on {0}, which has no acceptance of pages: choose validated or shared"
     )]
     RomState(Platform),
+    /// ACPI tables do not fit.
+    #[error("the guest's ACPI tables take {size} bytes, and their place has {place}")]
+    Acpi {
+        /// Bytes of tables.
+        size: usize,
+        /// Bytes there are.
+        place: u64,
+    },
     /// EFI tables do not fit.
     #[error("building the guest's EFI tables: {0}")]
     Efi(String),
@@ -182,6 +190,7 @@ pub fn load(
     if let Some(info) = launch::efi(memory, kind, launch, &used)? {
         params.efi_info = info.boot_params();
     }
+    params.acpi_rsdp_addr = launch::acpi(memory)?;
     if kind == Platform::Snp {
         params.cc_blob_address = launch::snp_pages(memory, cpuid)?;
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest finds in memory when it starts.
 
+pub mod acpi;
 pub mod efi;
 pub mod firmware;
 pub mod flat;

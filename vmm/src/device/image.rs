@@ -9,6 +9,7 @@ use vm_superio::serial::SerialState;
 use super::Devices;
 use super::cmos::Cmos;
 use super::pci::{PciBus, PciImage, PciImageError};
+use super::power::PowerManagement;
 use super::serial::Capture;
 use super::window::Windows;
 use crate::layout;
@@ -22,6 +23,7 @@ pub struct DevicesImage {
     agent: PortImage,
     pci: PciImage,
     cmos: Cmos,
+    power: PowerManagement,
     windows: Windows,
     /// The port through which a small test guest ends itself exists.
     debug_exit: bool,
@@ -95,6 +97,7 @@ impl DevicesImage {
             agent: port(),
             pci: PciBus::new(layout::BAR32, layout::BAR64).save(),
             cmos: Cmos::default(),
+            power: PowerManagement::default(),
             windows: Windows::default(),
             debug_exit: false,
         }
@@ -115,6 +118,7 @@ impl Devices {
             agent: self.agent.save(),
             pci: self.pci.save(),
             cmos: self.cmos.clone(),
+            power: self.power.clone(),
             windows: self.windows.clone(),
             debug_exit: self.debug_exit,
         }
@@ -129,6 +133,7 @@ impl Devices {
         self.agent.restore(&image.agent, Vec::new())?;
         self.pci.restore(&image.pci).map_err(io::Error::other)?;
         self.cmos = image.cmos.clone();
+        self.power = image.power.clone();
         self.windows = image.windows.clone();
         self.debug_exit = image.debug_exit;
         Ok(())

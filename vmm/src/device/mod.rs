@@ -3,7 +3,9 @@
 
 mod cmos;
 pub mod image;
+mod ioapic;
 pub mod pci;
+pub mod power;
 pub mod serial;
 pub mod virtio;
 mod window;
@@ -13,7 +15,9 @@ use std::sync::Arc;
 use kvm_ioctls::VmFd;
 
 use self::cmos::Cmos;
+use self::ioapic::IoApic;
 use self::pci::PciBus;
+use self::power::PowerManagement;
 use self::serial::{Capture, IrqLine, Port};
 use self::virtio::{Backend, MessageSink, Notification, Stored, VirtioDevices};
 use self::window::Windows;
@@ -28,6 +32,8 @@ pub enum Request {
         /// Port written.
         port: u16,
     },
+    /// The guest switches itself off.
+    PowerOff,
     /// A small test guest ends with this byte.
     DebugExit(u8),
 }
@@ -44,6 +50,8 @@ pub struct Devices {
     /// Devices with queues in guest memory.
     pub virtio: VirtioDevices,
     cmos: Cmos,
+    power: PowerManagement,
+    ioapic: IoApic,
     windows: Windows,
     /// The debug exit exists: small test guests end through it, no kernel has it.
     debug_exit: bool,
@@ -58,6 +66,8 @@ impl Devices {
             pci: PciBus::new(layout::BAR32, layout::BAR64),
             virtio: VirtioDevices::default(),
             cmos: Cmos::default(),
+            power: PowerManagement::default(),
+            ioapic: IoApic::new(vm),
             windows: Windows::default(),
             debug_exit: false,
         }
@@ -92,6 +102,9 @@ impl Devices {
                 const PULSE_RESET: u8 = 0xfe;
                 return (byte == PULSE_RESET).then_some(Request::Reset { port });
             }
+            layout::PM1_EVENTS..=layout::PM1_LAST => {
+                return self.power.write(port, data).then_some(Request::PowerOff);
+            }
             layout::DEBUG_EXIT if self.debug_exit => return Some(Request::DebugExit(byte)),
             _ => {}
         }
@@ -106,6 +119,7 @@ impl Devices {
             layout::COM2..=0x2ff => data[0] = self.agent.read(port - layout::COM2),
             layout::CMOS_DATA => data[0] = self.cmos.read(),
             layout::PCI_CONFIG_ADDRESS..=0xcff => self.pci.read_config_port(port, data),
+            layout::PM1_EVENTS..=layout::PM1_LAST => self.power.read(port, data),
             _ => {}
         }
     }
@@ -145,6 +159,10 @@ impl Devices {
 
     /// What plain GPA `gpa`, outside RAM, shows without an effect: virtio registers are left out, as reading them has one.
     pub fn mmio_read(&self, gpa: u64, data: &mut [u8]) {
+        if IoApic::decodes(gpa) {
+            self.ioapic.read(gpa, data);
+            return;
+        }
         for (offset, byte) in (0..).zip(data) {
             *byte = self.byte(gpa.wrapping_add(offset));
         }
@@ -155,8 +173,19 @@ impl Devices {
             self.pci.write_memory(device, offset, data);
             return;
         }
-        for (offset, byte) in (0..).zip(data) {
-            self.windows.write(gpa.wrapping_add(offset), *byte);
+        if IoApic::decodes(gpa) {
+            self.ioapic.write(gpa, data);
+            return;
+        }
+        for (gpa, byte) in (0..).map(|offset| gpa.wrapping_add(offset)).zip(data) {
+            if PciBus::is_configuration(gpa) {
+                self.pci.write_configuration(gpa, *byte);
+            } else {
+                self.windows.write(gpa, *byte);
+            }
+        }
+        if PciBus::is_configuration(gpa) {
+            self.virtio.send_pending(&self.pci);
         }
     }
 
@@ -165,6 +194,9 @@ impl Devices {
             let mut byte = [0];
             self.pci.read_memory(device, offset, &mut byte);
             return byte[0];
+        }
+        if PciBus::is_configuration(gpa) {
+            return self.pci.read_configuration(gpa);
         }
         self.windows.read(gpa)
     }

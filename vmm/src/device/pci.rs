@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A PCI bus with a host bridge and two test devices that no driver claims: one with a 32-bit memory BAR, one with
-//! a 64-bit one. Configuration mechanism #1 (PCI Local Bus Specification 3.0 §3.2.2.3.2).
+//! a 64-bit one. Configuration mechanism #1 (PCI Local Bus Specification 3.0 §3.2.2.3.2) and memory-mapped.
 
 use serde::{Deserialize, Serialize};
 
 use crate::marker::{self, Tag};
 
 mod config;
+mod ecam;
 mod stored;
 
 /// What the devices' memory holds before a guest stores anything.

@@ -295,6 +295,7 @@ impl Machine {
 pub(super) fn stop(request: Request) -> Stop {
     match request {
         Request::Reset { port } => Stop::Reset { port },
+        Request::PowerOff => Stop::PowerOff,
         Request::DebugExit(code) => Stop::DebugExit(code),
     }
 }

@@ -16,6 +16,8 @@ pub enum Stop {
         /// i8042 0x64, or 0xcf9.
         port: u16,
     },
+    /// The guest switched itself off through ACPI.
+    PowerOff,
     /// The vCPU halted for good: HLT with interrupts off.
     Halted,
     /// Triple fault.
@@ -39,6 +41,7 @@ impl fmt::Display for Stop {
         match self {
             Self::Agent => f.write_str("the agent answered"),
             Self::Reset { port } => write!(f, "the guest reset itself (port {port:#x})"),
+            Self::PowerOff => f.write_str("the guest switched itself off (ACPI sleep state S5)"),
             Self::Halted => f.write_str("the guest halted with interrupts off (power-off or halt)"),
             Self::TripleFault => f.write_str("the guest triple-faulted"),
             Self::Terminated(termination) => termination.fmt(f),

@@ -86,6 +86,11 @@ impl Ram {
         self.low_end - layout::ACPI_DATA_SIZE
     }
 
+    /// Where the ACPI tables lie, the RSDP first.
+    pub fn acpi_tables(&self) -> u64 {
+        self.acpi() + layout::ACPI_TABLES_OFFSET
+    }
+
     /// Where the EFI tables lie on platforms that need any: the end of low RAM the kernel may use.
     pub fn efi(&self) -> u64 {
         self.reserved() - layout::EFI_SIZE
@@ -112,7 +117,7 @@ impl Ram {
     }
 
     /// The memory map the guest is given.
-    pub fn e820(&self) -> [E820Entry; 7] {
+    pub fn e820(&self) -> [E820Entry; 8] {
         let entry = |start, end: u64, kind| E820Entry { start, len: end - start, kind };
         [
             entry(0, layout::EBDA, E820Type::Ram),
@@ -121,6 +126,7 @@ impl Ram {
             entry(layout::HIGH_MEMORY, self.reserved(), E820Type::Ram),
             entry(self.reserved(), self.acpi(), E820Type::Reserved),
             entry(self.acpi(), self.low_end, E820Type::Acpi),
+            entry(layout::ECAM, layout::ECAM + layout::ECAM_SIZE, E820Type::Reserved),
             entry(HIGH_RAM, self.end(), E820Type::Ram),
         ]
     }
@@ -148,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn the_map_is_sorted_and_covers_what_is_backed_except_the_window_and_the_option_roms() {
+    fn the_map_is_sorted_and_covers_ram_and_configuration_space_except_the_window_and_the_option_roms() {
         let ram = Ram::new(256 << 20).unwrap();
         let map = ram.e820();
         for pair in map.windows(2) {
             assert!(pair[0].start + pair[0].len <= pair[1].start);
         }
-        for entry in map {
+        for entry in map.iter().filter(|entry| entry.start != layout::ECAM) {
             assert!(ram.offset(entry.start).is_some() && ram.offset(entry.start + entry.len - 1).is_some());
         }
     }

@@ -109,6 +109,7 @@ fn end(stop: &Stop, facts: &Facts) -> End {
         Stop::Terminated(_) => return End::Died(Deaths::of([DeathKind::Terminated])),
         Stop::Reset { .. } => &[DeathKind::Reset],
         Stop::TripleFault => &[DeathKind::TripleFault],
+        Stop::PowerOff => &[DeathKind::PowerOff],
         Stop::Halted => match facts.shut_down {
             Some(true) => &[DeathKind::PowerOff],
             Some(false) => &[DeathKind::Hang],
@@ -291,6 +292,8 @@ mod tests {
 
     #[test]
     fn a_halt_is_a_power_off_only_of_a_kernel_that_shuts_down() {
+        assert_eq!(end(&Stop::PowerOff, &facts(Some(false))), died(&[DeathKind::PowerOff]));
+        assert_eq!(end(&Stop::PowerOff, &facts(Some(true))), died(&[DeathKind::Panic]));
         let halted = |state| end(&Stop::Halted, &Facts { shut_down: shut_down(state), ..facts(Some(false)) });
         assert_eq!(halted(Some(SYSTEM_POWER_OFF)), died(&[DeathKind::PowerOff]));
         assert_eq!(halted(Some(SYSTEM_HALT)), died(&[DeathKind::PowerOff]));

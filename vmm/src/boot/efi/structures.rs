@@ -21,6 +21,9 @@ pub(super) const UNACCEPTED_VERSION: u32 = 1;
 /// `SMBIOS_TABLE_GUID` (§4.6.1): the 32-bit entry point.
 pub(super) const SMBIOS_TABLE: Guid =
     Guid::new(0xeb9d_2d31, 0x2d88, 0x11d3, [0x9a, 0x16, 0x00, 0x90, 0x27, 0x3f, 0xc1, 0x4d]);
+/// `EFI_ACPI_20_TABLE_GUID` (§4.6.1): the RSDP of ACPI 2.0 and later.
+pub(super) const ACPI_TABLE: Guid =
+    Guid::new(0x8868_e871, 0xe4f1, 0x11d3, [0xbc, 0x22, 0x00, 0x80, 0xc7, 0x3c, 0x88, 0x81]);
 /// `LINUX_EFI_UNACCEPTED_MEM_TABLE_GUID`; Linux' own EFI stub makes this table for the kernel.
 pub(super) const UNACCEPTED_TABLE: Guid =
     Guid::new(0xd5d1_de3c, 0x105c, 0x44f9, [0x9e, 0xa9, 0xbc, 0xef, 0x98, 0x12, 0x00, 0x31]);

@@ -60,6 +60,7 @@ fn a_kernel_finds_its_way_from_efi_info_to_all_tables() {
         base,
         memory: &memory_map,
         smbios: Some(layout::SYSTEM_ROM),
+        acpi: Some(ram.acpi_tables()),
         unaccepted: Some(unaccepted),
     })
     .unwrap();
@@ -69,6 +70,7 @@ fn a_kernel_finds_its_way_from_efi_info_to_all_tables() {
     let vendor: [u16; 6] = read(&efi, system.firmware_vendor.get());
     assert_eq!(String::from_utf16(&vendor).unwrap(), "copra\0");
     assert_eq!(find(&efi, SMBIOS_TABLE), Some(layout::SYSTEM_ROM));
+    assert_eq!(find(&efi, ACPI_TABLE), Some(ram.acpi_tables()));
     let size = efi.bytes.len() as u64;
     let (low_end, reserved, acpi) = (ram.low_end(), ram.reserved(), ram.acpi());
     let expected = [
@@ -80,6 +82,7 @@ fn a_kernel_finds_its_way_from_efi_info_to_all_tables() {
         (7, base + size..reserved),
         (0, reserved..acpi),
         (9, acpi..low_end),
+        (0, layout::ECAM..layout::ECAM + layout::ECAM_SIZE),
         (7, layout::HIGH_RAM..ram.end()),
     ];
     assert_eq!(memory(&efi), expected);
@@ -92,13 +95,15 @@ fn guids_are_in_memory_as_efi_has_them() {
     let expected =
         [0x3c, 0xde, 0xd1, 0xd5, 0x5c, 0x10, 0xf9, 0x44, 0x9e, 0xa9, 0xbc, 0xef, 0x98, 0x12, 0x00, 0x31];
     assert_eq!(UNACCEPTED_TABLE.as_bytes(), expected);
+    assert_eq!(ACPI_TABLE.as_bytes()[..8], [0x71, 0xe8, 0x68, 0x88, 0xf1, 0xe4, 0xd3, 0x11]);
     assert_eq!(SMBIOS_TABLE.as_bytes()[..8], [0x31, 0x2d, 0x9d, 0xeb, 0x88, 0x2d, 0xd3, 0x11]);
 }
 
 #[test]
 fn efi_info_has_both_halves_of_addresses() {
     let entry = E820Entry { start: layout::HIGH_RAM, len: 64 << 20, kind: E820Type::Ram };
-    let params = Params { base: layout::HIGH_RAM, memory: &[entry], smbios: None, unaccepted: None };
+    let params =
+        Params { base: layout::HIGH_RAM, memory: &[entry], smbios: None, acpi: None, unaccepted: None };
     let efi = build(&params).unwrap();
     let info = efi.info.boot_params();
     let (signature, low, high) = (info.efi_loader_signature, info.efi_systab, info.efi_systab_hi);
@@ -110,7 +115,7 @@ fn efi_info_has_both_halves_of_addresses() {
 #[test]
 fn the_checksum_is_right() {
     let entry = E820Entry { start: 0, len: 64 << 20, kind: E820Type::Ram };
-    let params = Params { base: 0, memory: &[entry], smbios: Some(1), unaccepted: None };
+    let params = Params { base: 0, memory: &[entry], smbios: Some(1), acpi: None, unaccepted: None };
     let mut table = build(&params).unwrap().bytes;
     table.truncate(size_of::<SystemTable>());
     let expected = u32::from_le_bytes(table[16..20].try_into().unwrap());
@@ -126,7 +131,7 @@ fn what_linux_could_not_read_is_refused() {
         E820Entry { start: 0, len: 64 << 20, kind: E820Type::Ram },
         E820Entry { start: 64 << 20, len: 64 << 20, kind: E820Type::Reserved },
     ];
-    let params = Params { base: 0x1000, memory: &memory, smbios: None, unaccepted: None };
+    let params = Params { base: 0x1000, memory: &memory, smbios: None, acpi: None, unaccepted: None };
     for base in [0x1001, 64 << 20, (64 << 20) - PAGE_SIZE + 8, !(PAGE_SIZE - 1)] {
         let result = build(&Params { base, ..params.clone() });
         assert!(matches!(result, Err(EfiError::Place { .. })), "{base:#x}");
@@ -162,7 +167,7 @@ proptest! {
             entries.push(E820Entry { start: at + gap, len, kind });
             at += gap + len;
         }
-        let efi = build(&Params { base: 0x10_0000, memory: &entries, smbios: None, unaccepted: None }).unwrap();
+        let efi = build(&Params { base: 0x10_0000, memory: &entries, smbios: None, acpi: None, unaccepted: None }).unwrap();
         let map = memory(&efi);
         for pair in map.windows(2) {
             prop_assert!(pair[0].1.end <= pair[1].1.start);
@@ -204,7 +209,7 @@ proptest! {
         let unaccepted =
             Some(Unaccepted { phys_base: phys_base * unit, unit_size: unit as u32, ranges: &ranges });
         let base = 4 << 30;
-        let efi = build(&Params { base, memory: &[entry], smbios: None, unaccepted }).unwrap();
+        let efi = build(&Params { base, memory: &[entry], smbios: None, acpi: None, unaccepted }).unwrap();
         let expected: Vec<_> = ranges.into_iter().flat_map(|r| r.step_by(unit as usize)).collect();
         prop_assert_eq!(units(&efi), expected);
     }
@@ -220,10 +225,10 @@ proptest! {
         ];
         let ranges = [from >> shift..to >> shift, 0..0];
         let unaccepted = Some(Unaccepted { phys_base: phys_base >> shift, unit_size, ranges: &ranges });
-        let _ = build(&Params { base, memory: &memory, smbios, unaccepted: unaccepted.clone() });
+        let _ = build(&Params { base, memory: &memory, smbios, acpi: None, unaccepted: unaccepted.clone() });
         let base = (start >> 12 << 12).saturating_add(PAGE_SIZE);
         let unaccepted = Some(Unaccepted { phys_base: 0, unit_size: 1 << (shift % 32), ranges: &ranges });
-        let _ = build(&Params { base, memory: &memory, smbios, unaccepted });
-        let _ = build(&Params { base, memory: &memory, smbios, unaccepted: None });
+        let _ = build(&Params { base, memory: &memory, smbios, acpi: None, unaccepted });
+        let _ = build(&Params { base, memory: &memory, smbios, acpi: None, unaccepted: None });
     }
 }

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::layout;
 
 /// Where the BARs are at first.
 const BAR32: u64 = 0xe000_0000;
@@ -46,6 +47,28 @@ fn the_configuration_shown_is_what_the_guest_reads() {
             assert_eq!(u32::from_le_bytes(shown), read32(&mut bus, device.number() as u32, register));
         }
     }
+}
+
+#[test]
+fn configuration_space_in_memory_is_that_behind_the_ports() {
+    let mut bus = bus();
+    let byte = |bus: &PciBus, device: u64, register: u64| {
+        bus.read_configuration(layout::ECAM + (device << 15) + register)
+    };
+    for device in 0..3 {
+        for register in (0..=u8::MAX).step_by(4) {
+            let shown = [0, 1, 2, 3].map(|at| byte(&bus, device, u64::from(register) + at));
+            assert_eq!(u32::from_le_bytes(shown), read32(&mut bus, device as u32, register));
+        }
+    }
+    let command = layout::ECAM + (1 << 15) + u64::from(COMMAND);
+    bus.write_configuration(command, 0);
+    assert_eq!(bus.bar(TestDevice::Bar32), None, "memory decoding is off");
+    assert_eq!(byte(&bus, 0, 0x100), 0xff, "no extended configuration space");
+    assert_eq!(byte(&bus, 3, 0), 0xff, "no such device");
+    assert_eq!(bus.read_configuration(layout::ECAM + (1 << 12)), 0xff, "no such function");
+    assert!(!PciBus::is_configuration(layout::ECAM - 1));
+    assert!(!PciBus::is_configuration(layout::ECAM + layout::ECAM_SIZE));
 }
 
 #[test]
