@@ -15,9 +15,9 @@ use crate::mutants::{self, Choice};
 use crate::packages;
 use crate::programs::{self, Programs};
 use crate::progress::Progress;
-use crate::recipe::{Base, POLICIES, Recipe};
+use crate::recipe::{Base, KUNIT_SUMMARY, POLICIES, Recipe};
 use crate::source::Tree;
-use crate::spec::{KernelSpec, Name, Series};
+use crate::spec::{self, KernelSpec, Name, Series};
 use crate::store;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -161,7 +161,8 @@ impl Catalogue {
             let Ok(spec) = format!("build:{name}").parse::<KernelSpec>() else { continue };
             let summary = match POLICIES.iter().find(|policy| policy.name == name) {
                 Some(policy) => policy.summary,
-                None if name == crate::spec::MUTANTS => mutants::SUMMARY,
+                None if name == spec::MUTANTS => mutants::SUMMARY,
+                None if name == spec::KUNIT => KUNIT_SUMMARY,
                 None => "your own",
             };
             let kernel = self.resolve_cached(&spec).ok();
@@ -275,7 +276,7 @@ impl Catalogue {
 
     fn recipes(&self) -> Vec<String> {
         let mut names: Vec<String> = POLICIES.iter().map(|policy| policy.name.to_owned()).collect();
-        names.push(crate::spec::MUTANTS.to_owned());
+        names.extend([spec::MUTANTS, spec::KUNIT].map(str::to_owned));
         let files = fs::read_dir(self.cache.root().join(RECIPES)).into_iter().flatten().flatten();
         names.extend(files.filter_map(|f| Some(f.file_name().to_str()?.strip_suffix(".json")?.to_owned())));
         names

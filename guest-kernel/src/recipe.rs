@@ -15,8 +15,8 @@ mod error;
 mod predefined;
 
 pub use error::Error;
-pub(crate) use predefined::UPSTREAM;
 pub use predefined::{BASES, Base, POLICIES, PolicyRecipe};
+pub(crate) use predefined::{KUNIT_SUMMARY, UPSTREAM};
 
 /// How to build one kernel. `build:NAME` names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,10 +63,13 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The recipe that comes with copra under this name, on the first base: a policy, or the kernel with all mistakes.
+    /// The recipe that comes with copra under this name, on the first base: a policy, the kernel with all mistakes, or the one
+    /// with KUnit suites.
     pub fn predefined(name: &str) -> Option<Self> {
-        if name == spec::MUTANTS {
-            return Some(Self::mutants(&BASES[0]));
+        match name {
+            spec::MUTANTS => return Some(Self::mutants(&BASES[0])),
+            spec::KUNIT => return Some(Self::kunit(&BASES[0])),
+            _ => {}
         }
         let policy = POLICIES.iter().find(|policy| policy.name == name)?;
         Some(Self::of_policy(policy, &BASES[0]))
@@ -79,6 +82,17 @@ impl Recipe {
             policy: None,
             patches: mutants::patches(),
             fragments: vec![],
+        }
+    }
+
+    /// It follows the policy `upstream`: neither its suites nor their options change what /dev/mem gives.
+    fn kunit(base: &Base) -> Self {
+        Self {
+            name: spec::KUNIT.to_owned(),
+            base: base.series.to_owned(),
+            policy: Some(UPSTREAM.to_owned()),
+            patches: predefined::KUNIT_PATCHES.iter().map(Piece::of).collect(),
+            fragments: predefined::KUNIT_FRAGMENTS.iter().map(Piece::of).collect(),
         }
     }
 

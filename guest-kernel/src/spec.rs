@@ -3,8 +3,8 @@
 
 mod name;
 
-pub(crate) use self::name::MUTANTS;
 pub use self::name::Name;
+pub(crate) use self::name::{KUNIT, MUTANTS};
 use crate::config_variant::CONFIG_VARIANTS;
 use std::fmt;
 use std::path::{Path, PathBuf};

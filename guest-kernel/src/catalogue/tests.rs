@@ -117,7 +117,7 @@ fn recipes_are_kept() {
     let names: Vec<String> =
         fixture.catalogue.list().into_iter().map(|known| known.spec.to_string()).collect();
     assert_eq!(names.iter().filter(|name| *name == "build:no-port").count(), 1);
-    assert_eq!(names.len(), POLICIES.len() + 2 + mutants::names().count());
+    assert_eq!(names.len(), POLICIES.len() + 3 + mutants::names().count());
     assert!(names.is_sorted());
 }
 
@@ -211,14 +211,14 @@ no-devmem: drivers/char/Kconfig +4 -1
 mmap-zeros: drivers/char/mem.c +31 -3
 ";
 
-/// Builds every policy, variant and the kernel of mutants into the real cache: `cargo test -p copra-guest-kernel -- --ignored`.
+/// Builds every policy, variant, and the kernels of mutants and of KUnit into the real cache: `cargo test -p copra-guest-kernel -- --ignored`.
 #[test]
 #[ignore = "takes half an hour"]
 fn everything_compiles() {
     let catalogue = Catalogue::new(Cache::open().unwrap(), Box::new(Silent));
     let policies = POLICIES.iter().map(|policy| format!("build:{}", policy.name));
     let variants = CONFIG_VARIANTS.iter().map(|variant| format!("build:open-eperm+{}", variant.name));
-    let mutants = [format!("build:{}", crate::spec::MUTANTS)];
+    let mutants = [spec::MUTANTS, spec::KUNIT].map(|name| format!("build:{name}"));
     let mut failed = vec![];
     for spec in policies.chain(variants).chain(mutants) {
         let begun = std::time::Instant::now();
@@ -245,7 +245,7 @@ fn patches_apply_to_the_cached_source() {
         cache.lock("build-6.12", || println!("waiting for another copra that is building a kernel")).unwrap();
     tree.patch(&cache, &[]).unwrap().restore().unwrap();
     let policies = POLICIES.iter().map(|policy| Recipe::predefined(policy.name).unwrap());
-    let mutants = Recipe::predefined(crate::spec::MUTANTS);
+    let mutants = [spec::MUTANTS, spec::KUNIT].into_iter().filter_map(Recipe::predefined);
     for recipe in policies.chain(mutants) {
         let dir = tempfile::tempdir().unwrap();
         for patch in recipe.patches().unwrap() {

@@ -51,7 +51,7 @@ fn no_two_recipes_are_the_same_kernel() {
     let names =
         POLICIES.iter().flat_map(|policy| variants.map(|variant| format!("{}{variant}", policy.name)));
     let recipes = names.filter_map(|name| with_variants(&name).ok());
-    let mutants = Recipe::predefined(spec::MUTANTS).into_iter();
+    let mutants = [spec::MUTANTS, spec::KUNIT].into_iter().filter_map(Recipe::predefined);
     let mut count = 0;
     for recipe in recipes.chain(mutants) {
         // But for the name, which is part of a kernel's release.
@@ -66,7 +66,7 @@ fn no_two_recipes_are_the_same_kernel() {
         }
         assert!(recipe.name().len() <= Name::MAX, "{}", recipe.name());
     }
-    assert_eq!(count, 7 * 6 + 2 + 1);
+    assert_eq!(count, 7 * 6 + 2 + 2);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use crate::config_variant::CONFIG_VARIANTS;
 
 /// The kernel that has all mutants, as `build:mutants`.
 pub(crate) const MUTANTS: &str = "mutants";
+/// The kernel that has KUnit suites, as `build:kunit`.
+pub(crate) const KUNIT: &str = "kunit";
 
 /// The name of a kernel built here; also part of the release string the kernel reports.
 ///
