@@ -129,6 +129,7 @@ impl Devices {
     pub fn restore(&mut self, image: &DevicesImage) -> io::Result<()> {
         let mut written = image.written.clone();
         written.echo = self.console.sink().echo;
+        written.marks = self.console.sink().marks.afresh();
         self.console.restore(&image.console, written)?;
         self.agent.restore(&image.agent, Vec::new())?;
         self.pci.restore(&image.pci).map_err(io::Error::other)?;

@@ -11,6 +11,7 @@ use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 
 use super::image::PortImage;
+use crate::trace::output::OutputMarks;
 
 /// Pulses an interrupt line of the in-kernel interrupt controller.
 #[derive(Debug, Clone)]
@@ -49,6 +50,9 @@ pub struct Capture {
     /// Also show it on standard error as it comes.
     #[serde(skip)]
     pub echo: bool,
+    /// Where in it the guest's forbidden accesses were made, since the guest was started or restored.
+    #[serde(skip)]
+    pub marks: OutputMarks,
 }
 
 impl Capture {
@@ -74,6 +78,15 @@ impl Capture {
         self.dropped.saturating_add((self.head.len() + self.tail.len()) as u64)
     }
 
+    /// The bytes kept from the start: everything, if none are missing.
+    pub fn beginning(&self) -> Vec<u8> {
+        let mut bytes = self.head.clone();
+        if self.dropped == 0 {
+            bytes.extend(&self.tail);
+        }
+        bytes
+    }
+
     /// Bytes not kept.
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -82,6 +95,7 @@ impl Capture {
 
 impl Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.marks.before_output(self.total());
         if self.echo {
             // A closed standard error does not end the capture.
             let _ = io::stderr().write_all(&visible(bytes));
@@ -226,7 +240,7 @@ mod tests {
     fn a_capture_of_any_lengths_takes_more() {
         let dropped = u64::MAX;
         let (head, tail) = (vec![b'h'; Capture::HEAD + 1], vec![b't'; Capture::TAIL + 1].into());
-        let mut capture = Capture { head, tail, dropped, echo: false };
+        let mut capture = Capture { head, tail, dropped, ..Capture::default() };
         capture.write_all(b"more").unwrap();
         assert_eq!((capture.tail.len(), capture.total()), (Capture::TAIL, u64::MAX));
         assert!(capture.text().ends_with("tmore"));

@@ -345,6 +345,12 @@ impl Machine {
         printk::last_lines(names.symbols()?, &variable::ImageMemory { memory: &self.memory, names })
     }
 
+    /// Lines in the kernel's log that its console has not printed yet; `None` where copra cannot find them.
+    pub(crate) fn open_log_lines(&self) -> Option<u64> {
+        let names = self.kernel.as_deref()?;
+        printk::open_lines(names.symbols()?, &variable::ImageMemory { memory: &self.memory, names })
+    }
+
     /// For how long the vCPU has had interrupts off at every heartbeat, up to now: positive evidence of a hang, where
     /// it is long. Code of the kernel turns them off for milliseconds.
     pub fn interrupts_off_for(&self) -> Duration {

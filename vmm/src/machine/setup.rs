@@ -26,6 +26,7 @@ use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
 use crate::platform::guest_type::GuestActivity;
 use crate::platform::{self, HostFacts, MsrRange, Options, PlatformModel};
+use crate::trace::output::OutputMarks;
 use crate::x86::cpuid::{self, CpuidTable};
 use crate::x86::mtrr;
 
@@ -108,7 +109,9 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         memory.watch(gpa);
     }
     let mut devices = Devices::new(&vm);
+    let records = Records::default();
     devices.console.sink_mut().echo = config.echo_console;
+    devices.console.sink_mut().marks = OutputMarks::new(records.events.count());
     if let Some(seconds) = config.clock {
         devices.set_clock(seconds);
     }
@@ -133,7 +136,7 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         sites: Sites::default(),
         unserved_modules: Vec::new(),
         launch: Launch { rom: config.rom, unaccepted_percent: config.unaccepted_percent },
-        records: Records::default(),
+        records,
         debugging: None,
         last_code_page: RefCell::default(),
         activity: GuestActivity::default(),

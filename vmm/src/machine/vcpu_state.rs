@@ -96,6 +96,7 @@ impl Machine {
             exact,
             task,
             backtrace,
+            open_log_lines: self.open_log_lines(),
             user_code,
         }
     }

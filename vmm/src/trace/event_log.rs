@@ -7,6 +7,7 @@ use types::{AccessKind, AccessTarget, DmaOrigin, View};
 
 use super::RecordedAccess;
 use super::log::LogId;
+use super::output::AccessCount;
 
 /// Events kept of one guest, so that a guest cannot fill the host's memory.
 pub const MAX_EVENTS: usize = 1 << 16;
@@ -70,6 +71,8 @@ pub struct EventLog {
     dropped: u64,
     /// The next access is an event of its own.
     sealed: bool,
+    /// The number of the next access, for those who receive the guest's output.
+    count: AccessCount,
 }
 
 impl Default for EventLog {
@@ -82,14 +85,15 @@ impl EventLog {
     /// A log that keeps `bound` events.
     pub fn new(bound: usize) -> Self {
         let id = LogId::new();
-        Self { id, entries: Vec::new(), bound, next: 0, withdrawn: 0, dropped: 0, sealed: true }
+        let count = AccessCount::default();
+        Self { id, entries: Vec::new(), bound, next: 0, withdrawn: 0, dropped: 0, sealed: true, count }
     }
 
     /// Appends an access, whose number and count are given here. One that repeats the last one (the same instruction,
     /// page, view and kind) is counted with it: a copy that an interrupt cut in two is one event.
     pub fn push(&mut self, event: RecordedAccess) {
         let number = self.next;
-        self.next += 1;
+        self.advance();
         let sealed = std::mem::replace(&mut self.sealed, false);
         let last = self.entries.last_mut().filter(|last| !sealed && last.is_open(number));
         if let Some(last) = last.filter(|last| repeats(&last.event, &event)) {
@@ -113,8 +117,18 @@ impl EventLog {
         let last = self.entries.last_mut().filter(|last| !self.sealed && last.is_open(self.next));
         let Some(last) = last.filter(|last| last.event.what() == what) else { return false };
         last.event.count += 1;
-        self.next += 1;
+        self.advance();
         true
+    }
+
+    fn advance(&mut self) {
+        self.next += 1;
+        self.count.set(self.next);
+    }
+
+    /// The number of the next access, as it goes on.
+    pub fn count(&self) -> AccessCount {
+        self.count.clone()
     }
 
     /// The next access is an event of its own, whatever it repeats: something else is executed from here on.
@@ -184,7 +198,8 @@ impl RecordedAccess {
 
 /// The same instruction did the same to the same page.
 fn repeats(last: &RecordedAccess, event: &RecordedAccess) -> bool {
-    let instruction = |event: &RecordedAccess| event.at.as_ref().map(|at| (at.rip, at.cr3));
+    let instruction =
+        |event: &RecordedAccess| event.at.as_ref().map(|at| (at.rip, at.cr3, at.open_log_lines));
     last.what() == event.what() && instruction(last) == instruction(event)
 }
 
@@ -214,6 +229,7 @@ mod tests {
                 exact: true,
                 task: None,
                 backtrace: None,
+                open_log_lines: None,
                 user_code: None,
             }),
         }

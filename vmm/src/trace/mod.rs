@@ -7,6 +7,7 @@ pub mod event_log;
 pub mod kernel;
 pub mod log;
 pub mod operand;
+pub mod output;
 pub mod printk;
 pub mod task;
 
@@ -89,6 +90,8 @@ pub struct Instruction {
     pub task: Option<String>,
     /// The kernel functions on the stack, where the vCPU was in the kernel and its image is known.
     pub backtrace: Option<Backtrace>,
+    /// Lines in the kernel's log that its console had not printed yet, where that is known.
+    pub open_log_lines: Option<u64>,
     /// The page of code RIP is in, where the vCPU was in user mode and the page is in RAM.
     pub user_code: Option<CodePage>,
 }

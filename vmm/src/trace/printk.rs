@@ -16,9 +16,10 @@ const MAX_TEXT: usize = 1024;
 /// The bits of a descriptor's ID, and where its state is.
 const ID_MASK: u64 = (1 << STATE_SHIFT) - 1;
 const STATE_SHIFT: u32 = 62;
-/// `enum desc_state`: written, and written for good.
+/// `enum desc_state`: written, written for good, and of no record any more.
 const COMMITTED: u64 = 1;
 const FINALIZED: u64 = 2;
+const REUSABLE: u64 = 3;
 /// `sizeof(struct prb_desc)`.
 const DESCRIPTOR: u64 = 24;
 /// `sizeof(struct printk_info)`: as it is since 5.10, and with `CONFIG_PRINTK_EXECUTION_CTX`.
@@ -42,30 +43,66 @@ struct Ring<'a> {
 
 /// The last lines, oldest first; `None` where the buffer is not where it is expected or not as it is expected.
 pub fn last_lines(symbols: &SymbolTable, memory: &dyn KernelMemory) -> Option<Vec<String>> {
-    let ring = symbols.address_of("printk_rb_static")?;
-    if number(memory, symbols.address_of("prb")?)? != ring {
-        return None;
-    }
-    let data = symbols.address_of("__log_buf")?;
-    let mut bytes = [0; RING_SIZES[1] + 16];
-    read(memory, ring, &mut bytes)?;
-    let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-    let half = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-    let text = RING_SIZES.into_iter().find(|size| word(size + 8) == Some(data))?;
-    let ring = Ring {
-        memory,
-        count_bits: half(0).filter(|bits| COUNT_BITS.contains(bits))?,
-        descriptors: word(8)?,
-        infos: word(16)?,
-        head: word(24)? & ID_MASK,
-        tail: word(32)? & ID_MASK,
-        size_bits: half(text).filter(|bits| COUNT_BITS.contains(bits))?,
-        data,
-    };
+    let ring = Ring::find(symbols, memory)?;
     INFO_SIZES.into_iter().find_map(|info| ring.lines(info))
 }
 
-impl Ring<'_> {
+/// How many lines the console does not have yet, though they are in the log: those of the newest record, if it does not end with
+/// a line feed. It may be continued, and becomes visible with the record after it (`kernel/printk/printk.c:vprintk_store`).
+/// `None` where the buffer is not as it is expected.
+pub fn open_lines(symbols: &SymbolTable, memory: &dyn KernelMemory) -> Option<u64> {
+    let ring = Ring::find(symbols, memory)?;
+    let (index, descriptor) = ring.descriptor(ring.head);
+    let state = number(memory, descriptor)?;
+    match state >> STATE_SHIFT {
+        FINALIZED | REUSABLE => Some(0),
+        COMMITTED if state & ID_MASK == ring.head => {
+            let text = INFO_SIZES.into_iter().find_map(|size| {
+                let info = ring.infos.wrapping_add(index * size);
+                let known = number(memory, info)? == ring.sequence(ring.head);
+                known.then(|| ring.text(ring.head, descriptor, info)).flatten()
+            });
+            Some(text.map_or(1, |text| text.split(|byte| *byte == b'\n').count() as u64))
+        }
+        _ => None,
+    }
+}
+
+impl<'a> Ring<'a> {
+    fn find(symbols: &SymbolTable, memory: &'a dyn KernelMemory) -> Option<Self> {
+        let ring = symbols.address_of("printk_rb_static")?;
+        if number(memory, symbols.address_of("prb")?)? != ring {
+            return None;
+        }
+        let data = symbols.address_of("__log_buf")?;
+        let mut bytes = [0; RING_SIZES[1] + 16];
+        read(memory, ring, &mut bytes)?;
+        let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let half = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let text = RING_SIZES.into_iter().find(|size| word(size + 8) == Some(data))?;
+        Some(Self {
+            memory,
+            count_bits: half(0).filter(|bits| COUNT_BITS.contains(bits))?,
+            descriptors: word(8)?,
+            infos: word(16)?,
+            head: word(24)? & ID_MASK,
+            tail: word(32)? & ID_MASK,
+            size_bits: half(text).filter(|bits| COUNT_BITS.contains(bits))?,
+            data,
+        })
+    }
+
+    /// The index of a record, and the address of its descriptor.
+    fn descriptor(&self, id: u64) -> (u64, u64) {
+        let index = id & ((1 << self.count_bits) - 1);
+        (index, self.descriptors.wrapping_add(index * DESCRIPTOR))
+    }
+
+    /// The sequence number of a record. Record 0 has the ID after `DESC0_ID`, which is computed as an `unsigned int`.
+    fn sequence(&self, id: u64) -> u64 {
+        id.wrapping_sub((1 << 32) - (1 << self.count_bits)) & ID_MASK
+    }
+
     /// The lines, if an info has this size.
     fn lines(&self, info: u64) -> Option<Vec<String>> {
         let available =
@@ -74,16 +111,14 @@ impl Ring<'_> {
         let mut checked = 0;
         for back in 0..available.min(MAX_RECORDS) {
             let id = self.head.wrapping_sub(back) & ID_MASK;
-            let index = id & ((1 << self.count_bits) - 1);
-            let descriptor = self.descriptors.wrapping_add(index * DESCRIPTOR);
+            let (index, descriptor) = self.descriptor(id);
             let state = number(self.memory, descriptor)?;
             // The ring starts with a descriptor of no record, and the newest may be in the making.
             if state & ID_MASK != id || ![COMMITTED, FINALIZED].contains(&(state >> STATE_SHIFT)) {
                 continue;
             }
             let info = self.infos.wrapping_add(index * info);
-            // Record 0 has the ID after `DESC0_ID`, which is computed as an `unsigned int`.
-            if number(self.memory, info)? != id.wrapping_sub((1 << 32) - (1 << self.count_bits)) & ID_MASK {
+            if number(self.memory, info)? != self.sequence(id) {
                 return None;
             }
             checked += 1;
@@ -96,6 +131,14 @@ impl Ring<'_> {
 
     /// One record, as dmesg(1) shows it.
     fn line(&self, id: u64, descriptor: u64, info: u64) -> Option<String> {
+        let text = self.text(id, descriptor, info)?;
+        let time = number(self.memory, info.wrapping_add(8))? / 1000;
+        let text = String::from_utf8_lossy(&text);
+        Some(format!("[{:5}.{:06}] {text}", time / 1_000_000, time % 1_000_000))
+    }
+
+    /// The text of a record.
+    fn text(&self, id: u64, descriptor: u64, info: u64) -> Option<Vec<u8>> {
         let begin = number(self.memory, descriptor.wrapping_add(8))?;
         let next = number(self.memory, descriptor.wrapping_add(16))?;
         let size = 1_u64 << self.size_bits;
@@ -116,9 +159,7 @@ impl Ring<'_> {
         let text_len = number(self.memory, info.wrapping_add(16))? & 0xffff;
         let mut text = vec![0; usize::try_from(text_len.min(room)).ok()?.min(MAX_TEXT)];
         read(self.memory, block.wrapping_add(8), &mut text)?;
-        let time = number(self.memory, info.wrapping_add(8))? / 1000;
-        let text = String::from_utf8_lossy(&text);
-        Some(format!("[{:5}.{:06}] {text}", time / 1_000_000, time % 1_000_000))
+        Some(text)
     }
 }
 
@@ -222,6 +263,26 @@ mod tests {
         let lines = Memory::log(&texts, 48, 88).lines().unwrap();
         assert!(lines.last().unwrap().ends_with("line 29, of a few bytes"), "{lines:?}");
         assert!(lines.len() > 3 && lines.len() <= COUNT as usize, "{lines:?}");
+    }
+
+    #[test]
+    fn a_record_without_a_line_feed_is_not_printed_yet() {
+        let open = |memory: &Memory| {
+            let map = format!("{PRB:x} D prb\n{RING:x} d printk_rb_static\n{DATA:x} b __log_buf\n");
+            open_lines(&SymbolTable::from_map(&map), memory)
+        };
+        for (ring, info) in [(40, 88), (48, 88), (48, 112)] {
+            let mut memory = Memory::log(&["one", "two", "three\nlines\nlong"], ring, info);
+            assert_eq!(open(&memory), Some(0));
+            let id = (2 + (1 << 32) - COUNT) & ID_MASK;
+            memory.put(DESCRIPTORS + 2 * DESCRIPTOR, COMMITTED << STATE_SHIFT | id);
+            assert_eq!(open(&memory), Some(3));
+            // Reserved: printk() has not come to its end.
+            memory.put(DESCRIPTORS + 2 * DESCRIPTOR, id);
+            assert_eq!(open(&memory), None);
+            memory.put(PRB, DATA);
+            assert_eq!(open(&memory), None, "moved to another buffer");
+        }
     }
 
     #[test]

@@ -115,6 +115,7 @@ mod tests {
             exact: true,
             task,
             backtrace,
+            open_log_lines: None,
             user_code,
         }
     }
