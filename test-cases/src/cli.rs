@@ -11,6 +11,7 @@ mod kernel;
 mod matrix;
 mod reports;
 mod run;
+mod suite;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -24,6 +25,7 @@ pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs, Ke
 pub use matrix::MatrixArgs;
 pub use reports::{DiffArgs, MergeArgs, PageArgs};
 pub use run::{ReproArgs, ReproSubject, RunArgs};
+pub use suite::SuiteArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +66,8 @@ pub enum Command {
     Exec(ExecArgs),
     /// The same with a shell and this terminal
     Shell(ShellArgs),
+    /// Run KUnit, or a program that prints KTAP or TAP, in a guest: each test with the forbidden accesses it made
+    Suite(SuiteArgs),
     /// Search for unlisted holes: access every region by every path and check invariants
     Audit(AuditArgs),
     /// Identify the policy a kernel follows from its behaviour
@@ -186,7 +190,7 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["repro", "run", "exec", "shell", "diff", "merge", "page", "list", "kernel"] {
+        for name in ["repro", "run", "exec", "shell", "suite", "diff", "merge", "page", "list", "kernel"] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

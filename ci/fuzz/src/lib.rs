@@ -9,6 +9,7 @@ mod page_states;
 mod program_output;
 mod saved_guest;
 mod stored_kernel;
+mod suite_output;
 mod tdcall;
 mod vbs_hypercall;
 mod virtio;
@@ -62,6 +63,10 @@ pub const VMGEXIT: Target = Target { name: "vmgexit", run: vmgexit::run, seeds: 
 pub const PROGRAM_OUTPUT: Target =
     Target { name: "program_output", run: program_output::run, seeds: program_output::seeds };
 
+/// Output of test suites.
+pub const SUITE_OUTPUT: Target =
+    Target { name: "suite_output", run: suite_output::run, seeds: suite_output::seeds };
+
 /// Registers, rings and requests of virtio devices.
 pub const VIRTIO: Target = Target { name: "virtio", run: virtio::run, seeds: virtio::seeds };
 
@@ -77,5 +82,6 @@ pub const TARGETS: &[Target] = &[
     VMGEXIT,
     PAGE_STATES,
     PROGRAM_OUTPUT,
+    SUITE_OUTPUT,
     VIRTIO,
 ];

@@ -3,7 +3,7 @@
 //!
 //! Data flows one way: a case (`case`, `library`) is run in a guest (`run`, `session`, `runner`), which gives observations
 //! (`observation`); these are compared with what the case states (`judge`) and become a report (`report`). `audit`,
-//! `explore`, `identify` and `matrix` make cases of their own.
+//! `explore`, `identify` and `matrix` make cases of their own, and so does `suite` of the output (`ktap`) of other test suites.
 
 pub mod audit;
 pub mod boot;
@@ -15,6 +15,7 @@ pub mod explore;
 pub mod guest;
 pub mod identify;
 pub mod judge;
+pub mod ktap;
 pub mod library;
 pub mod matrix;
 pub mod merge;
@@ -26,3 +27,4 @@ pub mod run;
 pub mod runner;
 pub mod session;
 pub mod setup;
+pub mod suite;

@@ -5,6 +5,7 @@ mod boot;
 mod group;
 pub mod kept;
 mod mutant;
+mod one_guest;
 mod worker;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use types::Platform;
 use vmm::trace::kernel::KernelNames;
 
 use self::boot::{NotStarted, Started};
+pub(crate) use self::one_guest::{OneGuest, one_guest};
 use crate::boot::BootResult;
 use crate::case::{Case, Guest};
 use crate::guest::{EngineError, Target};

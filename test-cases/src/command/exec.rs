@@ -20,7 +20,7 @@ use engine::setup::Setup;
 use serde_json::json;
 use types::{Errno, Mode, SimilarAccesses};
 
-use self::streams::{Input, Sink};
+use self::streams::{Input, Nothing, Sink};
 use self::terminal::RawTerminal;
 use super::host::Place;
 use super::output::Output;
@@ -102,24 +102,44 @@ fn order(
     terminal: bool,
     flag: &Arc<AtomicBool>,
 ) -> Result<Order, Failed> {
-    let folder = std::env::current_dir()
-        .map_err(|error| Failed::new(format!("finding the current folder: {error}")))?;
-    let absolute = |path: &PathBuf| {
-        path.canonicalize().map_err(|error| Failed::new(format!("--writable {}: {error}", path.display())))
-    };
     let input = Input::start(flag).map_err(|error| of_input(&error))?;
     let files = if terminal {
         StandardFiles::Terminal(input)
     } else {
         StandardFiles::Pipes([input, Arc::new(Sink::Output), Arc::new(Sink::Error)])
     };
+    let order = order_with(command, &args.writable, above, files)?;
+    Ok(Order { access_platform: !args.virtio_legacy_dma, ..order })
+}
+
+/// A command whose standard input is empty; its standard output is to be given to something else.
+pub(super) fn order_without_input(
+    command: &[OsString],
+    writable: &[PathBuf],
+    above: Vec<PathBuf>,
+) -> Result<Order, Failed> {
+    let files = StandardFiles::Pipes([Arc::new(Nothing), Arc::new(Nothing), Arc::new(Sink::Error)]);
+    order_with(command, writable, above, files)
+}
+
+fn order_with(
+    command: &[OsString],
+    writable: &[PathBuf],
+    above: Vec<PathBuf>,
+    files: StandardFiles,
+) -> Result<Order, Failed> {
+    let folder = std::env::current_dir()
+        .map_err(|error| Failed::new(format!("finding the current folder: {error}")))?;
+    let absolute = |path: &PathBuf| {
+        path.canonicalize().map_err(|error| Failed::new(format!("--writable {}: {error}", path.display())))
+    };
     Ok(Order {
         arguments: command.iter().map(|text| text.as_bytes().to_vec()).collect(),
         environment: environment(),
         folder,
-        writable: args.writable.iter().map(absolute).collect::<Result<_, _>>()?,
+        writable: writable.iter().map(absolute).collect::<Result<_, _>>()?,
         above,
-        access_platform: !args.virtio_legacy_dma,
+        access_platform: true,
         files,
     })
 }

@@ -27,6 +27,7 @@ mod repro;
 mod run;
 mod screen;
 mod start_over;
+mod suite;
 mod watchdog;
 
 use std::fmt::Display;
@@ -44,6 +45,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Repro(args) => repro::repro(args, quiet),
         Command::Exec(args) => exec::exec(args, quiet),
         Command::Shell(args) => exec::shell(args, quiet),
+        Command::Suite(args) => suite::suite(args, quiet),
         Command::Audit(args) => audit::audit(args, quiet),
         Command::Identify(args) => identify::identify(args, quiet),
         Command::Matrix(args) => matrix::matrix(args, quiet),

@@ -31,7 +31,7 @@ fn put_together(report: &RunDocument, mut out: impl Write) -> io::Result<()> {
     let reason = report.cut_short().unwrap_or_else(|| "the run ended before it".to_owned());
     for (index, name) in report.remaining.iter().enumerate() {
         let number = boots + report.cases.len() + index + 1;
-        writeln!(out, "not ok {number} {name} # not run: {}", one_line(&reason))?;
+        writeln!(out, "not ok {number} {} # not run: {}", one_line(name), one_line(&reason))?;
     }
     let summary = &report.summary;
     let boot_failed = usize::from(report.boot.judged.as_ref().is_some_and(failed));
@@ -68,7 +68,7 @@ fn failed(verdict: &Verdict) -> bool {
 }
 
 fn write_case(number: usize, record: &CaseRecord, out: &mut impl Write) -> io::Result<()> {
-    let name = &record.name;
+    let name = one_line(&record.name);
     match &record.judged {
         Verdict::Skipped { reason } => {
             return writeln!(out, "ok {number} {name} # SKIP {}", one_line(reason));

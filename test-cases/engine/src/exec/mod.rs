@@ -156,8 +156,18 @@ pub fn exec(target: &Target, order: &Order, interrupt: &Arc<AtomicBool>) -> Resu
     }
 }
 
+/// The same in a guest that is up and has the order's [`devices`].
+pub(crate) fn in_session(
+    session: &mut Session,
+    target: &Target,
+    order: &Order,
+    interrupt: &AtomicBool,
+) -> CommandEnd {
+    Running { target, order, interrupt, session }.end()
+}
+
 /// The devices of the guest.
-fn devices(order: &Order) -> Vec<VirtioConfig> {
+pub(crate) fn devices(order: &Order) -> Vec<VirtioConfig> {
     let port = |(name, peer): (&&str, &Arc<dyn PortPeer>)| ConsolePort {
         name: (*name).to_owned(),
         peer: Arc::clone(peer),
@@ -221,15 +231,20 @@ impl Running<'_> {
             boot::Context { platform: self.target.platform, release: Release::of_version(&release).ok() };
         let boot = boot::judge(observed, context);
         let booted = self.session.machine().events().cursor();
-        let end = match self.await_ports().and_then(|()| self.make_root()).and_then(|()| self.command()) {
+        let end = self.end();
+        let recorded = runner::events_since(self.session, booted, &regions);
+        Ok(Executed { end, release, boot, events: recorded.events, not_kept: recorded.dropped })
+    }
+
+    /// Prepares the guest and runs the command.
+    fn end(&mut self) -> CommandEnd {
+        match self.await_ports().and_then(|()| self.make_root()).and_then(|()| self.command()) {
             Ok(end) => end,
             // What devices accessed meanwhile may be the reason.
             Err(Failure::Exec(error)) => CommandEnd::NotRun(error),
             Err(Failure::Ended(_)) if self.interrupt.load(Ordering::Relaxed) => CommandEnd::Interrupted,
             Err(Failure::Ended(ended)) => CommandEnd::GuestEnded(ended),
-        };
-        let recorded = runner::events_since(self.session, booted, &regions);
-        Ok(Executed { end, release, boot, events: recorded.events, not_kept: recorded.dropped })
+        }
     }
 
     /// Waits until the guest has all ports of its console, connected.

@@ -22,21 +22,21 @@ use model::release::Release;
 /// What a guest's boot showed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct BootFacts {
-    release: String,
+    pub(super) release: String,
     version: String,
     build_id: Option<String>,
     log: Vec<String>,
     log_unread: Option<String>,
     unaccepted: Option<Unaccepted>,
-    guest_type: Option<String>,
+    pub(super) guest_type: Option<String>,
     view_bit: Option<u8>,
     changes: Vec<PageChange>,
     rewritten: Vec<RewrittenOpcode>,
     bad_calls: Vec<BadCall>,
     unserved_modules: Vec<String>,
     boot_seconds: f64,
-    regions: Vec<PlacedRegion>,
-    observed: BootObservation,
+    pub(super) regions: Vec<PlacedRegion>,
+    pub(super) observed: BootObservation,
     /// When the guest was booted, in seconds since 1970, if that was in an earlier run.
     #[serde(skip)]
     pub(super) booted_at: Option<u64>,
@@ -133,7 +133,7 @@ impl Engine<'_> {
     }
 
     /// Reports a guest that ended before its agent answered: all facts but the agent's.
-    fn did_not_come_up(
+    pub(super) fn did_not_come_up(
         &mut self,
         end: session::Ended,
         guest: &Session,
@@ -158,7 +158,7 @@ impl Engine<'_> {
 
     /// Takes the facts of a boot into the report: all of the first guest that comes up, and until then of the first guest; of
     /// others the verdict on what the guest accessed.
-    fn adopt(&mut self, facts: BootFacts, watcher: &mut dyn Watcher) {
+    pub(super) fn adopt(&mut self, facts: BootFacts, watcher: &mut dyn Watcher) {
         let first = self.report.boots.is_empty();
         let observed = facts.observed;
         let comes_up = observed.did_not_come_up().is_none();
@@ -193,7 +193,7 @@ impl Engine<'_> {
     }
 
     /// What a guest shows without its agent, whether it came up or not.
-    fn machine_facts(&self, session: &Session, setup: Setup) -> BootFacts {
+    pub(super) fn machine_facts(&self, session: &Session, setup: Setup) -> BootFacts {
         let machine = session.machine();
         let regions = facts::placed(machine);
         let recorded = runner::all_events(session, &regions);
@@ -229,7 +229,11 @@ impl Engine<'_> {
     }
 
     /// What it shows through its agent.
-    fn guest_facts(&self, session: &mut Session, facts: &mut BootFacts) -> Result<GuestLog, session::Ended> {
+    pub(super) fn guest_facts(
+        &self,
+        session: &mut Session,
+        facts: &mut BootFacts,
+    ) -> Result<GuestLog, session::Ended> {
         let limit = self.target.limit;
         if let Some(text) = session.text(&Step::Uname, limit)? {
             let mut lines = text.lines().skip(2).map(str::to_owned);

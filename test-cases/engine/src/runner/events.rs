@@ -4,6 +4,7 @@
 use types::{AccessEvent, EventKind, PageChange, PlacedRegion};
 use vmm::trace::event_log::{EventCursor, Since};
 use vmm::trace::log::Cursor;
+use vmm::trace::output::OutputMarks;
 
 use crate::session::Session;
 
@@ -27,6 +28,54 @@ pub fn all(session: &Session, regions: &[PlacedRegion]) -> Recorded {
     let log = session.machine().events();
     let events = log.all().iter().map(|event| of(event, session, regions)).collect();
     Recorded { events, dropped: log.dropped() }
+}
+
+/// What was recorded, with its places in an output.
+#[derive(Debug)]
+pub struct Placed {
+    /// The events that were not withdrawn meanwhile.
+    pub events: Vec<PlacedEvent>,
+    /// Events that were not kept.
+    pub dropped: u64,
+}
+
+/// An event with its place in an output.
+#[derive(Debug)]
+pub struct PlacedEvent {
+    /// It.
+    pub event: AccessEvent,
+    /// The length that the output had then, where that is known.
+    pub position: Option<u64>,
+    /// Lines in the kernel's log that its console had not printed then, where that is known.
+    pub open_log_lines: Option<u64>,
+}
+
+/// What was recorded after `cursor`, or everything, with its places in an output that has these marks and now this length.
+pub fn by_place(
+    session: &Session,
+    cursor: Option<EventCursor>,
+    marks: &OutputMarks,
+    len: u64,
+    regions: &[PlacedRegion],
+) -> Placed {
+    let log = session.machine().events();
+    let (recorded, dropped) = match cursor.map(|cursor| log.since(cursor)) {
+        Some(Since { events, dropped, .. }) => (events, dropped),
+        None => (log.all(), log.dropped()),
+    };
+    let mut events = Vec::new();
+    for event in recorded {
+        let named = of(&event, session, regions);
+        let open_log_lines = event.at.as_ref().and_then(|at| at.open_log_lines);
+        // Repetitions of one access are one event, unless something was written in between.
+        let (mut number, end) = (event.number, event.number + event.count);
+        while number < end {
+            let position = marks.position(number, len);
+            events.push(PlacedEvent { event: named.clone(), position, open_log_lines });
+            number += marks.run(number, end - number).max(1);
+        }
+    }
+    Placed { events, dropped }
 }
 
 /// The changes of the watched page after `cursor`, or all of them.

@@ -24,7 +24,10 @@ use crate::observation::{Answer, CaseObservation, GpaRange, NotRun, StepObservat
 use crate::place::Place;
 use crate::session::{End, Ended, Session, Worker};
 
-pub use self::events::{Recorded, all as all_events, changes_since, since as events_since};
+pub use self::events::{
+    Placed, PlacedEvent, Recorded, all as all_events, by_place as events_by_place, changes_since,
+    since as events_since,
+};
 pub use self::truth::{Prior, seen};
 
 /// A case's observations, and how the guest ended if it did.

@@ -157,3 +157,23 @@ impl PortPeer for Sink {
         false
     }
 }
+
+/// A file without contents.
+#[derive(Debug, Clone, Copy)]
+pub struct Nothing;
+
+impl PortPeer for Nothing {
+    fn receive(&self, _: &[u8]) {}
+
+    fn has_input(&self) -> bool {
+        false
+    }
+
+    fn take(&self, _: usize) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn has_ended(&self) -> bool {
+        true
+    }
+}
