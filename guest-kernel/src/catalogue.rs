@@ -10,7 +10,8 @@ use crate::checkout::Checkout;
 use crate::config_variant::CONFIG_VARIANTS;
 use crate::debian;
 use crate::image::Image;
-use crate::kernel::Kernel;
+use crate::kernel::{DebianPackage, Kernel};
+use crate::modules::{self, Modules};
 use crate::mutants::{self, Choice};
 use crate::packages;
 use crate::programs::{self, Programs};
@@ -128,6 +129,21 @@ impl Catalogue {
     /// The same without network or a change to the cache; `None` if they are not there.
     pub fn packages_cached(&self, wanted: &[String]) -> Result<Option<PathBuf>, cache::Error> {
         packages::cached(&self.cache, wanted)
+    }
+
+    /// The modules of a kernel of Debian's, but those that `check` refuses; fetches them if the cache does not have them.
+    pub fn modules(
+        &self,
+        package: &DebianPackage,
+        release: &str,
+        check: modules::Check<'_>,
+    ) -> Result<Modules, modules::Error> {
+        modules::obtain(&self.cache, &*self.progress, (package, release), check)
+    }
+
+    /// The same without network or a change to the cache; `None` if they are not there.
+    pub fn modules_cached(&self, package: &DebianPackage) -> Result<Option<Modules>, cache::Error> {
+        modules::cached(&self.cache, package)
     }
 
     /// Takes a recipe into the catalogue, under its name.

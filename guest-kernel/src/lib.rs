@@ -17,6 +17,7 @@ mod debian;
 mod image;
 mod kernel;
 mod make;
+pub mod modules;
 pub mod mutants;
 pub mod packages;
 mod piece;

@@ -132,7 +132,7 @@ fn is_merged(name: &str) -> bool {
 }
 
 /// Unpacks packages, with links to folders where this machine has them: a folder of theirs would hide the link.
-fn unpack(debs: &[PathBuf], root: &Path) -> Result<(), Error> {
+pub(crate) fn unpack(debs: &[PathBuf], root: &Path) -> Result<(), Error> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| cache::Error::io("write", &path, source)

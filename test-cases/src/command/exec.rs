@@ -64,7 +64,7 @@ fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) ->
         Output::check(path)?;
     }
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
-    let above = kernels::packages(&args.package, quiet)?;
+    let above = kernels::above(&found, &args.package, quiet)?;
     let host = match host::choose_for(args.platform) {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return relay::run(terminal).map(Exit::Program),

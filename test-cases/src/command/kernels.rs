@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use engine::guest::KernelImage;
 use guest_kernel::cache::LruStore;
-use guest_kernel::{CONFIG_VARIANTS, Cache, Catalogue, Config, Kernel, KernelSpec, Programs};
+use guest_kernel::{CONFIG_VARIANTS, Cache, Catalogue, Config, DebianPackage, Kernel, KernelSpec, Programs};
+use vmm::boot::opcode::scan_module_file;
 
 use super::progress::{self, Lines};
 use super::{Failed, host};
+use crate::report::plain::plain;
 use engine::case::Case;
 use engine::observation::KernelFacts;
 use types::Policy;
@@ -126,6 +128,48 @@ pub fn packages(wanted: &[String], quiet: bool) -> Result<Vec<PathBuf>, Failed> 
             wanted.join(", ")
         ))
     })
+}
+
+/// What a command sees in place of this machine's files, from the lowest: the kernel's modules, and packages.
+pub fn above(found: &Found, packages: &[String], quiet: bool) -> Result<Vec<PathBuf>, Failed> {
+    let modules = modules(found, quiet)?;
+    Ok(modules.into_iter().chain(self::packages(packages, quiet)?).collect())
+}
+
+/// A folder with the modules that come with a kernel of Debian's; `None` for others, or, with a line on standard error, where they
+/// cannot be had. Those with an instruction that KVM cannot carry out, which copra rewrites in kernels only, are left out.
+fn modules(found: &Found, quiet: bool) -> Result<Option<PathBuf>, Failed> {
+    let text = found.facts.package.as_deref().and_then(|package| package.split_once(' '));
+    let Some((name, version)) = text else { return Ok(None) };
+    let package = DebianPackage { name: name.to_owned(), version: version.to_owned() };
+    let catalogue = catalogue(quiet)?;
+    if host::is_inside() {
+        let known = catalogue.modules_cached(&package).map_err(Failed::new)?;
+        return Ok(known.map(|modules| modules.root));
+    }
+    match catalogue.modules(&package, &found.facts.release, &reason_to_leave_out) {
+        Ok(modules) => {
+            for (name, why) in modules.left_out.iter().filter(|_| !quiet) {
+                eprintln!("copra: without the module {}: {}", plain(name), plain(why));
+            }
+            Ok(Some(modules.root))
+        }
+        Err(error) => {
+            eprintln!("copra: without the modules of {}: {error}", found.facts.spec);
+            Ok(None)
+        }
+    }
+}
+
+fn reason_to_leave_out(module: &[u8]) -> Option<String> {
+    match scan_module_file(module) {
+        Ok(opcodes) if opcodes.is_empty() => None,
+        Ok(opcodes) => {
+            let names: Vec<String> = opcodes.iter().map(ToString::to_string).collect();
+            Some(format!("it has {}, which KVM cannot carry out", names.join(", ")))
+        }
+        Err(error) => Some(format!("it cannot be looked through: {error}")),
+    }
 }
 
 /// Finds a kernel that copra builds; `None` if it is not in the cache and `no_build` is set.

@@ -200,3 +200,16 @@ fn a_package_that_no_archive_has_is_reported_before_a_guest_is_started() {
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.contains("Unable to locate package no-such-package-anywhere"), "{errors}");
 }
+
+#[test]
+fn modules_of_debians_kernel_can_be_loaded() {
+    let script = "find /lib/modules/$(uname -r)/ -name '*.ko*' | wc -l; modprobe -v dm-mod && grep -c ^dm_mod /proc/modules";
+    let output = exec("snp", &["--package", "kmod"], &["sh", "-c", script], b"");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let all = text(&output.stdout);
+    let lines: Vec<&str> = all.lines().collect();
+    let [count, loaded, "1"] = lines[..] else { panic!("{all}{errors}") };
+    assert!(count.parse::<usize>().unwrap() > 500 && loaded.starts_with("insmod /lib/modules/"), "{all}");
+    assert!(errors.contains(": 0 forbidden accesses\n"), "{errors}");
+}

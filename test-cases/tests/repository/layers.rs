@@ -106,6 +106,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "checkout",
             "debian",
             "packages",
+            "modules",
             "programs",
             "catalogue",
             "initramfs",

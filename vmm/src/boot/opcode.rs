@@ -12,7 +12,7 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 pub use self::boundary::Reason;
-pub use self::modules::{Findings, ModuleError, scan_initramfs, scan_module};
+pub use self::modules::{Findings, ModuleError, scan_initramfs, scan_module, scan_module_file};
 use super::image::Vmlinux;
 use super::image::elf::{ElfError, code_sections};
 use crate::x86::opcode::Opcode;

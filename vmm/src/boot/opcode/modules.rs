@@ -110,7 +110,7 @@ fn scan_archive<'a>(bytes: &'a [u8], findings: &mut Findings) -> Result<&'a [u8]
             continue;
         }
         let name = String::from_utf8_lossy(member.name).into_owned();
-        match scan_file(member.contents) {
+        match scan_module_file(member.contents) {
             Ok(opcodes) => {
                 findings.scanned += 1;
                 if !opcodes.is_empty() {
@@ -124,7 +124,7 @@ fn scan_archive<'a>(bytes: &'a [u8], findings: &mut Findings) -> Result<&'a [u8]
 }
 
 /// Looks through a module, packed or not, as its first bytes show.
-fn scan_file(contents: &[u8]) -> Result<Vec<Opcode>, ModuleError> {
+pub fn scan_module_file(contents: &[u8]) -> Result<Vec<Opcode>, ModuleError> {
     let elf = if is_elf(contents) {
         Cow::Borrowed(contents)
     } else {

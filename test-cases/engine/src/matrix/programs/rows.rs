@@ -74,7 +74,7 @@ pub const ROWS: [Row; 26] = [
     row("hwinfo/bios", "hwinfo --bios", "/usr/sbin/hwinfo", &["--bios"]),
     row("x86info", "x86info -mp", "/usr/bin/x86info", &["-mp"]).idle(&X86INFO),
     row("acpidump", "acpidump", "/usr/bin/acpidump", &["-s"])
-        .missing("there are no ACPI tables in the guest"),
+        .lacking("Could not get ACPI tables", "the kernel was built without CONFIG_ACPI"),
     row("nvramtool", "nvramtool", "/usr/sbin/nvramtool", &["-a"])
         .missing("there is no coreboot table in the guest"),
     row("busybox/devmem", "busybox devmem", BUSYBOX, &["devmem", "0xf0000", "32"]),
