@@ -5,6 +5,7 @@ mod audit;
 mod exec;
 mod explain;
 mod explore;
+mod gdb;
 mod guest;
 mod identify;
 mod kernel;
@@ -19,6 +20,7 @@ pub use audit::AuditArgs;
 pub use exec::{ExecArgs, ExecOptions, ShellArgs};
 pub use explain::ExplainArgs;
 pub use explore::ExploreArgs;
+pub use gdb::{GdbArgs, StartPoint};
 pub use guest::{CommonOptions, DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
 pub use identify::IdentifyArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs, KernelSourceArgs};
@@ -68,6 +70,8 @@ pub enum Command {
     Shell(ShellArgs),
     /// Run KUnit, or a program that prints KTAP or TAP, in a guest: each test with the forbidden accesses it made
     Suite(SuiteArgs),
+    /// Debug a guest with gdb, its page states enforced
+    Gdb(GdbArgs),
     /// Search for unlisted holes: access every region by every path and check invariants
     Audit(AuditArgs),
     /// Identify the policy a kernel follows from its behaviour
@@ -190,7 +194,9 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["repro", "run", "exec", "shell", "suite", "diff", "merge", "page", "list", "kernel"] {
+        for name in
+            ["repro", "run", "exec", "shell", "suite", "gdb", "diff", "merge", "page", "list", "kernel"]
+        {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

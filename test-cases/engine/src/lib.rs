@@ -12,6 +12,7 @@ pub mod case;
 pub mod diff;
 pub mod exec;
 pub mod explore;
+pub mod gdb;
 pub mod guest;
 pub mod identify;
 pub mod judge;

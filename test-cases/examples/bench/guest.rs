@@ -69,6 +69,7 @@ pub fn session(platform: &str, vmlinux: &str, more: &str) -> Outcome<Session> {
         command_line: &command_line,
         boot_limit: Duration::from_secs(120),
         interrupt: Arc::new(AtomicBool::new(false)),
+        debugger: None,
     };
     Ok(Session::boot(&plan)?)
 }

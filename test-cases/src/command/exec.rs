@@ -11,16 +11,19 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engine::exec::{CommandEnd, Executed, Order, StandardFiles};
 use engine::guest::Target;
+use engine::observation::KvmHost;
 use engine::setup::Setup;
 use serde_json::json;
 use types::{Errno, Mode, SimilarAccesses};
 
-use self::streams::{Input, Nothing, Sink};
+pub(super) use self::frames::{Frame, MOST};
+pub(super) use self::relay::{FRAMES, is_framed};
+pub(super) use self::streams::Sink;
+use self::streams::{Input, Nothing};
 use self::terminal::RawTerminal;
 use super::host::Place;
 use super::output::Output;
@@ -54,7 +57,7 @@ pub fn shell(args: &ShellArgs, quiet: bool) -> Result<Exit, Failed> {
 }
 
 fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) -> Result<Exit, Failed> {
-    if terminal && !relay::is_framed() && !terminal::is_one() {
+    if terminal && !is_framed() && !terminal::is_one() {
         return Err(Failed::new(
             "copra shell needs a terminal as standard input; copra exec takes a pipe or a file",
         ));
@@ -69,45 +72,60 @@ fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) ->
         Place::Here(host) => host,
         Place::Elsewhere(_) => return relay::run(terminal).map(Exit::Program),
     };
-    let defaults = guests::default_target(&found, args.platform, &host);
+    let target = target(args, &found, &host);
+    let flag = interrupt::signals()?;
+    let input = Input::start(&flag).map_err(|error| of_input(&error))?;
+    let files = if terminal {
+        StandardFiles::Terminal(input)
+    } else {
+        StandardFiles::Pipes([input, Arc::new(Sink::Output), Arc::new(Sink::Error)])
+    };
+    let order = order(args, command, above, files)?;
+    let raw = if terminal { RawTerminal::set().map_err(|error| of_input(&error))? } else { None };
+    let executed = engine::exec::exec(&target, &order, &flag);
+    drop(raw);
+    finish(args, command, &target, &executed.map_err(Failed::new)?, quiet)
+}
+
+/// The guest of these options.
+pub(super) fn target(args: &ExecOptions, found: &kernels::Found, host: &KvmHost) -> Target {
+    let defaults = guests::default_target(found, args.platform, host);
     let mode = if args.faithful { Mode::Faithful } else { Mode::Record };
-    let target = Target {
+    Target {
         setup: Setup { mode, ..defaults.setup },
         memory_mib: args.memory,
         command_line: [&defaults.command_line[..], &args.cmdline_append].concat(),
         limit: Duration::from_secs(args.timeout),
         ..defaults
-    };
-    let flag = interrupt::signals()?;
-    let order = order(args, command, above, terminal, &flag)?;
-    let raw = if terminal { RawTerminal::set().map_err(|error| of_input(&error))? } else { None };
-    let executed = engine::exec::exec(&target, &order, &flag);
-    drop(raw);
-    let executed = executed.map_err(Failed::new)?;
-    report(args, command, &target, &executed, quiet);
-    if let Some(path) = &args.json {
-        write_json(path, &target, command, &executed)?;
     }
-    Ok(exit(args, &executed))
+}
+
+/// Reports what was executed; the exit code.
+pub(super) fn finish(
+    args: &ExecOptions,
+    command: &[OsString],
+    target: &Target,
+    executed: &Executed,
+    quiet: bool,
+) -> Result<Exit, Failed> {
+    report(args, command, target, executed, quiet);
+    if let Some(path) = &args.json {
+        write_json(path, target, command, executed)?;
+    }
+    Ok(exit(args, executed))
 }
 
 fn of_input(error: &io::Error) -> Failed {
     Failed::new(format!("reading standard input: {error}"))
 }
 
-fn order(
+/// What is run in it, with these standard files.
+pub(super) fn order(
     args: &ExecOptions,
     command: &[OsString],
     above: Vec<PathBuf>,
-    terminal: bool,
-    flag: &Arc<AtomicBool>,
+    files: StandardFiles,
 ) -> Result<Order, Failed> {
-    let input = Input::start(flag).map_err(|error| of_input(&error))?;
-    let files = if terminal {
-        StandardFiles::Terminal(input)
-    } else {
-        StandardFiles::Pipes([input, Arc::new(Sink::Output), Arc::new(Sink::Error)])
-    };
     let order = order_with(command, &args.writable, above, files)?;
     Ok(Order { access_platform: !args.virtio_legacy_dma, ..order })
 }
@@ -141,6 +159,7 @@ fn order_with(
         above,
         access_platform: true,
         files,
+        debugger: None,
     })
 }
 
@@ -180,7 +199,10 @@ fn report(args: &ExecOptions, command: &[OsString], target: &Target, executed: &
     }
     match &executed.end {
         CommandEnd::NotStarted(errno) => {
-            say(format!("{}: {errno}", command[0].to_string_lossy()));
+            say(format!(
+                "{}: {errno}",
+                command.first().map_or_else(Default::default, |name| name.to_string_lossy())
+            ));
         }
         CommandEnd::GuestEnded(ended) => {
             say(format!("the guest ended before the command did: {}", ended.text));

@@ -10,6 +10,7 @@ pub mod doctor;
 mod exec;
 mod explain;
 mod explore;
+mod gdb;
 mod guests;
 pub mod host;
 mod host_name;
@@ -46,6 +47,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Exec(args) => exec::exec(args, quiet),
         Command::Shell(args) => exec::shell(args, quiet),
         Command::Suite(args) => suite::suite(args, quiet),
+        Command::Gdb(args) => gdb::gdb(args, quiet),
         Command::Audit(args) => audit::audit(args, quiet),
         Command::Identify(args) => identify::identify(args, quiet),
         Command::Matrix(args) => matrix::matrix(args, quiet),

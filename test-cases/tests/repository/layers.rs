@@ -74,6 +74,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "run",
             "exec",
             "suite",
+            "gdb",
             "explore",
             "audit",
             "identify",

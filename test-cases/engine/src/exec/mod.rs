@@ -16,7 +16,7 @@ use crate::boot::{self, BootResult};
 use crate::guest::{self, EngineError, GuestLog, PreparedKernel, Target, check_guest_type};
 use crate::observation::BootObservation;
 use crate::runner;
-use crate::session::{Ended, Session, SessionError, Worker};
+use crate::session::{DebugPoint, Debugger, Ended, Session, SessionError, Worker};
 use model::release::Release;
 
 /// How long a command may take: as long as it likes.
@@ -31,7 +31,7 @@ const TERMINAL: &str = "/dev/hvc0";
 /// What is run, and with what.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// Program and arguments.
+    /// Program and arguments. Without any, the guest runs until it is ended from outside.
     pub arguments: Vec<Vec<u8>>,
     /// Its environment, as `NAME=VALUE`.
     pub environment: Vec<Vec<u8>>,
@@ -45,6 +45,8 @@ pub struct Order {
     pub access_platform: bool,
     /// Its standard files.
     pub files: StandardFiles,
+    /// Its guest's debugger.
+    pub debugger: Option<Arc<dyn Debugger>>,
 }
 
 /// What a command reads and writes.
@@ -144,7 +146,7 @@ pub fn exec(target: &Target, order: &Order, interrupt: &Arc<AtomicBool>) -> Resu
     }
     let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
     let kernel = PreparedKernel::new(target, archive)?.with_names();
-    let kernel = kernel.with_devices(devices(order)).with_host_time();
+    let kernel = kernel.with_devices(devices(order)).with_host_time().with_debugger(order.debugger.clone());
     let mut session = kernel.boot(kernel.read()?, target, target.setup, interrupt)?;
     let mut running = Running { target, order, interrupt, session: &mut session };
     match running.go() {
@@ -292,6 +294,10 @@ impl Running<'_> {
     }
 
     fn command(&mut self) -> Result<CommandEnd, Failure> {
+        self.session.debug(DebugPoint::Command)?;
+        if self.order.arguments.is_empty() {
+            return Err(self.session.await_end(FOREVER).into());
+        }
         let files: Vec<u8> = match self.order.files {
             StandardFiles::Pipes(_) => b"/dev/vport0p0\0/dev/vport0p1\0/dev/vport0p2\0".to_vec(),
             StandardFiles::Terminal(_) => [TERMINAL.as_bytes(), &[0]].concat().repeat(3),

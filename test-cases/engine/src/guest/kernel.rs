@@ -16,7 +16,7 @@ use super::facts::rom_state;
 use super::stored::LazyImage;
 use super::target::Target;
 use crate::requirements::{accepts_lazily, missing_option};
-use crate::session::{GuestFiles, Plan, Session, SessionError};
+use crate::session::{Debugger, GuestFiles, Plan, Session, SessionError};
 use crate::setup::Setup;
 
 /// A kernel and an initramfs, ready to be booted as guests of one platform.
@@ -31,6 +31,8 @@ pub struct PreparedKernel {
     devices: Vec<VirtioConfig>,
     /// The time at their start, in seconds since 1970.
     clock: Option<u64>,
+    /// The debugger of its guests.
+    debugger: Option<Arc<dyn Debugger>>,
 }
 
 impl PreparedKernel {
@@ -51,6 +53,7 @@ impl PreparedKernel {
             accepts_lazily: target.config.as_ref().is_none_or(accepts_lazily),
             devices: Vec::new(),
             clock: None,
+            debugger: None,
         })
     }
 
@@ -76,6 +79,12 @@ impl PreparedKernel {
     pub(crate) fn with_host_time(self) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self { clock: since.ok().map(|time| time.as_secs()), ..self }
+    }
+
+    /// Has its guests debugged.
+    #[must_use]
+    pub(crate) fn with_debugger(self, debugger: Option<Arc<dyn Debugger>>) -> Self {
+        Self { debugger, ..self }
     }
 
     /// The names, where there are any.
@@ -144,6 +153,7 @@ impl PreparedKernel {
             command_line: &command_line(target, setup),
             boot_limit: target.limit,
             interrupt: Arc::clone(interrupt),
+            debugger: self.debugger.clone(),
         })
     }
 }

@@ -70,6 +70,11 @@ impl KernelImage {
         Ok(PreparedImage { kernel: kernel.into_owned(), sites: None })
     }
 
+    /// The names in it, which are read or computed when the first is needed.
+    pub fn names(&self) -> KernelNames {
+        Arc::new(LazyImage::new(self)).names()
+    }
+
     /// Finds the names in the file, which has more than what is booted; in that if the file is gone.
     fn find_names(&self, loaded: &LazyImage) -> NameData {
         let from_file = || {

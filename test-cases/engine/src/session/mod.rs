@@ -3,6 +3,7 @@
 
 mod advice;
 mod death;
+mod debugger;
 mod files;
 mod memory;
 mod overdue;
@@ -23,6 +24,7 @@ use vmm::trace::kernel::KernelNames;
 use vmm::trace::log::Cursor;
 
 pub use self::death::{End, Ended};
+pub use self::debugger::{DebugNext, DebugPoint, Debugger};
 pub use self::files::GuestFiles;
 use self::memory::AgentMemory;
 pub use self::overdue::overdue;
@@ -52,6 +54,8 @@ pub struct Plan<'a> {
     pub boot_limit: Duration,
     /// Set by another thread to stop the guest at once.
     pub interrupt: Arc<AtomicBool>,
+    /// Its debugger.
+    pub debugger: Option<Arc<dyn Debugger>>,
 }
 
 /// Why there is no session.
@@ -91,6 +95,7 @@ pub struct Session {
     files: Arc<GuestFiles>,
     interrupt: Arc<AtomicBool>,
     reported: ReportedCursors,
+    debugger: Option<Arc<dyn Debugger>>,
 }
 
 /// How far the machine's records were assigned to the boot or to a step.
@@ -130,9 +135,11 @@ impl Session {
             names: plan.names.clone(),
             files: Arc::clone(&plan.files),
             interrupt,
+            debugger: plan.debugger.clone(),
         };
-        let until = started + plan.boot_limit;
-        let end = match session.next_event(until) {
+        let entered = session.debug(DebugPoint::Entry);
+        let until = if session.debugger.is_some() { Instant::now() } else { started } + plan.boot_limit;
+        let end = match entered.and_then(|()| session.next_event(until)) {
             Ok(Event::Hello(_)) => {
                 session.boot_time = started.elapsed();
                 session.machine.move_private_contents()?;
@@ -254,13 +261,17 @@ impl Session {
         }
     }
 
-    fn next_event(&mut self, until: Instant) -> Result<Event, Ended> {
+    fn next_event(&mut self, mut until: Instant) -> Result<Event, Ended> {
         let _running = overdue::Running::until(until);
         loop {
             let stop = match self.machine.run(until, &self.interrupt) {
                 Ok(stop) => stop,
                 Err(error) => return Err(self.host_failed(&error)),
             };
+            if let Stop::Debug(stop) = stop {
+                until = self.debug_until(stop, until)?;
+                continue;
+            }
             if stop != Stop::Agent {
                 return Err(Ended::by(&self.machine, &stop));
             }

@@ -69,6 +69,7 @@ impl SavedGuest {
             names: names.clone(),
             files: Arc::clone(files),
             interrupt: Arc::clone(interrupt),
+            debugger: None,
         })
     }
 

@@ -13,7 +13,8 @@ use super::terminal::{RawTerminal, size};
 use crate::command::{Failed, host, interrupt};
 
 /// Set for a command whose standard input is [`Frame`]s.
-const FRAMES: &str = "COPRA_FRAMES";
+pub const FRAMES: &str = "COPRA_FRAMES";
+
 /// Whether this is the inner command.
 pub fn is_framed() -> bool {
     std::env::var_os(FRAMES).is_some()

@@ -84,6 +84,8 @@ impl Input {
                 return self.framed;
             }
             Some(Frame::Size(columns, rows)) => self.lock().size = Some((columns, rows)),
+            // Those of the way back are not sent this way.
+            Some(Frame::Output(_) | Frame::Ready) => {}
             Some(Frame::Interrupt) => self.interrupt.store(true, Ordering::Relaxed),
             None => {
                 self.interrupt.store(true, Ordering::Relaxed);

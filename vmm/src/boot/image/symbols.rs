@@ -142,6 +142,11 @@ impl SymbolTable {
         Ok(Self { symbols, by_name, names: from.bytes("symbols' names")?.to_vec() })
     }
 
+    /// Addresses and names, by address.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.symbols.iter().filter_map(|symbol| Some((symbol.address, self.name(symbol.name)?)))
+    }
+
     /// How many symbols there are.
     pub fn len(&self) -> usize {
         self.symbols.len()

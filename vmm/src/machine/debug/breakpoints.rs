@@ -245,13 +245,14 @@ impl Machine {
         Ok(true)
     }
 
-    pub(super) fn remove_all_breakpoints(&mut self) -> Result<(), BreakpointError> {
+    /// Removes every breakpoint and frees every register.
+    pub fn remove_all_breakpoints(&mut self) -> Result<(), BreakpointError> {
         let addresses: Vec<u64> = self.debugging()?.breakpoints.planted.keys().copied().collect();
         for address in addresses {
             self.remove_breakpoint(address)?;
         }
         self.debugging_mut()?.breakpoints.registers = [None; REGISTERS];
-        Ok(())
+        self.apply_debugging(VcpuId::BOOT)
     }
 
     /// Gives KVM what the debugger wants of this vCPU.
