@@ -6,6 +6,7 @@
 //! and records every access that reached a page through a view the page's state forbids.
 
 pub mod boot;
+pub mod confinement;
 pub mod device;
 pub mod layout;
 pub mod machine;

@@ -43,7 +43,7 @@ pub fn doctor() -> Exit {
     let qemu = qemu();
     let direct = kvm.result.is_ok() && uffd.result.is_ok();
     let emulated = qemu.result.is_ok();
-    let findings = [kvm, uffd, qemu, memory(), disk(), apt(), compiler()];
+    let findings = [kvm, uffd, qemu, memory(), disk(), apt(), compiler(), confinement()];
     for finding in &findings {
         match &finding.result {
             Ok(what) => outln!("yes  {:<12} {what}", finding.what),
@@ -164,6 +164,19 @@ fn compiler() -> Finding {
         ))
     };
     Finding { what: "compiler", result }
+}
+
+/// Of this machine's kernel; that of the KVM host in QEMU has Landlock.
+fn confinement() -> Finding {
+    let result = vmm::confinement::landlock_version()
+        .map(|version| format!("Landlock {version} restricts the files of a VMM whose guest runs a command"))
+        .ok_or_else(|| {
+            Trouble::new(
+                "this kernel has no Landlock: a VMM here could change any file of yours; its system calls are restricted all the same",
+                "use a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK and `landlock` in the list lsm= of its command line",
+            )
+        });
+    Finding { what: "confinement", result }
 }
 
 fn free_mib(folder: &Path) -> Option<u64> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra exec` and `copra shell`: a command of the user's in a guest, and the forbidden accesses made meanwhile.
 
+mod confine;
 mod frames;
 mod relay;
 mod streams;
@@ -19,6 +20,7 @@ use engine::observation::KvmHost;
 use engine::setup::Setup;
 use serde_json::json;
 use types::{Errno, Mode, SimilarAccesses};
+use vmm::confinement::Confined;
 
 pub(super) use self::frames::{Frame, MOST};
 pub(super) use self::relay::{FRAMES, is_framed};
@@ -81,10 +83,11 @@ fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) ->
         StandardFiles::Pipes([input, Arc::new(Sink::Output), Arc::new(Sink::Error)])
     };
     let order = order(args, command, above, files)?;
+    let confined = confine::confine(args, &order, quiet)?;
     let raw = if terminal { RawTerminal::set().map_err(|error| of_input(&error))? } else { None };
     let executed = engine::exec::exec(&target, &order, &flag);
     drop(raw);
-    finish(args, command, &target, &executed.map_err(Failed::new)?, quiet)
+    finish(args, command, &target, &executed.map_err(Failed::new)?, Some(confined), quiet)
 }
 
 /// The guest of these options.
@@ -106,11 +109,12 @@ pub(super) fn finish(
     command: &[OsString],
     target: &Target,
     executed: &Executed,
+    confined: Option<Confined>,
     quiet: bool,
 ) -> Result<Exit, Failed> {
     report(args, command, target, executed, quiet);
     if let Some(path) = &args.json {
-        write_json(path, target, command, executed)?;
+        write_json(path, target, command, executed, confined)?;
     }
     Ok(exit(args, executed))
 }
@@ -235,6 +239,7 @@ fn write_json(
     target: &Target,
     command: &[OsString],
     executed: &Executed,
+    confined: Option<Confined>,
 ) -> Result<(), Failed> {
     let command: Vec<_> = command.iter().map(|text| text.to_string_lossy()).collect();
     let ended = match &executed.end {
@@ -256,6 +261,7 @@ fn write_json(
         "boot": executed.boot,
         "events": executed.events,
         "not_kept": executed.not_kept,
+        "confined": confined.map(confine::name),
         "simulated": vmm::platform::simulated(target.platform),
         "not_simulated": vmm::platform::not_simulated(target.platform),
     });

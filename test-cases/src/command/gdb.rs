@@ -79,7 +79,7 @@ fn debug(
     order.debugger = Some(Arc::clone(&server) as Arc<dyn Debugger>);
     let executed = engine::exec::exec(target, &order, &flag);
     server.finish(executed.as_ref().ok().and_then(status));
-    exec::finish(&args.options, &args.command, target, &executed.map_err(Failed::new)?, quiet)
+    exec::finish(&args.options, &args.command, target, &executed.map_err(Failed::new)?, None, quiet)
 }
 
 /// What gdb shows as the exit status.

@@ -102,6 +102,8 @@ fn a_forbidden_access_of_a_command_is_listed_with_the_kernel_path() {
     assert_eq!(output.stdout.len(), 64, "{errors}");
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     assert_eq!(report["ended"]["exited"], 0);
+    let confined = report["confined"].as_str().unwrap();
+    assert!(confined.ends_with("system calls"), "{confined}");
     let event = &report["events"][0];
     assert_eq!((event["kind"].as_str(), event["gpa"].as_str()), (Some("shared-read"), Some("0xf0000")));
     assert_eq!((event["task"].as_str(), event["region"].as_str()), (Some("dd"), Some("rom")));

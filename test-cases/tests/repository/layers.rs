@@ -6,8 +6,20 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "vmm/src",
         &[
-            "layout", "marker", "x86", "stored", "memory", "platform", "region", "boot", "trace", "device",
-            "machine", "snapshot", "probe",
+            "layout",
+            "marker",
+            "confinement",
+            "x86",
+            "stored",
+            "memory",
+            "platform",
+            "region",
+            "boot",
+            "trace",
+            "device",
+            "machine",
+            "snapshot",
+            "probe",
         ],
     ),
     (
