@@ -13,6 +13,7 @@ mod matrix;
 mod reports;
 mod run;
 mod suite;
+mod trace;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -28,6 +29,7 @@ pub use matrix::MatrixArgs;
 pub use reports::{DiffArgs, MergeArgs, PageArgs};
 pub use run::{ReproArgs, ReproSubject, RunArgs};
 pub use suite::SuiteArgs;
+pub use trace::TraceArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,6 +74,8 @@ pub enum Command {
     Suite(SuiteArgs),
     /// Debug a guest with gdb, its page states enforced
     Gdb(GdbArgs),
+    /// Record a boot, a command or cases as a timeline that Perfetto opens
+    Trace(TraceArgs),
     /// Search for unlisted holes: access every region by every path and check invariants
     Audit(AuditArgs),
     /// Identify the policy a kernel follows from its behaviour
@@ -194,9 +198,10 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in
-            ["repro", "run", "exec", "shell", "suite", "gdb", "diff", "merge", "page", "list", "kernel"]
-        {
+        for name in [
+            "repro", "run", "exec", "shell", "suite", "gdb", "trace", "diff", "merge", "page", "list",
+            "kernel",
+        ] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

@@ -29,3 +29,4 @@ pub mod runner;
 pub mod session;
 pub mod setup;
 pub mod suite;
+pub mod timeline;

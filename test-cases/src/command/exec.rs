@@ -18,6 +18,7 @@ use engine::exec::{CommandEnd, Executed, Order, StandardFiles};
 use engine::guest::Target;
 use engine::observation::KvmHost;
 use engine::setup::Setup;
+use engine::timeline::TraceFile;
 use serde_json::json;
 use types::{Errno, Mode, SimilarAccesses};
 use vmm::confinement::Confined;
@@ -49,6 +50,22 @@ pub fn exec(args: &ExecArgs, quiet: bool) -> Result<Exit, Failed> {
     run(&args.options, &args.command, false, quiet)
 }
 
+/// The same with a recorder, which is started where the guest runs; it is returned if that is this process.
+pub(super) fn record(
+    args: &ExecOptions,
+    command: &[OsString],
+    start: &dyn Fn() -> Result<Arc<TraceFile>, Failed>,
+    quiet: bool,
+) -> Result<(Exit, Option<Arc<TraceFile>>), Failed> {
+    let mut file = None;
+    let exit = run_with(args, command, false, quiet, |target| {
+        let started = file.insert(start()?);
+        target.timeline = Some(Arc::clone(started) as _);
+        Ok(())
+    })?;
+    Ok((exit, file))
+}
+
 /// The same with the user's terminal.
 pub fn shell(args: &ShellArgs, quiet: bool) -> Result<Exit, Failed> {
     if args.command.is_empty() {
@@ -59,6 +76,17 @@ pub fn shell(args: &ShellArgs, quiet: bool) -> Result<Exit, Failed> {
 }
 
 fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) -> Result<Exit, Failed> {
+    run_with(args, command, terminal, quiet, |_| Ok(()))
+}
+
+/// `prepare` changes the guest before it boots.
+fn run_with(
+    args: &ExecOptions,
+    command: &[OsString],
+    terminal: bool,
+    quiet: bool,
+    prepare: impl FnOnce(&mut Target) -> Result<(), Failed>,
+) -> Result<Exit, Failed> {
     if terminal && !is_framed() && !terminal::is_one() {
         return Err(Failed::new(
             "copra shell needs a terminal as standard input; copra exec takes a pipe or a file",
@@ -74,7 +102,8 @@ fn run(args: &ExecOptions, command: &[OsString], terminal: bool, quiet: bool) ->
         Place::Here(host) => host,
         Place::Elsewhere(_) => return relay::run(terminal).map(Exit::Program),
     };
-    let target = target(args, &found, &host);
+    let mut target = target(args, &found, &host);
+    prepare(&mut target)?;
     let flag = interrupt::signals()?;
     let input = Input::start(&flag).map_err(|error| of_input(&error))?;
     let files = if terminal {

@@ -74,6 +74,7 @@ pub fn default_target(found: &Found, platform: Platform, host: &KvmHost) -> Targ
         limit: Duration::from_secs(DEFAULT_TIMEOUT),
         console: false,
         host: host.clone(),
+        timeline: None,
     }
 }
 

@@ -29,6 +29,7 @@ mod run;
 mod screen;
 mod start_over;
 mod suite;
+mod trace;
 mod watchdog;
 
 use std::fmt::Display;
@@ -48,6 +49,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Shell(args) => exec::shell(args, quiet),
         Command::Suite(args) => suite::suite(args, quiet),
         Command::Gdb(args) => gdb::gdb(args, quiet),
+        Command::Trace(args) => trace::trace(args, quiet),
         Command::Audit(args) => audit::audit(args, quiet),
         Command::Identify(args) => identify::identify(args, quiet),
         Command::Matrix(args) => matrix::matrix(args, quiet),

@@ -69,6 +69,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "requirements",
             "setup",
+            "timeline",
             "observation",
             "place",
             "case",

@@ -4,6 +4,7 @@
 use types::VcpuId;
 
 use super::services::MachineServices;
+use super::timeline::Moment;
 use super::vcpu_state::VcpuState;
 use super::{Machine, RunError, Stop};
 use crate::layout::{self, PAGE_SIZE};
@@ -76,6 +77,7 @@ impl Machine {
             Call::Rewritten(opcode) => self.activity.count(opcode),
             Call::Page => self.activity.page_calls += 1,
         }
+        self.mark(id, Moment::Call { name: call.name(), registers: &regs });
         let platform = &mut self.platform;
         let mut services = MachineServices {
             vcpu: &self.vcpus[id.index()],
@@ -95,6 +97,7 @@ impl Machine {
             Call::Page => (platform.page_call(&mut regs, &mut services), OUT_LENGTH),
         };
         let (requested, notified) = (services.requested, services.notified);
+        self.mark(id, Moment::CallEnded);
         if self.memory.has_changes() {
             let at = self.instruction(&state, true);
             self.record_changes(Some(&at));

@@ -3,6 +3,7 @@
 
 use types::{AccessKind, AccessTarget, Mode, VcpuId, View};
 
+use super::timeline::Moment;
 use super::vcpu_state::VcpuState;
 use super::{Machine, RunError, Stop};
 use crate::layout::PAGE_SIZE;
@@ -91,6 +92,7 @@ impl Machine {
         let failed = |source| RunError::Kvm { attempt: "delivering an exception", rip: 0, source };
         let VcpuState { mut regs, mut sregs, tables, .. } = self.vcpu_state(id)?;
         self.records.stats.exceptions += 1;
+        self.mark(id, Moment::Exception(exception.vector));
         match exception::deliver(&*self.memory, &tables, &mut regs, &mut sregs, exception) {
             Ok(()) => {
                 self.vcpu(id).set_sregs(&sregs).map_err(failed)?;

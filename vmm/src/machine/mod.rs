@@ -12,6 +12,7 @@ mod services;
 mod setup;
 pub mod stats;
 mod stop;
+pub mod timeline;
 mod variable;
 pub mod vcpu;
 mod vcpu_state;
@@ -30,6 +31,8 @@ pub use self::error::{MachineError, RunError};
 use self::services::{MAX_BAD_CALLS, MAX_CHANGES};
 pub use self::stats::Stats;
 pub use self::stop::Stop;
+use self::timeline::{Recording, Timeline};
+pub use self::vcpu::VmExit;
 use self::vcpu::heartbeat::INTERVAL;
 pub use self::vcpu::heartbeat::Kick;
 use self::vcpu::{Vcpu, VmEntry};
@@ -83,6 +86,8 @@ pub struct MachineConfig {
     pub clock: Option<u64>,
     /// Its virtio devices.
     pub virtio: Vec<VirtioConfig>,
+    /// Records what the machine does.
+    pub timeline: Option<Arc<dyn Timeline>>,
 }
 
 impl MachineConfig {
@@ -101,6 +106,7 @@ impl MachineConfig {
             echo_console: false,
             clock: None,
             virtio: Vec::new(),
+            timeline: None,
         }
     }
 }
@@ -134,6 +140,7 @@ pub struct Machine {
     launch: Launch,
     pub(crate) records: Records,
     debugging: Option<Box<Debugging>>,
+    recording: Option<Box<Recording>>,
     last_code_page: RefCell<LastCodePage>,
     pub(crate) activity: GuestActivity,
     idle_halts: u32,
@@ -365,6 +372,7 @@ impl Machine {
     /// Counters.
     pub fn stats(&self) -> Stats {
         Stats {
+            accesses: self.records.events.numbered(),
             events_not_kept: self.records.events.dropped(),
             memory: self.memory.counters(),
             ..self.records.stats.clone()

@@ -8,6 +8,7 @@ use types::{AccessKind, VcpuId, View};
 
 use super::calls::TrappedInstruction;
 use super::setup::COALESCED_WRITES;
+use super::timeline::Moment;
 use super::vcpu::exit::MmioReadExit;
 use super::vcpu::heartbeat::Heartbeat;
 use super::vcpu::{VmEntry, VmExit};
@@ -51,6 +52,7 @@ impl Machine {
         let stop =
             if self.memory.pending().is_some() { self.on_mismatch(id, false)?.unwrap_or(stop) } else { stop };
         self.record_passed(id)?;
+        self.mark_stop(id, &stop);
         Ok(stop)
     }
 
@@ -63,8 +65,15 @@ impl Machine {
         (view, gpa & !(PAGE_SIZE - 1)) == (mismatch.view, mismatch.gpa)
     }
 
-    /// One entry into the guest and the exit from it. The entry after it is kept unless the host failed.
+    /// One entry into the guest and the exit from it, recorded.
     fn step(&mut self, id: VcpuId) -> Result<Option<Stop>, RunError> {
+        let stop = self.one_exit(id);
+        self.mark_handled(id);
+        stop
+    }
+
+    /// The same. The entry after it is kept unless the host failed.
+    fn one_exit(&mut self, id: VcpuId) -> Result<Option<Stop>, RunError> {
         let exit = self.enter_guest(id)?;
         self.records.stats.exits += 1;
         if let Some(stop) = self.drain_coalesced(id) {
@@ -124,7 +133,10 @@ impl Machine {
 
     fn enter_guest(&mut self, id: VcpuId) -> Result<VmExit, RunError> {
         let entry = self.entries[id.index()].take().ok_or(RunError::Unanswered(id.0))?;
-        match self.vcpus[id.index()].run(entry) {
+        self.mark(id, Moment::Entered);
+        let left = self.vcpus[id.index()].run(entry);
+        self.mark_exit(id, left.as_ref().ok());
+        match left {
             // A page that a forbidden access waits at has no access rights in this process; KVM reports only that it
             // could not access it. Without such a page it is a failure.
             Ok(VmExit::MemoryFault(_)) if self.memory.pending().is_none() => {

@@ -118,7 +118,7 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
     for device in &config.virtio {
         devices.add_virtio(device.kind.make(config.seed)?, &vm, device.access_platform);
     }
-    Ok(Machine {
+    let mut machine = Machine {
         vcpus: vec![vcpu],
         entries: vec![Some(entry)],
         dirty: None,
@@ -138,11 +138,14 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         launch: Launch { rom: config.rom, unaccepted_percent: config.unaccepted_percent },
         records,
         debugging: None,
+        recording: None,
         last_code_page: RefCell::default(),
         activity: GuestActivity::default(),
         idle_halts: 0,
         interrupts_off_beats: 0,
-    })
+    };
+    machine.start_recording();
+    Ok(machine)
 }
 
 fn make_memory(

@@ -26,6 +26,8 @@ pub struct Stats {
     pub interruptions: u64,
     /// Port writes that needed no exit of their own.
     pub coalesced: u64,
+    /// Forbidden accesses, kept or not, withdrawn or not.
+    pub accesses: u64,
     /// Forbidden accesses beyond the limit of the log: counted, not kept.
     pub events_not_kept: u64,
     /// Page moves and faults.

@@ -21,3 +21,19 @@ pub struct MemoryCounters {
     /// 2 MiB entries split for a 4 KiB request.
     pub smashed: u64,
 }
+
+impl MemoryCounters {
+    /// What was done since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            faults: self.faults.saturating_sub(before.faults),
+            declared_moves: self.declared_moves.saturating_sub(before.declared_moves),
+            implicit_moves: self.implicit_moves.saturating_sub(before.implicit_moves),
+            mismatches: self.mismatches.saturating_sub(before.mismatches),
+            declared_pages: self.declared_pages.saturating_sub(before.declared_pages),
+            conversions: self.conversions.saturating_sub(before.conversions),
+            accepted: self.accepted.saturating_sub(before.accepted),
+            smashed: self.smashed.saturating_sub(before.smashed),
+        }
+    }
+}

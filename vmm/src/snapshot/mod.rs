@@ -135,6 +135,7 @@ impl Machine {
         drop((self.vcpus, self.devices, self.dirty, self.vm));
         let mut machine = Self::with_parts(&config, parts)?;
         machine.records = records;
+        machine.start_recording();
         machine.restore_new(snapshot, names, dirty, false)?;
         Ok(machine)
     }

@@ -184,6 +184,11 @@ impl EventLog {
         self.len() == 0
     }
 
+    /// All accesses that came here, also those that were withdrawn or not kept.
+    pub fn numbered(&self) -> u64 {
+        self.next
+    }
+
     /// Accesses that were not kept.
     pub fn dropped(&self) -> u64 {
         self.dropped

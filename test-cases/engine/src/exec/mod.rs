@@ -168,6 +168,14 @@ pub(crate) fn in_session(
     Running { target, order, interrupt, session }.end()
 }
 
+/// Boots a guest until its agent answers, and no further.
+pub fn boot(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<(), ExecError> {
+    let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
+    let kernel = PreparedKernel::new(target, archive)?.with_names();
+    kernel.boot(kernel.read()?, target, target.setup, interrupt)?;
+    Ok(())
+}
+
 /// The devices of the guest.
 pub(crate) fn devices(order: &Order) -> Vec<VirtioConfig> {
     let port = |(name, peer): (&&str, &Arc<dyn PortPeer>)| ConsolePort {

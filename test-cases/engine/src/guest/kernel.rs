@@ -131,6 +131,7 @@ impl PreparedKernel {
             echo_console: target.console,
             clock: self.clock,
             virtio: self.devices.clone(),
+            timeline: target.timeline.clone(),
             ..MachineConfig::new(target.platform)
         }
     }

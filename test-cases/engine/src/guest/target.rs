@@ -2,12 +2,14 @@
 //! The parameters of a run, and what is derived from them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
 use guest_kernel::Programs;
 use guest_kernel::initramfs::Initramfs;
 use types::{Platform, Policy};
+use vmm::machine::timeline::Timeline;
 
 use super::stored::KernelImage;
 use crate::case::Case;
@@ -49,6 +51,8 @@ pub struct Target {
     pub console: bool,
     /// Where KVM runs.
     pub host: KvmHost,
+    /// Records what the guests do.
+    pub timeline: Option<Arc<dyn Timeline>>,
 }
 
 impl Target {

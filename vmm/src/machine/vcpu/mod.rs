@@ -6,6 +6,7 @@ pub mod exit;
 pub mod heartbeat;
 pub mod image;
 mod run_page;
+pub mod statistics;
 
 use std::io;
 
