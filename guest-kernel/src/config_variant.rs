@@ -13,8 +13,8 @@ pub struct ConfigVariant {
     pub(crate) fragments: Texts,
 }
 
-/// Every variant. The base has all of these options on.
-pub static CONFIG_VARIANTS: [ConfigVariant; 3] = [
+/// Every variant. The base has all options on that one takes away, and none that one adds.
+pub static CONFIG_VARIANTS: [ConfigVariant; 4] = [
     ConfigVariant {
         name: "strict-off",
         summary: "without STRICT_DEVMEM, and so without IO_STRICT_DEVMEM",
@@ -29,5 +29,10 @@ pub static CONFIG_VARIANTS: [ConfigVariant; 3] = [
         name: "port-off",
         summary: "without DEVPORT",
         fragments: texts!("config": "port-off.config"),
+    },
+    ConfigVariant {
+        name: "virtio",
+        summary: "with drivers of virtio devices, as copra exec needs them",
+        fragments: texts!("config": "virtio.config"),
     },
 ];

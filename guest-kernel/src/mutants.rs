@@ -110,6 +110,9 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     POLICIES.into_iter().map(|(policy, _)| policy).chain(MUTANTS.iter().map(|mutant| mutant.name.as_str()))
 }
 
+/// The configuration beyond the base.
+pub(crate) const FRAGMENT: (&str, &str) = ("virtio.config", include_str!("../config/virtio.config"));
+
 /// Names and texts of the patches.
 macro_rules! patches {
     ($($path:literal),*) => { [$((concat!("mutants/", $path), include_str!(concat!("../mutants/", $path)))),*] };
@@ -121,7 +124,8 @@ pub(crate) fn patches() -> Vec<Piece> {
         "0001-choose-a-policy-and-a-mistake.patch",
         "0002-dev-mem.patch",
         "0003-lockdown.patch",
-        "0004-encryption.patch"
+        "0004-encryption.patch",
+        "0005-dma.patch"
     );
     let written = patches.map(|(name, text)| Piece { name: name.to_owned(), text: text.to_owned() });
     let numbers = Piece { name: "mutants/copra_mutants.h.patch".to_owned(), text: header() };

@@ -81,7 +81,8 @@ impl Recipe {
             base: base.series.to_owned(),
             policy: None,
             patches: mutants::patches(),
-            fragments: vec![],
+            // Mistakes about memory that devices reach show with devices only.
+            fragments: vec![Piece::of(&mutants::FRAGMENT)],
         }
     }
 

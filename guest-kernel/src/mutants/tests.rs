@@ -82,6 +82,7 @@ fn the_kernel_is_a_recipe() {
     let recipe = Recipe::predefined(crate::spec::MUTANTS).unwrap();
     assert_eq!(recipe.spec().unwrap(), KernelSpec::Build(crate::spec::MUTANTS.parse().unwrap()));
     assert_eq!(recipe.policy(), None);
-    assert_eq!(recipe.config().unwrap(), Recipe::predefined("upstream").unwrap().config().unwrap());
+    let upstream = Recipe::predefined("upstream").unwrap().with_variants(["virtio"].into_iter()).unwrap();
+    assert_eq!(recipe.config().unwrap(), upstream.config().unwrap());
     assert_eq!(recipe.patches().unwrap(), patches());
 }

@@ -84,7 +84,7 @@ pub fn run(
         interrupt,
         started: Instant::now(),
     };
-    engine.report.kernel.cmdline = command_line(target, target.setup);
+    engine.report.kernel.cmdline = command_line(target, target.setup, false);
     if !engine.place(target.setup).is_some_and(|place| place.seems_taken()) {
         // One that cannot be read is reported before anything else.
         kernel.read()?;

@@ -59,7 +59,7 @@ pub fn config(platform: &str) -> Outcome<MachineConfig> {
 /// Boots to the agent.
 pub fn session(platform: &str, vmlinux: &str, more: &str) -> Outcome<Session> {
     let kernel = image::into_vmlinux(image::read(vmlinux.as_ref())?)?;
-    let command_line = format!("{} quiet loglevel=3 {more}", base_command_line(platform.parse()?));
+    let command_line = format!("{} quiet loglevel=3 {more}", base_command_line(platform.parse()?, false));
     let plan = Plan {
         machine: config(platform)?,
         kernel: &kernel,
@@ -70,6 +70,7 @@ pub fn session(platform: &str, vmlinux: &str, more: &str) -> Outcome<Session> {
         boot_limit: Duration::from_secs(120),
         interrupt: Arc::new(AtomicBool::new(false)),
         debugger: None,
+        fail_fast: false,
     };
     Ok(Session::boot(&plan)?)
 }

@@ -90,6 +90,14 @@ pub struct ExecOptions {
     #[arg(long, value_name = "DIR")]
     pub writable: Vec<PathBuf>,
 
+    /// A file of this machine as a disk, read-only: /dev/vda, /dev/vdb; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub disk: Vec<PathBuf>,
+
+    /// The same, but the guest writes the file; these disks come after the others
+    #[arg(long, value_name = "FILE")]
+    pub writable_disk: Vec<PathBuf>,
+
     /// Forbidden accesses change what they do on hardware, and may end the guest
     #[arg(long)]
     pub faithful: bool,
@@ -97,6 +105,10 @@ pub struct ExecOptions {
     /// Leave `VIRTIO_F_ACCESS_PLATFORM` out of what devices offer, so that drivers give them any address
     #[arg(long)]
     pub virtio_legacy_dma: bool,
+
+    /// End the guest at the first forbidden access, also while it boots
+    #[arg(long)]
+    pub fail_fast: bool,
 
     /// Exit with 1 if there were forbidden accesses
     #[arg(long)]

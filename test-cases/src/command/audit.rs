@@ -5,6 +5,8 @@ mod cases;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use engine::report::{Report, RunEnd};
 use serde_json::json;
@@ -13,6 +15,7 @@ use super::{Failed, guests, interrupt};
 use crate::cli::AuditArgs;
 use crate::exit::Exit;
 use crate::report::count;
+use engine::audit::devices::Rebound;
 use engine::audit::{self, Finding, Swept, Weight};
 use engine::guest::Target;
 use types::Policy;
@@ -34,19 +37,22 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         RunEnd::Complete => audit::sweep(&defaults, &interrupt).map_err(Failed::new)?,
         _ => Swept::default(),
     };
-    let findings = audit::findings(&report, &swept, swept.world.as_ref());
+    let rebound = rebound(&defaults, &report, &swept, &interrupt);
+    let mut findings = audit::findings(&report, &swept, swept.world.as_ref());
+    findings.extend(audit::devices::findings(&rebound));
     let dropped = audit::dropped(&report, &swept);
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
-    let incomplete = audit::incomplete(&report, &swept);
+    let mut incomplete = audit::incomplete(&report, &swept);
+    incomplete.extend(rebound.failed.clone());
     if !to_stdout {
-        print_findings(args, &report, &swept, &findings);
+        print_findings(args, &report, &swept, &rebound, &findings);
         print_incomplete(&incomplete, args.verbose);
     }
     if let (Some(folder), RunEnd::Complete) = (&args.cases, &report.ended) {
         cases::write(folder, &findings, &args.guest, &target, &interrupt, quiet)?;
     }
     if let Some(path) = &args.json {
-        write_json(path, &report, &findings, &incomplete)?;
+        write_json(path, &report, &rebound, &findings, &incomplete)?;
     }
     match &report.ended {
         RunEnd::Interrupted => Ok(Exit::Interrupted),
@@ -69,6 +75,19 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     }
 }
 
+/// What drivers of devices leave shared, where the guests before came up. A failure is a result that is missing.
+fn rebound(target: &Target, report: &Report, swept: &Swept, interrupt: &Arc<AtomicBool>) -> Rebound {
+    let complete = matches!(report.ended, RunEnd::Complete) && !swept.interrupted;
+    if !complete || !target.platform.is_confidential() {
+        let why = if complete { "an ordinary guest shares nothing" } else { "the audit did not come to it" };
+        return Rebound { not_checked: Some(why.to_owned()), ..Rebound::default() };
+    }
+    audit::devices::rebind(target, interrupt).unwrap_or_else(|error| {
+        let not_checked = Some(error.to_string());
+        Rebound { failed: not_checked.clone(), not_checked, ..Rebound::default() }
+    })
+}
+
 /// The exit code of an audit in which every place gave a result.
 fn exit(report: &Report, findings: &[Finding]) -> Exit {
     if report.has_boot_finding() || findings.iter().any(|finding| finding.weight == Weight::Hole) {
@@ -88,7 +107,7 @@ fn print_incomplete(reasons: &[String], verbose: bool) {
     }
 }
 
-fn print_findings(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[Finding]) {
+fn print_findings(args: &AuditArgs, report: &Report, swept: &Swept, rebound: &Rebound, findings: &[Finding]) {
     let (looked_at, written_to) = audit::regions(report);
     outln!(
         "{} ({}) as {} guest, no policy assumed",
@@ -100,8 +119,9 @@ fn print_findings(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[
     outln!("{looked_at} regions read by {paths} paths, {written_to} of them written to as well");
     let (places, pages) = (swept.looked_at, swept.written_to);
     outln!(
-        "{places} places (every page below 1 MiB, the ends of all ranges) read by {fewer} paths, {pages} of them written to as well\n"
+        "{places} places (every page below 1 MiB, the ends of all ranges) read by {fewer} paths, {pages} of them written to as well"
     );
+    outln!("{}\n", rebound.summary());
     for boot in report.boots.iter().filter(|boot| boot.verdict.is_finding()) {
         outln!("BOOT  {}", boot.finding());
         for event in boot.unknown() {
@@ -141,6 +161,7 @@ fn print_findings(args: &AuditArgs, report: &Report, swept: &Swept, findings: &[
 fn write_json(
     path: &Path,
     report: &Report,
+    rebound: &Rebound,
     findings: &[Finding],
     incomplete: &[String],
 ) -> Result<(), Failed> {
@@ -152,6 +173,13 @@ fn write_json(
         "ended": report.ended,
         "boot": report.boot_verdict(),
         "findings": findings,
+        "devices": rebound.devices.iter().map(|device| json!({
+            "address": device.address,
+            "driver": device.driver,
+            "returned": device.returned,
+            "left": device.left.iter().map(|(page, _)| format!("{page:#x}")).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "devices_not_checked": rebound.not_checked,
         "incomplete": incomplete,
     });
     let text = format!("{value:#}\n");

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::exec::{CommandEnd, Executed, Order, StandardFiles};
+use engine::exec::{CommandEnd, Disk, Executed, Order, StandardFiles};
 use engine::guest::Target;
 use engine::observation::KvmHost;
 use engine::setup::Setup;
@@ -160,7 +160,22 @@ pub(super) fn order(
     files: StandardFiles,
 ) -> Result<Order, Failed> {
     let order = order_with(command, &args.writable, above, files)?;
-    Ok(Order { access_platform: !args.virtio_legacy_dma, ..order })
+    let disks = args.disk.iter().map(|path| (path, false));
+    let disks = disks.chain(args.writable_disk.iter().map(|path| (path, true)));
+    let disk = |(path, writable)| Ok(Disk { file: absolute("--disk")(path)?, writable });
+    Ok(Order {
+        access_platform: !args.virtio_legacy_dma,
+        disks: disks.map(disk).collect::<Result<_, Failed>>()?,
+        fail_fast: args.fail_fast,
+        ..order
+    })
+}
+
+/// The whole path of what an option names.
+fn absolute(option: &'static str) -> impl Fn(&PathBuf) -> Result<PathBuf, Failed> {
+    move |path| {
+        path.canonicalize().map_err(|error| Failed::new(format!("{option} {}: {error}", path.display())))
+    }
 }
 
 /// A command whose standard input is empty; its standard output is to be given to something else.
@@ -181,15 +196,14 @@ fn order_with(
 ) -> Result<Order, Failed> {
     let folder = std::env::current_dir()
         .map_err(|error| Failed::new(format!("finding the current folder: {error}")))?;
-    let absolute = |path: &PathBuf| {
-        path.canonicalize().map_err(|error| Failed::new(format!("--writable {}: {error}", path.display())))
-    };
     Ok(Order {
         arguments: command.iter().map(|text| text.as_bytes().to_vec()).collect(),
         environment: environment(),
         folder,
-        writable: writable.iter().map(absolute).collect::<Result<_, _>>()?,
+        writable: writable.iter().map(absolute("--writable")).collect::<Result<_, _>>()?,
         above,
+        disks: Vec::new(),
+        fail_fast: false,
         access_platform: true,
         files,
         debugger: None,

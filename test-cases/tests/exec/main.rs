@@ -133,6 +133,52 @@ fn ctrl_c_ends_a_command_and_what_was_found_until_then_is_listed() {
     assert!(errors.contains("shared-read of 0xf0000"), "{errors}");
 }
 
+/// Mebibytes copied; `COPRA_COPY_MIB` copies more.
+const COPIED: u64 = 8;
+
+/// A kernel with the drivers built in mounts a file system on a disk and copies a file in it, and nothing but what is shared is
+/// accessed by a device.
+#[test]
+fn a_disk_is_mounted_written_and_read_on_every_platform() {
+    let mib = std::env::var("COPRA_COPY_MIB").map_or(COPIED, |text| text.parse().unwrap());
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (disk, content) = (folder.path().join("disk"), folder.path().join("content"));
+    std::fs::create_dir(&content).unwrap();
+    let bytes: Vec<u8> =
+        (0..mib << 17).flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
+    std::fs::write(content.join("big"), bytes).unwrap();
+    std::fs::File::create(&disk).unwrap().set_len((3 * mib + 16) << 20).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let made = Command::new("mke2fs")
+        .env("PATH", path)
+        .args(["-q", "-t", "ext4", "-d"])
+        .arg(&content)
+        .arg(&disk)
+        .status();
+    assert!(made.expect("mke2fs, of Debian's e2fsprogs, which scripts/setup --develop installs").success());
+    let script = format!(
+        "set -e; mkdir /run/d; mount -t ext4 /dev/vda /run/d; cp {big} /run/d/from-host; cp /run/d/big /run/d/copy; sync; \
+         echo 3 >/proc/sys/vm/drop_caches; cmp /run/d/big /run/d/copy; cmp /run/d/big /run/d/from-host; umount /run/d; echo same",
+        big = content.join("big").display()
+    );
+    let memory = (512 + mib).to_string();
+    for platform in PLATFORMS {
+        let options = [
+            "-k",
+            "mutant:upstream",
+            "--strict",
+            "--memory",
+            &memory,
+            "--writable-disk",
+            disk.to_str().unwrap(),
+        ];
+        let output = exec(platform, &options, &["sh", "-c", &script], b"");
+        let errors = text(&output.stderr);
+        assert_eq!(text(&output.stdout), "same\n", "{platform}: {errors}");
+        assert!(errors.contains(": 0 forbidden accesses\n"), "{platform}: {errors}");
+    }
+}
+
 /// Without swiotlb, drivers give devices addresses of private memory; on SEV they have the encryption bit in them.
 #[test]
 fn what_a_driver_gives_a_device_in_private_memory_is_listed_with_the_kernel_path() {

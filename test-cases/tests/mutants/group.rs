@@ -15,6 +15,8 @@ use crate::common::job::Job;
 /// Steps of `copra explore`, and where they begin: the same each time.
 const STEPS: &str = "3000";
 const SEED: &str = "1";
+/// The guest ends at the first forbidden access; without one, its devices have read and written.
+const COMMAND: [&str; 5] = ["--fail-fast", "--strict", "--", "cat", "/etc/passwd"];
 
 /// What kills a mutant.
 pub enum Killer<'a> {
@@ -26,6 +28,8 @@ pub enum Killer<'a> {
     Explore,
     /// `copra audit`.
     Audit,
+    /// The devices of `copra exec`: a forbidden access of one.
+    Exec,
     /// Nothing can, and every case passes.
     Nothing,
 }
@@ -38,6 +42,7 @@ impl<'a> Killer<'a> {
             Some("boot") => Ok(Self::Boot),
             Some("explore") => Ok(Self::Explore),
             Some("audit") => Ok(Self::Audit),
+            Some("exec") => Ok(Self::Exec),
             Some(text) => match text.split_once('#') {
                 Some((case, step)) => Ok(Self::Case(case, step)),
                 None => Err(format!("mutants.toml names no killer of {} but `{text}`", mutant.name)),
@@ -72,7 +77,7 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
         let name = job_name(policy, platform);
         let cases = folder.join(&name).join("cases");
         let mut controls = BTreeSet::new();
-        let (mut explored, mut audited) = (false, false);
+        let (mut explored, mut audited, mut executed) = (false, false, false);
         for mutant in members {
             match Killer::of(mutant)? {
                 Killer::Case(case, _) => {
@@ -92,6 +97,10 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
                     jobs.push(job(&mutant.name, "audit", &mutant.name, platform, &[], folder));
                     audited = true;
                 }
+                Killer::Exec => {
+                    jobs.push(job(&mutant.name, "exec", &mutant.name, platform, &COMMAND, folder));
+                    executed = true;
+                }
                 Killer::Nothing => {
                     jobs.push(job(&mutant.name, "run", &mutant.name, platform, &[], folder));
                 }
@@ -106,6 +115,9 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
         }
         if explored {
             jobs.push(job(&format!("{name}-explore"), "explore", policy, platform, &[], folder));
+        }
+        if executed {
+            jobs.push(job(&format!("{name}-exec"), "exec", policy, platform, &COMMAND, folder));
         }
         if audited {
             jobs.push(job(&format!("{name}-audit"), "audit", policy, platform, &[], folder));

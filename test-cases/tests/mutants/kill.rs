@@ -29,6 +29,11 @@ pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
             ended(reports, &mutant.name, 1)?;
             disagrees(&reports.outcome(&mutant.name)?.stdout, &expected(mutant))
         }
+        Killer::Exec => {
+            ended(reports, &format!("{group}-exec"), 0)?;
+            ended(reports, &mutant.name, 1)?;
+            is_of_device(&reports.json(&mutant.name)?, &expected(mutant))
+        }
         Killer::Audit => {
             // The findings of an audit without a result for every place are incomplete.
             let has = |job: &str| {
@@ -127,6 +132,20 @@ fn is_boot_finding(report: &Value, expected: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("the boot fails for another reason than {expected}: {events:#?}, death {death}"))
+}
+
+/// The first forbidden access is a device's, and the one named: its kind, and whether it is of rings or of a buffer.
+fn is_of_device(report: &Value, expected: &str) -> Result<(), String> {
+    let boot = report["boot"]["observed"]["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let later = report["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let first = boot.iter().chain(later).next().ok_or("survived: no forbidden access")?;
+    let device = first["device"]["kind"].as_str().ok_or_else(|| format!("no device made {first}"))?;
+    let what = if first["device"]["chain"].is_null() { "rings" } else { "a buffer" };
+    let got = format!("{} of {what} by {device}", first["kind"].as_str().unwrap_or("?"));
+    if got == expected && !functions(first).is_empty() {
+        return Ok(());
+    }
+    Err(format!("another access than {expected}: {got}, {first}"))
 }
 
 /// The functions that are on the stack for certain, without what the compiler adds to a name (`.isra.0`).

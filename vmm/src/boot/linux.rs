@@ -36,13 +36,14 @@ const HEADER_MAGIC: u32 = 0x5372_6448;
 const KERNEL_ALIGNMENT: u32 = 2 << 20;
 
 /// What every guest's command line starts with: the console on the first serial port, one device range marked busy, a
-/// reset through port 0xcf9, a panic that ends at once; and nothing for what is not there: a bounce buffer of 2 MiB as no
-/// device does DMA, no machine-check banks, two serial ports, no self-tests of the crypto API (a third of the instructions of a
-/// distribution kernel's boot), no EFI runtime services where there are EFI tables.
-pub fn base_command_line(platform: Platform) -> String {
+/// reset through port 0xcf9, a panic that ends at once; and nothing for what is not there: a bounce buffer of 2 MiB where no
+/// device does DMA (else the kernel chooses its size), no machine-check banks, two serial ports, no self-tests of the crypto API
+/// (a third of the instructions of a distribution kernel's boot), no EFI runtime services where there are EFI tables.
+pub fn base_command_line(platform: Platform, dma: bool) -> String {
     let efi = if platform.accepts_memory() { " efi=noruntime" } else { "" };
+    let swiotlb = if dma { "" } else { " swiotlb=1024" };
     format!(
-        "console=ttyS0 reboot=p panic=-1 swiotlb=1024 mce=off 8250.nr_uarts=2 cryptomgr.notests reserve={:#x},{:#x}{efi}",
+        "console=ttyS0 reboot=p panic=-1{swiotlb} mce=off 8250.nr_uarts=2 cryptomgr.notests reserve={:#x},{:#x}{efi}",
         layout::CLAIMED_MMIO,
         layout::CLAIMED_MMIO_SIZE
     )

@@ -103,11 +103,11 @@ impl Machine {
         }
     }
 
-    /// Records the changes of the watched page, with the instruction that made them.
-    pub(super) fn record_changes(&mut self, at: Option<&Instruction>) {
+    /// Records the changes of watched pages, with the instruction that made them.
+    pub(crate) fn record_changes(&mut self, at: Option<&Instruction>) {
         let (changes, dropped) = self.memory.take_changes();
-        for change in changes {
-            self.records.history.push(RecordedChange { change, at: at.cloned() });
+        for (gpa, change) in changes {
+            self.records.history.push(RecordedChange { gpa, change, at: at.cloned() });
         }
         self.records.history.count_dropped(dropped);
     }

@@ -223,6 +223,8 @@ impl Machine {
     }
 
     fn enter(&mut self, rip: u64, rsi: u64, cr3: u64) -> Result<(), MachineError> {
+        // What pages were launched as no instruction did.
+        self.record_changes(None);
         let kvm = |attempt| move |source| MachineError::Kvm { attempt, source };
         let vcpu = self.vcpu(VcpuId::BOOT);
         let mut sregs = vcpu.sregs().map_err(kvm("reading the vCPU's system registers"))?;

@@ -111,7 +111,11 @@ impl Machine {
         }
         self.record_passed(id)?;
         let handled = self.handle(id, exit);
-        self.record_changes(None);
+        if self.memory.has_changes() {
+            let state = self.vcpu_state(id)?;
+            let at = self.instruction(&state, true);
+            self.record_changes(Some(&at));
+        }
         let (entry, stop) = handled?;
         self.entries[id.index()] = entry;
         Ok(stop)

@@ -50,6 +50,25 @@ impl GuestMemory {
         self.encryption().map(|e| std::mem::take(&mut e.lock().confirmed)).unwrap_or_default()
     }
 
+    /// Every page of RAM that the guest shares, ascending: by its state, or on SEV by what the guest declared.
+    pub fn shared_pages(&self) -> Vec<u64> {
+        let pages: Vec<usize> = match &self.scheme {
+            Scheme::OneView => Vec::new(),
+            Scheme::EncryptedAlias(e) => {
+                let pages = e.lock();
+                let shared =
+                    pages.states.iter().enumerate().filter(|(_, state)| state.declared() == View::Shared);
+                shared.map(|(page, _)| page).collect()
+            }
+            Scheme::SeparateBacking(p) => {
+                let state = p.lock();
+                let states = state.table.states(0..state.table.pages()).iter().enumerate();
+                states.filter(|(_, state)| **state == PageState::Shared).map(|(page, _)| page).collect()
+            }
+        };
+        pages.into_iter().map(|page| self.ram.gpa(page as u64 * PAGE_SIZE)).collect()
+    }
+
     /// The view the guest declared for the page at `gpa`; private for a page it has not accepted.
     pub fn declared(&self, gpa: u64) -> Option<View> {
         let offset = self.ram.offset(gpa)?;

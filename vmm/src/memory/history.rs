@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The history of one watched page: every change of its state, of the view the guest declared, and of its contents.
+//! The history of watched pages, one or all: every change of their state, of the view the guest declared, and of their contents.
 
 use std::fmt;
 
@@ -74,27 +74,35 @@ impl fmt::Display for StateChange {
 /// Changes kept until they are taken.
 const MAX_CHANGES: usize = 4096;
 
-/// The watched page, and its changes recorded since the last [`Watch::take`].
+/// Which pages are watched.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    #[default]
+    None,
+    /// The page at this offset in RAM.
+    Page(u64),
+    All,
+}
+
+/// The watched pages, and their changes recorded since the last [`Watch::take`], each with the page's offset in RAM.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    offset: Option<u64>,
-    changes: Vec<StateChange>,
+    watched: Watched,
+    changes: Vec<(u64, StateChange)>,
     /// Changes that came and were not kept.
     dropped: u64,
 }
 
 impl Watch {
-    pub(super) fn on(&mut self, offset: Option<u64>) {
-        self.offset = offset;
-    }
-
-    /// Records a change of the page at `offset` if it is the one watched.
+    /// Records a change of the page at `offset` if it is watched.
     pub(super) fn record(&mut self, offset: u64, change: StateChange) {
-        if self.offset != Some(offset) {
-            return;
+        match self.watched {
+            Watched::All => {}
+            Watched::Page(watched) if watched == offset => {}
+            Watched::Page(_) | Watched::None => return,
         }
         if self.changes.len() < MAX_CHANGES {
-            self.changes.push(change);
+            self.changes.push((offset, change));
         } else {
             self.dropped += 1;
         }
@@ -105,7 +113,7 @@ impl Watch {
     }
 
     /// The changes recorded since the last call, and how many more there were.
-    pub(super) fn take(&mut self) -> (Vec<StateChange>, u64) {
+    pub(super) fn take(&mut self) -> (Vec<(u64, StateChange)>, u64) {
         (std::mem::take(&mut self.changes), std::mem::take(&mut self.dropped))
     }
 }
@@ -114,17 +122,26 @@ impl GuestMemory {
     /// Records every change of the page at `gpa` from now on.
     pub fn watch(&self, gpa: u64) {
         let offset = self.ram.offset(gpa & !(PAGE_SIZE - 1));
-        self.with_watch(|watch| watch.on(offset));
+        self.with_watch(|watch| watch.watched = offset.map_or(Watched::None, Watched::Page));
     }
 
-    /// A change of the watched page was recorded.
+    /// Records every change of every page from now on, or of none.
+    pub fn watch_all(&self, on: bool) {
+        self.with_watch(|watch| watch.watched = if on { Watched::All } else { Watched::None });
+    }
+
+    /// A change of a watched page was recorded.
     pub fn has_changes(&self) -> bool {
         self.with_watch(|watch| !watch.is_empty()).unwrap_or(false)
     }
 
-    /// Takes the recorded changes of the watched page, and how many more there were.
-    pub fn take_changes(&self) -> (Vec<StateChange>, u64) {
-        self.with_watch(Watch::take).unwrap_or_default()
+    /// Takes the recorded changes of watched pages, each with the page's address, and how many more there were.
+    pub fn take_changes(&self) -> (Vec<(u64, StateChange)>, u64) {
+        let (mut changes, dropped) = self.with_watch(Watch::take).unwrap_or_default();
+        for (place, _) in &mut changes {
+            *place = self.ram.gpa(*place);
+        }
+        (changes, dropped)
     }
 
     fn with_watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> Option<T> {

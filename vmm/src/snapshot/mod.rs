@@ -197,6 +197,7 @@ impl Machine {
     ) -> Result<RestoreStats, SnapshotError> {
         self.collect_dirty(dirty)?;
         let restored = self.memory.restore(image, dirty, fresh)?;
+        self.record_changes(None);
         if let Some(log) = &mut self.dirty {
             log.settle(dirty, &restored.changed)
                 .map_err(SnapshotError::kvm("clearing the log of changed pages"))?;

@@ -43,9 +43,11 @@ pub struct RecordedAccess {
     pub at: Option<Instruction>,
 }
 
-/// One change of the watched page.
+/// One change of a watched page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedChange {
+    /// The page.
+    pub gpa: u64,
     /// What happened.
     pub change: StateChange,
     /// By which instruction; `None` where the change came with an exit without one.

@@ -15,6 +15,7 @@ named! {
         OneView = "one-view", "no access reaches a page through a view that its state forbids";
         AcceptedOnly = "accepted-only", "no access reaches memory that was never accepted";
         NoSideDoors = "no-side-doors", "what is refused on /dev/mem is not to be had elsewhere";
+        NothingLeftBehind = "nothing-left-behind", "memory that is no longer shared with a device is private again";
         NothingLost = "nothing-lost", "ordinary guests keep /dev/mem, and every guest its SMBIOS tables";
     }
 }

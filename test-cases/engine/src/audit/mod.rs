@@ -3,6 +3,7 @@
 //! every range of the guest's memory map, judged by invariants that hold for every policy.
 
 mod closers;
+pub mod devices;
 pub mod doors;
 pub mod finding;
 mod incomplete;

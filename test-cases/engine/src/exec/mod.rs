@@ -41,12 +41,25 @@ pub struct Order {
     pub writable: Vec<PathBuf>,
     /// Folders of the host whose files it sees in place of those in the root folder, from the lowest.
     pub above: Vec<PathBuf>,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// The guest is ended at its first forbidden access.
+    pub fail_fast: bool,
     /// Devices offer `VIRTIO_F_ACCESS_PLATFORM`.
     pub access_platform: bool,
     /// Its standard files.
     pub files: StandardFiles,
     /// Its guest's debugger.
     pub debugger: Option<Arc<dyn Debugger>>,
+}
+
+/// A file of the host as a disk of the guest: /dev/vda, /dev/vdb, in their order.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// The file that holds its sectors.
+    pub file: PathBuf,
+    /// The guest may write it.
+    pub writable: bool,
 }
 
 /// What a command reads and writes.
@@ -146,14 +159,17 @@ pub fn exec(target: &Target, order: &Order, interrupt: &Arc<AtomicBool>) -> Resu
     }
     let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
     let kernel = PreparedKernel::new(target, archive)?.with_names();
-    let kernel = kernel.with_devices(devices(order)).with_host_time().with_debugger(order.debugger.clone());
-    let mut session = kernel.boot(kernel.read()?, target, target.setup, interrupt)?;
+    let kernel = kernel.with_devices(devices(order)).with_host_time().failing_fast(order.fail_fast);
+    let kernel = kernel.with_debugger(order.debugger.clone());
+    let mut session = match kernel.boot(kernel.read()?, target, target.setup, interrupt) {
+        Ok(session) => session,
+        Err(SessionError::Ended { end, guest }) => return Ok(not_up(target, &guest, end, interrupt)),
+        Err(error) => return Err(error.into()),
+    };
     let mut running = Running { target, order, interrupt, session: &mut session };
     match running.go() {
         Ok(executed) => Ok(executed),
-        Err(Failure::Ended(ended)) => {
-            Err(SessionError::Ended { end: ended, guest: Box::new(session) }.into())
-        }
+        Err(Failure::Ended(ended)) => Ok(not_up(target, &session, ended, interrupt)),
         Err(Failure::Exec(error)) => Err(error),
     }
 }
@@ -176,6 +192,29 @@ pub fn boot(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<(), ExecErro
     Ok(())
 }
 
+/// A guest that ended before anything could be run in it, with what it accessed until then.
+fn not_up(target: &Target, session: &Session, ended: Box<Ended>, interrupt: &AtomicBool) -> Executed {
+    let interrupted = interrupt.load(Ordering::Relaxed);
+    let end = if interrupted { CommandEnd::Interrupted } else { CommandEnd::GuestEnded(ended) };
+    let release = target.kernel.release.clone();
+    let boot = judged_boot(target, session, &release);
+    Executed { end, release, boot, events: Vec::new(), not_kept: 0 }
+}
+
+/// What was recorded of a guest until now, as its boot.
+fn judged_boot(target: &Target, session: &Session, release: &str) -> BootResult {
+    let recorded = runner::all_events(session, &guest::placed(session.machine()));
+    let observed = BootObservation {
+        setup: target.setup.into(),
+        events: recorded.events,
+        not_kept: recorded.dropped,
+        death: None,
+        aborted: None,
+    };
+    let context = boot::Context { platform: target.platform, release: Release::of_version(release).ok() };
+    boot::judge(observed, context)
+}
+
 /// The devices of the guest.
 pub(crate) fn devices(order: &Order) -> Vec<VirtioConfig> {
     let port = |(name, peer): (&&str, &Arc<dyn PortPeer>)| ConsolePort {
@@ -186,7 +225,11 @@ pub(crate) fn devices(order: &Order) -> Vec<VirtioConfig> {
         StandardFiles::Terminal(peer) => VirtioKind::Terminal(Arc::clone(peer)),
         StandardFiles::Pipes(peers) => VirtioKind::Console(PORTS.iter().zip(peers).map(port).collect()),
     };
-    let kinds = [console, VirtioKind::Random].into_iter().chain(root::shares(order));
+    let disk = |disk: &Disk| VirtioKind::Block { file: disk.file.clone(), writable: disk.writable };
+    let kinds = [console, VirtioKind::Random]
+        .into_iter()
+        .chain(root::shares(order))
+        .chain(order.disks.iter().map(disk));
     kinds.map(|kind| VirtioConfig { kind, access_platform: order.access_platform }).collect()
 }
 
@@ -228,18 +271,7 @@ impl Running<'_> {
         check_guest_type(self.session, &log, self.target.platform, &self.target.kernel.spec, &release)
             .map_err(ExecError::Type)?;
         let regions = guest::placed(self.session.machine());
-        let recorded = runner::all_events(self.session, &regions);
-        let setup = self.target.setup.into();
-        let observed = BootObservation {
-            setup,
-            events: recorded.events,
-            not_kept: recorded.dropped,
-            death: None,
-            aborted: None,
-        };
-        let context =
-            boot::Context { platform: self.target.platform, release: Release::of_version(&release).ok() };
-        let boot = boot::judge(observed, context);
+        let boot = judged_boot(self.target, self.session, &release);
         let booted = self.session.machine().events().cursor();
         let end = self.end();
         let recorded = runner::events_since(self.session, booted, &regions);

@@ -29,6 +29,8 @@ pub struct PreparedKernel {
     accepts_lazily: bool,
     /// Virtio devices of its guests.
     devices: Vec<VirtioConfig>,
+    /// Its guests are ended at their first forbidden access.
+    fail_fast: bool,
     /// The time at their start, in seconds since 1970.
     clock: Option<u64>,
     /// The debugger of its guests.
@@ -52,6 +54,7 @@ impl PreparedKernel {
             files: Arc::new(GuestFiles::new(initramfs)),
             accepts_lazily: target.config.as_ref().is_none_or(accepts_lazily),
             devices: Vec::new(),
+            fail_fast: false,
             clock: None,
             debugger: None,
         })
@@ -66,6 +69,17 @@ impl PreparedKernel {
     #[must_use]
     pub fn with_names(self) -> Self {
         Self { names: Some(Arc::new(self.image.names())), ..self }
+    }
+
+    /// The command line of its guests.
+    pub(crate) fn command_line(&self, target: &Target, setup: Setup) -> String {
+        command_line(target, setup, !self.devices.is_empty())
+    }
+
+    /// Ends its guests at their first forbidden access.
+    #[must_use]
+    pub(crate) fn failing_fast(self, fail_fast: bool) -> Self {
+        Self { fail_fast, ..self }
     }
 
     /// Gives its guests these devices.
@@ -151,10 +165,11 @@ impl PreparedKernel {
             sites: image.sites.as_ref(),
             names: self.names.clone(),
             files: Arc::clone(&self.files),
-            command_line: &command_line(target, setup),
+            command_line: &self.command_line(target, setup),
             boot_limit: target.limit,
             interrupt: Arc::clone(interrupt),
             debugger: self.debugger.clone(),
+            fail_fast: self.fail_fast,
         })
     }
 }

@@ -73,7 +73,7 @@ impl Place {
             env!("COPRA_ENGINE_BUILD").as_bytes(),
             target.image.sha256.as_bytes(),
             kernel.files().hash().as_bytes(),
-            command_line(target, setup).as_bytes(),
+            command_line(target, setup, false).as_bytes(),
             machine.as_bytes(),
             host.as_bytes(),
         ]);

@@ -9,7 +9,7 @@ use types::PlacedRegion;
 
 use super::worker::counters_of;
 use super::{Activity, Engine, Watcher, empty_report};
-use crate::guest::{EngineError, PreparedKernel, Target, check_guest_type, command_line};
+use crate::guest::{EngineError, PreparedKernel, Target, check_guest_type};
 use crate::report::{Report, RunEnd};
 use crate::runner::Recorded;
 use crate::session::{Session, SessionError};
@@ -33,7 +33,7 @@ pub(crate) fn one_guest(
     let OneGuest { target, kernel, interrupt, .. } = *guest;
     let started = Instant::now();
     let mut report = empty_report(target, &[]);
-    report.kernel.cmdline = command_line(target, target.setup);
+    report.kernel.cmdline = kernel.command_line(target, target.setup);
     let mut engine = Engine { target, kernel, report, interrupt, started };
     kernel.read()?;
     let mut session = None;

@@ -2,6 +2,7 @@
 //! The VMM's events, in the words of observations: with names of code and places.
 
 use types::{AccessEvent, EventKind, PageChange, PlacedRegion};
+use vmm::trace::RecordedChange;
 use vmm::trace::event_log::{EventCursor, Since};
 use vmm::trace::log::Cursor;
 use vmm::trace::output::OutputMarks;
@@ -78,31 +79,38 @@ pub fn by_place(
     Placed { events, dropped }
 }
 
+/// The changes of one of the watched pages after `cursor`.
+pub fn changes_of(session: &Session, cursor: Cursor, page: u64) -> Vec<PageChange> {
+    let (changes, _) = session.machine().history().since(cursor);
+    changes.iter().filter(|change| change.gpa == page).map(|change| change_of(change, session)).collect()
+}
+
 /// The changes of the watched page after `cursor`, or all of them.
 pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChange> {
-    let names = session.names();
-    let of = |change: &vmm::trace::RecordedChange| {
-        let at = change.at.as_ref();
-        let trace = at.and_then(|at| at.backtrace.as_ref());
-        PageChange {
-            what: change.change.to_string(),
-            symbol: at
-                .map(|at| session.place(at).unwrap_or_else(|| format!("{:#x}, CPL {}", at.rip, at.cpl))),
-            task: at.and_then(|at| at.task.clone()),
-            backtrace: trace.zip(names).map(|(trace, names)| names.frames(trace)).unwrap_or_default(),
-        }
-    };
     let history = session.machine().history();
     let (changes, dropped) = match cursor {
         Some(cursor) => history.since(cursor),
         None => (history.all(), history.dropped()),
     };
-    let mut changes: Vec<PageChange> = changes.iter().map(of).collect();
+    let mut changes: Vec<PageChange> = changes.iter().map(|change| change_of(change, session)).collect();
     if dropped > 0 {
         let what = format!("{dropped} more changes, which were not kept");
         changes.push(PageChange { what, symbol: None, task: None, backtrace: Vec::new() });
     }
     changes
+}
+
+/// One change.
+fn change_of(change: &RecordedChange, session: &Session) -> PageChange {
+    let at = change.at.as_ref();
+    let trace = at.and_then(|at| at.backtrace.as_ref());
+    let names = session.names();
+    PageChange {
+        what: change.change.to_string(),
+        symbol: at.map(|at| session.place(at).unwrap_or_else(|| format!("{:#x}, CPL {}", at.rip, at.cpl))),
+        task: at.and_then(|at| at.task.clone()),
+        backtrace: trace.zip(names).map(|(trace, names)| names.frames(trace)).unwrap_or_default(),
+    }
 }
 
 /// One event.

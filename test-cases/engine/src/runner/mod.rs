@@ -25,7 +25,7 @@ use crate::place::Place;
 use crate::session::{End, Ended, Session, Worker};
 
 pub use self::events::{
-    Placed, PlacedEvent, Recorded, all as all_events, by_place as events_by_place, changes_since,
+    Placed, PlacedEvent, Recorded, all as all_events, by_place as events_by_place, changes_of, changes_since,
     since as events_since,
 };
 pub use self::truth::{Prior, seen};

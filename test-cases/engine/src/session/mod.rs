@@ -56,7 +56,14 @@ pub struct Plan<'a> {
     pub interrupt: Arc<AtomicBool>,
     /// Its debugger.
     pub debugger: Option<Arc<dyn Debugger>>,
+    /// The guest is ended at its first forbidden access.
+    pub fail_fast: bool,
 }
+
+/// How often a guest that is to end at its first forbidden access is looked at.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How it ended then.
+const FAILED_FAST: &str = "it was ended at its first forbidden access, as asked";
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +101,7 @@ pub struct Session {
     names: Option<Arc<KernelNames>>,
     files: Arc<GuestFiles>,
     interrupt: Arc<AtomicBool>,
+    fail_fast: bool,
     reported: ReportedCursors,
     debugger: Option<Arc<dyn Debugger>>,
 }
@@ -136,6 +144,7 @@ impl Session {
             files: Arc::clone(&plan.files),
             interrupt,
             debugger: plan.debugger.clone(),
+            fail_fast: plan.fail_fast,
         };
         let entered = session.debug(DebugPoint::Entry);
         let until = if session.debugger.is_some() { Instant::now() } else { started } + plan.boot_limit;
@@ -263,13 +272,24 @@ impl Session {
 
     fn next_event(&mut self, mut until: Instant) -> Result<Event, Ended> {
         let _running = overdue::Running::until(until);
+        let mut accesses = 0;
         loop {
-            let stop = match self.machine.run(until, &self.interrupt) {
+            let pause = if self.fail_fast { until.min(Instant::now() + PAUSE) } else { until };
+            let stop = match self.machine.run(pause, &self.interrupt) {
                 Ok(stop) => stop,
                 Err(error) => return Err(self.host_failed(&error)),
             };
             if let Stop::Debug(stop) = stop {
                 until = self.debug_until(stop, until)?;
+                continue;
+            }
+            if stop == Stop::Deadline && pause < until {
+                // Those of a conversion in place are withdrawn at its end.
+                let now = self.machine.events().all().len();
+                if now > 0 && now == accesses {
+                    return Err(Ended { text: FAILED_FAST.to_owned(), ..Ended::by(&self.machine, &stop) });
+                }
+                accesses = now;
                 continue;
             }
             if stop != Stop::Agent {

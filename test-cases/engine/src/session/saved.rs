@@ -70,6 +70,7 @@ impl SavedGuest {
             files: Arc::clone(files),
             interrupt: Arc::clone(interrupt),
             debugger: None,
+            fail_fast: false,
         })
     }
 

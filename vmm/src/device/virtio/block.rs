@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use types::DeviceKind;
@@ -64,7 +64,10 @@ impl Block {
     /// Opens the file at `path`.
     pub fn open(path: &Path, writable: bool) -> Result<Self, BlockError> {
         let failed = |source| BlockError::Open { path: path.to_owned(), source };
-        let file = OpenOptions::new().read(true).write(writable).open(path).map_err(failed)?;
+        // Without it the opening of a pipe waits for who writes it.
+        let flags = libc::O_NONBLOCK;
+        let file =
+            OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let bytes = metadata.len();
         if !metadata.is_file() || bytes == 0 || !bytes.is_multiple_of(SECTOR) {

@@ -203,9 +203,23 @@ fn a_watched_page_has_its_own_history_and_no_others() {
         (Cause::MakeShared, PageState::Private, PageState::Shared, false),
         (Cause::AccessPrivate, PageState::Shared, PageState::Unaccepted, true),
     ]
-    .map(|(cause, from, to, implicit)| StateChange::State { cause, from, to, implicit });
+    .map(|(cause, from, to, implicit)| (CHUNK, StateChange::State { cause, from, to, implicit }));
     assert_eq!(memory.take_changes(), (expected.to_vec(), 0));
     assert_eq!(memory.take_changes(), (vec![], 0));
+}
+
+#[test]
+fn all_pages_are_watched_until_none_is() {
+    let memory = tdx();
+    memory.watch_all(true);
+    memory.apply(CHUNK - PAGE_SIZE, 2, Cause::MakeShared).unwrap();
+    assert_eq!(memory.shared_pages(), [CHUNK - PAGE_SIZE, CHUNK]);
+    let pages: Vec<u64> = memory.take_changes().0.iter().map(|(gpa, _)| *gpa).collect();
+    assert_eq!(pages, [CHUNK - PAGE_SIZE, CHUNK]);
+    memory.watch_all(false);
+    memory.apply(CHUNK, 1, Cause::MakePrivate).unwrap();
+    assert_eq!(memory.take_changes(), (vec![], 0));
+    assert_eq!(memory.shared_pages(), [CHUNK - PAGE_SIZE]);
 }
 
 #[test]
