@@ -123,6 +123,7 @@ impl<W: Write> State<W> {
     fn record(&mut self, at: Instant, vcpu: VcpuId, moment: &Moment<'_>) {
         let origin = *self.origin.get_or_insert(at);
         // Microseconds, with three digits behind the point.
+        #[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
         let time = at.saturating_duration_since(origin).as_nanos() as f64 / 1000.0;
         if let Moment::Stopped { stats, .. } = moment {
             let now = counted(stats);

@@ -70,9 +70,8 @@ fn debug(
     let flag = interrupt::signals()?;
     let first = match args.at {
         Some(StartPoint::Entry) => DebugPoint::Entry,
-        Some(StartPoint::Command) => DebugPoint::Command,
         None if args.command.is_empty() => DebugPoint::Entry,
-        None => DebugPoint::Command,
+        Some(StartPoint::Command) | None => DebugPoint::Command,
     };
     let (server, peers) = back.start(first, &flag).map_err(front::failed)?;
     let mut order = exec::order(&args.options, &args.command, above, StandardFiles::Pipes(peers))?;

@@ -24,6 +24,7 @@ pub struct MemoryCounters {
 
 impl MemoryCounters {
     /// What was done since `before`.
+    #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         Self {
             faults: self.faults.saturating_sub(before.faults),

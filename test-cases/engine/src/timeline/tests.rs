@@ -34,6 +34,7 @@ fn moments_are_nested_slices_and_instants() {
         device: None,
         at: None,
     };
+    #[expect(clippy::default_trait_access, reason = "the type is another crate's, which only the VMM uses")]
     let registers = Default::default();
     let stats = Stats { exits: 1, calls: 1, accesses: 1, ..Stats::default() };
     let memory = MemoryCounters { conversions: 3, faults: 1, ..MemoryCounters::default() };

@@ -13,6 +13,9 @@ use vmm::device::virtio::PortPeer;
 use super::Frame;
 use crate::command::exec::Sink;
 
+/// Standard input, output and error of the command.
+type StandardPorts = [Arc<dyn PortPeer>; 3];
+
 /// Its connection with the front.
 pub struct Back {
     from: Box<dyn Read + Send>,
@@ -35,7 +38,7 @@ impl Back {
         self,
         first: DebugPoint,
         interrupt: &Arc<AtomicBool>,
-    ) -> io::Result<(Arc<Server>, [Arc<dyn PortPeer>; 3])> {
+    ) -> io::Result<(Arc<Server>, StandardPorts)> {
         let Self { mut from, to } = self;
         let output = Arc::new(CommandOutput(to.clone()));
         let (server, incoming) = Server::new(first, Box::new(to), interrupt);

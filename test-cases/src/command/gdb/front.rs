@@ -43,6 +43,7 @@ pub struct Front {
     pub what: String,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "an error to be mapped is a value")]
 pub fn failed(error: io::Error) -> Failed {
     Failed::new(format!("running a gdb server: {error}"))
 }
