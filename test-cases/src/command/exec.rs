@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra exec` and `copra shell`: a command of the user's in a guest, and the forbidden accesses made meanwhile.
 
-mod confine;
+pub(super) mod confine;
 mod frames;
 mod relay;
 mod streams;
@@ -112,7 +112,7 @@ fn run_with(
         StandardFiles::Pipes([input, Arc::new(Sink::Output), Arc::new(Sink::Error)])
     };
     let order = order(args, command, above, files)?;
-    let confined = confine::confine(args, &order, quiet)?;
+    let confined = confine::confine(&[args.json.as_deref()], &order, quiet)?;
     let raw = if terminal { RawTerminal::set().map_err(|error| of_input(&error))? } else { None };
     let executed = engine::exec::exec(&target, &order, &flag);
     drop(raw);

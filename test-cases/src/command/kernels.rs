@@ -140,7 +140,10 @@ pub fn above(found: &Found, packages: &[String], quiet: bool) -> Result<Vec<Path
 /// cannot be had. Those with an instruction that KVM cannot carry out, which copra rewrites in kernels only, are left out.
 fn modules(found: &Found, quiet: bool) -> Result<Option<PathBuf>, Failed> {
     let text = found.facts.package.as_deref().and_then(|package| package.split_once(' '));
-    let Some((name, version)) = text else { return Ok(None) };
+    // A kernel built from a package of source has the modules that it was built with, which is none.
+    let Some((name, version)) = text.filter(|(name, _)| name.starts_with("linux-image-")) else {
+        return Ok(None);
+    };
     let package = DebianPackage { name: name.to_owned(), version: version.to_owned() };
     let catalogue = catalogue(quiet)?;
     if host::is_inside() {

@@ -48,6 +48,7 @@ pub fn suite(args: &SuiteArgs, quiet: bool) -> Result<Exit, Failed> {
         suite::kunit(&target, filter, &mut screen, &interrupt)
     } else {
         let order = exec::order_without_input(&args.command, &args.writable, above)?;
+        exec::confine::confine(&[args.json.as_deref(), args.junit.as_deref()], &order, quiet)?;
         suite::program(&target, &order, &mut screen, &interrupt)
     };
     let report = report.map_err(Failed::new)?;

@@ -78,7 +78,7 @@ fn the_end_of_a_command_is_the_end_of_copra() {
 #[test]
 fn a_guest_has_acpi_without_complaints_and_switches_off_through_it_on_every_platform() {
     let script = "dmesg | grep -c 'ACPI: Interpreter enabled'; \
-        dmesg | grep -iE 'acpi.*(error|warning|bug)|no compatible bridge window|failed to assign'; \
+        dmesg | grep -E 'ACPI( BIOS)? (Error|Warning|Exception)|no compatible bridge window|failed to assign'; \
         grep -oE 'ECAM|MMCONFIG|IOAPIC 0' /proc/iomem | sort -u | wc -l; \
         echo 1 >/proc/sys/kernel/sysrq; echo o >/proc/sysrq-trigger; sleep 60";
     for platform in PLATFORMS {

@@ -8,15 +8,14 @@ use guest_kernel::Cache;
 use vmm::confinement::{self, Confined, Files};
 
 use super::Failed;
-use crate::cli::ExecOptions;
 
 /// What the VMM opens for a guest, and a terminal.
 const DEVICES: [&str; 4] = ["/dev/kvm", "/dev/userfaultfd", "/dev/null", "/dev/tty"];
 
-/// Everything is readable, as the command sees it; the cache, `--writable` folders and the report's folder can be changed. From
-/// now on no program can be started.
-pub fn confine(args: &ExecOptions, order: &Order, quiet: bool) -> Result<Confined, Failed> {
-    let files = Files { readable: vec!["/".into()], writable: writable(args, order)? };
+/// Everything is readable, as the command sees it; the cache, `--writable` folders, writable disks and the folders of reports can be
+/// changed. From now on no program can be started.
+pub fn confine(reports: &[Option<&Path>], order: &Order, quiet: bool) -> Result<Confined, Failed> {
+    let files = Files { readable: vec!["/".into()], writable: writable(reports, order)? };
     let confined = confinement::enter(&files).map_err(Failed::new)?;
     if confined == Confined::SystemCalls && !quiet {
         eprintln!(
@@ -26,12 +25,13 @@ pub fn confine(args: &ExecOptions, order: &Order, quiet: bool) -> Result<Confine
     Ok(confined)
 }
 
-fn writable(args: &ExecOptions, order: &Order) -> Result<Vec<PathBuf>, Failed> {
+fn writable(reports: &[Option<&Path>], order: &Order) -> Result<Vec<PathBuf>, Failed> {
     let cache = Cache::open().map_err(Failed::new)?;
     let mut writable: Vec<PathBuf> = DEVICES.iter().map(PathBuf::from).collect();
     writable.push(cache.root().to_owned());
     writable.extend(order.writable.iter().cloned());
-    writable.extend(args.json.as_deref().map(folder_of));
+    writable.extend(order.disks.iter().filter(|disk| disk.writable).map(|disk| disk.file.clone()));
+    writable.extend(reports.iter().flatten().map(|path| folder_of(path)));
     Ok(writable)
 }
 
