@@ -31,7 +31,7 @@ mod tools;
 mod version;
 
 pub use builder::remove_leftovers;
-pub use cache::Cache;
+pub use cache::{Cache, Scratch};
 pub use catalogue::{Catalogue, CatalogueEntry, Error};
 pub use config::Config;
 pub use config_variant::{CONFIG_VARIANTS, ConfigVariant};

@@ -19,7 +19,7 @@ use super::guest::{DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT, memory, one_
   dmesg | copra exec -p sev -- wc -l
   copra exec --writable results -- sh -c 'make -C tests > results/log'
 
-The command sees this machine's files read-only; /tmp, /run and /var/tmp are empty and its own, unless the current folder is in
+The command sees this machine's files read-only, but for those of --writable and --copy; /tmp, /run and /var/tmp are empty and its own, unless the current folder is in
 one of them. Forbidden accesses made while it
 ran are listed on standard error when it has ended.
 
@@ -89,6 +89,11 @@ pub struct ExecOptions {
     /// A folder of this machine that the command may change; may be given several times
     #[arg(long, value_name = "DIR")]
     pub writable: Vec<PathBuf>,
+
+    /// A file or folder of this machine, copied for the command, which may change the copy: it is at the same path, and lost
+    /// afterwards; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub copy: Vec<PathBuf>,
 
     /// A file of this machine as a disk, read-only: /dev/vda, /dev/vdb; may be given several times
     #[arg(long, value_name = "FILE")]

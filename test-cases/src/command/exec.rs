@@ -2,6 +2,7 @@
 //! `copra exec` and `copra shell`: a command of the user's in a guest, and the forbidden accesses made meanwhile.
 
 pub(super) mod confine;
+mod copies;
 mod frames;
 mod relay;
 mod streams;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::exec::{CommandEnd, Disk, Executed, Order, StandardFiles};
+use engine::exec::{CommandEnd, Disk, Executed, Order, StandardFiles, Writable};
 use engine::guest::Target;
 use engine::observation::KvmHost;
 use engine::setup::Setup;
@@ -23,6 +24,7 @@ use serde_json::json;
 use types::{Errno, Mode, SimilarAccesses};
 use vmm::confinement::Confined;
 
+use self::copies::Copies;
 pub(super) use self::frames::{Frame, MOST};
 pub(super) use self::relay::{FRAMES, is_framed};
 pub(super) use self::streams::Sink;
@@ -111,7 +113,7 @@ fn run_with(
     } else {
         StandardFiles::Pipes([input, Arc::new(Sink::Output), Arc::new(Sink::Error)])
     };
-    let order = order(args, command, above, files)?;
+    let (order, _copies) = order(args, command, above, files)?;
     let confined = confine::confine(&[args.json.as_deref()], &order, quiet)?;
     let raw = if terminal { RawTerminal::set().map_err(|error| of_input(&error))? } else { None };
     let executed = engine::exec::exec(&target, &order, &flag);
@@ -152,23 +154,26 @@ fn of_input(error: &io::Error) -> Failed {
     Failed::new(format!("reading standard input: {error}"))
 }
 
-/// What is run in it, with these standard files.
+/// What is run in it, with these standard files; copies are made, which a confined process cannot do.
 pub(super) fn order(
     args: &ExecOptions,
     command: &[OsString],
     above: Vec<PathBuf>,
     files: StandardFiles,
-) -> Result<Order, Failed> {
-    let order = order_with(command, &args.writable, above, files)?;
+) -> Result<(Order, Copies), Failed> {
+    let mut order = order_with(command, &args.writable, above, files)?;
+    let copies = Copies::make(&args.copy)?;
+    order.writable.extend_from_slice(&copies.made);
     let disks = args.disk.iter().map(|path| (path, false));
     let disks = disks.chain(args.writable_disk.iter().map(|path| (path, true)));
     let disk = |(path, writable)| Ok(Disk { file: absolute("--disk")(path)?, writable });
-    Ok(Order {
+    let order = Order {
         access_platform: !args.virtio_legacy_dma,
         disks: disks.map(disk).collect::<Result<_, Failed>>()?,
         fail_fast: args.fail_fast,
         ..order
-    })
+    };
+    Ok((order, copies))
 }
 
 /// The whole path of what an option names.
@@ -196,11 +201,15 @@ fn order_with(
 ) -> Result<Order, Failed> {
     let folder = std::env::current_dir()
         .map_err(|error| Failed::new(format!("finding the current folder: {error}")))?;
+    let named = writable.iter().map(|path| {
+        let path = absolute("--writable")(path)?;
+        Ok(Writable { shared: path.clone(), file: None, path })
+    });
     Ok(Order {
         arguments: command.iter().map(|text| text.as_bytes().to_vec()).collect(),
         environment: environment(),
         folder,
-        writable: writable.iter().map(absolute("--writable")).collect::<Result<_, _>>()?,
+        writable: named.collect::<Result<_, Failed>>()?,
         above,
         disks: Vec::new(),
         fail_fast: false,

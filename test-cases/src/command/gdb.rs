@@ -74,7 +74,7 @@ fn debug(
         Some(StartPoint::Command) | None => DebugPoint::Command,
     };
     let (server, peers) = back.start(first, &flag).map_err(front::failed)?;
-    let mut order = exec::order(&args.options, &args.command, above, StandardFiles::Pipes(peers))?;
+    let (mut order, _copies) = exec::order(&args.options, &args.command, above, StandardFiles::Pipes(peers))?;
     order.debugger = Some(Arc::clone(&server) as Arc<dyn Debugger>);
     let executed = engine::exec::exec(target, &order, &flag);
     server.finish(executed.as_ref().ok().and_then(status));

@@ -261,3 +261,25 @@ fn modules_of_debians_kernel_can_be_loaded() {
     assert!(count.parse::<usize>().unwrap() > 500 && loaded.starts_with("insmod /lib/modules/"), "{all}");
     assert!(errors.contains(": 0 forbidden accesses\n"), "{errors}");
 }
+
+#[test]
+fn a_copied_file_or_folder_may_be_changed_and_the_changes_are_lost() {
+    let at = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (file, folder) = (at.path().join("file"), at.path().join("folder"));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&file, "as it was\n").unwrap();
+    std::fs::write(folder.join("inner"), "as it was\n").unwrap();
+    let script = format!(
+        "cat {file} {folder}/inner; echo changed | tee {file} {folder}/new >/dev/null; rm {folder}/inner; cat {file}; ls {folder}; \
+         touch {file}x || echo refused",
+        file = file.display(),
+        folder = folder.display()
+    );
+    let options = ["--copy", file.to_str().unwrap(), "--copy", folder.to_str().unwrap()];
+    let output = exec("sev", &options, &["sh", "-c", &script], b"");
+    let errors = text(&output.stderr);
+    assert_eq!(text(&output.stdout), "as it was\nas it was\nchanged\nnew\nrefused\n", "{errors}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "as it was\n");
+    assert_eq!(std::fs::read_to_string(folder.join("inner")).unwrap(), "as it was\n");
+    assert!(!folder.join("new").exists());
+}

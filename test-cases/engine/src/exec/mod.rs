@@ -3,6 +3,7 @@
 
 mod root;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,8 +38,8 @@ pub struct Order {
     pub environment: Vec<Vec<u8>>,
     /// Its current folder.
     pub folder: PathBuf,
-    /// Folders of the host that it may change.
-    pub writable: Vec<PathBuf>,
+    /// Files and folders that it may change.
+    pub writable: Vec<Writable>,
     /// Folders of the host whose files it sees in place of those in the root folder, from the lowest.
     pub above: Vec<PathBuf>,
     /// Its disks.
@@ -60,6 +61,17 @@ pub struct Disk {
     pub file: PathBuf,
     /// The guest may write it.
     pub writable: bool,
+}
+
+/// A file or folder that a command may change.
+#[derive(Debug, Clone)]
+pub struct Writable {
+    /// The folder of the host that is changed.
+    pub shared: PathBuf,
+    /// Of a file: its name in there.
+    pub file: Option<OsString>,
+    /// Its path for the command.
+    pub path: PathBuf,
 }
 
 /// What a command reads and writes.

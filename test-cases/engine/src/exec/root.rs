@@ -19,6 +19,9 @@ const ROOT_TAG: &str = "root";
 /// `MS_RDONLY`.
 const READ_ONLY: u32 = 1;
 
+/// `MS_BIND`.
+const BIND: u32 = 4096;
+
 /// Folders that are the guest's own, kept in its memory.
 const OWN: [&str; 3] = ["/tmp", "/run", "/var/tmp"];
 /// Links that a device folder has everywhere.
@@ -66,9 +69,9 @@ pub(super) fn shares(order: &Order) -> Vec<VirtioKind> {
         above: order.above.clone(),
         writable: false,
     };
-    let writable = order.writable.iter().enumerate().map(|(index, folder)| VirtioKind::Files {
+    let writable = order.writable.iter().enumerate().map(|(index, writable)| VirtioKind::Files {
         tag: tag(index),
-        root: folder.clone(),
+        root: writable.shared.clone(),
         above: Vec::new(),
         writable: true,
     });
@@ -103,9 +106,18 @@ pub(super) fn parts(order: &Order) -> Vec<Part> {
     // The current folder is to be seen as it is.
     let hidden = OWN.into_iter().filter(|path| !order.folder.starts_with(path));
     parts.extend(hidden.map(|path| mount("tmpfs", path, "tmpfs", "mode=1777", false)));
-    for (index, folder) in order.writable.iter().enumerate() {
-        let path = folder.to_string_lossy();
-        parts.push(mount(&tag(index), &path, "virtiofs", "", true));
+    for (index, writable) in order.writable.iter().enumerate() {
+        let path = writable.path.to_string_lossy();
+        let whole = mount(&tag(index), &path, "virtiofs", "", true);
+        let Some(name) = &writable.file else {
+            parts.push(whole);
+            continue;
+        };
+        // A file system's root is a folder, so that a file is bound to its path from one beside the command's root.
+        let folder = format!("/{}", tag(index));
+        let source = format!("{folder}/{}", name.to_string_lossy());
+        parts.push(Part { target: folder, ..whole });
+        parts.push(Part { flags: BIND, ..mount(&source, &path, "none", "", true) });
     }
     parts
 }

@@ -29,7 +29,7 @@ fn writable(reports: &[Option<&Path>], order: &Order) -> Result<Vec<PathBuf>, Fa
     let cache = Cache::open().map_err(Failed::new)?;
     let mut writable: Vec<PathBuf> = DEVICES.iter().map(PathBuf::from).collect();
     writable.push(cache.root().to_owned());
-    writable.extend(order.writable.iter().cloned());
+    writable.extend(order.writable.iter().map(|writable| writable.shared.clone()));
     writable.extend(order.disks.iter().filter(|disk| disk.writable).map(|disk| disk.file.clone()));
     writable.extend(reports.iter().flatten().map(|path| folder_of(path)));
     Ok(writable)
