@@ -68,6 +68,9 @@ const PROGRAMS: [ProgramPackage; 26] = [
 /// Where they are kept.
 const FOLDER: &str = "programs";
 const ABOUT: &str = "programs.json";
+/// Where it is written which of them were fetched last, for which programs.
+const NAMES: &str = "names";
+const PREFIX: &str = "programs-";
 /// Bumped when the same packages would give other files.
 const VERSION: &str = "programs-4";
 /// How long packages are taken for the newest.
@@ -159,16 +162,32 @@ pub(crate) fn fetch(cache: &Cache, progress: &dyn Progress, paths: &[&str]) -> R
     }
 }
 
-/// What was fetched last, and when.
+/// What was fetched last, and when: for these programs, or for more.
 fn latest(cache: &Cache, chosen: &[&ProgramPackage]) -> Result<Option<(Programs, SystemTime)>, cache::Error> {
-    let Some((text, at)) = Cache::read(&name(cache, chosen))? else { return Ok(None) };
+    if let Some(found) = recalled(cache, &name(cache, chosen))? {
+        return Ok(Some(found));
+    }
+    let Ok(names) = fs::read_dir(cache.root().join(NAMES)) else { return Ok(None) };
+    let mut names: Vec<PathBuf> = names.flatten().map(|entry| entry.path()).collect();
+    names.sort();
+    let is_ours =
+        |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+    // What is damaged is reported where it is looked for by its own name.
+    let all = names.iter().filter(is_ours).filter_map(|path| recalled(cache, path).ok().flatten());
+    Ok(all
+        .filter(|(programs, _)| chosen.iter().all(|program| programs.has(program.path)))
+        .max_by_key(|(_, at)| *at))
+}
+
+fn recalled(cache: &Cache, name: &Path) -> Result<Option<(Programs, SystemTime)>, cache::Error> {
+    let Some((text, at)) = Cache::read(name)? else { return Ok(None) };
     let Ok(key) = serde_json::from_slice::<Key>(&text) else { return Ok(None) };
     Ok(load(cache, &key)?.map(|programs| (programs, at)))
 }
 
 fn name(cache: &Cache, chosen: &[&ProgramPackage]) -> PathBuf {
     let key = Key::of(chosen.iter().map(|program| program.path));
-    cache.root().join("names").join(format!("programs-{}.json", key.as_str()))
+    cache.root().join(NAMES).join(format!("{PREFIX}{}.json", key.as_str()))
 }
 
 fn load(cache: &Cache, key: &Key) -> Result<Option<Programs>, cache::Error> {
@@ -307,6 +326,26 @@ mod tests {
         assert_eq!(paths(&["/usr/bin/i810switch"]), ["/bin/sh", "/usr/bin/i810switch", "/usr/bin/lspci"]);
         let is_known = |path: &&str| known().any(|known| known == *path);
         assert!(PROGRAMS.iter().all(|program| program.starts.iter().all(is_known)));
+    }
+
+    #[test]
+    fn programs_that_were_fetched_with_others_are_found() {
+        let (home, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let cache = Cache::at(home.path().join("cache"));
+        let both = chosen(&["/bin/busybox", "/usr/sbin/dmidecode"]);
+        let file = |program: &&ProgramPackage| {
+            let file = files.path().join(program.package);
+            fs::write(&file, program.path).unwrap();
+            (program.path.to_owned(), file)
+        };
+        let kept = files::Chosen { files: both.iter().map(file).collect(), ..files::Chosen::default() };
+        let key = Key::of(["both"]);
+        cache.store(FOLDER, &key, |dir| keep(dir, kept, &[])).unwrap();
+        cache.write(&name(&cache, &both), &serde_json::to_vec(&key).unwrap()).unwrap();
+        let one = cached(&cache, &["/usr/sbin/dmidecode"]).unwrap().unwrap();
+        assert!(one.has("/usr/sbin/dmidecode"));
+        assert_eq!(cached(&cache, &["/usr/sbin/hwinfo"]).unwrap(), None);
+        assert_eq!(cached(&cache, &["/usr/sbin/hwinfo", "/bin/busybox"]).unwrap(), None);
     }
 
     #[test]
