@@ -106,15 +106,16 @@ fn run_with(
     };
     let mut target = target(args, &found, &host);
     prepare(&mut target)?;
+    let (mut order, _copies) = order(args, command, above, no_input())?;
+    let confined = confine::confine(&[args.json.as_deref()], &order, quiet)?;
+    // Threads started before would keep their rights to files.
     let flag = interrupt::signals()?;
     let input = Input::start(&flag).map_err(|error| of_input(&error))?;
-    let files = if terminal {
+    order.files = if terminal {
         StandardFiles::Terminal(input)
     } else {
         StandardFiles::Pipes([input, Arc::new(Sink::Output), Arc::new(Sink::Error)])
     };
-    let (order, _copies) = order(args, command, above, files)?;
-    let confined = confine::confine(&[args.json.as_deref()], &order, quiet)?;
     let raw = if terminal { RawTerminal::set().map_err(|error| of_input(&error))? } else { None };
     let executed = engine::exec::exec(&target, &order, &flag);
     drop(raw);
@@ -189,8 +190,11 @@ pub(super) fn order_without_input(
     writable: &[PathBuf],
     above: Vec<PathBuf>,
 ) -> Result<Order, Failed> {
-    let files = StandardFiles::Pipes([Arc::new(Nothing), Arc::new(Nothing), Arc::new(Sink::Error)]);
-    order_with(command, writable, above, files)
+    order_with(command, writable, above, no_input())
+}
+
+fn no_input() -> StandardFiles {
+    StandardFiles::Pipes([Arc::new(Nothing), Arc::new(Nothing), Arc::new(Sink::Error)])
 }
 
 fn order_with(
@@ -321,8 +325,10 @@ fn write_json(
 }
 
 fn exit(args: &ExecOptions, executed: &Executed) -> Exit {
-    let found =
-        !executed.events.is_empty() || executed.not_kept > 0 || executed.boot.unknown().next().is_some();
+    let found = !executed.events.is_empty()
+        || executed.not_kept > 0
+        || executed.boot.unknown().next().is_some()
+        || executed.boot.observed.not_kept > 0;
     match &executed.end {
         CommandEnd::Interrupted => Exit::Interrupted,
         _ if args.strict && found => Exit::Finding,

@@ -141,7 +141,8 @@ pub fn above(found: &Found, packages: &[String], quiet: bool) -> Result<Vec<Path
 fn modules(found: &Found, quiet: bool) -> Result<Option<PathBuf>, Failed> {
     let text = found.facts.package.as_deref().and_then(|package| package.split_once(' '));
     // A kernel built from a package of source has the modules that it was built with, which is none.
-    let Some((name, version)) = text.filter(|(name, _)| name.starts_with("linux-image-")) else {
+    let is_image = |name: &str| ["linux-image-", "linux-binary-"].iter().any(|start| name.starts_with(start));
+    let Some((name, version)) = text.filter(|(name, _)| is_image(name)) else {
         return Ok(None);
     };
     let package = DebianPackage { name: name.to_owned(), version: version.to_owned() };

@@ -42,13 +42,14 @@ pub fn suite(args: &SuiteArgs, quiet: bool) -> Result<Exit, Failed> {
     let defaults = ready.target(&args.guest, &host);
     let setup = Setup { mode: args.mode, ..defaults.setup };
     let target = Target { setup, console: args.console, ..defaults };
-    let interrupt = interrupt::signals()?;
     let mut screen = screen(args, quiet);
     let report = if args.kunit.is_some() {
-        suite::kunit(&target, filter, &mut screen, &interrupt)
+        suite::kunit(&target, filter, &mut screen, &interrupt::signals()?)
     } else {
         let order = exec::order_without_input(&args.command, &args.writable, above)?;
         exec::confine::confine(&[args.json.as_deref(), args.junit.as_deref()], &order, quiet)?;
+        // A thread started before would keep its rights to files.
+        let interrupt = interrupt::signals()?;
         suite::program(&target, &order, &mut screen, &interrupt)
     };
     let report = report.map_err(Failed::new)?;

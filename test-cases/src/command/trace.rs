@@ -8,7 +8,7 @@ use engine::library;
 use engine::timeline::TraceFile;
 
 use super::{Failed, exec, guests, host, interrupt, kernels, start_over};
-use crate::cli::TraceArgs;
+use crate::cli::{ExecOptions, TraceArgs};
 use crate::exit::Exit;
 
 /// Records what is run.
@@ -24,7 +24,27 @@ pub fn trace(args: &TraceArgs, quiet: bool) -> Result<Exit, Failed> {
     Ok(exit)
 }
 
+/// Options that concern a command only.
+fn check_options(options: &ExecOptions) -> Result<(), Failed> {
+    let given = [
+        ("--strict", options.strict),
+        ("--fail-fast", options.fail_fast),
+        ("--json", options.json.is_some()),
+        ("--package", !options.package.is_empty()),
+        ("--writable", !options.writable.is_empty()),
+        ("--copy", !options.copy.is_empty()),
+        ("--disk", !options.disk.is_empty()),
+        ("--writable-disk", !options.writable_disk.is_empty()),
+        ("--virtio-legacy-dma", options.virtio_legacy_dma),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(Failed::new(format!("{name} needs a command: copra trace … {name} … -- CMD"))),
+        None => Ok(()),
+    }
+}
+
 fn cases(args: &TraceArgs, quiet: bool) -> Result<Exit, Failed> {
+    check_options(&args.options)?;
     let cases = match args.cases.as_slice() {
         [] => Vec::new(),
         named => library::select(named).map_err(Failed::new)?.cases,

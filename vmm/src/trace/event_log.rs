@@ -174,6 +174,11 @@ impl EventLog {
         self.entries.iter().filter_map(|entry| entry.from(0)).collect()
     }
 
+    /// The number of the first event that is not withdrawn.
+    pub fn first(&self) -> Option<u64> {
+        self.entries.iter().find_map(|entry| entry.from(0)).map(|event| event.number)
+    }
+
     /// Events that are not withdrawn.
     pub fn len(&self) -> usize {
         self.entries.iter().filter(|entry| entry.withdrawn < entry.event.count).count()

@@ -2,7 +2,7 @@
 //! Memory that stays shared when it is no longer needed: the driver of each virtio device is unbound, bound and unbound again, and
 //! what was shared when it was bound and still is at the end is left over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -68,6 +68,16 @@ pub enum DevicesError {
         /// How it ended.
         ended: Box<Ended>,
     },
+    /// More was recorded than is kept.
+    #[error("of {device}, {count} {what} were not kept; what is left shared is not known")]
+    NotKept {
+        /// The device.
+        device: String,
+        /// What.
+        what: &'static str,
+        /// How many.
+        count: u64,
+    },
     /// A driver was not unbound or bound.
     #[error(
         "writing {device} to {DRIVER}/{file} gave {outcome}; unbinding drivers is what this part of the audit needs"
@@ -84,9 +94,8 @@ pub enum DevicesError {
 
 /// Boots a guest with virtio devices, and unbinds and binds each one's driver.
 pub fn rebind(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Rebound, DevicesError> {
-    const OPTION: &str = "CONFIG_VIRTIO_PCI";
-    if target.config.as_ref().is_some_and(|config| config.get(OPTION).is_none_or(|value| value != "y")) {
-        let not_checked = Some(format!("the kernel has no {OPTION}=y"));
+    if target.config.as_ref().is_some_and(lacks_virtio) {
+        let not_checked = Some("the kernel has no CONFIG_VIRTIO_PCI=y".to_owned());
         return Ok(Rebound { not_checked, ..Rebound::default() });
     }
     let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
@@ -104,8 +113,18 @@ pub fn rebind(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Rebound, D
         rebound.not_checked =
             Some(format!("the kernel has no virtio driver built in ({DRIVER} has no device)"));
     }
-    rebound.events = runner::events_since(&session, booted, &rebound.regions).events;
+    let recorded = runner::events_since(&session, booted, &rebound.regions);
+    if recorded.dropped > 0 {
+        let (device, what) = ("all devices".to_owned(), "forbidden accesses");
+        return Err(DevicesError::NotKept { device, what, count: recorded.dropped });
+    }
+    rebound.events = recorded.events;
     Ok(rebound)
+}
+
+/// The configuration, by names without `CONFIG_`, has no driver for them built in.
+fn lacks_virtio(config: &BTreeMap<String, String>) -> bool {
+    config.get("VIRTIO_PCI").is_none_or(|value| value != "y")
 }
 
 /// The other side of a console that nobody uses.
@@ -156,7 +175,10 @@ impl Rebinding<'_> {
         let cursor = self.session.machine().history().cursor();
         self.session.machine().memory().watch_all(true);
         self.write(&address, "bind", "bound")?;
-        let (changes, _) = self.session.machine().history().since(cursor);
+        let (changes, dropped) = self.session.machine().history().since(cursor);
+        if dropped > 0 {
+            return Err(DevicesError::NotKept { device: address, what: "conversions", count: dropped });
+        }
         let made_shared: BTreeSet<u64> =
             changes.iter().filter(|change| is_sharing(change)).map(|change| change.gpa).collect();
         self.write(&address, "unbind", "unbound again")?;
@@ -289,6 +311,16 @@ fn finding(device: &Device, regions: &[PlacedRegion]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_without_the_driver_is_known_by_its_configuration() {
+        let config = |text: &str| {
+            let option = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+            option.into_iter().collect::<BTreeMap<_, _>>()
+        };
+        assert!(!lacks_virtio(&config("VIRTIO_PCI=y")));
+        assert!(lacks_virtio(&config("VIRTIO_PCI=m")) && lacks_virtio(&config("PCI=y")));
+    }
 
     #[test]
     fn a_page_that_is_left_over_is_a_finding_with_the_path_that_shared_it() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The thread that talks with gdb: one client after another, for as long as the guest lives.
+//! The thread that talks with gdb: one client after another, until the guest ends.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender};

@@ -103,10 +103,15 @@ fn result(text: &str) -> Option<Line> {
     Some(Line::Result { ok, number, name: unescaped(name.trim_end()), directive })
 }
 
-/// Splits at the first `#` that begins a remark: one at the start or after a space, which is not escaped.
+/// Splits at a `#` that begins a remark, one at the start or after a space, which is not escaped: at the first with a directive,
+/// as names have others (`Test #3 # SKIP`), else at the first.
 fn at_remark(text: &str) -> (&str, &str) {
     let begins = |(at, _): &(usize, &str)| *at == 0 || text[..*at].ends_with([' ', '\t']);
-    match text.match_indices('#').find(begins) {
+    let is_directive = |(at, _): &(usize, &str)| {
+        Directive::ALL.iter().any(|directive| without_word(text[at + 1..].trim(), *directive).is_some())
+    };
+    let remarks = || text.match_indices('#').filter(begins);
+    match remarks().find(is_directive).or_else(|| remarks().next()) {
         Some((at, _)) => (&text[..at], text[at + 1..].trim()),
         None => (text, ""),
     }

@@ -63,7 +63,7 @@ pub struct Plan<'a> {
 /// How often a guest that is to end at its first forbidden access is looked at.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How it ended then.
-const FAILED_FAST: &str = "it was ended at its first forbidden access, as asked";
+const FAILED_FAST: &str = "it was ended at its first forbidden access (--fail-fast)";
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -272,7 +272,7 @@ impl Session {
 
     fn next_event(&mut self, mut until: Instant) -> Result<Event, Ended> {
         let _running = overdue::Running::until(until);
-        let mut accesses = 0;
+        let mut first = None;
         loop {
             let pause = if self.fail_fast { until.min(Instant::now() + PAUSE) } else { until };
             let stop = match self.machine.run(pause, &self.interrupt) {
@@ -285,11 +285,11 @@ impl Session {
             }
             if stop == Stop::Deadline && pause < until {
                 // Those of a conversion in place are withdrawn at its end.
-                let now = self.machine.events().all().len();
-                if now > 0 && now == accesses {
+                let now = self.machine.events().first();
+                if now.is_some() && now == first {
                     return Err(Ended { text: FAILED_FAST.to_owned(), ..Ended::by(&self.machine, &stop) });
                 }
-                accesses = now;
+                first = now;
                 continue;
             }
             if stop != Stop::Agent {

@@ -2,7 +2,7 @@
 //! From a suite's output to cases with verdicts. A test passes if its line states so, its plan was fulfilled, and no forbidden
 //! access was made while it ran; what has no result is not run, with the reason.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use types::AccessEvent;
 
@@ -112,12 +112,14 @@ impl Suite {
 /// No two cases have the same name.
 fn unique(results: &mut [CaseResult]) {
     let mut names = HashSet::new();
+    // The next number of each name: a program may print one name millions of times.
+    let mut next: HashMap<String, u64> = HashMap::new();
     for result in results {
         let mut name = result.case.name.clone();
-        let mut number = 2;
         while !names.insert(name.clone()) {
+            let number = next.entry(result.case.name.clone()).or_insert(2);
             name = format!("{}~{number}", result.case.name);
-            number += 1;
+            *number += 1;
         }
         result.case.name = name;
     }
@@ -136,6 +138,8 @@ impl Judging<'_> {
         if ktap.levels.is_empty() {
             let reason = format!("its output has no KTAP or TAP, and {}", self.ending.reason());
             self.not_run("output", &self.bail_out.map_or(reason, |why| format!("it bailed out: {why}")));
+        } else if let Some(why) = self.bail_out {
+            self.not_run("bail out", &format!("the suite bailed out: {why}; what follows was not read"));
         }
         for level in &ktap.levels {
             if let Some(skip) = level.plan.as_ref().and_then(|plan| plan.skip.as_ref())

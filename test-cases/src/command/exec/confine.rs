@@ -31,7 +31,8 @@ fn writable(reports: &[Option<&Path>], order: &Order) -> Result<Vec<PathBuf>, Fa
     writable.push(cache.root().to_owned());
     writable.extend(order.writable.iter().map(|writable| writable.shared.clone()));
     writable.extend(order.disks.iter().filter(|disk| disk.writable).map(|disk| disk.file.clone()));
-    writable.extend(reports.iter().flatten().map(|path| folder_of(path)));
+    let files = reports.iter().flatten().filter(|path| **path != Path::new("-"));
+    writable.extend(files.map(|path| folder_of(path)));
     Ok(writable)
 }
 

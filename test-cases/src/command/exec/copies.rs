@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Copies of files and folders that a command may change, removed when it has ended.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,6 +36,25 @@ impl Copies {
             );
         }
         Ok(Self { made, _folder: Some(folder) })
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        // A folder that its owner may not write cannot be emptied.
+        self.made.iter().for_each(|copy| make_writable(&copy.shared));
+    }
+}
+
+/// Lets the owner change all folders below `folder`; what cannot be changed cannot be removed either.
+fn make_writable(folder: &Path) {
+    let Ok(about) = folder.symlink_metadata() else { return };
+    if !about.is_dir() {
+        return;
+    }
+    let _ = std::fs::set_permissions(folder, Permissions::from_mode(about.mode() & 0o7777 | 0o700));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        make_writable(&entry.path());
     }
 }
 
@@ -73,6 +94,7 @@ mod tests {
         assert_eq!(file.file.as_deref(), Some("two".as_ref()));
         assert_eq!(std::fs::read_to_string(file.shared.join("two")).unwrap(), "2");
         let place = file.shared.clone();
+        std::fs::set_permissions(folder.shared.join("inner"), Permissions::from_mode(0o555)).unwrap();
         drop(copies);
         assert!(!place.exists());
         let error = Copies::make(&[from.path().join("none")]).unwrap_err().to_string();

@@ -89,8 +89,13 @@ fn a_plan_that_is_not_fulfilled_is_no_pass() {
     ");
     insta::assert_snapshot!(done("hello\n").join("\n"), @"output: not run its output has no KTAP or TAP, and the program exited with 0");
     insta::assert_snapshot!(done("1..2\nok 1 a\nBail out! no memory\n").join("\n"), @r"
+    bail out: not run the suite bailed out: no memory; what follows was not read
     a: as specified
     test 2: not run planned, and has no result: the suite bailed out: no memory
+    ");
+    insta::assert_snapshot!(done("1..1\nok 1 a\nBail out! x\nTAP version 13\n1..1\nnot ok 1 b\n").join("\n"), @r"
+    bail out: not run the suite bailed out: x; what follows was not read
+    a: as specified
     ");
     insta::assert_snapshot!(done("1..1\nok 1 a\nok 2 b\n").join("\n"), @r"
     a: as specified

@@ -23,6 +23,9 @@ const LAYER_SHIFT: u32 = 56;
 /// Bytes of names that are read from the host at once.
 const LIST_SIZE: u32 = 1 << 16;
 
+/// Merged folders that are open at a time.
+const MOST_LISTINGS: usize = 256;
+
 /// A file of one of the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Node {
@@ -294,6 +297,10 @@ impl FileSystem for Layered {
             let (folder, inode) = self.route(inode)?;
             return folder.opendir(context, inode, flags);
         };
+        // No descriptor of the host's bounds them.
+        if lock(&self.listings).len() >= MOST_LISTINGS {
+            return Err(error(libc::EMFILE));
+        }
         let listing = self.list(context, &members)?;
         let handle = self.next_listing.fetch_add(1, Ordering::Relaxed);
         lock(&self.listings).insert(handle, listing);
