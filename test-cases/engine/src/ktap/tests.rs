@@ -213,6 +213,9 @@ fn lines() {
         Some((Directive::Timeout, "45 seconds".to_owned()))
     );
     assert_eq!(result("ok 1 x # skipping").3, None);
+    let skipped = Some((Directive::Skip, "no hw".to_owned()));
+    assert_eq!(result("ok 3 Test #3 # SKIP no hw"), (true, Some(3), "Test #3".to_owned(), skipped));
+    assert_eq!(result("ok 3 fd #3 # TIMEOUT").3, Some((Directive::Timeout, String::new())));
     for other in ["okay 1 a", "ok1", "notok 1", "1..", "1..x", "1..2 tests", "TAP version x", "# ok 1 a", ""]
     {
         assert_eq!(classify(other), Line::Other, "{other}");
