@@ -69,8 +69,8 @@ pub const EFI_SIZE: u64 = 0x4000;
 pub const ACPI_TABLES_OFFSET: u64 = 0xa000;
 /// Start of the 32-bit device hole; low RAM never reaches it.
 pub const DEVICE_HOLE: u64 = 0xc000_0000;
-/// Where the PCI bus has devices below 4 GiB: the two ranges below are in it.
-pub const PCI_WINDOW_32: Range<u64> = BAR32..0xe800_0000;
+/// Where the PCI bus has devices below 4 GiB: the next two ranges are in it, what is unclaimed is not.
+pub const PCI_WINDOW_32: Range<u64> = BAR32..UNCLAIMED_MMIO;
 /// 32-bit memory BAR of the first PCI test device.
 pub const BAR32: u64 = 0xe000_0000;
 /// A range the kernel command line marks busy (`reserve=`): device memory that is claimed.

@@ -3,6 +3,7 @@
 
 use super::case;
 use super::guest::Guest;
+use super::harmless::Judge;
 use super::sequence::{Difference, Runner};
 use super::{Disagreement, Replay, Unrepeated};
 use crate::guest::Target;
@@ -93,9 +94,15 @@ fn attempt(guest: &mut Guest, ops: &[Op], tries: &mut usize) -> Result<Option<Di
     Ok(Runner::new(guest).run(ops)?.difference)
 }
 
-/// Every child that exits was forked: without its fork(2) an exit is no operation of the sequence.
+/// Every child that exits was forked: without its fork(2) an exit is no operation of the sequence. And every operation can still be
+/// predicted: without a seek, a read of a port is one of another port.
 fn is_possible(guest: &Guest, ops: &[Op]) -> bool {
+    let judge = Judge { world: &guest.world, ram: *guest.session.machine().ram() };
     let mut task = Task::default();
-    let outcomes = ops.iter().map(|op| (op, model::step(&guest.world, &mut task, op).outcome));
-    outcomes.into_iter().all(|(op, outcome)| *op != Op::Exit || !matches!(outcome, Outcome::Refused(_)))
+    ops.iter().all(|op| {
+        let before = task.clone();
+        let prediction = model::step(&guest.world, &mut task, op);
+        let is_lost = *op == Op::Exit && matches!(prediction.outcome, Outcome::Refused(_));
+        !is_lost && judge.is_harmless(&before, &task, op, &prediction)
+    })
 }
