@@ -276,7 +276,7 @@ mod tests {
         let unknown = message("build:upstream+port-off+nope");
         assert_eq!(
             unknown,
-            "`nope` in `upstream+port-off+nope` is no config variant; known: strict-off, io-strict-off, port-off"
+            "`nope` in `upstream+port-off+nope` is no config variant; known: strict-off, io-strict-off, port-off, virtio"
         );
         assert!(message("build:upstream+").contains("no config variant"));
         assert!(message("build:+port-off").contains("cannot name"));
