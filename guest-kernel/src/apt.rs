@@ -94,8 +94,21 @@ impl<'a> Apt<'a> {
         Ok(Some(apt))
     }
 
-    /// Fetches the package lists, if there are none or they are old.
-    pub(crate) fn update(&self) -> Result<(), Error> {
+    /// Fetches the package lists, if there are none or they are old. Why that failed is added to `reasons`: lists that are partly
+    /// old are better than none, and what is wanted may be in an archive that did answer.
+    ///
+    /// # Errors
+    /// Of the cache only.
+    pub(crate) fn update(&self, reasons: &mut Vec<String>) -> Result<(), Error> {
+        match self.fetch_lists() {
+            Err(reason @ Error::Cache(_)) => return Err(reason),
+            Err(reason) => reasons.push(reason.to_string()),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    fn fetch_lists(&self) -> Result<(), Error> {
         let age = Cache::read(&self.stamp())?.and_then(|(_, at)| SystemTime::now().duration_since(at).ok());
         if age.is_some_and(|age| age < FRESH) {
             return Ok(());

@@ -24,13 +24,7 @@ pub(crate) fn fetch(
     let mut reasons = Vec::new();
     for reach in Reach::ALL {
         let Some(apt) = Apt::open(cache, progress, reach)? else { continue };
-        // Lists that are partly old are better than none, and the package may be in an archive that did answer.
-        if let Err(reason) = apt.update() {
-            if matches!(reason, apt::Error::Cache(_)) {
-                return Err(reason.into());
-            }
-            reasons.push(reason.to_string());
-        }
+        apt.update(&mut reasons)?;
         let images = apt.packages("linux-image-", |name| flavour.names(name))?;
         let newest = images
             .into_iter()

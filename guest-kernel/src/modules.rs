@@ -55,11 +55,7 @@ pub(crate) fn obtain(
     let mut reasons = Vec::new();
     for reach in Reach::ALL {
         let Some(apt) = Apt::open(cache, progress, reach)? else { continue };
-        match apt.update() {
-            Err(reason @ apt::Error::Cache(_)) => return Err(reason.into()),
-            Err(reason) => reasons.push(reason.to_string()),
-            Ok(()) => {}
-        }
+        apt.update(&mut reasons)?;
         let mut parts = apt.named(&names(&package.name))?;
         parts.retain(|part| part.version.as_str() == package.version);
         // Where there are two packages, the one without image.

@@ -83,11 +83,7 @@ fn fetch(
     let mut reasons = Vec::new();
     for reach in Reach::ALL {
         let Some(apt) = Apt::open(cache, progress, reach)? else { continue };
-        match apt.update() {
-            Err(reason @ apt::Error::Cache(_)) => return Err(reason.into()),
-            Err(reason) => reasons.push(reason.to_string()),
-            Ok(()) => {}
-        }
+        apt.update(&mut reasons)?;
         let plan = match apt.plan(&for_apt) {
             Ok(plan) => plan,
             Err(reason) => {
@@ -165,7 +161,7 @@ pub(crate) fn unpack(debs: &[PathBuf], root: &Path) -> Result<(), Error> {
 /// Why packages could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A path that leads nowhere.
+    /// A path without a file.
     #[error(
         "there is no file {path}; name a package as Debian does (flashrom), or the path of a .deb",
         path = .path.display()

@@ -210,13 +210,7 @@ fn look(cache: &Cache, progress: &dyn Progress, chosen: &[&ProgramPackage]) -> R
     let mut best: Option<(Apt<'_>, Selection)> = None;
     for reach in Reach::ALL {
         let Some(apt) = Apt::open(cache, progress, reach)? else { continue };
-        // Lists that are partly old are better than none.
-        if let Err(reason) = apt.update() {
-            if matches!(reason, apt::Error::Cache(_)) {
-                return Err(reason.into());
-            }
-            reasons.push(reason.to_string());
-        }
+        apt.update(&mut reasons)?;
         let wanted = packages::wanted(&apt, chosen)?;
         let is_whole = wanted.missing.is_empty();
         if best.as_ref().is_none_or(|(_, best)| wanted.missing.len() < best.missing.len()) {

@@ -61,12 +61,7 @@ impl Tree {
         let mut reasons = Vec::new();
         for reach in Reach::ALL {
             let Some(apt) = Apt::open(cache, progress, reach)? else { continue };
-            if let Err(reason) = apt.update() {
-                if matches!(reason, apt::Error::Cache(_)) {
-                    return Err(reason.into());
-                }
-                reasons.push(reason.to_string());
-            }
+            apt.update(&mut reasons)?;
             let name = package(series);
             let found = apt.packages(&name, |other| other == name)?;
             if let Some(found) = found.into_iter().max_by(|a, b| a.version.cmp(&b.version)) {
