@@ -23,12 +23,13 @@ use engine::timeline::TraceFile;
 use serde_json::json;
 use types::{Errno, Mode, SimilarAccesses};
 use vmm::confinement::Confined;
+use vmm::device::virtio::NullPeer;
 
 use self::copies::Copies;
 pub(super) use self::frames::{Frame, MOST};
 pub(super) use self::relay::{FRAMES, is_framed};
+use self::streams::Input;
 pub(super) use self::streams::Sink;
-use self::streams::{Input, Nothing};
 use self::terminal::RawTerminal;
 use super::host::Place;
 use super::output::Output;
@@ -194,7 +195,7 @@ pub(super) fn order_without_input(
 }
 
 fn no_input() -> StandardFiles {
-    StandardFiles::Pipes([Arc::new(Nothing), Arc::new(Nothing), Arc::new(Sink::Error)])
+    StandardFiles::Pipes([Arc::new(NullPeer), Arc::new(NullPeer), Arc::new(Sink::Error)])
 }
 
 fn order_with(

@@ -41,16 +41,4 @@ impl PortPeer for Recorder {
         output.missing += (bytes.len() - room) as u64;
         output.len += bytes.len() as u64;
     }
-
-    fn has_input(&self) -> bool {
-        false
-    }
-
-    fn take(&self, _: usize) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn has_ended(&self) -> bool {
-        false
-    }
 }

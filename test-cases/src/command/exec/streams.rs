@@ -146,36 +146,4 @@ impl PortPeer for Sink {
             Self::Error => io::stderr().lock().write_all(bytes),
         };
     }
-
-    fn has_input(&self) -> bool {
-        false
-    }
-
-    fn take(&self, _: usize) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn has_ended(&self) -> bool {
-        false
-    }
-}
-
-/// A file without contents.
-#[derive(Debug, Clone, Copy)]
-pub struct Nothing;
-
-impl PortPeer for Nothing {
-    fn receive(&self, _: &[u8]) {}
-
-    fn has_input(&self) -> bool {
-        false
-    }
-
-    fn take(&self, _: usize) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn has_ended(&self) -> bool {
-        true
-    }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::gdb::{Incoming, Outgoing, Server};
 use engine::session::DebugPoint;
-use vmm::device::virtio::PortPeer;
+use vmm::device::virtio::{NullPeer, PortPeer};
 
 use super::Frame;
 use crate::command::exec::Sink;
@@ -64,7 +64,7 @@ impl Back {
                 }
             }
         })?;
-        Ok((server, [Arc::new(NoInput), output, Arc::new(Sink::Error)]))
+        Ok((server, [Arc::new(NullPeer), output, Arc::new(Sink::Error)]))
     }
 }
 
@@ -108,37 +108,5 @@ impl PortPeer for CommandOutput {
         for part in bytes.chunks(super::exec::MOST) {
             let _ = self.0.write(&Frame::Output(part.to_vec()));
         }
-    }
-
-    fn has_input(&self) -> bool {
-        false
-    }
-
-    fn take(&self, _: usize) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn has_ended(&self) -> bool {
-        false
-    }
-}
-
-/// The command's standard input: it is at its end.
-#[derive(Debug)]
-struct NoInput;
-
-impl PortPeer for NoInput {
-    fn receive(&self, _: &[u8]) {}
-
-    fn has_input(&self) -> bool {
-        false
-    }
-
-    fn take(&self, _: usize) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn has_ended(&self) -> bool {
-        true
     }
 }

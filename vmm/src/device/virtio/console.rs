@@ -20,19 +20,37 @@ pub(super) const QUEUE: u16 = 64;
 /// Bytes moved at a time.
 const CHUNK: u64 = 64 << 10;
 
-/// The host's side of a port. Called by the thread that runs the guest.
+/// The host's side of a port, which has no bytes for the guest unless it says so. Called by the thread that runs the guest.
 pub trait PortPeer: Debug + Send + Sync {
     /// Takes bytes that the guest wrote.
     fn receive(&self, bytes: &[u8]);
     /// Whether there are bytes for the guest.
-    fn has_input(&self) -> bool;
+    fn has_input(&self) -> bool {
+        false
+    }
     /// Gives up to `room` of them.
-    fn take(&self, room: usize) -> Vec<u8>;
+    fn take(&self, _room: usize) -> Vec<u8> {
+        Vec::new()
+    }
     /// No more will come: the guest reads the end of the file after what it was given.
-    fn has_ended(&self) -> bool;
+    fn has_ended(&self) -> bool {
+        false
+    }
     /// Columns and rows, of a terminal.
     fn size(&self) -> Option<(u16, u16)> {
         None
+    }
+}
+
+/// The null device: takes everything, and is at its end.
+#[derive(Debug, Clone, Copy)]
+pub struct NullPeer;
+
+impl PortPeer for NullPeer {
+    fn receive(&self, _: &[u8]) {}
+
+    fn has_ended(&self) -> bool {
+        true
     }
 }
 

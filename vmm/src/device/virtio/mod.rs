@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use self::block::BlockError;
 pub use self::config::{VirtioConfig, VirtioError, VirtioKind};
-pub use self::console::{ConsolePort, PortPeer};
+pub use self::console::{ConsolePort, NullPeer, PortPeer};
 pub use self::files::FilesError;
 use self::function::Function;
 pub use self::msix::MessageSink;
