@@ -37,13 +37,13 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
         RunEnd::Complete => audit::sweep(&defaults, &interrupt).map_err(Failed::new)?,
         _ => Swept::default(),
     };
-    let rebound = rebound(&defaults, &report, &swept, &interrupt);
+    let (rebound, not_rebound) = rebound(&defaults, &report, &swept, &interrupt);
     let mut findings = audit::findings(&report, &swept, swept.world.as_ref());
     findings.extend(audit::devices::findings(&rebound));
     let dropped = audit::dropped(&report, &swept);
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
     let mut incomplete = audit::incomplete(&report, &swept);
-    incomplete.extend(rebound.failed.clone());
+    incomplete.extend(not_rebound);
     if !to_stdout {
         print_findings(args, &report, &swept, &rebound, &findings);
         print_incomplete(&incomplete, args.verbose);
@@ -75,17 +75,24 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     }
 }
 
-/// What drivers of devices leave shared, where the guests before came up. A failure is a result that is missing.
-fn rebound(target: &Target, report: &Report, swept: &Swept, interrupt: &Arc<AtomicBool>) -> Rebound {
-    let complete = matches!(report.ended, RunEnd::Complete) && !swept.interrupted;
-    if !complete || !target.platform.is_confidential() {
-        let why = if complete { "an ordinary guest shares nothing" } else { "the audit did not come to it" };
-        return Rebound { not_checked: Some(why.to_owned()), ..Rebound::default() };
+/// What drivers of devices leave shared, where the guests before came up; and why that is not known, where it should be.
+fn rebound(
+    target: &Target,
+    report: &Report,
+    swept: &Swept,
+    interrupt: &Arc<AtomicBool>,
+) -> (Rebound, Option<String>) {
+    let without = |why: String| Rebound { not_checked: Some(why), ..Rebound::default() };
+    if !matches!(report.ended, RunEnd::Complete) || swept.interrupted {
+        return (without("the audit did not come to it".to_owned()), None);
     }
-    audit::devices::rebind(target, interrupt).unwrap_or_else(|error| {
-        let not_checked = Some(error.to_string());
-        Rebound { failed: not_checked.clone(), not_checked, ..Rebound::default() }
-    })
+    if !target.platform.is_confidential() {
+        return (without("an ordinary guest shares nothing".to_owned()), None);
+    }
+    match audit::devices::rebind(target, interrupt) {
+        Ok(rebound) => (rebound, None),
+        Err(error) => (without(error.to_string()), Some(error.to_string())),
+    }
 }
 
 /// The exit code of an audit in which every place gave a result.

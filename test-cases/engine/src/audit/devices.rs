@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use protocol::{Outcome, Step};
 use types::{AccessEvent, PageChange, PageState, PlacedRegion, View};
-use vmm::device::virtio::{ConsolePort, PortPeer, VirtioConfig, VirtioKind};
+use vmm::device::virtio::{ConsolePort, NullPeer, VirtioConfig, VirtioKind};
 use vmm::memory::history::StateChange;
 use vmm::trace::RecordedChange;
 
@@ -28,8 +28,6 @@ pub struct Rebound {
     pub devices: Vec<Device>,
     /// Why there are none.
     pub not_checked: Option<String>,
-    /// The same, where that is a failure.
-    pub failed: Option<String>,
     /// Forbidden accesses meanwhile.
     pub events: Vec<AccessEvent>,
     /// Regions of the guest.
@@ -98,8 +96,7 @@ pub fn rebind(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<Rebound, D
         let not_checked = Some("the kernel has no CONFIG_VIRTIO_PCI=y".to_owned());
         return Ok(Rebound { not_checked, ..Rebound::default() });
     }
-    let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-    let kernel = PreparedKernel::new(target, archive)?.with_names().with_devices(devices());
+    let kernel = PreparedKernel::with_agent(target)?.with_names().with_devices(devices());
     let mut session = kernel.boot(kernel.read()?, target, target.setup, interrupt)?;
     let regions = placed(session.machine());
     let mut rebinding = Rebinding { session: &mut session, limit: target.limit };
@@ -127,29 +124,9 @@ fn lacks_virtio(config: &BTreeMap<String, String>) -> bool {
     config.get("VIRTIO_PCI").is_none_or(|value| value != "y")
 }
 
-/// The other side of a console that nobody uses.
-#[derive(Debug)]
-struct Unused;
-
-impl PortPeer for Unused {
-    fn receive(&self, _: &[u8]) {}
-
-    fn has_input(&self) -> bool {
-        false
-    }
-
-    fn take(&self, _: usize) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn has_ended(&self) -> bool {
-        false
-    }
-}
-
 /// Devices that need nothing of the host.
 fn devices() -> Vec<VirtioConfig> {
-    let port = ConsolePort { name: "unused".to_owned(), peer: Arc::new(Unused) };
+    let port = ConsolePort { name: "unused".to_owned(), peer: Arc::new(NullPeer) };
     let kinds = [VirtioKind::Console(vec![port]), VirtioKind::Random];
     kinds.map(|kind| VirtioConfig { kind, access_platform: true }).into()
 }

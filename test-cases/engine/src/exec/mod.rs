@@ -169,8 +169,7 @@ pub fn exec(target: &Target, order: &Order, interrupt: &Arc<AtomicBool>) -> Resu
     if bytes > protocol::MAX_DATA {
         return Err(ExecError::TooLong { bytes, most: protocol::MAX_DATA });
     }
-    let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-    let kernel = PreparedKernel::new(target, archive)?.with_names();
+    let kernel = PreparedKernel::with_agent(target)?.with_names();
     let kernel = kernel.with_devices(devices(order)).with_host_time().failing_fast(order.fail_fast);
     let kernel = kernel.with_debugger(order.debugger.clone());
     let mut session = match kernel.boot(kernel.read()?, target, target.setup, interrupt) {
@@ -198,8 +197,7 @@ pub(crate) fn in_session(
 
 /// Boots a guest until its agent answers, and no further.
 pub fn boot(target: &Target, interrupt: &Arc<AtomicBool>) -> Result<(), ExecError> {
-    let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-    let kernel = PreparedKernel::new(target, archive)?.with_names();
+    let kernel = PreparedKernel::with_agent(target)?.with_names();
     kernel.boot(kernel.read()?, target, target.setup, interrupt)?;
     Ok(())
 }

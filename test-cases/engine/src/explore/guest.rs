@@ -123,8 +123,7 @@ impl Guest {
 impl Kernel {
     /// It is read when the first guest boots.
     pub fn new(target: &Target) -> Result<Self, GuestError> {
-        let archive = guest_kernel::initramfs::Initramfs::new().build().map_err(EngineError::Initramfs)?;
-        Ok(Self { prepared: PreparedKernel::new(target, archive)?, config: target.config.clone() })
+        Ok(Self { prepared: PreparedKernel::with_agent(target)?, config: target.config.clone() })
     }
 
     /// Has forbidden accesses recorded with backtraces, which cost time.

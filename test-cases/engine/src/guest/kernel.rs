@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use guest_kernel::initramfs::Initramfs;
 use vmm::boot::prepared::PreparedImage;
 use vmm::device::virtio::VirtioConfig;
 use vmm::machine::MachineConfig;
@@ -58,6 +59,11 @@ impl PreparedKernel {
             clock: None,
             debugger: None,
         })
+    }
+
+    /// The same with an initramfs that holds nothing but the agent.
+    pub(crate) fn with_agent(target: &Target) -> Result<Self, EngineError> {
+        Self::new(target, Initramfs::new().build().map_err(EngineError::Initramfs)?)
     }
 
     /// Reads the kernel, if that was not done yet.

@@ -83,7 +83,7 @@ pub enum Origin {
 }
 
 impl Ktap {
-    /// Reads an output. `complete`: whoever wrote it came to its end, so that its last line needs no line feed.
+    /// Reads an output. `complete`: its program has ended, so that its last line needs no line feed.
     pub fn read(text: &[u8], origin: Origin, complete: bool) -> Self {
         reader::read(text, origin, complete)
     }

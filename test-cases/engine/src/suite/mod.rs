@@ -12,7 +12,6 @@ mod recorder;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use guest_kernel::initramfs::Initramfs;
 use types::PlacedRegion;
 
 use self::judge::{Ending, Suite};
@@ -67,8 +66,7 @@ pub fn kunit(
     }
     let target =
         Target { command_line: [&target.command_line[..], &kunit_words(filter)].concat(), ..target.clone() };
-    let archive = Initramfs::new().build().map_err(EngineError::Initramfs)?;
-    let kernel = PreparedKernel::new(&target, archive)?.with_names();
+    let kernel = PreparedKernel::with_agent(&target)?.with_names();
     let suite = Suite::kunit();
     let mut boot = OneGuest { target: &target, kernel: &kernel, interrupt, boot_accesses: outside_of_tests };
     let report = one_guest(&mut boot, watcher, |guest, report, watcher| {
@@ -117,8 +115,7 @@ pub fn program(
     if let StandardFiles::Pipes([_, output, _]) = &mut order.files {
         *output = Arc::<Recorder>::clone(&recorder);
     }
-    let archive = Initramfs::new().build().map_err(EngineError::Initramfs)?;
-    let kernel = PreparedKernel::new(target, archive)?.with_names().with_devices(exec::devices(&order));
+    let kernel = PreparedKernel::with_agent(target)?.with_names().with_devices(exec::devices(&order));
     let suite = Suite::program(&order.arguments);
     let mut boot = OneGuest { target, kernel: &kernel, interrupt, boot_accesses: runner::all_events };
     let report = one_guest(&mut boot, watcher, |guest, report, watcher| {
