@@ -106,6 +106,9 @@ pub const BAR64: u64 = 0x20_0000_0000;
 /// 64-bit memory BARs of the virtio devices, one behind the other.
 pub const VIRTIO_BARS: u64 = 0x21_0000_0000;
 
+/// 64-bit memory BAR of the device that tests a kernel's DMA API.
+pub const DMA_PROBE_BAR: u64 = 0x21_8000_0000;
+
 /// Least RAM a guest is started with: 57 MB of kernel image, a 64 MiB swiotlb, and room to live.
 pub const MIN_RAM: u64 = 192 << 20;
 /// Most RAM a guest is started with.

@@ -4,6 +4,7 @@
 mod agent_frame;
 mod bench;
 mod case_file;
+mod dma_probe;
 mod kernel_image;
 mod page_states;
 mod program_output;
@@ -70,6 +71,9 @@ pub const SUITE_OUTPUT: Target =
 /// Registers, rings and requests of virtio devices.
 pub const VIRTIO: Target = Target { name: "virtio", run: virtio::run, seeds: virtio::seeds };
 
+/// Registers of the device that tests a kernel's DMA API.
+pub const DMA_PROBE: Target = Target { name: "dma_probe", run: dma_probe::run, seeds: dma_probe::seeds };
+
 /// All targets.
 pub const TARGETS: &[Target] = &[
     KERNEL_IMAGE,
@@ -84,4 +88,5 @@ pub const TARGETS: &[Target] = &[
     PROGRAM_OUTPUT,
     SUITE_OUTPUT,
     VIRTIO,
+    DMA_PROBE,
 ];

@@ -2,6 +2,7 @@
 //! Everything behind a port or an address that is not RAM.
 
 mod cmos;
+pub mod dma_probe;
 pub mod image;
 mod ioapic;
 pub mod pci;
@@ -13,8 +14,10 @@ mod window;
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
+use types::DeviceKind;
 
 use self::cmos::Cmos;
+use self::dma_probe::DmaProbe;
 use self::ioapic::IoApic;
 use self::pci::PciBus;
 use self::power::PowerManagement;
@@ -38,6 +41,15 @@ pub enum Request {
     DebugExit(u8),
 }
 
+/// What a device is to do for which it accesses guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submission {
+    /// The requests in a queue of a virtio device.
+    Queue(Notification),
+    /// The command of `dma-probe`.
+    Probe,
+}
+
 /// All devices of one guest.
 #[derive(Debug)]
 pub struct Devices {
@@ -49,6 +61,7 @@ pub struct Devices {
     pub pci: PciBus,
     /// Devices with queues in guest memory.
     pub virtio: VirtioDevices,
+    dma_probe: Option<DmaProbe>,
     cmos: Cmos,
     power: PowerManagement,
     ioapic: IoApic,
@@ -65,6 +78,7 @@ impl Devices {
             agent: Port::new(IrqLine::new(vm, layout::COM2_IRQ), Vec::new()),
             pci: PciBus::new(layout::BAR32, layout::BAR64),
             virtio: VirtioDevices::default(),
+            dma_probe: None,
             cmos: Cmos::default(),
             power: PowerManagement::default(),
             ioapic: IoApic::new(vm),
@@ -130,6 +144,16 @@ impl Devices {
         self.virtio.add(backend, &mut self.pci, sink, access_platform);
     }
 
+    /// Adds the device that tests a kernel's DMA API.
+    pub fn add_dma_probe(&mut self) {
+        self.dma_probe = Some(DmaProbe::new(&mut self.pci));
+    }
+
+    /// There is a device that accesses guest memory.
+    pub fn access_memory(&self) -> bool {
+        !self.virtio.is_empty() || self.dma_probe.is_some()
+    }
+
     /// Load of the guest's from plain GPA `gpa`, outside RAM.
     pub fn load(&mut self, gpa: u64, data: &mut [u8]) {
         if !self.virtio.read(&self.pci, gpa, data) {
@@ -137,10 +161,15 @@ impl Devices {
         }
     }
 
-    /// Store of the guest's to plain GPA `gpa`, outside RAM. Returns the queue that it notifies a device of.
-    pub fn store(&mut self, gpa: u64, data: &[u8]) -> Option<Notification> {
+    /// Store of the guest's to plain GPA `gpa`, outside RAM. Returns what a device is to do then.
+    pub fn store(&mut self, gpa: u64, data: &[u8]) -> Option<Submission> {
+        if let Some(probe) = &mut self.dma_probe
+            && let Some(offset) = probe.decode(&self.pci, gpa)
+        {
+            return probe.write(offset, data).then_some(Submission::Probe);
+        }
         match self.virtio.write(&self.pci, gpa, data) {
-            Some(Stored::Notification(notification)) => return Some(notification),
+            Some(Stored::Notification(notification)) => return Some(Submission::Queue(notification)),
             Some(Stored::Register) => {}
             None => self.mmio_write(gpa, data),
         }
@@ -152,9 +181,24 @@ impl Devices {
         self.virtio.report_changes(&self.pci);
     }
 
-    /// Carries out the requests in a queue.
-    pub fn serve(&mut self, queue: Notification, memory: &DmaMemory<'_>) {
-        self.virtio.serve(queue, &self.pci, memory);
+    /// Has a device do what was submitted.
+    pub fn serve(&mut self, what: Submission, memory: &DmaMemory<'_>) {
+        match what {
+            Submission::Queue(queue) => self.virtio.serve(queue, &self.pci, memory),
+            Submission::Probe => {
+                if let Some(probe) = &mut self.dma_probe {
+                    probe.serve(&self.pci, memory);
+                }
+            }
+        }
+    }
+
+    /// The device that something was submitted to.
+    pub fn kind(&self, what: Submission) -> Option<DeviceKind> {
+        match what {
+            Submission::Queue(queue) => self.virtio.kind(queue),
+            Submission::Probe => Some(DeviceKind::Probe),
+        }
     }
 
     /// What plain GPA `gpa`, outside RAM, shows without an effect: virtio registers are left out, as reading them has one.
@@ -194,6 +238,11 @@ impl Devices {
             let mut byte = [0];
             self.pci.read_memory(device, offset, &mut byte);
             return byte[0];
+        }
+        if let Some(probe) = &self.dma_probe
+            && let Some(offset) = probe.decode(&self.pci, gpa)
+        {
+            return probe.read(offset);
         }
         if PciBus::is_configuration(gpa) {
             return self.pci.read_configuration(gpa);

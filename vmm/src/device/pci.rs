@@ -148,6 +148,17 @@ impl PciBus {
         self.functions.len() - 1
     }
 
+    /// Adds the device that tests a kernel's DMA API, and gives its number.
+    pub(super) fn add_dma_probe(&mut self, address: u64) -> usize {
+        self.functions.push(Function::dma_probe(address));
+        self.functions.len() - 1
+    }
+
+    /// Whether device `number` may access memory.
+    pub(super) fn is_master(&self, number: usize) -> bool {
+        self.functions.get(number).is_some_and(Function::is_master)
+    }
+
     /// Where the BAR of device `number` is now.
     pub(super) fn bar_of(&self, number: usize) -> Option<u64> {
         self.functions.get(number)?.bar()

@@ -88,7 +88,7 @@ impl Machine {
             rip,
             bad_calls: &mut self.records.bad_calls,
             requested: None,
-            notified: None,
+            submitted: None,
         };
         let (next, length) = match call {
             Call::Rewritten(opcode) => {
@@ -96,7 +96,7 @@ impl Machine {
             }
             Call::Page => (platform.page_call(&mut regs, &mut services), OUT_LENGTH),
         };
-        let (requested, notified) = (services.requested, services.notified);
+        let (requested, submitted) = (services.requested, services.submitted);
         self.mark(id, Moment::CallEnded);
         if self.memory.has_changes() {
             let at = self.instruction(&state, true);
@@ -108,7 +108,7 @@ impl Machine {
         // RIP is at the OUT; with RIP moved KVM does not complete it a second time.
         regs.rip = rip.wrapping_add(length);
         self.vcpu(id).set_regs(&regs).map_err(failed)?;
-        notified.map_or(Ok(()), |queue| self.on_notification(id, queue))?;
+        submitted.map_or(Ok(()), |what| self.on_submission(id, what))?;
         Ok(TrappedInstruction::Answered(match next {
             Next::Resume => requested.map(super::run::stop),
             Next::End(termination) => Some(Stop::Terminated(termination)),

@@ -86,6 +86,8 @@ pub struct MachineConfig {
     pub clock: Option<u64>,
     /// Its virtio devices.
     pub virtio: Vec<VirtioConfig>,
+    /// It has a device that tests a kernel's DMA API.
+    pub dma_probe: bool,
     /// Records what the machine does.
     pub timeline: Option<Arc<dyn Timeline>>,
 }
@@ -106,6 +108,7 @@ impl MachineConfig {
             echo_console: false,
             clock: None,
             virtio: Vec::new(),
+            dma_probe: false,
             timeline: None,
         }
     }

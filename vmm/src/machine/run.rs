@@ -201,8 +201,8 @@ impl Machine {
                 if self.memory.store(view, plain, &data).is_err() {
                     stop = self.device_access(id, view, plain, AccessKind::Write)?;
                     if stop.is_none() {
-                        let notified = self.devices.store(plain, &data);
-                        notified.map_or(Ok(()), |queue| self.on_notification(id, queue))?;
+                        let submitted = self.devices.store(plain, &data);
+                        submitted.map_or(Ok(()), |what| self.on_submission(id, what))?;
                     }
                 }
                 resume.entry()

@@ -6,8 +6,7 @@ use std::time::Duration;
 use types::VcpuId;
 
 use super::vcpu::Vcpu;
-use crate::device::virtio::Notification;
-use crate::device::{Devices, Request};
+use crate::device::{Devices, Request, Submission};
 use crate::memory::GuestMemory;
 use crate::platform::services::Services;
 use crate::trace::RecordedCall;
@@ -33,8 +32,8 @@ pub(super) struct MachineServices<'a> {
     pub bad_calls: &'a mut Log<RecordedCall>,
     /// What a device requested meanwhile.
     pub requested: Option<Request>,
-    /// A queue that a device was notified of.
-    pub notified: Option<Notification>,
+    /// What was submitted to a device.
+    pub submitted: Option<Submission>,
 }
 
 impl Services for MachineServices<'_> {
@@ -75,7 +74,7 @@ impl Services for MachineServices<'_> {
         if self.memory.ram().offset(gpa).is_some() {
             return false;
         }
-        self.notified = self.devices.store(gpa, data).or(self.notified);
+        self.submitted = self.devices.store(gpa, data).or(self.submitted);
         true
     }
 

@@ -115,9 +115,7 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
     if let Some(seconds) = config.clock {
         devices.set_clock(seconds);
     }
-    for device in &config.virtio {
-        devices.add_virtio(device.kind.make(config.seed)?, &vm, device.access_platform);
-    }
+    add_dma_devices(&mut devices, config, &vm)?;
     let mut machine = Machine {
         vcpus: vec![vcpu],
         entries: vec![Some(entry)],
@@ -146,6 +144,21 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
     };
     machine.start_recording();
     Ok(machine)
+}
+
+/// Adds the devices that access guest memory.
+fn add_dma_devices(
+    devices: &mut Devices,
+    config: &MachineConfig,
+    vm: &Arc<VmFd>,
+) -> Result<(), MachineError> {
+    for device in &config.virtio {
+        devices.add_virtio(device.kind.make(config.seed)?, vm, device.access_platform);
+    }
+    if config.dma_probe {
+        devices.add_dma_probe();
+    }
+    Ok(())
 }
 
 fn make_memory(

@@ -86,6 +86,18 @@ impl<'a> DmaMemory<'a> {
         self.chain.set(head);
     }
 
+    /// How many accesses were forbidden until now.
+    pub fn forbidden(&self) -> u64 {
+        let forbidden = self.forbidden.borrow();
+        forbidden.accesses.len() as u64 + forbidden.more
+    }
+
+    /// What is at an address, whether its encryption bit is set or not. Nothing is accessed.
+    pub fn state(&self, address: u64) -> AccessTarget {
+        let gpa = self.bit.map_or(address, |(mask, _)| address & !mask);
+        self.memory.device_state(gpa)
+    }
+
     /// The accesses that were forbidden.
     pub fn into_forbidden(self) -> Forbidden {
         self.forbidden.into_inner()
@@ -122,6 +134,20 @@ struct Found {
 }
 
 impl GuestMemory {
+    /// What a device finds at a plain address. Without encryption it reaches all RAM, which is then shared.
+    fn device_state(&self, gpa: u64) -> AccessTarget {
+        let Some(offset) = self.ram.offset(gpa & !(PAGE_SIZE - 1)) else { return AccessTarget::Device };
+        let state = match &self.scheme {
+            Scheme::OneView => Some(PageState::Shared),
+            Scheme::EncryptedAlias(encryption) => {
+                let pages = encryption.lock();
+                pages.states.get((offset / PAGE_SIZE) as usize).map(|state| state.declared().into())
+            }
+            Scheme::SeparateBacking(protection) => protection.lock().state(offset),
+        };
+        state.map_or(AccessTarget::Device, AccessTarget::Page)
+    }
+
     fn device_part(
         &self,
         gpa: u64,
@@ -318,6 +344,20 @@ mod tests {
         assert_eq!(dma.into_forbidden().accesses, [forbidden(AT, 6, AccessKind::Read, private)]);
         memory.read(View::Private, AT, &mut seen).unwrap();
         assert_eq!(&seen, b"secret");
+    }
+
+    #[test]
+    fn the_state_of_a_page_is_found_without_an_access() {
+        let (memory, plain) = (snp(), memory(Content::OneView));
+        memory.apply(AT, 1, Cause::MakeShared).unwrap();
+        let dma = DmaMemory::new(&memory, Some((BIT, View::Private)));
+        let page = AccessTarget::Page;
+        assert_eq!(dma.state(AT + 5), page(PageState::Shared));
+        assert_eq!(dma.state(AT | BIT), page(PageState::Shared));
+        assert_eq!(dma.state(AT + PAGE_SIZE), page(PageState::Private));
+        assert_eq!([RAM + (1 << 40), u64::MAX].map(|gpa| dma.state(gpa)), [AccessTarget::Device; 2]);
+        assert_eq!((dma.forbidden(), dma.into_forbidden().accesses), (0, vec![]));
+        assert_eq!(DmaMemory::new(&plain, None).state(AT), page(PageState::Shared));
     }
 
     #[test]

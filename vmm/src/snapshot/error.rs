@@ -12,11 +12,11 @@ use crate::memory::MemoryError;
 /// Why a guest could not be saved or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// It has virtio devices.
+    /// It has devices that access its memory.
     #[error(
-        "a guest with virtio devices cannot be saved: what they know of its queues is no part of a saved guest"
+        "a guest with devices that access its memory cannot be saved: what they know of its requests is no part of a saved guest"
     )]
-    Virtio,
+    Dma,
     /// An ioctl failed.
     #[error("{attempt}: KVM answered {source}")]
     Kvm {

@@ -87,8 +87,8 @@ impl Snapshot {
 impl Machine {
     /// Saves the guest, and begins to record which pages change. It does not run.
     pub fn save(&mut self) -> Result<Snapshot, SnapshotError> {
-        if !self.devices.virtio.is_empty() {
-            return Err(SnapshotError::Virtio);
+        if self.devices.access_memory() {
+            return Err(SnapshotError::Dma);
         }
         let entries = self.complete_exits()?;
         let state = State {

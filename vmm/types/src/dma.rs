@@ -14,6 +14,7 @@ named! {
         Random = "virtio-rng", "an entropy source";
         Block = "virtio-blk", "a disk";
         Files = "virtio-fs", "a shared file system";
+        Probe = "dma-probe", "a device for tests of the DMA API, without queues";
     }
 }
 
@@ -22,8 +23,9 @@ named! {
 pub struct DmaOrigin {
     /// The device.
     pub kind: DeviceKind,
-    /// Its queue.
-    pub queue: u16,
+    /// Its queue; `None` where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u16>,
     /// Index of the first descriptor of the chain that has the address; `None` where the device accessed the descriptor table
     /// or a ring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,7 +34,8 @@ pub struct DmaOrigin {
 
 impl fmt::Display for DmaOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (queue {}", self.kind, self.queue)?;
+        let Some(queue) = self.queue else { return self.kind.fmt(f) };
+        write!(f, "{} (queue {queue}", self.kind)?;
         match self.chain {
             Some(index) => write!(f, ", descriptor chain {index})"),
             None => write!(f, ", rings)"),

@@ -170,7 +170,8 @@ pub fn exec(target: &Target, order: &Order, interrupt: &Arc<AtomicBool>) -> Resu
         return Err(ExecError::TooLong { bytes, most: protocol::MAX_DATA });
     }
     let kernel = PreparedKernel::with_agent(target)?.with_names();
-    let kernel = kernel.with_devices(devices(order)).with_host_time().failing_fast(order.fail_fast);
+    let kernel = kernel.with_devices(devices(order)).with_dma_probe();
+    let kernel = kernel.with_host_time().failing_fast(order.fail_fast);
     let kernel = kernel.with_debugger(order.debugger.clone());
     let mut session = match kernel.boot(kernel.read()?, target, target.setup, interrupt) {
         Ok(session) => session,

@@ -30,6 +30,8 @@ pub struct PreparedKernel {
     accepts_lazily: bool,
     /// Virtio devices of its guests.
     devices: Vec<VirtioConfig>,
+    /// Its guests have a device that tests the DMA API.
+    dma_probe: bool,
     /// Its guests are ended at their first forbidden access.
     fail_fast: bool,
     /// The time at their start, in seconds since 1970.
@@ -55,6 +57,7 @@ impl PreparedKernel {
             files: Arc::new(GuestFiles::new(initramfs)),
             accepts_lazily: target.config.as_ref().is_none_or(accepts_lazily),
             devices: Vec::new(),
+            dma_probe: false,
             fail_fast: false,
             clock: None,
             debugger: None,
@@ -92,6 +95,12 @@ impl PreparedKernel {
     #[must_use]
     pub(crate) fn with_devices(self, devices: Vec<VirtioConfig>) -> Self {
         Self { devices, ..self }
+    }
+
+    /// Gives its guests a device that tests the DMA API.
+    #[must_use]
+    pub(crate) fn with_dma_probe(self) -> Self {
+        Self { dma_probe: true, ..self }
     }
 
     /// Starts its guests' clocks at the host's time; other guests all start at the same.
@@ -151,6 +160,7 @@ impl PreparedKernel {
             echo_console: target.console,
             clock: self.clock,
             virtio: self.devices.clone(),
+            dma_probe: self.dma_probe,
             timeline: target.timeline.clone(),
             ..MachineConfig::new(target.platform)
         }

@@ -66,7 +66,7 @@ pub fn kunit(
     }
     let target =
         Target { command_line: [&target.command_line[..], &kunit_words(filter)].concat(), ..target.clone() };
-    let kernel = PreparedKernel::with_agent(&target)?.with_names();
+    let kernel = PreparedKernel::with_agent(&target)?.with_names().with_dma_probe();
     let suite = Suite::kunit();
     let mut boot = OneGuest { target: &target, kernel: &kernel, interrupt, boot_accesses: outside_of_tests };
     let report = one_guest(&mut boot, watcher, |guest, report, watcher| {
@@ -115,7 +115,8 @@ pub fn program(
     if let StandardFiles::Pipes([_, output, _]) = &mut order.files {
         *output = Arc::<Recorder>::clone(&recorder);
     }
-    let kernel = PreparedKernel::with_agent(target)?.with_names().with_devices(exec::devices(&order));
+    let kernel = PreparedKernel::with_agent(target)?.with_names();
+    let kernel = kernel.with_devices(exec::devices(&order)).with_dma_probe();
     let suite = Suite::program(&order.arguments);
     let mut boot = OneGuest { target, kernel: &kernel, interrupt, boot_accesses: runner::all_events };
     let report = one_guest(&mut boot, watcher, |guest, report, watcher| {

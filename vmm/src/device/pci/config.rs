@@ -18,6 +18,8 @@ const DEVICE_TEST: u16 = 0x0005;
 const VENDOR_VIRTIO: u16 = 0x1af4;
 /// The first device id: that of a device is its kind more.
 const DEVICE_VIRTIO: u16 = 0x1040;
+/// The first device id of this vendor for experiments (QEMU, docs/specs/pci-ids.rst); Linux has no driver for it.
+const DEVICE_DMA_PROBE: u16 = 0x10f0;
 /// A subsystem id that is no legacy device's.
 const SUBSYSTEM_VIRTIO: u16 = 0x40;
 /// §6.2.3, status: there is a list of capabilities.
@@ -166,6 +168,22 @@ impl Function {
         header.status = STATUS_CAPABILITIES.into();
         header.capabilities_pointer = size_of::<Header>() as u8;
         function
+    }
+
+    /// The device that tests a kernel's DMA API, with a 64-bit memory BAR.
+    pub(super) fn dma_probe(address: u64) -> Self {
+        let mut function = Self::test_device(Bar::Memory64, address);
+        let header = &mut function.header;
+        header.vendor_id = VENDOR_VIRTIO.into();
+        header.device_id = DEVICE_DMA_PROBE.into();
+        header.subsystem_vendor_id = VENDOR_VIRTIO.into();
+        header.subsystem_id = DEVICE_DMA_PROBE.into();
+        function
+    }
+
+    /// Whether the function may access memory.
+    pub(super) fn is_master(&self) -> bool {
+        self.header.command.get() & COMMAND_MASTER != 0
     }
 
     /// Adds capabilities, each with the bits that can be written. Its second byte is set here: where the next one is (§6.7).

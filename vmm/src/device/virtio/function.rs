@@ -40,6 +40,8 @@ const fn identity(kind: DeviceKind) -> (u16, [u8; 3]) {
         DeviceKind::Console => (3, [0x00, 0x80, 0x07]),
         DeviceKind::Random => (4, [0x00, 0x00, 0xff]),
         DeviceKind::Files => (26, [0x00, 0x80, 0x01]),
+        // It is no virtio device; the number is reserved.
+        DeviceKind::Probe => (0, [0x00, 0x00, 0xff]),
     }
 }
 
