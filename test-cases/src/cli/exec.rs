@@ -2,7 +2,7 @@
 //! `copra exec` and `copra shell`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -126,4 +126,15 @@ pub struct ExecOptions {
     /// Write the result, with every forbidden access, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Write as KTAP whether the command succeeded, and whether there was a forbidden access; `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub ktap: Option<PathBuf>,
+}
+
+impl ExecOptions {
+    /// Where reports are written.
+    pub fn reports(&self) -> [Option<&Path>; 2] {
+        [self.json.as_deref(), self.ktap.as_deref()]
+    }
 }

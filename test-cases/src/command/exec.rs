@@ -4,6 +4,7 @@
 pub(super) mod confine;
 mod copies;
 mod frames;
+mod ktap;
 mod relay;
 mod streams;
 mod terminal;
@@ -11,7 +12,7 @@ mod terminal;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use engine::timeline::TraceFile;
 use serde_json::json;
 use types::{Errno, Mode, SimilarAccesses};
 use vmm::confinement::Confined;
-use vmm::device::virtio::NullPeer;
+use vmm::device::virtio::{NullPeer, PortPeer as _};
 
 use self::copies::Copies;
 pub(super) use self::frames::{Frame, MOST};
@@ -96,7 +97,7 @@ fn run_with(
         ));
     }
     engine::guest::check(args.memory).map_err(Failed::new)?;
-    if let Some(path) = &args.json {
+    for path in args.reports().into_iter().flatten() {
         Output::check(path)?;
     }
     let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
@@ -108,7 +109,7 @@ fn run_with(
     let mut target = target(args, &found, &host);
     prepare(&mut target)?;
     let (mut order, _copies) = order(args, command, above, no_input())?;
-    let confined = confine::confine(&[args.json.as_deref()], &order, quiet)?;
+    let confined = confine::confine(&args.reports(), &order, quiet)?;
     // Threads started before would keep their rights to files.
     let flag = interrupt::signals()?;
     let input = Input::start(&flag).map_err(|error| of_input(&error))?;
@@ -148,6 +149,14 @@ pub(super) fn finish(
     report(args, command, target, executed, quiet);
     if let Some(path) = &args.json {
         write_json(path, target, command, executed, confined)?;
+    }
+    if let Some(path) = &args.ktap {
+        let text = ktap::text(target, executed);
+        if path == Path::new("-") {
+            Sink::Output.receive(text.as_bytes());
+        } else {
+            Output::open(path)?.write(|to| to.write_all(text.as_bytes()))?;
+        }
     }
     Ok(exit(args, executed))
 }
@@ -292,7 +301,7 @@ fn report(args: &ExecOptions, command: &[OsString], target: &Target, executed: &
 }
 
 fn write_json(
-    path: &std::path::Path,
+    path: &Path,
     target: &Target,
     command: &[OsString],
     executed: &Executed,

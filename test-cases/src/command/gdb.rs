@@ -28,7 +28,7 @@ use crate::exit::Exit;
 /// Boots a guest, and lets gdb debug it.
 pub fn gdb(args: &GdbArgs, quiet: bool) -> Result<Exit, Failed> {
     engine::guest::check(args.options.memory).map_err(Failed::new)?;
-    if let Some(path) = &args.options.json {
+    for path in args.options.reports().into_iter().flatten() {
         Output::check(path)?;
     }
     let found = kernels::find(&args.options.kernel, args.options.kernel_config.as_deref(), quiet)?;

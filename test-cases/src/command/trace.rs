@@ -30,6 +30,7 @@ fn check_options(options: &ExecOptions) -> Result<(), Failed> {
         ("--strict", options.strict),
         ("--fail-fast", options.fail_fast),
         ("--json", options.json.is_some()),
+        ("--ktap", options.ktap.is_some()),
         ("--package", !options.package.is_empty()),
         ("--writable", !options.writable.is_empty()),
         ("--copy", !options.copy.is_empty()),

@@ -103,7 +103,7 @@ fn write_case(number: usize, record: &CaseRecord, out: &mut impl Write) -> io::R
 }
 
 /// A text without line ends, and without the sign that starts a directive.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('#', "%")
 }
 

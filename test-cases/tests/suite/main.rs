@@ -113,6 +113,55 @@ fn kunit_suites_run_on_every_platform_and_each_test_has_its_own_accesses() {
     }
 }
 
+/// Paths of the DMA API that must be among the tests.
+const DMA_PATHS: [&str; 6] = [
+    "map_sg_from_device",
+    "map_vmalloc",
+    "alloc_coherent",
+    "alloc_pages_atomic",
+    "pool_of_small_blocks",
+    "32_bit_device",
+];
+
+#[test]
+fn the_dma_api_gives_a_device_shared_memory_on_every_platform() {
+    for platform in PLATFORMS {
+        let run = Run::of(&["-k", "build:kunit", "-p", platform], &["--kunit", "dma_probe"]);
+        let text = run.text();
+        let verdicts = run.verdicts();
+        for path in DMA_PATHS {
+            let case = format!("dma_probe/probe_{path}");
+            assert_eq!(verdicts.get(case.as_str()), Some(&"as-specified"), "{platform}: {text}");
+        }
+        // Without encryption nothing is bounced.
+        let skipped: Vec<_> = verdicts.iter().filter(|(_, verdict)| **verdict == "skipped").collect();
+        assert_eq!(skipped.len(), if platform == "none" { 2 } else { 0 }, "{platform}: {text}");
+        assert!(verdicts.len() >= 24, "{platform}: {text}");
+        assert_eq!(run.accesses(), BTreeMap::new(), "{platform}: {text}");
+        assert_eq!(run.code(), Some(0), "{platform}: {text}");
+    }
+}
+
+#[test]
+fn an_access_by_a_device_belongs_to_the_test_that_submitted_it() {
+    // Drivers then give the device addresses of private memory; what is allocated for devices is shared all the same.
+    let options = ["-k", "build:kunit", "-p", "tdx", "--cmdline-append", "swiotlb=noforce"];
+    let run = Run::of(&options, &["--kunit", "dma_probe.*map_single*device"]);
+    let text = run.text();
+    let single = run.accesses();
+    for (direction, kind) in [("to", "shared-read"), ("from", "shared-write")] {
+        let case = format!("dma_probe/probe_map_single_{direction}_device");
+        assert_eq!(run.verdicts().get(case.as_str()), Some(&"unexpected"), "{text}");
+        let kinds: Vec<_> = single.get(case.as_str()).into_iter().flatten().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds, [kind], "{case}: {text}");
+        assert!(text.contains("by dma-probe"), "{text}");
+    }
+    assert_eq!((single.len(), run.code()), (2, Some(1)), "{text}");
+
+    let run = Run::of(&options, &["--kunit", "dma_probe.probe_alloc_*"]);
+    assert_eq!((run.accesses().len(), run.code()), (0, Some(0)), "{}", run.text());
+}
+
 /// Accesses of the tests of /dev/mem: `read()` takes the shared view of what is no System RAM, and no path accepts the ROM.
 fn kunit_accesses(platform: &str) -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
     let zero_page = ("devmem/devmem_read_zero_page", vec![("shared-read", "0x0")]);
