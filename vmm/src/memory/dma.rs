@@ -18,6 +18,7 @@ use vm_memory::guest_memory::{Error, GuestMemorySliceIterator};
 use vm_memory::{GuestAddress, GuestMemoryMmap, Permissions, VolatileSlice};
 
 use super::cipher::PAGE;
+pub use super::dma_slices::DmaSlices;
 use super::{GuestMemory, MemoryError, Scheme};
 use crate::layout::PAGE_SIZE;
 

@@ -11,6 +11,7 @@ pub mod cipher;
 mod counters;
 mod declaration;
 pub mod dma;
+mod dma_slices;
 mod enforcement;
 mod error;
 mod handler;

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use types::DeviceKind;
@@ -26,8 +26,6 @@ pub(super) const SEGMENTS: u32 = QUEUE as u32 - 2;
 pub(super) const SEGMENT_LEN: u32 = 64 << 10;
 /// Bytes of a request's header: type, reserved, sector.
 const HEADER: usize = 16;
-/// Bytes moved at a time.
-const CHUNK: usize = 256 << 10;
 /// Bytes of the device's name.
 const ID_LEN: usize = 20;
 
@@ -85,42 +83,22 @@ impl Block {
     fn read(&self, sector: u64, request: &Request, memory: &DmaMemory<'_>) -> Result<(u32, u32), Malformed> {
         let len = request.writable_len() - 1;
         let Some(place) = self.place(sector, len) else { return Ok((VIRTIO_BLK_S_IOERR, 0)) };
-        let mut read = Ok(());
-        each_chunk(len, |at, bytes| {
-            if read.is_ok() {
-                read = self.file.read_exact_at(bytes, place + at);
-            }
-            if read.is_ok() { request.write(memory, at, bytes) } else { Ok(()) }
-        })?;
-        Ok(if read.is_ok() { (VIRTIO_BLK_S_OK, len as u32) } else { (VIRTIO_BLK_S_IOERR, 0) })
+        let complete = request.writable(memory, 0, len as usize)?.read_from(&self.file, place);
+        Ok(if complete.is_ok_and(|count| count as u64 == len) {
+            (VIRTIO_BLK_S_OK, len as u32)
+        } else {
+            (VIRTIO_BLK_S_IOERR, 0)
+        })
     }
 
     fn write(&self, sector: u64, request: &Request, memory: &DmaMemory<'_>) -> Result<u32, Malformed> {
         let len = request.readable_len() - HEADER as u64;
         let place = self.place(sector, len).filter(|_| self.writable);
         let Some(place) = place else { return Ok(VIRTIO_BLK_S_IOERR) };
-        let mut written = Ok(());
-        each_chunk(len, |at, bytes| {
-            request.read(memory, HEADER as u64 + at, bytes)?;
-            if written.is_ok() {
-                written = self.file.write_all_at(bytes, place + at);
-            }
-            Ok(())
-        })?;
-        Ok(if written.is_ok() { VIRTIO_BLK_S_OK } else { VIRTIO_BLK_S_IOERR })
+        let complete = request.readable(memory, HEADER as u64, len as usize)?.write_to(&self.file, place);
+        let complete = complete.is_ok_and(|count| count as u64 == len);
+        Ok(if complete { VIRTIO_BLK_S_OK } else { VIRTIO_BLK_S_IOERR })
     }
-}
-
-/// Calls `f` with the offset of each chunk of `len` bytes, and room for it.
-fn each_chunk(len: u64, mut f: impl FnMut(u64, &mut [u8]) -> Result<(), Malformed>) -> Result<(), Malformed> {
-    let mut buffer = vec![0; (CHUNK as u64).min(len) as usize];
-    let mut at = 0;
-    while at < len {
-        let count = (len - at).min(CHUNK as u64);
-        f(at, &mut buffer[..count as usize])?;
-        at += count;
-    }
-    Ok(())
 }
 
 impl Backend for Block {

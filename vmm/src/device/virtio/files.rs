@@ -3,12 +3,14 @@
 
 mod folder;
 mod layered;
+mod transfer;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fuse_backend_rs::abi::fuse_abi::{InHeader, Opcode, OutHeader};
 use fuse_backend_rs::api::server::Server;
@@ -28,10 +30,20 @@ const REQUESTS_SIZE: u16 = 1024;
 /// Bytes of one request or reply at most: 1 MiB of data (`FUSE_MAX_MAX_PAGES` of fs/fuse) with its headers.
 const MOST: u64 = (1 << 20) + (64 << 10);
 
+/// Bytes of a reply's header.
+const OUT_HEADER: usize = size_of::<OutHeader>();
+
+/// The number at an offset; zeros follow the bytes.
+fn field(bytes: &[u8], at: usize) -> u64 {
+    let bytes = bytes.get(at..).unwrap_or_default();
+    u64::from_le_bytes(std::array::from_fn(|index| bytes.get(index).copied().unwrap_or(0)))
+}
+
 /// A shared file system.
 pub struct Files {
     tag: String,
-    server: Server<Layered>,
+    folders: Arc<Layered>,
+    server: Server<Arc<Layered>>,
     /// The library writes a reply to a file.
     reply: File,
 }
@@ -76,8 +88,9 @@ impl Files {
         for folder in above {
             layers.push(Folder::new(folder, false).map_err(failed(folder))?);
         }
-        let server = Server::new(Layered::new(layers));
-        Ok(Self { tag: tag.to_owned(), server, reply: memory_file().map_err(failed(root))? })
+        let folders = Arc::new(Layered::new(layers));
+        let server = Server::new(Arc::clone(&folders));
+        Ok(Self { tag: tag.to_owned(), folders, server, reply: memory_file().map_err(failed(root))? })
     }
 
     /// The reply to a request; empty if there is none.
@@ -141,7 +154,7 @@ impl Backend for Files {
         let begin = [size_of::<InHeader>() as u32, Opcode::Destroy as u32].map(u32::to_le_bytes);
         let mut request = begin.concat();
         request.resize(size_of::<InHeader>(), 0);
-        let _ = self.reply(&mut request, size_of::<OutHeader>());
+        let _ = self.reply(&mut request, OUT_HEADER);
     }
 
     fn carry_out(&mut self, _: u16, request: &Request, memory: &DmaMemory<'_>) -> Result<u32, Malformed> {
@@ -149,8 +162,16 @@ impl Backend for Files {
         if len > MOST {
             return Err(Malformed);
         }
-        let mut bytes = vec![0; len as usize];
-        request.read(memory, 0, &mut bytes)?;
+        let len = len as usize;
+        let mut header = [0; size_of::<InHeader>()];
+        let header = &mut header[..size_of::<InHeader>().min(len)];
+        request.read(memory, 0, header)?;
+        if let Some(written) = transfer::carry_out(&self.folders, header, request, memory)? {
+            return Ok(written);
+        }
+        let mut bytes = header.to_vec();
+        bytes.resize(len, 0);
+        request.read(memory, header.len() as u64, &mut bytes[header.len()..])?;
         // A reply that cannot be had (no memory for it on the host) leaves the request without one.
         let reply = self.reply(&mut bytes, room.min(MOST) as usize).unwrap_or_default();
         request.write(memory, 0, &reply)?;

@@ -4,10 +4,10 @@
 use std::ops::Deref;
 
 use virtio_queue::DescriptorChain;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions};
 
 use super::Malformed;
-use crate::memory::dma::DmaMemory;
+use crate::memory::dma::{DmaMemory, DmaSlices};
 
 /// Descriptors of one chain at most (QEMU, `hw/virtio/virtio.c`, `VIRTQUEUE_MAX_SIZE`): a table of descriptors may have more
 /// than the queue.
@@ -39,7 +39,7 @@ impl Request {
     /// If the chain has no end, leaves its table, has an invalid indirect table, or is longer than a device carries out.
     pub(super) fn of<M>(chain: DescriptorChain<M>) -> Result<Self, Malformed>
     where
-        M: Deref<Target: vm_memory::GuestMemory>,
+        M: Deref<Target: GuestMemory>,
     {
         let mut request = Self { head: chain.head_index(), readable: Vec::new(), writable: Vec::new() };
         // The iterator ends at what is invalid as at the end of a chain, whose last descriptor has no next one.
@@ -88,6 +88,51 @@ impl Request {
             memory.write_slice(&bytes[range], GuestAddress(address)).map_err(|_| Malformed)?;
         }
         Ok(())
+    }
+
+    /// Where the `len` bytes from `offset` on are, for the host's kernel to read them.
+    ///
+    /// # Errors
+    /// If the request has fewer.
+    pub fn readable<'m>(
+        &self,
+        memory: &'m DmaMemory<'_>,
+        offset: u64,
+        len: usize,
+    ) -> Result<DmaSlices<'m>, Malformed> {
+        self.slices(memory, &self.readable, (offset, len), Permissions::Read)
+    }
+
+    /// Where the `len` bytes from `offset` of the writable part on are, for the host's kernel to write them.
+    ///
+    /// # Errors
+    /// If the request has no room for them.
+    pub fn writable<'m>(
+        &self,
+        memory: &'m DmaMemory<'_>,
+        offset: u64,
+        len: usize,
+    ) -> Result<DmaSlices<'m>, Malformed> {
+        self.slices(memory, &self.writable, (offset, len), Permissions::Write)
+    }
+
+    fn slices<'m>(
+        &self,
+        memory: &'m DmaMemory<'_>,
+        buffers: &[Buffer],
+        (offset, len): (u64, usize),
+        access: Permissions,
+    ) -> Result<DmaSlices<'m>, Malformed> {
+        memory.set_chain(Some(self.head));
+        let mut slices = DmaSlices::default();
+        for part in parts(buffers, offset, len) {
+            let Part { address, range } = part?;
+            let found = memory.get_slices(GuestAddress(address), range.len(), access);
+            for slice in found.map_err(|_| Malformed)? {
+                slices.push(&slice.map_err(|_| Malformed)?);
+            }
+        }
+        Ok(slices)
     }
 }
 

@@ -17,6 +17,12 @@ use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 /// How long the guest may keep names and attributes: the folder is not expected to change meanwhile.
 const KEEP: Duration = Duration::from_secs(60);
 
+/// `O_DIRECT` is of the guest's page cache: the host's is used in any case, and the guest's buffers need not have the alignment that
+/// the host's file system wants.
+const fn without_direct(flags: u32) -> u32 {
+    flags & !libc::O_DIRECT.cast_unsigned()
+}
+
 /// File systems made by the kernel of what it knows, whose files may block their reader, or change the host or this process
 /// (`/proc/PID/mem`). A guest has its own.
 const MADE_BY_KERNEL: [&str; 14] = [
@@ -142,7 +148,51 @@ impl FileSystem for Folder {
         if flags.cast_signed() & changes != libc::O_RDONLY {
             self.check_writable()?;
         }
-        self.inner.open(context, inode, flags, fuse_flags)
+        self.inner.open(context, inode, without_direct(flags), fuse_flags)
+    }
+
+    fn create(
+        &self,
+        context: &Context,
+        parent: u64,
+        name: &CStr,
+        mut how: CreateIn,
+    ) -> io::Result<(Entry, Option<u64>, OpenOptions, Option<u32>)> {
+        self.check_writable()?;
+        how.flags = without_direct(how.flags);
+        self.inner.create(context, parent, name, how)
+    }
+
+    fn read(
+        &self,
+        context: &Context,
+        inode: u64,
+        handle: u64,
+        to: &mut dyn ZeroCopyWriter,
+        size: u32,
+        offset: u64,
+        owner: Option<u64>,
+        flags: u32,
+    ) -> io::Result<usize> {
+        self.inner.read(context, inode, handle, to, size, offset, owner, without_direct(flags))
+    }
+
+    fn write(
+        &self,
+        context: &Context,
+        inode: u64,
+        handle: u64,
+        from: &mut dyn ZeroCopyReader,
+        size: u32,
+        offset: u64,
+        owner: Option<u64>,
+        delayed: bool,
+        flags: u32,
+        fuse_flags: u32,
+    ) -> io::Result<usize> {
+        self.check_writable()?;
+        let flags = without_direct(flags);
+        self.inner.write(context, inode, handle, from, size, offset, owner, delayed, flags, fuse_flags)
     }
 
     fn lookup(&self, context: &Context, parent: u64, name: &CStr) -> io::Result<Entry> {
@@ -168,7 +218,6 @@ impl FileSystem for Folder {
             forget(inode: u64, count: u64) -> ();
             getattr(inode: u64, handle: Option<u64>) -> io::Result<(stat64, Duration)>;
             readlink(inode: u64) -> io::Result<Vec<u8>>;
-            read(inode: u64, handle: u64, to: &mut dyn ZeroCopyWriter, size: u32, offset: u64, owner: Option<u64>, flags: u32) -> io::Result<usize>;
             flush(inode: u64, handle: u64, owner: u64) -> io::Result<()>;
             fsync(inode: u64, datasync: bool, handle: u64) -> io::Result<()>;
             release(inode: u64, flags: u32, handle: u64, flush: bool, flock: bool, owner: Option<u64>) -> io::Result<()>;
@@ -189,8 +238,6 @@ impl FileSystem for Folder {
             rmdir(parent: u64, name: &CStr) -> io::Result<()>;
             rename(from: u64, name: &CStr, to: u64, new_name: &CStr, flags: u32) -> io::Result<()>;
             link(inode: u64, parent: u64, name: &CStr) -> io::Result<Entry>;
-            create(parent: u64, name: &CStr, how: CreateIn) -> io::Result<(Entry, Option<u64>, OpenOptions, Option<u32>)>;
-            write(inode: u64, handle: u64, from: &mut dyn ZeroCopyReader, size: u32, offset: u64, owner: Option<u64>, delayed: bool, flags: u32, fuse_flags: u32) -> io::Result<usize>;
             fallocate(inode: u64, handle: u64, mode: u32, offset: u64, len: u64) -> io::Result<()>;
         }
     }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod layered;
+mod transfer;
 
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
