@@ -10,6 +10,7 @@ use guest_kernel::initramfs::Initramfs;
 use vmm::boot::image;
 
 use crate::figures::{median, print_ratio};
+use crate::throughput::{self, Tools};
 use crate::{MEMORY, Outcome, cases, in_memory};
 
 /// What the agent prints on the console where it has no port of its own.
@@ -23,11 +24,14 @@ const CASE: &str = "repro/mmap-hole";
 const CASE_PLATFORM: &str = "sev";
 
 /// One measured run of each kind, in turn, `rounds` times after a warm-up.
-pub fn compare(kernel: &str, rounds: usize, spec: &str) -> Outcome<()> {
+pub fn compare(kernel: &str, rounds: usize, spec: &str, initramfs: &str) -> Outcome<()> {
     let (itself, qemu_path) = (std::env::current_exe()?, in_memory::find(QEMU)?);
+    let tools = Tools::find(&qemu_path, initramfs)?;
     let one_case = OneCase::find(&itself, kernel.as_ref(), spec)?;
     let elf = image::into_vmlinux(image::read(kernel.as_ref())?)?.elf;
-    in_memory::enter(&[&itself, &one_case.copra, &qemu_path], &qemu_path, &one_case.folders)?;
+    let programs = [&itself, &one_case.copra, &qemu_path, &tools.virtiofsd];
+    let folders = [one_case.folders.as_slice(), &[tools.folder()?]].concat();
+    in_memory::enter(&programs.map(PathBuf::as_path), &qemu_path, &folders)?;
     let folder = tempfile::tempdir()?;
     let (initrd, vmlinux) = (folder.path().join("initramfs.cpio"), folder.path().join("vmlinux"));
     std::fs::write(&initrd, Initramfs::new().build()?)?;
@@ -87,7 +91,20 @@ pub fn compare(kernel: &str, rounds: usize, spec: &str) -> Outcome<()> {
     }
     let boot =
         kinds.iter().zip(&medians).find(|(kind, _)| **kind == CASE_PLATFORM).map_or(f64::NAN, |(_, s)| *s);
-    cases::cases(folder.path(), CASE_PLATFORM, boot, || one_case.run())
+    cases::cases(folder.path(), CASE_PLATFORM, boot, || one_case.run())?;
+    throughput::throughput(&tools, &vmlinux, folder.path(), rounds)
+}
+
+/// The throughput of devices only.
+pub fn devices(kernel: &str, rounds: usize, initramfs: &str) -> Outcome<()> {
+    let (itself, qemu_path) = (std::env::current_exe()?, in_memory::find(QEMU)?);
+    let tools = Tools::find(&qemu_path, initramfs)?;
+    let elf = image::into_vmlinux(image::read(kernel.as_ref())?)?.elf;
+    in_memory::enter(&[&itself, &qemu_path, &tools.virtiofsd], &qemu_path, &[tools.folder()?])?;
+    let folder = tempfile::tempdir()?;
+    let vmlinux = folder.path().join("vmlinux");
+    std::fs::write(&vmlinux, &elf)?;
+    throughput::throughput(&tools, &vmlinux, folder.path(), rounds)
 }
 
 /// `copra run` of one case, on a kernel that it has run before.

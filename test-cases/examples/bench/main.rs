@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Measures copra against QEMU's microvm with the same kernel and initramfs, and the agent's channel: `scripts/bench`.
 //!
-//! `bench IMAGE ROUNDS KERNEL`: the image of a kernel, which is in the cache. `bench log PLATFORM VMLINUX OPTIONS` prints the log
+//! `bench IMAGE ROUNDS KERNEL INITRAMFS`: the image of a kernel, which is in the cache, and what `bench files KERNEL INITRAMFS`
+//! wrote. `bench throughput IMAGE ROUNDS INITRAMFS` measures devices only, `bench log PLATFORM VMLINUX OPTIONS` prints the log
 //! of one kernel, `bench restore PLATFORM VMLINUX` what snapshots cost, `bench guests PLATFORM VMLINUX` what several guests cost. The
 //! other forms are the children that the first one starts.
 
@@ -16,6 +17,7 @@ mod guests;
 mod in_memory;
 mod kept;
 mod restore;
+mod throughput;
 
 use std::error::Error;
 
@@ -33,7 +35,12 @@ fn main() -> Outcome<()> {
         ["restore", platform, vmlinux] => restore::restore(platform, vmlinux),
         ["guests", platform, vmlinux] => guests::guests(platform, vmlinux),
         ["channel", vmlinux] => channel::channel(vmlinux),
-        [kernel, rounds, spec] => compare::compare(kernel, rounds.parse()?, spec),
-        _ => Err("usage: bench IMAGE ROUNDS KERNEL | bench log PLATFORM VMLINUX OPTIONS | bench (restore | guests) PLATFORM VMLINUX".into()),
+        ["files", spec, to] => throughput::write_files(spec, to),
+        ["io", platform, vmlinux, initramfs, disk, share] => {
+            throughput::run(platform, [vmlinux, initramfs, disk, share])
+        }
+        ["throughput", kernel, rounds, initramfs] => compare::devices(kernel, rounds.parse()?, initramfs),
+        [kernel, rounds, spec, initramfs] => compare::compare(kernel, rounds.parse()?, spec, initramfs),
+        _ => Err("usage: bench IMAGE ROUNDS KERNEL INITRAMFS | bench files KERNEL INITRAMFS | bench throughput IMAGE ROUNDS INITRAMFS | bench log PLATFORM VMLINUX OPTIONS | bench (restore | guests) PLATFORM VMLINUX".into()),
     }
 }

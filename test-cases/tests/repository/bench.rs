@@ -49,6 +49,10 @@ fn a_ratio_that_rises_by_more_than_two_percent_or_is_missing_fails() {
     let (passed, text) = check(earlier, "ratio a/b: 1.000\n");
     assert!(!passed && text.contains("c/b was 2.000 before and was not measured"), "{text}");
     assert!(!check("", "ratio a/b: 1.000\n").0);
+    let throughput = "```text\nratio throughput-a/b: 0.900\n";
+    assert_eq!(check(throughput, "ratio throughput-a/b: 1.500\n"), (true, String::new()));
+    let (passed, text) = check(throughput, "ratio throughput-a/b: 0.880\n");
+    assert!(!passed && text.contains("throughput-a/b is 0.880, more than 2 % below"), "{text}");
     let earlier = "```text\nratio small/b: 0.00100\n";
     assert_eq!(check(earlier, "ratio small/b: 0.00109\n"), (true, String::new()));
     let (passed, text) = check(earlier, "ratio small/b: 0.00111\n");
