@@ -3,6 +3,7 @@
 
 use super::iomem::Intersection;
 use super::page::PAGE;
+use super::reason::{Reason, note};
 use super::world::World;
 use types::Policy;
 
@@ -22,28 +23,53 @@ const LOW_PAGES: u64 = 256;
 
 /// `devmem_is_allowed()` for the page at `gpa`. RAM is checked first, even if it is part of the page; then resources that a driver claimed.
 pub fn devmem_is_allowed(world: &World, gpa: u64) -> Allowed {
+    decide(world, gpa).0
+}
+
+/// The same with the reason.
+fn decide(world: &World, gpa: u64) -> (Allowed, Reason) {
     // Patch v1 has the answer depend on the platform before anything else.
     if world.policy == Policy::RangeDeny && world.platform.is_confidential() {
-        return Allowed::No;
+        return (Allowed::No, Reason::RangeDeny);
     }
-    let is_low = gpa / PAGE < LOW_PAGES && world.policy != Policy::NoLow1m;
+    let below_1m = gpa / PAGE < LOW_PAGES;
+    let is_low = below_1m && world.policy != Policy::NoLow1m;
     if world.iomem.intersects_ram(gpa) != Intersection::Disjoint {
-        return if is_low { Allowed::AsZeros } else { Allowed::No };
+        return match (is_low, below_1m) {
+            (true, _) => (Allowed::AsZeros, Reason::LowRam),
+            (false, true) => (Allowed::No, Reason::RamNoLow1m),
+            (false, false) => (Allowed::No, Reason::Ram),
+        };
     }
-    if world.iomem.is_exclusive(gpa, world.checks_iomem(), world.config.io_strict) && !is_low {
-        return Allowed::No;
+    if is_low {
+        return (Allowed::Yes, Reason::LowNotRam);
     }
-    Allowed::Yes
+    if world.iomem.is_exclusive(gpa, world.checks_iomem(), world.config.io_strict) {
+        return (Allowed::No, if below_1m { Reason::RamNoLow1m } else { Reason::Claimed });
+    }
+    (Allowed::Yes, Reason::NotRam)
 }
 
 /// `drivers/char/mem.c:page_is_allowed()`: no check where `STRICT_DEVMEM` is off.
-pub fn page_is_allowed(world: &World, gpa: u64) -> Allowed {
-    if world.config.strict { devmem_is_allowed(world, gpa) } else { Allowed::Yes }
+pub fn page_is_allowed(world: &World, gpa: u64) -> (Allowed, Reason) {
+    if world.config.strict { decide(world, gpa) } else { (Allowed::Yes, Reason::NotStrict) }
 }
 
-/// `drivers/char/mem.c:range_is_allowed()`: every page, and 2 counts as a yes.
-pub fn range_is_allowed(world: &World, gpa: u64, len: u64) -> bool {
-    !world.config.strict || all_pages(world, gpa, len)
+/// `drivers/char/mem.c:range_is_allowed()`: every page, and 2 counts as a yes. Why it is allowed, or else refused.
+pub fn range_is_allowed(world: &World, gpa: u64, len: u64) -> Result<Vec<Reason>, Reason> {
+    let mut reasons = Vec::new();
+    for page in 0..len.div_ceil(PAGE) {
+        let (allowed, reason) = page_is_allowed(world, gpa + page * PAGE);
+        if allowed == Allowed::No {
+            return Err(reason);
+        }
+        note(&mut reasons, reason);
+        // Without STRICT_DEVMEM no page is looked at.
+        if !world.config.strict {
+            break;
+        }
+    }
+    Ok(reasons)
 }
 
 /// The same question for every page of a range, whatever the configuration
@@ -54,5 +80,5 @@ pub fn all_pages(world: &World, gpa: u64, len: u64) -> bool {
 
 /// Policy `mmap-zeros`: some page of the range is one that read(2) shows as zeros.
 pub fn any_as_zeros(world: &World, gpa: u64, len: u64) -> bool {
-    (0..len.div_ceil(PAGE)).any(|page| page_is_allowed(world, gpa + page * PAGE) == Allowed::AsZeros)
+    (0..len.div_ceil(PAGE)).any(|page| page_is_allowed(world, gpa + page * PAGE).0 == Allowed::AsZeros)
 }

@@ -3,6 +3,7 @@
 
 use super::done::Done;
 use super::prediction::{Piece, Source};
+use super::reason::Reason;
 use types::Errno;
 
 /// `sizeof(struct elfhdr)`.
@@ -12,10 +13,11 @@ pub const HEADER: u64 = 64;
 pub fn read_kcore(count: u64, room: u64) -> Done {
     let pieces = if count > 0 { vec![Piece { source: Source::Unknown, len: count }] } else { Vec::new() };
     let result = if count > room { Err(Errno::EFAULT) } else { Ok(count) };
-    Done { result, pieces, effects: Vec::new() }
+    let reason = if count > room { Reason::UserBuffer } else { Reason::ReadKcore };
+    Done { result, pieces, effects: Vec::new(), reasons: vec![reason] }
 }
 
 /// `fs/proc/inode.c:proc_reg_write()`: there is nothing that would take it.
 pub fn write_kcore() -> Done {
-    Done { result: Err(Errno::EIO), pieces: Vec::new(), effects: Vec::new() }
+    Done::failed(Errno::EIO)
 }

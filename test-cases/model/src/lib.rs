@@ -22,6 +22,7 @@
 //! | `ports` | `arch/x86/kernel/ioport.c` |
 //! | `kcore`, `msr`, `pci` | `fs/proc/kcore.c`, `arch/x86/kernel/msr.c`, `drivers/pci/pci-sysfs.c` |
 //! | `events` | none: the events that a page state causes |
+//! | `reason` | names them all: each prediction lists the decisions that led to it |
 
 mod allowed;
 mod anonymous;
@@ -50,6 +51,7 @@ mod ports;
 mod prediction;
 mod process;
 mod read;
+mod reason;
 pub mod release;
 mod remap;
 mod remote;
@@ -69,6 +71,7 @@ pub use self::credentials::Credentials;
 pub use self::op::{Node, Op, Through};
 pub use self::page::PAGE;
 pub use self::prediction::{Effect, Outcome, Piece, Prediction, Source};
+pub use self::reason::Reason;
 pub use self::space::Area;
 pub use self::task::{OpenFile, Slot, Task};
 pub use self::world::{KernelConfig, World};

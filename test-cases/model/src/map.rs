@@ -9,12 +9,13 @@ use types::{Errno, Policy, View};
 use super::allowed::{all_pages, any_as_zeros, range_is_allowed};
 use super::anonymous;
 use super::cache_mode::CacheMode;
-use super::mapping::{Mapped, MmapArgs};
+use super::mapping::{Mapped, MmapArgs, Refused};
 use super::memtype::MemoryTypes;
 use super::op::Node;
 use super::page::PAGE;
 use super::pci;
 use super::prediction::{Outcome, Prediction};
+use super::reason::Reason;
 use super::space::{Area, EXEC, Entry, WRITE};
 use super::task::{OpenFile, Slot, Task};
 use super::world::World;
@@ -79,14 +80,17 @@ fn place(world: &World, task: &mut Task, slot: u8, file: u8, args: &MmapArgs, ad
         Node::Bar => pci::mmap(world, &mut task.types, args),
         // These files cannot be mapped; each file system returns its own errno: `fs/proc/inode.c:pde_mmap()`,
         // `fs/kernfs/file.c:kernfs_fop_mmap()`.
-        Node::Kcore => Err(Errno::EIO),
-        Node::Config => Err(Errno::ENODEV),
+        Node::Kcore => Err(Errno::EIO.into()),
+        Node::Config => Err(Errno::ENODEV.into()),
         // Refused before.
         Node::Port | Node::Msr => return Prediction::failed(Errno::ENODEV),
     };
     let mapped = match mapped {
         Ok(mapped) => mapped,
-        Err(errno) => return Prediction::failed(errno),
+        Err(Refused { errno, reason }) => {
+            let reasons = reason.into_iter().collect();
+            return Prediction { reasons, ..Prediction::failed(errno) };
+        }
     };
     let number = task.number();
     let area = Area {
@@ -108,12 +112,13 @@ fn place(world: &World, task: &mut Task, slot: u8, file: u8, args: &MmapArgs, ad
         notifies: file.node == Node::Bar,
         stored: BTreeSet::new(),
         guarded: BTreeSet::new(),
+        decided: mapped.reasons.last().copied(),
         tracked: (!mapped.own).then_some(Entry { mapping: number, start: mapped.gpa, end: mapped.gpa + len }),
     };
     let effects = if area.own { vec![anonymous::fresh(&area)] } else { Vec::new() };
     task.process.space.insert(area);
     task.process.maps.insert(slot, Slot { address, len: args.len });
-    Prediction { outcome: Outcome::Value(address), effects }
+    Prediction { outcome: Outcome::Value(address), effects, reasons: mapped.reasons }
 }
 
 /// `SB_I_NOEXEC`: `fs/proc/root.c:proc_fill_super()`, `fs/kernfs/mount.c:kernfs_fill_super()`. devtmpfs has it only if it is
@@ -167,29 +172,38 @@ fn mmap_mem(
     types: &mut MemoryTypes,
     file: &OpenFile,
     args: &MmapArgs,
-) -> Result<Mapped, Errno> {
+) -> Result<Mapped, Refused> {
     let len = args.len.next_multiple_of(PAGE);
     // `valid_mmap_phys_addr_range()`: the last byte must have an address.
-    let last = args.offset.checked_add(len - 1).ok_or(Errno::EINVAL)?;
+    let beyond = Refused::because(Errno::EINVAL, Reason::PhysicalBits);
+    let last = args.offset.checked_add(len - 1).ok_or(beyond)?;
     if !world.is_valid(last) {
-        return Err(Errno::EINVAL);
+        return Err(beyond);
     }
-    if !range_is_allowed(world, args.offset, len) {
-        return Err(Errno::EPERM);
-    }
+    let mut reasons =
+        range_is_allowed(world, args.offset, len).map_err(|reason| Refused::because(Errno::EPERM, reason))?;
     // `pfn_pte()` keeps the encryption bit out of the page table entries. `phys_mem_access_encrypted()`
     // (`arch/x86/mm/ioremap.c`) has all of it encrypted but persistent memory.
     let (gpa, view) = (world.without_bit(args.offset), View::Private);
     if world.policy == Policy::MmapZeros && any_as_zeros(world, args.offset, len) {
-        return Ok(Mapped { gpa, mode: CacheMode::WriteBack, view, own: true });
+        reasons.push(Reason::MmapZeros);
+        return Ok(Mapped { gpa, mode: CacheMode::WriteBack, view, own: true, reasons });
+    }
+    if reasons.contains(&Reason::LowRam) {
+        reasons.push(Reason::LowRamMapped);
     }
     if world.checks_aliasing() && !all_pages(world, args.offset, len) {
-        return Err(Errno::EINVAL);
+        return Err(Refused::because(Errno::EINVAL, Reason::Aliasing));
     }
     // `phys_mem_access_prot_allowed()` takes the cache mode from O_DSYNC, `remap_pfn_range()` reserves it.
     let requested = if file.uncached { CacheMode::Uncached } else { CacheMode::WriteBack };
     let got = types.reserve_mapping(world, args.offset, args.offset + len, requested, false);
-    Ok(Mapped { gpa, mode: got.map_err(|_| Errno::EAGAIN)?, view, own: false })
+    let mode = got.map_err(|_| Refused::because(Errno::EAGAIN, Reason::CacheConflict))?;
+    if gpa != args.offset {
+        reasons.push(Reason::BitMasked);
+    }
+    reasons.push(if world.platform.is_confidential() { Reason::MappedPrivate } else { Reason::Mapped });
+    Ok(Mapped { gpa, mode, view, own: false, reasons })
 }
 
 /// munmap(2) of the range a slot has, whatever is there.

@@ -2,8 +2,9 @@
 //! Model-specific registers as a device: `arch/x86/kernel/msr.c`.
 
 use super::done::Done;
-use super::lockdown::Reason;
+use super::lockdown::Reason as LockdownReason;
 use super::prediction::{Piece, Source};
+use super::reason::Reason;
 use super::world::World;
 use types::Errno;
 
@@ -16,14 +17,15 @@ pub fn msr_read(count: u64, room: u64) -> Done {
     let result = registers(count, room);
     let len = result.unwrap_or(0);
     let pieces = if len > 0 { vec![Piece { source: Source::Unknown, len }] } else { Vec::new() };
-    Done { result, pieces, effects: Vec::new() }
+    Done { result, pieces, effects: Vec::new(), reasons: vec![Reason::MsrAccess] }
 }
 
 /// `msr_write()`: lockdown is checked before the length. The register's new value is not modelled.
 pub fn msr_write(world: &World, count: u64, room: u64) -> Done {
-    let locked = world.is_locked_down(Reason::Msr);
+    let locked = world.is_locked_down(LockdownReason::Msr);
     let result = if locked { Err(Errno::EPERM) } else { registers(count, room) };
-    Done { result, pieces: Vec::new(), effects: Vec::new() }
+    let reason = if locked { Reason::LockedDown } else { Reason::MsrWrite };
+    Done { result, pieces: Vec::new(), effects: Vec::new(), reasons: vec![reason] }
 }
 
 /// How many bytes go one register at a time; what the buffer has no room for fails only if nothing went before.

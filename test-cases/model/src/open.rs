@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! open(2), close(2) and the privilege they need.
 
-use super::lockdown::Reason;
+use super::lockdown::Reason as LockdownReason;
 use super::op::Node;
 use super::prediction::{Outcome, Prediction};
+use super::reason::Reason;
 use super::task::{OpenFile, Task};
 use super::world::World;
 use crate::capability;
@@ -21,7 +22,9 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
     };
     // devtmpfs has nodes only for devices that are there (`drivers/char/mem.c:chr_dev_init()`).
     if !is_there {
-        return Prediction::failed(Errno::ENOENT);
+        let is_device = matches!(node, Node::Mem | Node::Port);
+        let reason = if is_device { Reason::NoDevice } else { Reason::NoFile };
+        return Prediction::failed(Errno::ENOENT).because(reason);
     }
     // `fs/namei.c:do_open()`, before the driver's `open`.
     if flags & libc::O_DIRECTORY != 0 {
@@ -35,13 +38,14 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
     let allowed = match node {
         Node::Mem | Node::Port => open_port(world, task),
         Node::Kcore => open_kcore(world, task),
-        Node::Msr => msr_open(task),
+        Node::Msr => msr_open(world, task),
         // `fs/kernfs/file.c:kernfs_fop_open()` checks nothing beyond the file's mode.
-        Node::Bar | Node::Config => true,
+        Node::Bar | Node::Config => Ok(Reason::KernfsOpen),
     };
-    if !allowed {
-        return Prediction::failed(Errno::EPERM);
-    }
+    let reason = match allowed {
+        Ok(reason) => reason,
+        Err(reason) => return Prediction::failed(Errno::EPERM).because(reason),
+    };
     // After the driver's `open`: no driver here sets `FMODE_CAN_ODIRECT`.
     if flags & libc::O_DIRECT != 0 {
         return Prediction::failed(Errno::EINVAL);
@@ -57,27 +61,39 @@ pub fn open(world: &World, task: &mut Task, slot: u8, node: Node, flags: i32) ->
         position: 0,
     };
     task.insert_file(slot, file, flags & libc::O_CLOEXEC != 0);
-    Prediction::value(0)
+    Prediction::value(0).because(reason)
 }
 
 /// `drivers/char/mem.c:open_port()`, used by both nodes: `CAP_SYS_RAWIO`, then lockdown, then what patches v3 to v5
 /// put after it: `STRICT_DEVMEM` and a guest whose memory is encrypted.
-fn open_port(world: &World, task: &Task) -> bool {
+fn open_port(world: &World, task: &Task) -> Result<Reason, Reason> {
+    privileged(world, task, Some(LockdownReason::DevMem))?;
     let confidential = world.platform.is_confidential();
-    let closed = world.policy == Policy::OpenEperm && confidential && world.config.strict;
-    task.process.credentials.capable(capability::SYS_RAWIO)
-        && !world.is_locked_down(Reason::DevMem)
-        && !closed
+    if world.policy == Policy::OpenEperm && confidential && world.config.strict {
+        return Err(Reason::OpenEperm);
+    }
+    Ok(Reason::OpenPort)
+}
+
+/// `CAP_SYS_RAWIO`, and not locked down.
+fn privileged(world: &World, task: &Task, locked: Option<LockdownReason>) -> Result<(), Reason> {
+    if !task.process.credentials.capable(capability::SYS_RAWIO) {
+        return Err(Reason::NotCapable);
+    }
+    if locked.is_some_and(|reason| world.is_locked_down(reason)) {
+        return Err(Reason::LockedDown);
+    }
+    Ok(())
 }
 
 /// `fs/proc/kcore.c:open_kcore()`.
-fn open_kcore(world: &World, task: &Task) -> bool {
-    task.process.credentials.capable(capability::SYS_RAWIO) && !world.is_locked_down(Reason::Kcore)
+fn open_kcore(world: &World, task: &Task) -> Result<Reason, Reason> {
+    privileged(world, task, Some(LockdownReason::Kcore)).map(|()| Reason::OpenKcore)
 }
 
 /// `arch/x86/kernel/msr.c:msr_open()`. Lockdown does not restrict reads.
-const fn msr_open(task: &Task) -> bool {
-    task.process.credentials.capable(capability::SYS_RAWIO)
+fn msr_open(world: &World, task: &Task) -> Result<Reason, Reason> {
+    privileged(world, task, None).map(|()| Reason::MsrOpen)
 }
 
 /// close(2). Mappings of the file remain.

@@ -4,12 +4,13 @@
 
 use super::cache_mode::CacheMode;
 use super::done::Done;
-use super::lockdown::Reason;
-use super::mapping::{Mapped, MmapArgs};
+use super::lockdown::Reason as LockdownReason;
+use super::mapping::{Mapped, MmapArgs, Refused};
 use super::memtype::MemoryTypes;
 use super::op::Node;
 use super::page::PAGE;
 use super::prediction::{Piece, Source};
+use super::reason::Reason;
 use super::task::Task;
 use super::world::World;
 use types::Errno;
@@ -51,7 +52,7 @@ pub fn read(world: &World, node: Node, admin: bool, position: u64, count: u64, r
         Ok(len @ 1..) => vec![Piece { source: Source::Configuration { offset: position }, len }],
         _ => Vec::new(),
     };
-    Done { result, pieces, effects: Vec::new() }
+    Done { result, pieces, effects: Vec::new(), reasons: vec![Reason::PciConfig] }
 }
 
 /// `kernfs_fop_write_iter()`, `sysfs_kf_bin_write()` and `pci_write_config()`, in that order. The model does not predict what the
@@ -66,33 +67,35 @@ pub fn write(world: &World, node: Node, position: u64, count: u64, room: u64) ->
         Ok(0)
     } else if node == Node::Bar {
         Err(Errno::EIO)
-    } else if world.is_locked_down(Reason::PciAccess) {
+    } else if world.is_locked_down(LockdownReason::PciAccess) {
         Err(Errno::EPERM)
     } else {
         Ok(len.min(size - position))
     };
-    Done { result, pieces: Vec::new(), effects: Vec::new() }
+    let reason = if result == Err(Errno::EPERM) { Reason::LockedDown } else { Reason::PciConfigWrite };
+    Done { result, pieces: Vec::new(), effects: Vec::new(), reasons: vec![reason] }
 }
 
 /// `pci_mmap_resource()`, in its order: lockdown, a driver that claimed the device, the BAR's size. Unlike a mapping of
 /// /dev/mem this one is decrypted (`include/asm-generic/io.h:io_remap_pfn_range`), as device memory must be.
-pub fn mmap(world: &World, types: &mut MemoryTypes, args: &MmapArgs) -> Result<Mapped, Errno> {
-    if world.is_locked_down(Reason::PciAccess) {
-        return Err(Errno::EPERM);
+pub fn mmap(world: &World, types: &mut MemoryTypes, args: &MmapArgs) -> Result<Mapped, Refused> {
+    if world.is_locked_down(LockdownReason::PciAccess) {
+        return Err(Refused::because(Errno::EPERM, Reason::LockedDown));
     }
-    let bar = world.bar().ok_or(Errno::EINVAL)?;
+    let refused = Refused::because(Errno::EINVAL, Reason::BarMapped);
+    let bar = world.bar().ok_or(refused)?;
     if world.iomem.is_exclusive(bar.start, world.checks_iomem(), world.config.io_strict) {
-        return Err(Errno::EINVAL);
+        return Err(Refused::because(Errno::EINVAL, Reason::Claimed));
     }
     let len = args.len.next_multiple_of(PAGE);
-    let end = args.offset.checked_add(len).ok_or(Errno::EINVAL)?;
+    let end = args.offset.checked_add(len).ok_or(refused)?;
     if end > bar.end - bar.start {
-        return Err(Errno::EINVAL);
+        return Err(refused);
     }
     let gpa = bar.start + args.offset;
     // `pgprot_device()`; a refusal of `track_pfn_remap()` is EINVAL to `remap_pfn_range()`.
     let mode = types
         .reserve_mapping(world, gpa, gpa + len, CacheMode::Uncached, false)
-        .map_err(|_| Errno::EINVAL)?;
-    Ok(Mapped { gpa, mode, view: world.decrypted(), own: false })
+        .map_err(|_| Refused::because(Errno::EINVAL, Reason::CacheConflict))?;
+    Ok(Mapped { gpa, mode, view: world.decrypted(), own: false, reasons: vec![Reason::BarMapped] })
 }

@@ -3,6 +3,7 @@
 
 use super::done::Done;
 use super::prediction::{Piece, Source};
+use super::reason::Reason;
 use types::Errno;
 
 /// One past the last port.
@@ -17,6 +18,7 @@ pub fn read_port(position: u64, count: u64, room: u64) -> Done {
         result: if failed { Err(Errno::EFAULT) } else { Ok(there) },
         pieces: if there > 0 { vec![Piece { source: Source::Floating, len: there }] } else { Vec::new() },
         effects: Vec::new(),
+        reasons: vec![if failed { Reason::UserBuffer } else { Reason::ReadPort }],
     }
 }
 
@@ -25,5 +27,6 @@ pub fn write_port(position: u64, count: u64, room: u64) -> Done {
     let there = PORTS.saturating_sub(position).min(count);
     let written = there.min(room);
     let result = if there > 0 && written == 0 { Err(Errno::EFAULT) } else { Ok(written) };
-    Done { result, pieces: Vec::new(), effects: Vec::new() }
+    let reason = if result.is_err() { Reason::UserBuffer } else { Reason::WritePort };
+    Done { result, pieces: Vec::new(), effects: Vec::new(), reasons: vec![reason] }
 }

@@ -4,8 +4,9 @@
 use protocol::Width;
 
 use super::io_permission::EVERY_PORT;
-use super::lockdown::Reason;
+use super::lockdown::Reason as LockdownReason;
 use super::prediction::{Outcome, Prediction};
+use super::reason::Reason;
 use super::task::Task;
 use super::world::World;
 use crate::capability;
@@ -19,36 +20,39 @@ const GENERAL_PROTECTION: i32 = 0x80;
 /// `ksys_ioperm()`. Only opening needs permission.
 pub fn ioperm(world: &World, task: &mut Task, from: u64, count: u64, on: bool) -> Prediction {
     if !world.config.iopl {
-        return Prediction::failed(Errno::ENOSYS);
+        return Prediction::failed(Errno::ENOSYS).because(Reason::NoIoPorts);
     }
     let end = from.wrapping_add(count);
     if end <= from || end > PORTS {
         return Prediction::failed(Errno::EINVAL);
     }
-    if on && !may_open(world, task) {
-        return Prediction::failed(Errno::EPERM);
+    if let (true, Err(reason)) = (on, may_open(world, task)) {
+        return Prediction::failed(Errno::EPERM).because(reason);
     }
     task.process.ports.calls.push((from, count, on));
-    Prediction::value(0)
+    Prediction::value(0).because(Reason::IoPorts)
 }
 
 /// `arch/x86/kernel/ioport.c:SYSCALL_DEFINE1(iopl)`: only more than before needs permission.
 pub fn iopl(world: &World, task: &mut Task, level: u8) -> Prediction {
     if !world.config.iopl {
-        return Prediction::failed(Errno::ENOSYS);
+        return Prediction::failed(Errno::ENOSYS).because(Reason::NoIoPorts);
     }
     if level > EVERY_PORT {
         return Prediction::failed(Errno::EINVAL);
     }
-    if level > task.process.ports.level && !may_open(world, task) {
-        return Prediction::failed(Errno::EPERM);
+    if let (true, Err(reason)) = (level > task.process.ports.level, may_open(world, task)) {
+        return Prediction::failed(Errno::EPERM).because(reason);
     }
     task.process.ports.level = level;
-    Prediction::value(0)
+    Prediction::value(0).because(Reason::IoPorts)
 }
 
-fn may_open(world: &World, task: &Task) -> bool {
-    task.process.credentials.capable(capability::SYS_RAWIO) && !world.is_locked_down(Reason::IoPort)
+fn may_open(world: &World, task: &Task) -> Result<(), Reason> {
+    if !task.process.credentials.capable(capability::SYS_RAWIO) {
+        return Err(Reason::NotCapable);
+    }
+    if world.is_locked_down(LockdownReason::IoPort) { Err(Reason::LockedDown) } else { Ok(()) }
 }
 
 /// `IN`: every byte's bit must be clear (Intel SDM volume 1, section 20.5.2). Bytes are predicted for ports that no device decodes.

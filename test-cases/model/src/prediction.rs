@@ -4,6 +4,8 @@
 use protocol::{Call, Refusal};
 use types::{Errno, Signal, View};
 
+use super::reason::Reason;
+
 /// The source of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -148,17 +150,27 @@ pub struct Prediction {
     pub outcome: Outcome,
     /// The effects on memory, also of an operation that fails.
     pub effects: Vec<Effect>,
+    /// What the kernel decided on the way, in order; where the operation fails, the last one is why. Empty where no reason is
+    /// recorded.
+    pub reasons: Vec<Reason>,
 }
 
 impl Prediction {
     /// No memory is accessed.
     pub const fn plain(outcome: Outcome) -> Self {
-        Self { outcome, effects: Vec::new() }
+        Self { outcome, effects: Vec::new(), reasons: Vec::new() }
     }
 
     /// An error of the call itself, without a memory access.
     pub const fn failed(errno: Errno) -> Self {
         Self::plain(Outcome::failed(errno))
+    }
+
+    /// The same, decided by `reason`.
+    #[must_use]
+    pub fn because(mut self, reason: Reason) -> Self {
+        self.reasons.push(reason);
+        self
     }
 
     /// A number, without a memory access.

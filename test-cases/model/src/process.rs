@@ -49,7 +49,7 @@ pub fn fork(world: &World, task: &mut Task) -> Prediction {
         }
         effects.push(Effect::Duplicated { from, to });
     }
-    Prediction { outcome: Outcome::Value(0), effects }
+    Prediction { outcome: Outcome::Value(0), effects, reasons: Vec::new() }
 }
 
 /// exit(2) of a child; the process that forked it goes on with what it had.

@@ -7,6 +7,7 @@ use super::cache_mode::CacheMode;
 use super::iomem::{Description, Intersection, Resource};
 use super::memtype::{MemoryTypes, pages};
 use super::page::PAGE;
+use super::reason::Reason;
 use super::world::World;
 
 /// Single pages a Hyper-V paravisor answers for, which are mapped private
@@ -15,52 +16,65 @@ const PARAVISOR: [u64; 2] = [0xfec0_0000, 0xfed4_0000];
 
 /// `arch/x86/mm/ioremap.c:xlate_dev_mem_ptr()`: the view of the page at `gpa` that read(2) and write(2) go through. It is
 /// `memremap(page, PAGE_SIZE, MEMREMAP_WB)`.
-pub fn xlate(world: &World, types: &MemoryTypes, gpa: u64) -> Option<View> {
+pub fn xlate(world: &World, types: &MemoryTypes, gpa: u64) -> Result<(View, Reason), Reason> {
     let page = gpa & !(PAGE - 1);
     match world.iomem.intersects_ram(page) {
         // WARN_ONCE and NULL.
-        Intersection::Mixed => None,
+        Intersection::Mixed => Err(Reason::PartRam),
         // `try_ram_remap()`: the direct map, which follows the page's owner.
-        Intersection::Intersects => Some(match world.page_state(page) {
-            PageState::Shared => View::Shared,
-            PageState::Private | PageState::Unaccepted => View::Private,
-        }),
+        Intersection::Intersects => {
+            let view = match world.page_state(page) {
+                PageState::Shared => View::Shared,
+                PageState::Private | PageState::Unaccepted => View::Private,
+            };
+            Ok((view, Reason::DirectMap))
+        }
         // `arch_memremap_wb()`: ioremap_cache() before 6.15, ioremap_encrypted() since.
         Intersection::Disjoint => {
-            ioremap(world, types, page, PAGE, CacheMode::WriteBack, world.maps_encrypted())
+            let since = world.maps_encrypted().then_some(Reason::MemremapEncrypted);
+            ioremap(world, types, page, PAGE, CacheMode::WriteBack, since)
         }
     }
 }
 
-/// `arch/x86/mm/ioremap.c:__ioremap_caller()`: the view of a mapping of `[gpa, gpa + len)`; `None` if it is refused.
+/// `arch/x86/mm/ioremap.c:__ioremap_caller()`: the view of a mapping of `[gpa, gpa + len)`, with the reason; or why it is
+/// refused. `encrypted`: why the caller requests it encrypted, if it does.
 pub fn ioremap(
     world: &World,
     types: &MemoryTypes,
     gpa: u64,
     len: u64,
     mode: CacheMode,
-    encrypted: bool,
-) -> Option<View> {
-    let last = gpa.checked_add(len)?.checked_sub(1)?;
+    encrypted: Option<Reason>,
+) -> Result<(View, Reason), Reason> {
+    let last = gpa.checked_add(len).and_then(|end| end.checked_sub(1)).ok_or(Reason::IoremapAddress)?;
     if len == 0 || !world.is_valid(gpa) {
-        return None;
+        return Err(Reason::IoremapAddress);
     }
     // `__ioremap_check_mem()` walks every busy resource of the range: an encrypted one makes the whole range encrypted.
     let mut encrypted = encrypted;
     for resource in world.iomem.busy(gpa, last) {
         if is_used_ram(world, resource, gpa, last) {
             // WARN_ONCE("ioremap on RAM") and NULL.
-            return None;
+            return Err(Reason::IoremapRam);
         }
-        encrypted |= resource.description == Description::Special;
+        if resource.description == Description::Special {
+            encrypted = encrypted.or(Some(Reason::IoremapSpecial));
+        }
     }
     // `__ioremap_check_other()` checks the first address only.
-    encrypted |= world.platform == Platform::Vbs && PARAVISOR.contains(&(gpa & !(PAGE - 1)));
+    if world.platform == Platform::Vbs && PARAVISOR.contains(&(gpa & !(PAGE - 1))) {
+        encrypted = encrypted.or(Some(Reason::Paravisor));
+    }
     let (start, end) = pages(world.without_bit(gpa), len);
     if !types.admits(world, start, end, mode) {
-        return None;
+        return Err(Reason::CacheConflict);
     }
-    Some(if encrypted { View::Private } else { world.decrypted() })
+    Ok(match encrypted {
+        _ if !world.platform.is_confidential() => (View::Private, Reason::Ioremap),
+        Some(reason) => (View::Private, reason),
+        None => (world.decrypted(), Reason::IoremapShared),
+    })
 }
 
 /// `__ioremap_check_ram()`: RAM whose pages the page allocator has. The first MiB is reserved for good

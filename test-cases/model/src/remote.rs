@@ -9,6 +9,7 @@ use super::op::Through;
 use super::page::PAGE;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
 use super::process::can_fork;
+use super::reason::{Reason, note};
 use super::remap::ioremap;
 use super::space::Area;
 use super::task::Task;
@@ -23,7 +24,7 @@ pub fn fetch(world: &World, task: &Task, through: Through, slot: u8, offset: u64
         Ok(start) => start.wrapping_add(offset),
         Err(outcome) => return Prediction::plain(outcome),
     };
-    let (mut effects, mut pieces) = (Vec::new(), Vec::new());
+    let (mut effects, mut pieces, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     let mut take = |part: Part<'_>, len| match part {
         Part::Physical { gpa, view } => {
             effects.push(Effect::Read { gpa, len, view });
@@ -32,11 +33,11 @@ pub fn fetch(world: &World, task: &Task, through: Through, slot: u8, offset: u64
         Part::Own { area, address } => pieces.push(anonymous::piece(area, address, len)),
     };
     let target = Target { world, task, write: false };
-    let outcome = match target.go(through, address, u64::from(len), &mut take) {
+    let outcome = match target.go(through, address, u64::from(len), &mut take, &mut reasons) {
         Ok(value) => Outcome::Bytes { value, pieces },
         Err(end) => end.outcome(),
     };
-    Prediction { outcome, effects }
+    Prediction { outcome, effects, reasons }
 }
 
 /// A write of a mapping through the kernel.
@@ -45,7 +46,7 @@ pub fn put(world: &World, task: &Task, through: Through, slot: u8, offset: u64, 
         Ok(start) => start.wrapping_add(offset),
         Err(outcome) => return Prediction::plain(outcome),
     };
-    let mut effects = Vec::new();
+    let (mut effects, mut reasons) = (Vec::new(), Vec::new());
     let mut done = 0;
     let mut give = |part: Part<'_>, len: u64| {
         let data = data[done..done + len as usize].to_vec();
@@ -61,11 +62,11 @@ pub fn put(world: &World, task: &Task, through: Through, slot: u8, offset: u64, 
     };
     let target = Target { world, task, write: true };
     let per = if through == Through::Ptrace { WORD } else { 1 };
-    let outcome = match target.go(through, address, data.len() as u64, &mut give) {
+    let outcome = match target.go(through, address, data.len() as u64, &mut give, &mut reasons) {
         Ok(value) => Outcome::Value(value / per),
         Err(end) => end.outcome(),
     };
-    Prediction { outcome, effects }
+    Prediction { outcome, effects, reasons }
 }
 
 /// How an access ends that does not succeed.
@@ -128,19 +129,26 @@ impl Target<'_> {
         address: u64,
         len: u64,
         move_bytes: &mut MoveBytes<'_>,
+        reasons: &mut Vec<Reason>,
     ) -> Result<u64, End> {
         match through {
-            Through::ProcMem(_) => self.mem_rw(address, len, move_bytes),
-            Through::ProcessVm(_) => self.process_vm(address, len, move_bytes),
-            Through::Ptrace => self.words(address, len, move_bytes),
+            Through::ProcMem(_) => self.mem_rw(address, len, move_bytes, reasons),
+            Through::ProcessVm(_) => self.process_vm(address, len, move_bytes, reasons),
+            Through::Ptrace => self.words(address, len, move_bytes, reasons),
         }
     }
 
     /// `fs/proc/base.c:mem_rw()`: a page's length at a time, wherever it begins.
-    fn mem_rw(self, address: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Result<u64, End> {
+    fn mem_rw(
+        self,
+        address: u64,
+        len: u64,
+        move_bytes: &mut MoveBytes<'_>,
+        reasons: &mut Vec<Reason>,
+    ) -> Result<u64, End> {
         let mut copied = 0;
         while copied < len {
-            let moved = self.access_vm(address + copied, PAGE.min(len - copied), move_bytes)?;
+            let moved = self.access_vm(address + copied, PAGE.min(len - copied), move_bytes, reasons)?;
             if moved == 0 {
                 return if copied == 0 { Err(End::Errno(Errno::EIO)) } else { Ok(copied) };
             }
@@ -151,7 +159,13 @@ impl Target<'_> {
 
     /// `mm/process_vm_access.c`: page by page, and pages of a `VM_PFNMAP` mapping cannot be pinned
     /// (`mm/gup.c:check_vma_flags`).
-    fn process_vm(self, address: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Result<u64, End> {
+    fn process_vm(
+        self,
+        address: u64,
+        len: u64,
+        move_bytes: &mut MoveBytes<'_>,
+        reasons: &mut Vec<Reason>,
+    ) -> Result<u64, End> {
         let mut moved = 0;
         while moved < len {
             let at = address + moved;
@@ -160,8 +174,10 @@ impl Target<'_> {
             let Some(area) =
                 area.filter(|area| area.own && anonymous::is_reached(area, self.write, GupFlags::Plain))
             else {
+                note(reasons, Reason::NotPinned);
                 break;
             };
+            note(reasons, Reason::Pinned);
             move_bytes(Part::Own { area, address: at }, part);
             moved += part;
         }
@@ -169,9 +185,15 @@ impl Target<'_> {
     }
 
     /// `kernel/ptrace.c:generic_ptrace_peekdata()` and its like: word by word, and the agent stops at the first error.
-    fn words(self, address: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Result<u64, End> {
+    fn words(
+        self,
+        address: u64,
+        len: u64,
+        move_bytes: &mut MoveBytes<'_>,
+        reasons: &mut Vec<Reason>,
+    ) -> Result<u64, End> {
         for at in (0..len).step_by(WORD as usize) {
-            if self.access_vm(address + at, WORD, move_bytes)? < WORD {
+            if self.access_vm(address + at, WORD, move_bytes, reasons)? < WORD {
                 return Err(End::Errno(Errno::EIO));
             }
         }
@@ -179,7 +201,13 @@ impl Target<'_> {
     }
 
     /// `mm/memory.c:__access_remote_vm()`: until something gives nothing. How much was moved.
-    fn access_vm(self, address: u64, len: u64, move_bytes: &mut MoveBytes<'_>) -> Result<u64, End> {
+    fn access_vm(
+        self,
+        address: u64,
+        len: u64,
+        move_bytes: &mut MoveBytes<'_>,
+        reasons: &mut Vec<Reason>,
+    ) -> Result<u64, End> {
         let mut moved = 0;
         while moved < len {
             let at = address + moved;
@@ -187,10 +215,12 @@ impl Target<'_> {
             let Some(area) = self.task.process.space.at(at) else { break };
             let part = if area.own || self.world.bounds_access() { in_page } else { rest };
             let part_reached = if area.own {
+                note(reasons, Reason::Pinned);
                 anonymous::is_reached(area, self.write, GupFlags::Force)
                     .then_some(Part::Own { area, address: at })
             } else {
-                self.access(area, at, part)?
+                note(reasons, Reason::AccessPhys);
+                self.access(area, at, part, reasons)?
             };
             let Some(part_reached) = part_reached else { break };
             move_bytes(part_reached, part);
@@ -206,20 +236,39 @@ impl Target<'_> {
     /// The mapping made for it is `ioremap_prot()`, of which only the caching counts: it is decrypted, whatever the user's own
     /// mapping is. Memory that cannot be mapped so gives nothing: RAM, and with it the copies private mappings make. The
     /// protection counts for writes only, and only by the page table entry at the address.
-    fn access(self, area: &Area, address: u64, len: u64) -> Result<Option<Part<'static>>, End> {
+    fn access(
+        self,
+        area: &Area,
+        address: u64,
+        len: u64,
+        reasons: &mut Vec<Reason>,
+    ) -> Result<Option<Part<'static>>, End> {
         let Self { world, task, write } = self;
-        if area.is_copied(address) || write && !area.is_writable(address) {
+        if write && !area.is_writable(address) {
+            note(reasons, Reason::NotWritable);
+            return Ok(None);
+        }
+        if area.is_copied(address) {
+            note(reasons, Reason::IoremapRam);
             return Ok(None);
         }
         let gpa = area.gpa(address);
         let page = gpa & !(PAGE - 1);
         let mapped = (len + gpa % PAGE).next_multiple_of(PAGE);
-        let Some(view) = ioremap(world, &task.types, page, mapped, area.mode, false) else {
-            return Ok(None);
+        let view = match ioremap(world, &task.types, page, mapped, area.mode, None) {
+            Ok((view, reason)) => {
+                note(reasons, reason);
+                view
+            }
+            Err(reason) => {
+                note(reasons, reason);
+                return Ok(None);
+            }
         };
         // `__ioremap_caller()` calls phys_addr_valid() for the first address only: what lies beyond the last one the processor
         // has gets page table entries with reserved bits set, and the copy faults on them with the page table locked.
         if !world.is_valid(gpa + len - 1) {
+            note(reasons, Reason::ReservedBits);
             return Err(End::Oops);
         }
         Ok(Some(Part::Physical { gpa, view }))

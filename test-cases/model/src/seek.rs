@@ -2,6 +2,7 @@
 //! lseek(2).
 
 use super::prediction::Prediction;
+use super::reason::Reason;
 use super::task::Task;
 use types::Errno;
 
@@ -19,13 +20,13 @@ pub fn lseek(task: &mut Task, slot: u8, offset: i64, whence: u8) -> Prediction {
         0 => offset.cast_unsigned(),
         1 => file.position.wrapping_add_signed(offset),
         // Counted from an end, a hole or data there is none of; or (`SEEK_MAX`) no way to count at all.
-        _ => return Prediction::failed(Errno::EINVAL),
+        _ => return Prediction::failed(Errno::EINVAL).because(Reason::SeekEnd),
     };
     if position >= ERRORS {
-        return Prediction::failed(Errno::EOVERFLOW);
+        return Prediction::failed(Errno::EOVERFLOW).because(Reason::Seek);
     }
     if let Some(file) = task.file_mut(slot) {
         file.position = position;
     }
-    Prediction::value(position)
+    Prediction::value(position).because(Reason::Seek)
 }

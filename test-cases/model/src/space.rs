@@ -7,6 +7,7 @@ use types::View;
 
 use super::cache_mode::CacheMode;
 use super::page::PAGE;
+use super::reason::Reason;
 use super::world::World;
 
 /// `PROT_READ`.
@@ -66,6 +67,8 @@ pub struct Area {
     /// Pages whose entry in the page tables admits no store yet, though the protection does: the next store faults, and
     /// then it does.
     pub guarded: BTreeSet<u64>,
+    /// Why it shows what it shows.
+    pub decided: Option<Reason>,
     /// The entry that its mapping has in the kernel's table of cachings (`VM_PAT`).
     pub tracked: Option<Entry>,
 }

@@ -174,14 +174,14 @@ fn finish(
     done: Done,
     outcome: impl FnOnce(u64, Vec<Piece>) -> Outcome,
 ) -> Prediction {
-    let Done { result, pieces, effects } = done;
+    let Done { result, pieces, effects, reasons } = done;
     match result {
         Ok(count) => {
             if let (None, Some(file)) = (at, task.file_mut(slot).filter(|file| file.node != Node::Msr)) {
                 file.position = start.position.wrapping_add(count);
             }
-            Prediction { outcome: outcome(count, pieces), effects }
+            Prediction { outcome: outcome(count, pieces), effects, reasons }
         }
-        Err(errno) => Prediction { outcome: Outcome::failed(errno), effects },
+        Err(errno) => Prediction { outcome: Outcome::failed(errno), effects, reasons },
     }
 }

@@ -6,6 +6,7 @@ use protocol::{Refusal, Width};
 use super::anonymous;
 use super::page::PAGE;
 use super::prediction::{Effect, Outcome, Piece, Prediction, Source};
+use super::reason::{Reason, note};
 use super::space::{Area, EXEC, WRITE};
 use super::task::Task;
 use super::world::World;
@@ -23,16 +24,21 @@ pub fn load(world: &World, task: &Task, slot: u8, offset: u64, len: u32, width: 
     let Some(place) = task.process.maps.get(&slot) else {
         return Prediction::plain(Outcome::Refused(Refusal::Map));
     };
-    let (mut pieces, mut effects) = (Vec::new(), Vec::new());
+    let (mut pieces, mut effects, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     let start = place.address.wrapping_add(offset);
     for at in (start..start + u64::from(len)).step_by(width as usize) {
         if let Some((code, address)) = parts(at, width as u64).find_map(|(at, _)| load_fault(world, task, at))
         {
             let signal = Signal::SIGSEGV;
-            return Prediction { outcome: Outcome::Signal { signal, code, address, pieces }, effects };
+            return Prediction {
+                outcome: Outcome::Signal { signal, code, address, pieces },
+                effects,
+                reasons,
+            };
         }
         for (at, len) in parts(at, width as u64) {
             let Some(area) = task.process.space.at(at) else { continue };
+            decided(area, at, &mut reasons);
             pieces.push(if area.is_copied(at) {
                 anonymous::piece(area, at, len)
             } else {
@@ -42,7 +48,7 @@ pub fn load(world: &World, task: &Task, slot: u8, offset: u64, len: u32, width: 
             });
         }
     }
-    Prediction { outcome: Outcome::Bytes { value: u64::from(len), pieces }, effects }
+    Prediction { outcome: Outcome::Bytes { value: u64::from(len), pieces }, effects, reasons }
 }
 
 /// Stores, one access for each element. The first store to a page of a private mapping copies it.
@@ -50,7 +56,7 @@ pub fn store(task: &mut Task, slot: u8, offset: u64, data: &[u8], width: Width) 
     let Some(place) = task.process.maps.get(&slot) else {
         return Prediction::plain(Outcome::Refused(Refusal::Map));
     };
-    let mut effects = Vec::new();
+    let (mut effects, mut reasons) = (Vec::new(), Vec::new());
     let start = place.address.wrapping_add(offset);
     for (at, element) in (start..).step_by(width as usize).zip(data.chunks(width as usize)) {
         // A store that runs over the end of what can be written copies its first page first.
@@ -58,7 +64,7 @@ pub fn store(task: &mut Task, slot: u8, offset: u64, data: &[u8], width: Width) 
             if let Some((code, address)) = store_fault(task, at) {
                 let signal = Signal::SIGSEGV;
                 let outcome = Outcome::Signal { signal, code, address, pieces: Vec::new() };
-                return Prediction { outcome, effects };
+                return Prediction { outcome, effects, reasons };
             }
             if let Some(area) = task.process.space.at_mut(at) {
                 area.note_store(at);
@@ -70,6 +76,7 @@ pub fn store(task: &mut Task, slot: u8, offset: u64, data: &[u8], width: Width) 
             let data = element[done..done + len as usize].to_vec();
             done += len as usize;
             let Some(area) = task.process.space.at(at) else { continue };
+            decided(area, at, &mut reasons);
             effects.push(if area.is_copied(at) {
                 Effect::WriteCopy { memory: area.memory, offset: area.offset(at), data }
             } else {
@@ -77,7 +84,17 @@ pub fn store(task: &mut Task, slot: u8, offset: u64, data: &[u8], width: Width) 
             });
         }
     }
-    Prediction { outcome: Outcome::Value(data.len() as u64), effects }
+    Prediction { outcome: Outcome::Value(data.len() as u64), effects, reasons }
+}
+
+/// Why the page at an address shows what it shows.
+fn decided(area: &Area, at: u64, reasons: &mut Vec<Reason>) {
+    if let Some(reason) = area.decided {
+        note(reasons, reason);
+    }
+    if !area.own && area.is_copied(at) {
+        note(reasons, Reason::PrivateCopy);
+    }
 }
 
 /// `mm/memory.c:__wp_page_copy_user()`: there is no `struct page` to copy from, so the kernel reads the user's own

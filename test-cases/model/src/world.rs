@@ -11,7 +11,7 @@ use super::iomem::{Intersection, Iomem};
 use super::lockdown::{Level, Reason};
 use super::page::PAGE;
 use super::prediction::Source;
-use crate::class::Class;
+use crate::class::{Class, MemoryState};
 use crate::release::Release;
 
 /// How the kernel was built.
@@ -203,6 +203,22 @@ impl World {
             (Platform::None, _) | (_, true) => Class::Plain,
             (Platform::Sev, false) => Class::Ciphertext,
             (_, false) => Class::Shared,
+        }
+    }
+
+    /// What becomes of memory at `gpa` by a store through `view`: where the content belongs to the other view, it is garbled
+    /// (one content, encrypted) or not reached (two contents).
+    pub fn after_store(&self, gpa: u64, view: View) -> MemoryState {
+        let admits = match self.page_state(gpa) {
+            PageState::Private => view == View::Private,
+            PageState::Shared => view == View::Shared,
+            PageState::Unaccepted => false,
+        };
+        match self.platform {
+            Platform::None => MemoryState::Written,
+            _ if admits => MemoryState::Written,
+            Platform::Sev => MemoryState::Corrupted,
+            Platform::Snp | Platform::Tdx | Platform::Vbs => MemoryState::Unchanged,
         }
     }
 

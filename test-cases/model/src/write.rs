@@ -9,6 +9,7 @@ use super::memtype::MemoryTypes;
 use super::page::PAGE;
 use super::prediction::Effect;
 use super::read::is_valid_range;
+use super::reason::{Reason, note};
 use super::remap::xlate;
 use super::world::World;
 
@@ -19,15 +20,18 @@ use super::world::World;
 /// So a write(2) that fails with EFAULT has cleared memory up to the end of the page or the request.
 pub fn write_mem(world: &World, types: &MemoryTypes, position: u64, data: &[u8], room: u64) -> Done {
     let count = data.len() as u64;
-    let mut done = Done { result: Err(Errno::EFAULT), pieces: Vec::new(), effects: Vec::new() };
+    let mut done = Done::failed(Errno::EFAULT);
     if !is_valid_range(world, position, count) {
+        done.reasons.push(Reason::AboveRam);
         return done;
     }
     let mut written = 0;
     while written < count {
         let gpa = position + written;
         let len = (PAGE - gpa % PAGE).min(count - written);
-        match page_is_allowed(world, gpa) {
+        let (allowed, reason) = page_is_allowed(world, gpa);
+        note(&mut done.reasons, reason);
+        match allowed {
             Allowed::No => {
                 done.result = Err(Errno::EPERM);
                 return done;
@@ -35,14 +39,22 @@ pub fn write_mem(world: &World, types: &MemoryTypes, position: u64, data: &[u8],
             // The write is skipped and the buffer is not read.
             Allowed::AsZeros => {}
             Allowed::Yes => {
-                let Some(view) = xlate(world, types, gpa) else {
-                    done.result = partial(written);
-                    return done;
+                let view = match xlate(world, types, gpa) {
+                    Ok((view, reason)) => {
+                        note(&mut done.reasons, reason);
+                        view
+                    }
+                    Err(reason) => {
+                        note(&mut done.reasons, reason);
+                        done.result = partial(written);
+                        return done;
+                    }
                 };
                 let from = &data[written as usize..(written + len) as usize];
                 let there = room.saturating_sub(written).min(len);
                 store(&mut done.effects, gpa, view, from, there);
                 if there < len {
+                    done.reasons.push(Reason::UserBuffer);
                     done.result = partial(written + there);
                     return done;
                 }

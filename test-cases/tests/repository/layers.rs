@@ -32,6 +32,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "lockdown",
             "cache_mode",
             "iomem",
+            "reason",
             "prediction",
             "world",
             "fixture",

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use protocol::{Via, Width};
-use types::{AccessEvent, AccessTarget, PageState, PlacedRegion, Platform, Signal, View};
+use types::{AccessEvent, AccessTarget, PlacedRegion, Signal};
 
 use super::{Probed, Subject};
 use crate::case::{Action, Case, Direction, Share};
@@ -12,7 +12,7 @@ use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::place::Place;
 use model::class::{Class, Classes, MemoryState, Truth};
 use model::events::{Contents, Event};
-use model::{self, Effect, Node, Op, Outcome, PAGE, Piece, Source, Task, Through, World};
+use model::{self, Effect, Node, Op, Outcome, Piece, Source, Task, Through, World};
 
 /// Placeholder for bytes of memory: the model knows only that they are not all zeros.
 const SOME_BYTE: u8 = 0x5a;
@@ -233,17 +233,10 @@ impl Predicted<'_> {
             if *gpa >= end || gpa + data.len() as u64 <= start {
                 continue;
             }
-            let admits = match self.world.page_state(gpa & !(PAGE - 1)) {
-                PageState::Private => *view == View::Private,
-                PageState::Shared => *view == View::Shared,
-                PageState::Unaccepted => false,
-            };
-            state = match self.world.platform {
-                Platform::None => MemoryState::Written,
-                _ if admits => MemoryState::Written,
-                Platform::Sev => MemoryState::Corrupted,
-                Platform::Snp | Platform::Tdx | Platform::Vbs => state,
-            };
+            let after = self.world.after_store(*gpa, *view);
+            if after != MemoryState::Unchanged {
+                state = after;
+            }
         }
         let mut observed = StepObservation::new(id, Answer::Returned { value: len });
         observed.state = model::class::States::of([state]);
