@@ -12,6 +12,7 @@ mod kernel;
 mod matrix;
 mod reports;
 mod run;
+mod spec;
 mod suite;
 mod trace;
 
@@ -28,6 +29,7 @@ pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs, Ke
 pub use matrix::MatrixArgs;
 pub use reports::{DiffArgs, MergeArgs, PageArgs};
 pub use run::{ReproArgs, ReproSubject, RunArgs};
+pub use spec::SpecArgs;
 pub use suite::SuiteArgs;
 pub use trace::TraceArgs;
 
@@ -82,6 +84,8 @@ pub enum Command {
     Identify(IdentifyArgs),
     /// Compare kernels: what is denied, what leaks, what breaks, as tables for a mail and as a page
     Matrix(MatrixArgs),
+    /// Print what each operation on /dev/mem gives at each place, under each policy, and which kernel function decides it
+    Spec(SpecArgs),
     /// Show the history of one page: every change of its state, with the code that caused it
     Explain(ExplainArgs),
     /// Try random sequences of steps and compare the kernel with the model of /dev/mem
@@ -199,8 +203,8 @@ mod tests {
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
         for name in [
-            "repro", "run", "exec", "shell", "suite", "gdb", "trace", "diff", "merge", "page", "list",
-            "kernel",
+            "repro", "run", "exec", "shell", "suite", "gdb", "trace", "spec", "diff", "merge", "page",
+            "list", "kernel",
         ] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);

@@ -10,3 +10,4 @@ pub mod exit;
 pub mod list;
 pub mod matrix;
 pub mod report;
+pub mod spec;

@@ -4,7 +4,7 @@
 pub mod html;
 pub mod json;
 pub mod table;
-mod text;
+pub mod text;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! Data flows one way: a case (`case`, `library`) is run in a guest (`run`, `session`, `runner`), which gives observations
 //! (`observation`); these are compared with what the case states (`judge`) and become a report (`report`). `audit`,
 //! `explore`, `identify` and `matrix` make cases of their own, and so does `suite` of the output (`ktap`) of other test suites.
+//! `spec` needs no guest: it is the model's answers as tables.
 
 pub mod audit;
 pub mod boot;
@@ -28,5 +29,6 @@ pub mod run;
 pub mod runner;
 pub mod session;
 pub mod setup;
+pub mod spec;
 pub mod suite;
 pub mod timeline;

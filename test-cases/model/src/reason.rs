@@ -93,7 +93,7 @@ reasons! {
     MsrWrite = "msr-write", "arch/x86/kernel/msr.c:msr_write", "not locked down; the new value is not modelled";
     PciConfig = "pci-config", "drivers/pci/pci-sysfs.c:pci_read_config", "CAP_SYS_ADMIN sees all of it, others 64 bytes";
     PciConfigWrite = "pci-config-write", "drivers/pci/pci-sysfs.c:pci_write_config", "not locked down";
-    BarMapped = "bar-mapped", "drivers/pci/pci-sysfs.c:pci_mmap_resource", "not locked down; mapped decrypted (shared view)";
+    BarMapped = "bar-mapped", "drivers/pci/pci-sysfs.c:pci_mmap_resource", "not locked down; mapped decrypted";
 }
 
 impl Serialize for Reason {
@@ -102,9 +102,9 @@ impl Serialize for Reason {
     }
 }
 
-/// Adds a reason unless it is the last one already: consecutive pages are decided alike.
+/// Adds a reason unless it is there already: many pages or words are decided alike.
 pub fn note(reasons: &mut Vec<Reason>, reason: Reason) {
-    if reasons.last() != Some(&reason) {
+    if !reasons.contains(&reason) {
         reasons.push(reason);
     }
 }

@@ -10,9 +10,10 @@ use super::credentials::Credentials;
 use super::io_permission::IoPermission;
 use super::memtype::MemoryTypes;
 use super::op::Node;
-use super::prediction::{Outcome, Piece};
+use super::prediction::{Outcome, Piece, Source};
 use super::space::{Area, Space};
 use super::world::World;
+use crate::class::Class;
 
 /// An open file: what descriptors refer to, of one task or of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +119,18 @@ impl Task {
             return Err(Outcome::Refused(Refusal::File));
         }
         self.file(slot).ok_or(Outcome::failed(Errno::EBADF))
+    }
+
+    /// The class of bytes from a source, if the model determines it: anonymous memory is zero until something is stored there.
+    pub fn class_of(&self, world: &World, source: Source) -> Option<Class> {
+        match source {
+            Source::Copy { memory, .. }
+                if self.process.space.areas().any(|area| area.own && area.memory == memory) =>
+            {
+                Some(Class::Zeros)
+            }
+            source => world.class_of(source),
+        }
     }
 
     /// Unmaps `[start, end)` of the process.

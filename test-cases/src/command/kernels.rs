@@ -64,6 +64,38 @@ pub fn find(name: &str, config: Option<&Path>, quiet: bool) -> Result<Found, Fai
     find_spec(&name.parse().map_err(Failed::new)?, config, quiet)
 }
 
+/// What is known of a kernel without its image.
+#[derive(Debug)]
+pub struct Known {
+    /// `uname -r`, or `unknown`.
+    pub release: String,
+    /// The policy it was built for, if it is one of the thread's.
+    pub policy: Option<Policy>,
+    /// Every option it was built with, where known.
+    pub config: Option<BTreeMap<String, String>>,
+    /// Its kernel command line.
+    pub command_line: Vec<String>,
+}
+
+/// The same of the kernel a user named; fetches or builds it if it is not in the cache.
+pub fn known(name: &str, quiet: bool) -> Result<Known, Failed> {
+    let spec: KernelSpec = name.parse().map_err(Failed::new)?;
+    let kernel = catalogue(quiet)?.resolve(&spec).map_err(|error| Failed::of_kernel(&error))?;
+    let config = kernel.read_config().map_err(Failed::new)?;
+    let policy = kernel.policy.as_deref().and_then(|name| name.parse().ok());
+    Ok(Known {
+        release: kernel.release,
+        policy,
+        config: config.map(|config| options(&config)),
+        command_line: kernel.command_line,
+    })
+}
+
+/// Options by name, without `CONFIG_`.
+pub fn options(config: &Config) -> BTreeMap<String, String> {
+    config.iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect()
+}
+
 fn find_spec(spec: &KernelSpec, config: Option<&Path>, quiet: bool) -> Result<Found, Failed> {
     let catalogue = catalogue(quiet)?;
     // A file that cannot be read is reported before anything is fetched or built.
@@ -198,8 +230,7 @@ fn ready(
         Some(config) => Some(config),
         None => kernel.read_config().map_err(Failed::new)?,
     };
-    let config: Option<BTreeMap<String, String>> = config
-        .map(|config| config.iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect());
+    let config = config.map(|config| options(&config));
     let reported = |all: &BTreeMap<String, String>| {
         let value = |name: &str| all.get(name).cloned().unwrap_or_else(|| "n".into());
         REPORTED_OPTIONS.iter().map(|name| ((*name).to_owned(), value(name))).collect()

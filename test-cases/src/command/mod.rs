@@ -27,6 +27,7 @@ mod progress;
 mod repro;
 mod run;
 mod screen;
+mod spec;
 mod start_over;
 mod suite;
 mod trace;
@@ -53,6 +54,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Audit(args) => audit::audit(args, quiet),
         Command::Identify(args) => identify::identify(args, quiet),
         Command::Matrix(args) => matrix::matrix(args, quiet),
+        Command::Spec(args) => spec::spec(args, quiet),
         Command::Explain(args) => explain::explain(args, quiet),
         Command::Explore(args) => explore::explore(args, quiet),
         Command::Diff(args) => diff::diff(args),

@@ -93,6 +93,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "audit",
             "identify",
             "matrix",
+            "spec",
         ],
     ),
     (
@@ -127,7 +128,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "initramfs",
         ],
     ),
-    ("test-cases/src", &["cli", "exit", "report", "matrix", "list", "command"]),
+    ("test-cases/src", &["cli", "exit", "report", "matrix", "spec", "list", "command"]),
 ];
 
 /// Source folders whose modules have an order.

@@ -12,7 +12,7 @@ use crate::observation::{Answer, CaseObservation, GpaRange, StepObservation};
 use crate::place::Place;
 use model::class::{Class, Classes, MemoryState, Truth};
 use model::events::{Contents, Event};
-use model::{self, Effect, Node, Op, Outcome, Piece, Source, Task, Through, World};
+use model::{self, Effect, Node, Op, Outcome, Piece, Task, Through, World};
 
 /// Placeholder for bytes of memory: the model knows only that they are not all zeros.
 const SOME_BYTE: u8 = 0x5a;
@@ -181,15 +181,7 @@ impl Predicted<'_> {
     /// The class of bytes of a source, and the contents of memory; `None` where the model makes no prediction.
     fn bytes(&self, pieces: &[Piece]) -> Option<(Class, Truth)> {
         let some = || Some(vec![SOME_BYTE]);
-        let class = match pieces.first()?.source {
-            // An anonymous mapping: zero until something is stored there.
-            Source::Copy { memory, .. }
-                if self.task.process.space.areas().any(|area| area.own && area.memory == memory) =>
-            {
-                Class::Zeros
-            }
-            source => self.world.class_of(source)?,
-        };
+        let class = self.task.class_of(self.world, pieces.first()?.source)?;
         let truth = match class {
             Class::Device => Truth { device: some(), ..Truth::default() },
             _ => Truth { plain: some(), ..Truth::default() },

@@ -10,6 +10,7 @@ use types::{Mode, PageState, Platform, View};
 use vmm::boot::firmware;
 use vmm::layout;
 use vmm::machine::Machine;
+use vmm::memory::ram::Ram;
 use vmm::snapshot::SnapshotError;
 
 use crate::guest::{EngineError, GuestLog, PreparedKernel, Target, check_guest_type};
@@ -197,28 +198,38 @@ impl Kernel {
         let options = self.config.as_ref().ok_or_else(|| GuestError::NoConfig(target.kernel.spec.clone()))?;
         let release = Release::of_version(&booted.release)?;
         let machine = booted.session.machine();
-        let mut config = KernelConfig::of(options);
-        let words = || target.command_line.iter().flat_map(|text| text.split_whitespace());
-        config.pat &= !words().any(|word| word == "nopat");
-        Ok(World {
-            config,
+        let world = World {
+            config: KernelConfig::of(options),
             policy: target.policy,
             platform: target.platform,
             release,
-            lockdown: words().filter_map(level).max().unwrap_or(Level::None),
-            iomem_checks: words().filter_map(iomem_checks).next_back(),
+            lockdown: Level::None,
+            iomem_checks: None,
             physical_bits: machine.guest_physical_bits(),
             protection_keys: booted.protection_keys,
             encryption_bit: machine.platform().encryption_bit(),
             iomem: booted.iomem.clone(),
             memory: memory(machine),
-            uncached: uncached(machine, target.platform, release).into_iter().collect(),
+            uncached: uncached(machine.ram(), target.platform, release).into_iter().collect(),
             kept: if options.get("DMI").is_some_and(|value| value == "y") {
-                vec![table(machine)]
+                vec![smbios_page(machine.platform().kind(), machine.ram())]
             } else {
                 Vec::new()
             },
-        })
+        };
+        Ok(with_command_line(world, &target.command_line))
+    }
+}
+
+/// The guest with these words on its kernel's command line.
+pub(crate) fn with_command_line(world: World, command_line: &[String]) -> World {
+    let words = || command_line.iter().flat_map(|text| text.split_whitespace());
+    let pat = world.config.pat && !words().any(|word| word == "nopat");
+    World {
+        config: KernelConfig { pat, ..world.config },
+        lockdown: words().filter_map(level).max().unwrap_or(Level::None),
+        iomem_checks: words().filter_map(iomem_checks).next_back(),
+        ..world
     }
 }
 
@@ -241,19 +252,19 @@ fn iomem_checks(word: &str) -> Option<bool> {
 }
 
 /// The page of the SMBIOS table, which the kernel maps for good to show it in sysfs.
-fn table(machine: &Machine) -> std::ops::Range<u64> {
-    let start = firmware::smbios_table(machine.platform().kind(), machine.ram());
+pub(crate) fn smbios_page(platform: Platform, ram: &Ram) -> std::ops::Range<u64> {
+    let start = firmware::smbios_table(platform, ram);
     start..start + PAGE
 }
 
 /// What the MTRRs do not cache, as the kernel reads them: some guests override the processor's MTRRs.
-fn uncached(machine: &Machine, platform: Platform, release: Release) -> Option<std::ops::Range<u64>> {
+pub(crate) fn uncached(ram: &Ram, platform: Platform, release: Release) -> Option<std::ops::Range<u64>> {
     let since = |major, minor| release >= Release { major, minor };
     match platform {
         // `arch/x86/hyperv/ivm.c:hv_vtom_init()`: everything is cached.
         Platform::Vbs if since(6, 6) => None,
         // `arch/x86/kernel/kvm.c:kvm_init_platform()`: nothing is from the end of e820 RAM below 4 GiB on.
-        Platform::Snp | Platform::Tdx if since(6, 12) => Some(machine.ram().reserved()..layout::HIGH_RAM),
+        Platform::Snp | Platform::Tdx if since(6, 12) => Some(ram.reserved()..layout::HIGH_RAM),
         _ => Some(layout::DEVICE_HOLE..layout::HIGH_RAM),
     }
 }

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use self::coverage::Coverage;
 pub use self::guest::{Booted, Guest, GuestError, Kernel};
+pub(crate) use self::guest::{smbios_page, uncached, with_command_line};
 use self::random::Random;
 pub use self::replay::Replay;
 use self::sequence::{Difference, Runner};
