@@ -6,6 +6,7 @@ use vmm::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
 use vmm::memory::protected::Architecture;
 use vmm::memory::ram::Ram;
 use vmm::memory::{Content, GuestMemory};
+use vmm::platform::failure::{Conversion, Refusal};
 use vmm::platform::services::Services;
 use vmm::x86::cpuid::Leaf;
 
@@ -114,6 +115,10 @@ impl Services for Bench {
     }
 
     fn idle(&mut self) {}
+
+    fn refuse(&mut self, _conversion: &Conversion) -> Option<Refusal> {
+        None
+    }
 
     fn report_bad_call(&mut self, call: &'static str, why: String) {
         assert!(!call.is_empty() && !why.is_empty());

@@ -8,7 +8,7 @@ mod facts;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use types::{AccessEvent, Errno, PageChange, Signal};
+use types::{AccessEvent, Errno, PageChange, RefusedConversion, Signal};
 
 pub use boot::BootObservation;
 pub use death::{Aborted, Death, DeathKind, Deaths, During};
@@ -156,6 +156,9 @@ impl StepObservation {
 pub struct CaseObservation {
     /// The steps.
     pub steps: Vec<StepObservation>,
+    /// Conversions of memory that were refused meanwhile because a rule says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedConversion>,
     /// Why the case was not run at all, if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_run: Option<NotRun>,

@@ -262,6 +262,9 @@ fn empty_report(target: &Target, cases: &[Case]) -> Report {
             simulated: vmm::platform::simulated(target.platform)
                 .iter()
                 .map(|&text| text.to_owned())
+                .chain(target.setup.fail.iter().map(|rule| {
+                    format!("conversions fail because --fail {rule} says so, not because a host refused them")
+                }))
                 .collect(),
             not_simulated: vmm::platform::not_simulated(target.platform)
                 .iter()

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use types::Mode;
 use types::names::{UnknownName, named};
+use vmm::platform::failure::Failures;
 
 named! {
     /// What the option ROM and system ROM area (0xC0000-0xFFFFF) is when the guest starts.
@@ -73,6 +74,8 @@ pub struct Setup {
     pub iomem: Option<Iomem>,
     /// The mistake that the kernel makes from now on; `None` leaves it as it is.
     pub mutant: Option<Mutant>,
+    /// Conversions of memory that fail.
+    pub fail: Failures,
 }
 
 impl Default for Setup {
@@ -85,6 +88,7 @@ impl Default for Setup {
             lockdown: None,
             iomem: None,
             mutant: None,
+            fail: Failures::default(),
         }
     }
 }
@@ -104,6 +108,8 @@ pub struct SetupOverrides {
     pub iomem: Option<Iomem>,
     /// A mistake of `build:mutants`.
     pub mutant: Option<Mutant>,
+    /// Conversions of memory that fail, in place of the run's.
+    pub fail: Option<Failures>,
 }
 
 impl Setup {
@@ -118,6 +124,7 @@ impl Setup {
             lockdown: overrides.lockdown.or(self.lockdown),
             iomem: overrides.iomem.or(self.iomem),
             mutant: overrides.mutant.or(self.mutant),
+            fail: overrides.fail.unwrap_or(self.fail),
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use types::Platform;
+use vmm::platform::failure::ConversionFailure;
 
 use super::guest::{DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT, memory, one_of};
 
@@ -76,6 +77,11 @@ pub struct ExecOptions {
     /// Seconds the guest may take to come up
     #[arg(long, default_value_t = DEFAULT_TIMEOUT, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
+
+    /// A conversion of memory that fails, `CALL[:KEY=VALUE,...]`, as in map-gpa:nth=3,error=retry (docs/conversions.md); may be
+    /// given several times
+    #[arg(long, value_name = "RULE")]
+    pub fail: Vec<ConversionFailure>,
 
     /// Add to the kernel's command line; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use types::Platform;
 
 use engine::setup::RomArea;
+use vmm::platform::failure::ConversionFailure;
 
 /// A parser for an enum's names, with their descriptions in the help.
 macro_rules! one_of {
@@ -59,6 +60,11 @@ pub struct CommonOptions {
     /// Seconds after which a guest without output counts as hung
     #[arg(long, default_value_t = DEFAULT_TIMEOUT, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
+
+    /// A conversion of memory that fails, `CALL[:KEY=VALUE,...]`, as in map-gpa:nth=3,error=retry (docs/conversions.md); may be
+    /// given several times
+    #[arg(long, value_name = "RULE")]
+    pub fail: Vec<ConversionFailure>,
 
     /// Guests that run cases at the same time [default: one per processor, as far as memory allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -106,7 +106,7 @@ fn run_with(
         Place::Here(host) => host,
         Place::Elsewhere(_) => return relay::run(terminal).map(Exit::Program),
     };
-    let mut target = target(args, &found, &host);
+    let mut target = target(args, &found, &host)?;
     prepare(&mut target)?;
     let (mut order, _copies) = order(args, command, above, no_input())?;
     let confined = confine::confine(&args.reports(), &order, quiet)?;
@@ -125,16 +125,17 @@ fn run_with(
 }
 
 /// The guest of these options.
-pub(super) fn target(args: &ExecOptions, found: &kernels::Found, host: &KvmHost) -> Target {
+pub(super) fn target(args: &ExecOptions, found: &kernels::Found, host: &KvmHost) -> Result<Target, Failed> {
     let defaults = guests::default_target(found, args.platform, host);
     let mode = if args.faithful { Mode::Faithful } else { Mode::Record };
-    Target {
-        setup: Setup { mode, ..defaults.setup },
+    let fail = guests::failures(&args.fail, args.platform)?;
+    Ok(Target {
+        setup: Setup { mode, fail, ..defaults.setup },
         memory_mib: args.memory,
         command_line: [&defaults.command_line[..], &args.cmdline_append].concat(),
         limit: Duration::from_secs(args.timeout),
         ..defaults
-    }
+    })
 }
 
 /// Reports what was executed; the exit code.
@@ -267,6 +268,12 @@ fn report(args: &ExecOptions, command: &[OsString], target: &Target, executed: &
             }
         }
     }
+    for refused in executed.boot.observed.refused.iter().chain(&executed.refused) {
+        say(format!("refused by --fail: {refused}"));
+        if args.verbose {
+            refused.backtrace.iter().for_each(|frame| say(format!("    {frame}")));
+        }
+    }
     match &executed.end {
         CommandEnd::NotStarted(errno) => {
             say(format!(
@@ -327,6 +334,8 @@ fn write_json(
         "boot": executed.boot,
         "events": executed.events,
         "not_kept": executed.not_kept,
+        "fail": target.setup.fail,
+        "refused": executed.refused,
         "confined": confined.map(confine::name),
         "simulated": vmm::platform::simulated(target.platform),
         "not_simulated": vmm::platform::not_simulated(target.platform),

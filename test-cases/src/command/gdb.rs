@@ -37,7 +37,7 @@ pub fn gdb(args: &GdbArgs, quiet: bool) -> Result<Exit, Failed> {
     if is_framed() {
         let Place::Here(host) = place else { return Err(Failed::new("KVM does not work on the KVM host")) };
         let back = Back::of_standard_files();
-        return debug(args, &exec::target(&args.options, &found, &host), above, back, quiet);
+        return debug(args, &exec::target(&args.options, &found, &host)?, above, back, quiet);
     }
     let front = Front {
         transport: if args.stdio { Transport::Stdio } else { Transport::listen(args.listen)? },
@@ -47,7 +47,7 @@ pub fn gdb(args: &GdbArgs, quiet: bool) -> Result<Exit, Failed> {
     match place {
         Place::Elsewhere(_) => front.run_elsewhere().map(Exit::Program),
         Place::Here(host) => {
-            let target = exec::target(&args.options, &found, &host);
+            let target = exec::target(&args.options, &found, &host)?;
             let (ours, theirs) = UnixStream::pair().map_err(front::failed)?;
             let serving = front.serve(&ours)?;
             let exit = debug(args, &target, above, Back::of_stream(&theirs).map_err(front::failed)?, quiet);

@@ -16,27 +16,30 @@ use engine::guest::Target;
 use engine::observation::KvmHost;
 use engine::run::{Activity, Watcher};
 use engine::setup::Setup;
+use vmm::platform::failure::{ConversionFailure, Failures};
 
 /// The files of a guest that may be fetched over the network.
 #[derive(Debug)]
 pub struct Ready {
     found: Found,
     programs: Programs,
+    fail: Failures,
 }
 
 impl Ready {
     /// Finds kernel and programs, fetched or built if need be. Options that no host can run are reported first.
     pub fn find(options: &CommonOptions, cases: &[Case], quiet: bool) -> Result<Self, Failed> {
         engine::guest::check(options.memory).map_err(Failed::new)?;
+        let fail = failures(&options.fail, options.platform)?;
         let found = kernels::find(&options.kernel, options.kernel_config.as_deref(), quiet)?;
-        Ok(Self { found, programs: kernels::programs(cases, quiet) })
+        Ok(Self { found, programs: kernels::programs(cases, quiet), fail })
     }
 
     /// The guest of these options, checked against the policy its kernel was built for.
     pub fn target(self, options: &CommonOptions, host: &KvmHost) -> Target {
         let defaults = default_target(&self.found, options.platform, host);
         Target {
-            setup: Setup { rom: options.rom, ..defaults.setup },
+            setup: Setup { rom: options.rom, fail: self.fail, ..defaults.setup },
             memory_mib: options.memory,
             boots: options.boot,
             guests: options.guests.map_or_else(|| guests_for(options.memory), usize::from),
@@ -46,6 +49,13 @@ impl Ready {
             ..defaults
         }
     }
+}
+
+/// The rules of `--fail`, which must be for the guest's platform.
+pub(super) fn failures(rules: &[ConversionFailure], platform: Platform) -> Result<Failures, Failed> {
+    let rules = Failures::new(rules).map_err(Failed::new)?;
+    rules.check(platform).map_err(Failed::new)?;
+    Ok(rules)
 }
 
 /// The guest of these options, in this process or, where KVM does not work, in the same command on the KVM host in QEMU.

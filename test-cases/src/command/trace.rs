@@ -61,7 +61,7 @@ fn cases(args: &TraceArgs, quiet: bool) -> Result<Exit, Failed> {
         boots: true,
         guests: 1,
         timeline: Some(Arc::clone(&file) as _),
-        ..exec::target(&args.options, &found, &host)
+        ..exec::target(&args.options, &found, &host)?
     };
     if cases.is_empty() {
         let booted = engine::exec::boot(&target, &interrupt::signals()?);

@@ -9,6 +9,9 @@ use types::Mode;
 
 use super::count;
 
+/// Refused conversions shown of each boot; the JSON report has all.
+const SHOWN_REFUSED: usize = 3;
+
 /// Name and text of each fact.
 pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
     let (kernel, platform) = (&report.kernel, &report.platform);
@@ -52,6 +55,13 @@ pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
             counters.boot_events
         );
         facts.push(("counted", text));
+    }
+    if report.counters.refused > 0 {
+        facts.push(("refused", format!("{} by rules", count::of(report.counters.refused, "conversion"))));
+    }
+    for boot in &report.boots {
+        let refused = boot.observed.refused.iter().take(SHOWN_REFUSED);
+        facts.extend(refused.map(|refused| ("refused", format!("{}: {refused}", boot.observed.name()))));
     }
     if platform.platform.has_page_states() {
         for (mode, count) in modes(report) {

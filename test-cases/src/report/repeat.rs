@@ -39,7 +39,9 @@ impl Repeat {
             // A case that sets the guest up in the same way boots it again.
             let setup = boot.observed.setup;
             let same = |guest: engine::setup::SetupOverrides| {
-                guest.rom == setup.rom && guest.sept_ve.unwrap_or(false) == setup.sept_ve
+                guest.rom == setup.rom
+                    && guest.fail.is_none_or(|fail| fail == setup.fail)
+                    && guest.sept_ve.unwrap_or(false) == setup.sept_ve
             };
             let case = report.cases.iter().find(|result| same(result.case.guest));
             let case = case.map(|result| &result.case.name).or(first)?;
@@ -76,6 +78,9 @@ fn options(args: &RunArgs) -> Vec<String> {
     add("memory", unless(guest.memory.to_string(), DEFAULT_MEMORY.to_string()));
     add("kernel-config", guest.kernel_config.as_ref().map(|path| path.display().to_string()));
     add("timeout", unless(guest.timeout.to_string(), DEFAULT_TIMEOUT.to_string()));
+    for rule in &guest.fail {
+        add("fail", Some(rule.to_string()));
+    }
     for text in &guest.cmdline_append {
         add("cmdline-append", Some(text.clone()));
     }
@@ -155,6 +160,8 @@ mod tests {
             "--cmdline-append",
             "-c",
             "--sept-ve",
+            "--fail",
+            "map-gpa:nth=3,error=retry",
         ];
         let args = parse(&given);
         let command = Repeat::of(&args, &BTreeMap::new()).command("open/modes");

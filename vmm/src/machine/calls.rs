@@ -8,8 +8,10 @@ use super::timeline::Moment;
 use super::vcpu_state::VcpuState;
 use super::{Machine, RunError, Stop};
 use crate::layout::{self, PAGE_SIZE};
+use crate::platform::failure::{Conversion, Refusal};
 use crate::platform::services::Next;
 use crate::trace::RecordedCall;
+use crate::trace::conversion::RecordedConversion;
 use crate::x86::opcode::Opcode;
 use crate::x86::walk;
 
@@ -87,6 +89,8 @@ impl Machine {
             tables,
             rip,
             bad_calls: &mut self.records.bad_calls,
+            refuser: &mut self.refuser,
+            conversions: Vec::new(),
             requested: None,
             submitted: None,
         };
@@ -97,7 +101,9 @@ impl Machine {
             Call::Page => (platform.page_call(&mut regs, &mut services), OUT_LENGTH),
         };
         let (requested, submitted) = (services.requested, services.submitted);
+        let conversions = services.conversions;
         self.mark(id, Moment::CallEnded);
+        self.record_conversions(&state, conversions);
         if self.memory.has_changes() {
             let at = self.instruction(&state, true);
             self.record_changes(Some(&at));
@@ -114,5 +120,43 @@ impl Machine {
             Next::End(termination) => Some(Stop::Terminated(termination)),
             Next::Fault(_) => None,
         }))
+    }
+
+    /// Answers a hypercall that KVM hands on; gives RAX.
+    pub(super) fn answer_hypercall(
+        &mut self,
+        id: VcpuId,
+        number: u64,
+        arguments: &[u64; 6],
+    ) -> Result<u64, RunError> {
+        let state = self.vcpu_state(id)?;
+        let mut services = MachineServices {
+            vcpu: &self.vcpus[id.index()],
+            devices: &mut self.devices,
+            memory: &self.memory,
+            cpuid: &self.cpuid,
+            tables: state.tables,
+            rip: state.regs.rip,
+            bad_calls: &mut self.records.bad_calls,
+            refuser: &mut self.refuser,
+            conversions: Vec::new(),
+            requested: None,
+            submitted: None,
+        };
+        let rax = self.platform.hypercall(number, arguments, &mut services);
+        let conversions = services.conversions;
+        self.record_conversions(&state, conversions);
+        Ok(rax)
+    }
+
+    /// Records the conversions that were refused, and, where all are to be, the others.
+    fn record_conversions(&mut self, state: &VcpuState, conversions: Vec<(Conversion, Option<Refusal>)>) {
+        for (conversion, refusal) in conversions {
+            let number = self.records.conversions.count(conversion.call);
+            if refusal.is_some() || self.config.record_conversions {
+                let at = self.instruction(state, true);
+                self.records.conversions.push(RecordedConversion { number, conversion, refusal, at });
+            }
+        }
     }
 }

@@ -28,7 +28,7 @@ use types::{Mode, PageState, Platform, VcpuId, View};
 use self::debug::Debugging;
 use self::dirty_log::{DirtyLog, LoggedSlot};
 pub use self::error::{MachineError, RunError};
-use self::services::{MAX_BAD_CALLS, MAX_CHANGES};
+use self::services::{MAX_BAD_CALLS, MAX_CHANGES, MAX_CONVERSIONS};
 pub use self::stats::Stats;
 pub use self::stop::Stop;
 use self::timeline::{Recording, Timeline};
@@ -47,9 +47,11 @@ use crate::device::virtio::VirtioConfig;
 use crate::layout;
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
+use crate::platform::failure::{Failures, Refuser};
 use crate::platform::guest_type::GuestActivity;
 use crate::platform::{HostFacts, PlatformModel};
 use crate::trace::code_page::LastCodePage;
+use crate::trace::conversion::ConversionLog;
 use crate::trace::event_log::EventLog;
 use crate::trace::kernel::KernelNames;
 use crate::trace::log::Log;
@@ -80,6 +82,10 @@ pub struct MachineConfig {
     pub unaccepted_percent: u8,
     /// GPA of a page whose changes are all recorded.
     pub watch: Option<u64>,
+    /// Conversions that fail.
+    pub failures: Failures,
+    /// Records every conversion with the code that requested it, not the refused ones alone.
+    pub record_conversions: bool,
     /// Show the console on standard error as it comes.
     pub echo_console: bool,
     /// The time at its start, in seconds since 1970; `None`: the same for all machines.
@@ -105,6 +111,8 @@ impl MachineConfig {
             rom: None,
             unaccepted_percent: 100,
             watch: None,
+            failures: Failures::default(),
+            record_conversions: false,
             echo_console: false,
             clock: None,
             virtio: Vec::new(),
@@ -133,6 +141,8 @@ pub struct Machine {
     /// Numbers of the MSRs that KVM keeps of a vCPU.
     pub(crate) msrs: Vec<u32>,
     pub(crate) platform: Box<dyn PlatformModel>,
+    /// Decides which conversions fail.
+    pub(crate) refuser: Refuser,
     host: HostFacts,
     pub(crate) cpuid: CpuidTable,
     /// Names of the kernel loaded, where the caller gave them.
@@ -157,6 +167,7 @@ pub(crate) struct Records {
     pub(crate) events: EventLog,
     bad_calls: Log<RecordedCall>,
     history: Log<RecordedChange>,
+    conversions: ConversionLog,
     stats: Stats,
 }
 
@@ -166,6 +177,7 @@ impl Default for Records {
             events: EventLog::default(),
             bad_calls: Log::new(MAX_BAD_CALLS),
             history: Log::new(MAX_CHANGES),
+            conversions: ConversionLog::new(MAX_CONVERSIONS),
             stats: Stats::default(),
         }
     }
@@ -327,6 +339,11 @@ impl Machine {
     /// Calls to the platform's module, firmware or hypervisor that were malformed.
     pub fn bad_calls(&self) -> &Log<RecordedCall> {
         &self.records.bad_calls
+    }
+
+    /// The conversions that were refused, or all of them ([`MachineConfig::record_conversions`]).
+    pub fn conversions(&self) -> &ConversionLog {
+        &self.records.conversions
     }
 
     /// The changes of the watched page.

@@ -219,7 +219,7 @@ impl Machine {
             }
             VmExit::Hypercall(call) => {
                 self.records.stats.hypercalls += 1;
-                let rax = self.platform.hypercall(id, call.number, &call.arguments, &self.memory);
+                let rax = self.answer_hypercall(id, call.number, &call.arguments)?;
                 self.withdraw_confirmed_conversions();
                 call.answer(rax)
             }

@@ -8,6 +8,7 @@ use types::VcpuId;
 use super::vcpu::Vcpu;
 use crate::device::{Devices, Request, Submission};
 use crate::memory::GuestMemory;
+use crate::platform::failure::{Conversion, Refusal, Refuser};
 use crate::platform::services::Services;
 use crate::trace::RecordedCall;
 use crate::trace::log::Log;
@@ -18,6 +19,8 @@ use crate::x86::walk::{self, PageTables};
 pub(super) const MAX_BAD_CALLS: usize = 4096;
 /// Changes of the watched page kept of one guest.
 pub(super) const MAX_CHANGES: usize = 1 << 16;
+/// Conversions kept of one guest.
+pub(super) const MAX_CONVERSIONS: usize = 1 << 14;
 /// How long a guest that halts by a call waits: an interrupt that comes meanwhile is taken a little later.
 const IDLE: Duration = Duration::from_millis(1);
 
@@ -30,6 +33,9 @@ pub(super) struct MachineServices<'a> {
     pub tables: PageTables,
     pub rip: u64,
     pub bad_calls: &'a mut Log<RecordedCall>,
+    pub refuser: &'a mut Refuser,
+    /// Conversions that the guest requested, and how each was refused.
+    pub conversions: Vec<(Conversion, Option<Refusal>)>,
     /// What a device requested meanwhile.
     pub requested: Option<Request>,
     /// What was submitted to a device.
@@ -92,6 +98,12 @@ impl Services for MachineServices<'_> {
 
     fn idle(&mut self) {
         std::thread::sleep(IDLE);
+    }
+
+    fn refuse(&mut self, conversion: &Conversion) -> Option<Refusal> {
+        let refusal = self.refuser.decide(conversion);
+        self.conversions.push((*conversion, refusal));
+        refusal
     }
 
     fn report_bad_call(&mut self, call: &'static str, why: String) {

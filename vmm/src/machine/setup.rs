@@ -24,6 +24,7 @@ use crate::device::Devices;
 use crate::layout::{self, PAGE_SIZE};
 use crate::memory::ram::Ram;
 use crate::memory::{FaultHandler, GuestMemory};
+use crate::platform::failure::Refuser;
 use crate::platform::guest_type::GuestActivity;
 use crate::platform::{self, HostFacts, MsrRange, Options, PlatformModel};
 use crate::trace::output::OutputMarks;
@@ -126,6 +127,7 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         slots,
         msrs: kvm.get_msr_index_list().map_or_else(|_| Vec::new(), |list| list.as_slice().to_vec()),
         platform,
+        refuser: Refuser::new(config.failures),
         devices,
         vm,
         host,

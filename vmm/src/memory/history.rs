@@ -41,6 +41,8 @@ pub enum StateChange {
         /// State of the page.
         state: PageState,
     },
+    /// The guest requested that the page become this, and was refused: nothing changed.
+    Refused(View),
     /// Restored to what it was when the guest was saved ([`GuestMemory::restore`]).
     Restored(Option<PageState>),
 }
@@ -65,6 +67,7 @@ impl fmt::Display for StateChange {
             Self::Permitted { view, state } => {
                 write!(f, "accessed through the {view} view while {state}; recorded, nothing changed")
             }
+            Self::Refused(to) => write!(f, "refused: the guest requested that it become {to}"),
             Self::Restored(Some(state)) => write!(f, "restored to {state} by the VMM"),
             Self::Restored(None) => write!(f, "restored by the VMM"),
         }
@@ -144,7 +147,7 @@ impl GuestMemory {
         (changes, dropped)
     }
 
-    fn with_watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> Option<T> {
+    pub(super) fn with_watch<T>(&self, f: impl FnOnce(&mut Watch) -> T) -> Option<T> {
         match &self.scheme {
             Scheme::OneView => None,
             Scheme::EncryptedAlias(encryption) => Some(f(&mut encryption.lock().watch)),

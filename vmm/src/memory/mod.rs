@@ -23,6 +23,7 @@ mod pending;
 pub mod protected;
 mod racing;
 pub mod ram;
+mod refusal;
 pub mod state;
 pub mod userfaultfd;
 pub mod view;

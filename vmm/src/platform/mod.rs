@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What makes a guest a confidential guest of its platform: CPUID, MSRs, hypercalls, views.
 
+pub mod failure;
 pub mod guest_type;
 mod plain;
 pub mod services;
@@ -135,7 +136,10 @@ pub trait PlatformModel: fmt::Debug + Send {
     fn write_msr(&mut self, vcpu: VcpuId, index: u32, value: u64, memory: &GuestMemory) -> Option<()>;
 
     /// A hypercall KVM hands on; gives RAX.
-    fn hypercall(&mut self, vcpu: VcpuId, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64;
+    fn hypercall(&mut self, number: u64, arguments: &[u64; 6], services: &mut dyn Services) -> u64 {
+        let _ = (number, arguments, services);
+        plain::KVM_ENOSYS
+    }
 
     /// Instructions that KVM cannot hand to user space and the loader therefore rewrites.
     fn opcodes(&self) -> &'static [Opcode] {

@@ -62,14 +62,4 @@ impl PlatformModel for PlainPlatform {
     fn guest_type_evidence(&self, _activity: &GuestActivity) -> Result<String, NoEvidence> {
         Ok("none needed".to_owned())
     }
-
-    fn hypercall(
-        &mut self,
-        _vcpu: VcpuId,
-        _number: u64,
-        _arguments: &[u64; 6],
-        _memory: &GuestMemory,
-    ) -> u64 {
-        KVM_ENOSYS
-    }
 }

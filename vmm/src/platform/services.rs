@@ -8,6 +8,7 @@ use std::fmt;
 
 use types::VcpuId;
 
+use super::failure::{Conversion, Refusal};
 use crate::memory::GuestMemory;
 use crate::x86::cpuid::Leaf;
 use crate::x86::exception::{Exception, Undeliverable};
@@ -46,6 +47,9 @@ pub trait Services {
 
     /// Waits a little for a guest that halts.
     fn idle(&mut self);
+
+    /// The guest makes this conversion call, which is well formed: how it is refused, if it is.
+    fn refuse(&mut self, conversion: &Conversion) -> Option<Refusal>;
 
     /// Reports that the guest's call was malformed, and in which way.
     fn report_bad_call(&mut self, call: &'static str, why: String);

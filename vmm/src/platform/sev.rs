@@ -5,7 +5,9 @@
 
 use types::{Platform, VcpuId, View};
 
+use super::failure::{Conversion, ConversionCall};
 use super::guest_type::{self, GuestActivity, NoEvidence};
+use super::services::Services;
 use super::{MsrRange, PlatformModel, PlatformState};
 use crate::memory::{Content, GuestMemory};
 use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
@@ -118,7 +120,7 @@ impl PlatformModel for Sev {
         Ok(format!("C-bit in CR3, {} pages converted", activity.conversions))
     }
 
-    fn hypercall(&mut self, _vcpu: VcpuId, number: u64, arguments: &[u64; 6], memory: &GuestMemory) -> u64 {
+    fn hypercall(&mut self, number: u64, arguments: &[u64; 6], services: &mut dyn Services) -> u64 {
         if number != HYPERCALL_MAP_GPA_RANGE {
             return KVM_ENOSYS;
         }
@@ -132,7 +134,12 @@ impl PlatformModel for Sev {
             return KVM_EINVAL;
         }
         let view = if attributes & MAP_GPA_RANGE_ENCRYPTED != 0 { View::Private } else { View::Shared };
-        memory.declare(gpa, pages, view);
+        let conversion = Conversion { call: ConversionCall::MapGpaRange, to: view, gpa, pages };
+        if let Some(refusal) = services.refuse(&conversion) {
+            services.memory().note_refusal(gpa, pages, view);
+            return refusal.error.value;
+        }
+        services.memory().declare(gpa, pages, view);
         0
     }
 }
@@ -140,11 +147,7 @@ impl PlatformModel for Sev {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::ram::Ram;
-
-    fn memory() -> GuestMemory {
-        GuestMemory::new(Ram::new(192 << 20).unwrap(), Content::OneView).unwrap()
-    }
+    use crate::platform::services::fake::Fake;
 
     #[test]
     fn the_c_bit_splits_and_joins_addresses() {
@@ -159,8 +162,26 @@ mod tests {
         #[test]
         fn map_gpa_range_takes_any_registers(number in 0u64..16, gpa: u64, pages: u64, attributes: u64) {
             let mut sev = Sev::new(38, 0);
-            let answer = sev.hypercall(VcpuId::BOOT, number, &[gpa, pages, attributes, 0, 0, 0], &memory());
+            let answer = sev.hypercall(number, &[gpa, pages, attributes, 0, 0, 0], &mut Fake::of_sev(&[]));
             proptest::prop_assert!([0, KVM_EINVAL, KVM_ENOSYS].contains(&answer));
+        }
+
+        #[test]
+        fn a_range_whose_declaration_is_refused_is_what_it_was(page in 256u64..1000, pages in 1u64..50, nth in 1u32..4) {
+            let mut sev = Sev::new(38, 0);
+            let mut fake = Fake::of_sev(&[&format!("map-gpa-range:nth={nth},error=enosys")]);
+            let gpa = page * crate::layout::PAGE_SIZE;
+            for call in 1..=4 {
+                // One call is refused: the state is that of the last one that was not.
+                let view = if call % 2 == 1 { View::Shared } else { View::Private };
+                let before = fake.memory.declared(gpa);
+                let attributes = if view == View::Private { MAP_GPA_RANGE_ENCRYPTED } else { 0 };
+                let arguments = [gpa, pages, attributes, 0, 0, 0];
+                let answer = sev.hypercall(HYPERCALL_MAP_GPA_RANGE, &arguments, &mut fake);
+                let refused = call == nth;
+                proptest::prop_assert_eq!(answer, if refused { KVM_ENOSYS } else { 0 });
+                proptest::prop_assert_eq!(fake.memory.declared(gpa), if refused { before } else { Some(view) });
+            }
         }
     }
 }

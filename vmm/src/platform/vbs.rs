@@ -10,10 +10,11 @@ use kvm_bindings::kvm_regs;
 use serde::{Deserialize, Serialize};
 use types::{Mode, Platform, VcpuId, View};
 
+use super::failure::{Conversion, ConversionCall};
 use super::guest_type::{GuestActivity, NoEvidence};
 use super::services::{Next, Services};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES};
-use super::{MsrRange, PlatformModel, PlatformState, plain};
+use super::{MsrRange, PlatformModel, PlatformState};
 use crate::layout::{self, PAGE_SIZE};
 use crate::memory::protected::{Architecture, Cause};
 use crate::memory::{Content, GuestMemory};
@@ -193,16 +194,6 @@ impl PlatformModel for Vbs {
         Some(())
     }
 
-    fn hypercall(
-        &mut self,
-        _vcpu: VcpuId,
-        _number: u64,
-        _arguments: &[u64; 6],
-        _memory: &GuestMemory,
-    ) -> u64 {
-        plain::KVM_ENOSYS
-    }
-
     fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence> {
         match (activity.page_calls, activity.conversions) {
             (0, _) => Err(NoEvidence("made no hypercall through the hypercall page")),
@@ -274,7 +265,14 @@ fn modify_host_visibility(input: u64, reps: u64, start: u64, services: &mut dyn 
         services.report_bad_call(CALL, format!("partition {:#x} is not the caller's", word(0)));
         return (STATUS_INVALID_PARAMETER, 0);
     }
-    for rep in start..reps {
+    let page_at = |rep: u64| word((LIST_OFFSET + rep * 8) as usize).checked_mul(PAGE_SIZE);
+    let to = if cause == Cause::MakePrivate { View::Private } else { View::Shared };
+    let first = (start < reps).then(|| page_at(start)).flatten();
+    let first = first.filter(|gpa| services.memory().ram().offset(*gpa).is_some());
+    let call = ConversionCall::HostVisibility;
+    let refusal = first.and_then(|gpa| services.refuse(&Conversion { call, to, gpa, pages: reps - start }));
+    let end = refusal.map_or(reps, |refusal| start + refusal.done);
+    for rep in start..end {
         let page = word((LIST_OFFSET + rep * 8) as usize);
         let gpa = page.checked_mul(PAGE_SIZE).filter(|gpa| services.memory().ram().offset(*gpa).is_some());
         let Some(gpa) = gpa else {
@@ -285,7 +283,9 @@ fn modify_host_visibility(input: u64, reps: u64, start: u64, services: &mut dyn 
             return (STATUS_INVALID_PARAMETER, rep);
         }
     }
-    (STATUS_SUCCESS, reps)
+    let Some(refusal) = refusal else { return (STATUS_SUCCESS, reps) };
+    (end..reps).filter_map(page_at).for_each(|gpa| services.memory().note_refusal(gpa, 1, to));
+    (refusal.error.value, end)
 }
 
 #[cfg(test)]

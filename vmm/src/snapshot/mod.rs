@@ -25,6 +25,7 @@ use crate::machine::{Machine, MachineConfig, Parts};
 use crate::memory::image::MemoryImage;
 use crate::memory::page_set::PageSet;
 use crate::platform::PlatformState;
+use crate::platform::failure::Counted;
 use crate::platform::guest_type::GuestActivity;
 use crate::trace::kernel::KernelNames;
 use crate::x86::cpuid::CpuidTable;
@@ -43,6 +44,8 @@ struct State {
     vm: VmImage,
     devices: DevicesImage,
     platform: PlatformState,
+    /// Calls that the rules for failing conversions have counted.
+    refused: Counted,
     cpuid: CpuidTable,
     /// Kept as the sites of an image are.
     #[serde(skip)]
@@ -97,6 +100,7 @@ impl Machine {
                 .map_err(SnapshotError::kvm("saving interrupt controllers and clocks"))?,
             devices: self.devices.save(),
             platform: self.platform.save(),
+            refused: self.refuser.save(),
             cpuid: self.cpuid.clone(),
             sites: self.sites.clone(),
             unserved_modules: self.unserved_modules.clone(),
@@ -176,6 +180,7 @@ impl Machine {
         if !self.platform.restore(&state.platform) {
             return Err(SnapshotError::Platform(self.platform.kind()));
         }
+        self.refuser.restore(state.refused);
         if self.vcpus.len() != state.vcpus.len() {
             return Err(SnapshotError::Vcpus { saved: state.vcpus.len(), present: self.vcpus.len() });
         }

@@ -15,6 +15,7 @@ use crate::memory::cipher::PAGE;
 use crate::memory::image::{MemoryImage, SavedStates};
 use crate::memory::protected::table::PAGES_PER_CHUNK;
 use crate::memory::state::AliasState;
+use crate::platform::failure::Counted;
 use crate::platform::guest_type::GuestActivity;
 use crate::platform::{self, HostFacts, Options};
 use crate::x86::cpuid::CpuidTable;
@@ -42,6 +43,7 @@ impl Snapshot {
             vm: VmImage::default(),
             devices: DevicesImage::fresh(),
             platform: platform::make(platform, &HostFacts { physical_bits: 46 }, &options).save(),
+            refused: Counted::default(),
             cpuid,
             sites: opcode::find_flat(&CODE, layout::FLAT_CODE),
             unserved_modules: vec![UnservedModule {

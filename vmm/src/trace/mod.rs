@@ -3,6 +3,7 @@
 
 pub mod backtrace;
 pub mod code_page;
+pub mod conversion;
 pub mod event_log;
 pub mod kernel;
 pub mod log;

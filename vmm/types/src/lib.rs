@@ -33,6 +33,8 @@ mod platform;
 #[cfg(feature = "std")]
 mod policy;
 #[cfg(feature = "std")]
+mod refused_conversion;
+#[cfg(feature = "std")]
 mod region;
 #[cfg(feature = "std")]
 mod unwind_method;
@@ -54,6 +56,8 @@ pub use page_change::PageChange;
 pub use platform::{Mode, Platform};
 #[cfg(feature = "std")]
 pub use policy::Policy;
+#[cfg(feature = "std")]
+pub use refused_conversion::RefusedConversion;
 #[cfg(feature = "std")]
 pub use region::{PlacedRegion, Region};
 #[cfg(feature = "std")]

@@ -11,6 +11,7 @@ use super::needs::NeedError;
 use super::term::TermError;
 use crate::place::PlaceError;
 use types::names::{UnknownName, suggestion};
+use vmm::platform::failure::{BadRule, ForeignRule, TooManyRules};
 
 /// Everything that was found wrong with one case file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +101,15 @@ pub enum ProblemKind {
     /// A need that cannot be read.
     #[error(transparent)]
     Need(#[from] NeedError),
+    /// A rule for conversions that fail cannot be read.
+    #[error(transparent)]
+    Rule(#[from] BadRule),
+    /// There are too many of them.
+    #[error(transparent)]
+    Rules(#[from] TooManyRules),
+    /// One is for another platform.
+    #[error("{0}")]
+    ForeignRule(ForeignRule),
     /// Data for a write that cannot be read.
     #[error("`{key}` is no data: {why}")]
     Data {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 use types::Platform;
+use vmm::platform::failure::{ConversionFailure, Failures};
 
 use super::error::{CaseErrors, ProblemKind, Sink};
 use super::fields::{Fields, Value, is_name};
@@ -57,6 +58,10 @@ fn read(mut f: Fields<'_, '_, '_, '_>, name: &str) -> Option<Case> {
     let platforms = if platforms.is_empty() { Platform::ALL.to_vec() } else { platforms };
     let needs = f.optional("needs").map_or_else(Needs::default, |value| needs(value, f.sink()));
     let guest = f.optional("guest").map_or_else(SetupOverrides::default, |value| guest(value, f.sink()));
+    let foreign = platforms.iter().find_map(|platform| guest.fail?.check(*platform).err());
+    if let Some(foreign) = foreign {
+        f.sink().add(&(0..0), ProblemKind::ForeignRule(foreign));
+    }
     let list = f.list("step", "at least one [[step]]");
     let mut steps = Vec::new();
     // Too many are refused unread.
@@ -100,9 +105,17 @@ fn guest(value: Value<'_, '_>, sink: &mut Sink<'_>) -> SetupOverrides {
         lockdown: f.optional_parsed("lockdown"),
         iomem: f.optional_parsed("iomem"),
         mutant: f.optional_parsed("mutant"),
+        fail: failures(&mut f),
     };
     f.finish();
     overrides
+}
+
+/// The rules by which conversions fail; `None` where there are none.
+fn failures(f: &mut Fields<'_, '_, '_, '_>) -> Option<Failures> {
+    let span = f.optional("fail")?.span();
+    let rules: Vec<ConversionFailure> = f.parsed_list("fail");
+    f.sink().take(&span, Failures::new(&rules))
 }
 
 fn step(value: Value<'_, '_>, index: usize, sink: &mut Sink<'_>) -> Option<(Step, Range<usize>)> {

@@ -56,7 +56,7 @@ fn needs(out: &mut Keys, needs: &Needs) {
 }
 
 fn guest(out: &mut Keys, guest: SetupOverrides) {
-    let SetupOverrides { mode, rom, sept_ve, lockdown, iomem, mutant } = guest;
+    let SetupOverrides { mode, rom, sept_ve, lockdown, iomem, mutant, fail } = guest;
     let mut inner = Inline::default();
     inner.optional("mode", mode);
     inner.optional("rom", rom);
@@ -66,6 +66,9 @@ fn guest(out: &mut Keys, guest: SetupOverrides) {
     inner.optional("lockdown", lockdown);
     inner.optional("iomem", iomem);
     inner.optional("mutant", mutant);
+    if let Some(fail) = fail {
+        inner.add("fail", &list(&fail.iter().collect::<Vec<_>>()));
+    }
     out.table("guest", &inner);
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use protocol::{Batch, Outcome, Step};
-use types::{AccessEvent, Errno};
+use types::{AccessEvent, Errno, RefusedConversion};
 use vmm::device::virtio::{ConsolePort, PortPeer, VirtioConfig, VirtioKind};
 
 use crate::boot::{self, BootResult};
@@ -96,6 +96,8 @@ pub struct Executed {
     pub events: Vec<AccessEvent>,
     /// Forbidden accesses that were not kept.
     pub not_kept: u64,
+    /// Conversions of memory refused since then because a rule says so.
+    pub refused: Vec<RefusedConversion>,
 }
 
 /// How a command ended.
@@ -209,7 +211,7 @@ fn not_up(target: &Target, session: &Session, ended: Box<Ended>, interrupt: &Ato
     let end = if interrupted { CommandEnd::Interrupted } else { CommandEnd::GuestEnded(ended) };
     let release = target.kernel.release.clone();
     let boot = judged_boot(target, session, &release);
-    Executed { end, release, boot, events: Vec::new(), not_kept: 0 }
+    Executed { end, release, boot, events: Vec::new(), not_kept: 0, refused: Vec::new() }
 }
 
 /// What was recorded of a guest until now, as its boot.
@@ -219,6 +221,7 @@ fn judged_boot(target: &Target, session: &Session, release: &str) -> BootResult 
         setup: target.setup.into(),
         events: recorded.events,
         not_kept: recorded.dropped,
+        refused: runner::refused_since(session, 0),
         death: None,
         aborted: None,
     };
@@ -284,9 +287,11 @@ impl Running<'_> {
         let regions = guest::placed(self.session.machine());
         let boot = judged_boot(self.target, self.session, &release);
         let booted = self.session.machine().events().cursor();
+        let requested = self.session.machine().conversions().all().len();
         let end = self.end();
+        let refused = runner::refused_since(self.session, requested);
         let recorded = runner::events_since(self.session, booted, &regions);
-        Ok(Executed { end, release, boot, events: recorded.events, not_kept: recorded.dropped })
+        Ok(Executed { end, release, boot, events: recorded.events, not_kept: recorded.dropped, refused })
     }
 
     /// Prepares the guest and runs the command.

@@ -157,6 +157,7 @@ impl PreparedKernel {
             sept_ve_disable: !setup.sept_ve,
             unaccepted_percent: setup.unaccepted,
             watch: target.watch,
+            failures: setup.fail,
             echo_console: target.console,
             clock: self.clock,
             virtio: self.devices.clone(),

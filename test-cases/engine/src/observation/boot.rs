@@ -2,7 +2,7 @@
 //! One guest from its first instruction until its agent answered, or until it ended before.
 
 use serde::{Deserialize, Serialize};
-use types::{AccessEvent, Mode};
+use types::{AccessEvent, Mode, RefusedConversion};
 
 use super::{Aborted, Death, SetupFacts};
 
@@ -15,6 +15,9 @@ pub struct BootObservation {
     pub events: Vec<AccessEvent>,
     /// Forbidden accesses beyond what is kept of one guest.
     pub not_kept: u64,
+    /// Conversions of memory that were refused because a rule says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedConversion>,
     /// Its death, where it died before its agent answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub death: Option<Death>,
@@ -26,9 +29,14 @@ pub struct BootObservation {
 impl BootObservation {
     /// A name that distinguishes it from boots with another setup.
     pub fn name(&self) -> String {
-        let SetupFacts { mode: _, rom, sept_ve, unaccepted_percent: _ } = self.setup;
+        let SetupFacts { mode: _, rom, sept_ve, unaccepted_percent: _, fail } = self.setup;
         let rom = rom.map(|rom| format!(" rom={rom}")).unwrap_or_default();
-        format!("boot{rom}{}", if sept_ve { " sept-ve" } else { "" })
+        let mut name = format!("boot{rom}{}", if sept_ve { " sept-ve" } else { "" });
+        for rule in fail.iter() {
+            name.push_str(" fail=");
+            name.push_str(&rule.to_string());
+        }
+        name
     }
 
     /// The death that may follow from a forbidden access: one after at least one access, where accesses have

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use types::{BadCall, Mode, PlacedRegion, Platform, Policy};
 
 use crate::setup::{RomArea, Setup};
+use vmm::platform::failure::Failures;
 
 /// The kernel under test.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,12 +139,15 @@ pub struct SetupFacts {
     pub sept_ve: bool,
     /// Percent of the free RAM launched unaccepted.
     pub unaccepted_percent: u8,
+    /// The rules by which conversions of memory fail.
+    #[serde(default, skip_serializing_if = "Failures::is_empty")]
+    pub fail: Failures,
 }
 
 impl From<Setup> for SetupFacts {
     fn from(setup: Setup) -> Self {
-        let Setup { mode, rom, sept_ve, unaccepted, lockdown: _, iomem: _, mutant: _ } = setup;
-        Self { mode, rom, sept_ve, unaccepted_percent: unaccepted }
+        let Setup { mode, rom, sept_ve, unaccepted, lockdown: _, iomem: _, mutant: _, fail } = setup;
+        Self { mode, rom, sept_ve, unaccepted_percent: unaccepted, fail }
     }
 }
 
@@ -172,6 +176,9 @@ pub struct Counters {
     pub msrs: u64,
     /// Exceptions the VMM raised.
     pub exceptions: u64,
+    /// Conversions refused because a rule says so.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub refused: u64,
 }
 
 impl Counters {
@@ -190,6 +197,7 @@ impl Counters {
             calls: self.calls + other.calls,
             msrs: self.msrs + other.msrs,
             exceptions: self.exceptions + other.exceptions,
+            refused: self.refused + other.refused,
         }
     }
 }

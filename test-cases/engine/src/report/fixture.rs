@@ -224,7 +224,14 @@ pub fn boot(mode: Mode, events: Vec<AccessEvent>, death: Option<DeathKind>) -> B
         during: None,
         console: vec!["[    0.100000] EISA bus probe".to_owned()],
     });
-    judged_boot(BootObservation { setup: setup.into(), events, not_kept: 0, death, aborted: None })
+    judged_boot(BootObservation {
+        setup: setup.into(),
+        events,
+        not_kept: 0,
+        refused: Vec::new(),
+        death,
+        aborted: None,
+    })
 }
 
 /// The same, of a guest whose run the host's failure or a deadline ended before its agent answered.

@@ -221,6 +221,7 @@ impl Engine<'_> {
                 setup: setup.into(),
                 events: recorded.events,
                 not_kept: recorded.dropped,
+                refused: runner::refused_since(session, 0),
                 death: None,
                 aborted: None,
             },

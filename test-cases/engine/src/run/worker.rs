@@ -201,6 +201,7 @@ pub(super) fn counters_of(session: &Session) -> Counters {
         exceptions: stats.exceptions,
         mismatches: session.machine().events().len() as u64,
         not_kept: stats.events_not_kept,
+        refused: session.machine().conversions().refused(),
         ..Counters::default()
     }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The VMM's events, in the words of observations: with names of code and places.
 
-use types::{AccessEvent, EventKind, PageChange, PlacedRegion};
+use types::{AccessEvent, EventKind, PageChange, PlacedRegion, RefusedConversion};
+use vmm::platform::failure::Conversion;
 use vmm::trace::RecordedChange;
+use vmm::trace::conversion::RecordedConversion;
 use vmm::trace::event_log::{EventCursor, Since};
 use vmm::trace::log::Cursor;
 use vmm::trace::output::OutputMarks;
@@ -98,6 +100,35 @@ pub fn changes_since(session: &Session, cursor: Option<Cursor>) -> Vec<PageChang
         changes.push(PageChange { what, symbol: None, task: None, backtrace: Vec::new() });
     }
     changes
+}
+
+/// The conversions that were refused, among those recorded from this one on.
+pub fn refused_since(session: &Session, first: usize) -> Vec<RefusedConversion> {
+    let conversions = session.machine().conversions().all().get(first..).unwrap_or_default();
+    conversions.iter().filter_map(|conversion| refused(conversion, session)).collect()
+}
+
+fn refused(recorded: &RecordedConversion, session: &Session) -> Option<RefusedConversion> {
+    let refusal = recorded.refusal?;
+    let Conversion { call, to, gpa, pages } = recorded.conversion;
+    let names = session.names();
+    Some(RefusedConversion {
+        call: call.abi().to_owned(),
+        number: recorded.number,
+        to,
+        gpa,
+        pages,
+        done: refusal.done,
+        error: refusal.error.abi.to_owned(),
+        symbol: session.place(&recorded.at),
+        backtrace: recorded
+            .at
+            .backtrace
+            .as_ref()
+            .zip(names)
+            .map(|(trace, names)| names.frames(trace))
+            .unwrap_or_default(),
+    })
 }
 
 /// One change.

@@ -26,7 +26,7 @@ use crate::session::{End, Ended, Session, Worker};
 
 pub use self::events::{
     Placed, PlacedEvent, Recorded, all as all_events, by_place as events_by_place, changes_of, changes_since,
-    since as events_since,
+    refused_since, since as events_since,
 };
 pub use self::truth::{Prior, seen};
 
@@ -50,6 +50,7 @@ impl CaseRun {
 /// Runs one case with a new worker. `limit` bounds each step.
 pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], limit: Duration) -> CaseRun {
     let started = Instant::now();
+    let requested = session.machine().conversions().all().len();
     let baseline = Baseline::take(session.machine(), case, regions);
     let mut logged = None;
     if let Some(step) = case.steps.iter().find(|step| step.action == Action::KernelLog) {
@@ -89,7 +90,8 @@ pub fn run_case(session: &mut Session, case: &Case, regions: &[PlacedRegion], li
         observed.duration = begun.elapsed();
         steps.push(observed);
     }
-    let observation = CaseObservation { steps, not_run: None, duration: started.elapsed() };
+    let refused = refused_since(session, requested);
+    let observation = CaseObservation { steps, refused, not_run: None, duration: started.elapsed() };
     CaseRun { observation, ended }
 }
 

@@ -8,6 +8,8 @@ use crate::layout::MIN_RAM;
 use crate::memory::protected::Architecture;
 use crate::memory::ram::Ram;
 use crate::memory::{Content, GuestMemory};
+use crate::platform::failure::tests::refuser;
+use crate::platform::failure::{Conversion, Refusal, Refuser};
 use crate::x86::cpuid::Leaf;
 
 /// An MSR that does not exist.
@@ -28,6 +30,8 @@ pub struct Fake {
     pub msrs: Vec<(u32, u64)>,
     /// Waits.
     pub idles: usize,
+    /// Conversions that fail.
+    pub refuser: Refuser,
 }
 
 #[allow(clippy::missing_panics_doc, reason = "tests panic")]
@@ -43,7 +47,20 @@ impl Fake {
             stores: Vec::new(),
             msrs: Vec::new(),
             idles: 0,
+            refuser: Refuser::default(),
         }
+    }
+
+    /// RAM of one content and two views.
+    pub fn of_sev(rules: &[&str]) -> Self {
+        let memory =
+            GuestMemory::new(Ram::new(MIN_RAM).unwrap(), Content::EncryptedAlias { seed: 0 }).unwrap();
+        Self { memory, ..Self::failing(Architecture::Tdx, rules) }
+    }
+
+    /// The same, with conversions that fail by these rules.
+    pub fn failing(architecture: Architecture, rules: &[&str]) -> Self {
+        Self { refuser: refuser(rules), ..Self::new(architecture) }
     }
 }
 
@@ -93,6 +110,10 @@ impl Services for Fake {
 
     fn idle(&mut self) {
         self.idles += 1;
+    }
+
+    fn refuse(&mut self, conversion: &Conversion) -> Option<Refusal> {
+        self.refuser.decide(conversion)
     }
 
     fn report_bad_call(&mut self, call: &'static str, why: String) {

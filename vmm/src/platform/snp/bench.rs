@@ -12,6 +12,8 @@ use crate::memory::protected::Architecture;
 use crate::memory::ram::Ram;
 use crate::memory::{Content, GuestMemory, MemoryError};
 use crate::platform::PlatformModel;
+use crate::platform::failure::tests::refuser;
+use crate::platform::failure::{Conversion, Refusal, Refuser};
 use crate::platform::services::{Next, Services};
 use crate::x86::cpuid::Leaf;
 use crate::x86::opcode::Opcode;
@@ -31,13 +33,20 @@ pub(super) struct Bench {
     /// Port, size, value of every OUT.
     pub outs: Vec<(u16, usize, u32)>,
     pub idles: usize,
+    /// Conversions that fail.
+    pub refuser: Refuser,
 }
 
 impl Bench {
     pub fn new() -> Result<Self, MemoryError> {
         let content = Content::SeparateBacking { architecture: Architecture::Snp, mode: Mode::Faithful };
         let memory = GuestMemory::unenforced(Ram::new(MIN_RAM)?, content)?;
-        Ok(Self { memory, bad_calls: Vec::new(), outs: Vec::new(), idles: 0 })
+        Ok(Self { memory, bad_calls: Vec::new(), outs: Vec::new(), idles: 0, refuser: Refuser::default() })
+    }
+
+    /// Conversions fail by these rules from now on.
+    pub fn fail(&mut self, rules: &[&str]) {
+        self.refuser = refuser(rules);
     }
 
     /// VMGEXIT with this in the GHCB MSR; gives what it holds afterwards.
@@ -128,6 +137,10 @@ impl Services for Bench {
 
     fn idle(&mut self) {
         self.idles += 1;
+    }
+
+    fn refuse(&mut self, conversion: &Conversion) -> Option<Refusal> {
+        self.refuser.decide(conversion)
     }
 
     fn report_bad_call(&mut self, call: &'static str, why: String) {

@@ -273,7 +273,9 @@ pub(super) fn scratch(ghcb: &Ghcb, len: usize) -> Result<std::ops::Range<usize>,
 fn page_state_change(ghcb: &mut Ghcb, services: &mut dyn Services) -> Answer {
     let start = scratch(ghcb, psc::HEADER_SIZE)?.start;
     let buffer = &mut ghcb.bytes_mut()[start..super::ghcb::SHARED_BUFFER.end];
-    let (outcome, why) = psc::process(buffer, services.memory());
+    let conversion = psc::conversion_of_list(buffer, services.memory());
+    let refusal = conversion.and_then(|it| services.refuse(&it));
+    let (outcome, why) = psc::process(buffer, services.memory(), refusal);
     if let Some(why) = why {
         services.report_bad_call(call::VMGEXIT, why);
     }

@@ -149,6 +149,15 @@ impl Snp {
                 }
             }
             Message::PageStateRequest { frame, operation } => {
+                let memory = services.memory();
+                let conversion = psc::conversion_of_page(frame, operation, memory);
+                if let Some((conversion, refusal)) =
+                    conversion.and_then(|it| Some((it, services.refuse(&it)?)))
+                {
+                    services.memory().note_refusal(conversion.gpa, conversion.pages, conversion.to);
+                    // The error is the register's upper half.
+                    return Ok(Message::PageStateResponse { error: refusal.error.value as u32 });
+                }
                 let error = match psc::change_page(frame, operation, services.memory()) {
                     Ok(()) => 0,
                     Err(refused) => {
@@ -249,16 +258,6 @@ impl PlatformModel for Snp {
     fn write_msr(&mut self, _vcpu: VcpuId, index: u32, value: u64, _memory: &GuestMemory) -> Option<()> {
         // SEV_STATUS is read-only.
         (index == MSR_GHCB).then(|| self.state.msr = value)
-    }
-
-    fn hypercall(
-        &mut self,
-        _vcpu: VcpuId,
-        _number: u64,
-        _arguments: &[u64; 6],
-        _memory: &GuestMemory,
-    ) -> u64 {
-        instructions::KVM_ENOSYS
     }
 
     fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence> {

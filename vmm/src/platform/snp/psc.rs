@@ -3,11 +3,14 @@
 //!
 //! GHCB specification 2.03 §4.1.6; `arch/x86/include/asm/sev-common.h:struct psc_hdr`, `struct psc_entry`.
 
+use types::View;
+
 use super::Refused;
 use super::msr_protocol::{OPERATION_PRIVATE, OPERATION_SHARED};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use crate::memory::GuestMemory;
 use crate::memory::protected::Cause;
+use crate::platform::failure::{Conversion, ConversionCall, Refusal};
 
 /// Bytes of the header: `cur_entry`, `end_entry` (2 each), reserved (4).
 pub const HEADER_SIZE: usize = 8;
@@ -34,6 +37,8 @@ pub enum Outcome {
     InvalidEntry,
     /// The hypervisor failed.
     Failed,
+    /// A rule has the list end at `cur_entry` with this.
+    Refused(u64),
 }
 
 impl Outcome {
@@ -44,6 +49,7 @@ impl Outcome {
             Self::InvalidHeader => 1 << 32 | 1,
             Self::InvalidEntry => 1 << 32 | 2,
             Self::Failed => 0x100 << 32,
+            Self::Refused(value) => value,
         }
     }
 }
@@ -87,8 +93,12 @@ impl Entry {
 }
 
 /// Works off the list in `buffer`, as far as it is valid, and notes in it what is done. At most [`MAX_ENTRIES`] entries
-/// of 512 pages each, whatever the header holds.
-pub fn process(buffer: &mut [u8], memory: &GuestMemory) -> (Outcome, Option<String>) {
+/// of 512 pages each, whatever the header holds. With a `refusal` it ends after that many pages; header and entry show where.
+pub fn process(
+    buffer: &mut [u8],
+    memory: &GuestMemory,
+    refusal: Option<Refusal>,
+) -> (Outcome, Option<String>) {
     let Some((header, entries)) = buffer.split_at_mut_checked(HEADER_SIZE) else {
         return (
             Outcome::InvalidHeader,
@@ -102,19 +112,35 @@ pub fn process(buffer: &mut [u8], memory: &GuestMemory) -> (Outcome, Option<Stri
         let why = format!("page state change header: end_entry {end} does not fit a list of {room}");
         return (Outcome::InvalidHeader, Some(why));
     }
+    let mut left = refusal.map_or(u64::MAX, |refusal| refusal.done);
     let mut index = current;
     while index <= end {
         header[..2].copy_from_slice(&index.to_le_bytes());
         let Some(entry) = entry_at(entries, index) else { return (Outcome::InvalidHeader, None) };
-        let count = alike(entries, index, end, memory);
+        let mut count = alike(entries, index, end, memory);
+        if let Some(refusal) = refusal {
+            if left == 0 {
+                note_refusal(entries, index..=end, memory);
+                return (Outcome::Refused(refusal.error.value), None);
+            }
+            if entry.large && left < LARGE_PAGES - u64::from(entry.done) {
+                let part = Entry { done: entry.done + left as u16, ..entry };
+                if let Err((outcome, why)) = apply_part(entry, left, memory) {
+                    return (outcome, Some(format!("page state change entry {index}: {why}")));
+                }
+                put_entry(entries, index, part);
+                note_refusal(entries, index..=end, memory);
+                return (Outcome::Refused(refusal.error.value), None);
+            }
+            count = u64::from(count).min(left) as u16;
+            left -= if entry.large { LARGE_PAGES - u64::from(entry.done) } else { u64::from(count) };
+        }
         if let Err((outcome, why)) = apply(entry, u64::from(count), memory) {
             return (outcome, Some(format!("page state change entry {index}: {why}")));
         }
         for index in index..index + count {
             if let Some(entry) = entry_at(entries, index) {
-                let done = Entry { done: entry.pages() as u16, ..entry };
-                let at = usize::from(index) * ENTRY_SIZE;
-                entries[at..at + ENTRY_SIZE].copy_from_slice(&done.encode().to_le_bytes());
+                put_entry(entries, index, Entry { done: entry.pages() as u16, ..entry });
             }
         }
         index += count;
@@ -128,6 +154,64 @@ pub fn process(buffer: &mut [u8], memory: &GuestMemory) -> (Outcome, Option<Stri
 fn entry_at(entries: &[u8], index: u16) -> Option<Entry> {
     let bytes = entries.get(usize::from(index) * ENTRY_SIZE..)?.first_chunk()?;
     Some(Entry::parse(u64::from_le_bytes(*bytes)))
+}
+
+fn put_entry(entries: &mut [u8], index: u16, entry: Entry) {
+    let at = usize::from(index) * ENTRY_SIZE;
+    entries[at..at + ENTRY_SIZE].copy_from_slice(&entry.encode().to_le_bytes());
+}
+
+/// The conversion that a list requests: from its first page on, as many pages as its entries have left in all, made what
+/// its first entry makes. `None` where there is nothing to convert, or the header or that entry is invalid.
+pub fn conversion_of_list(buffer: &[u8], memory: &GuestMemory) -> Option<Conversion> {
+    let (header, entries) = buffer.split_at_checked(HEADER_SIZE)?;
+    let current = u16::from_le_bytes([header[0], header[1]]);
+    let end = u16::from_le_bytes([header[2], header[3]]);
+    if usize::from(end) >= (entries.len() / ENTRY_SIZE).min(MAX_ENTRIES) {
+        return None;
+    }
+    let first = entry_at(entries, current).filter(|_| current <= end)?;
+    let (_, to) = change_of(first.operation)?;
+    let pages = (current..=end).filter_map(|index| entry_at(entries, index));
+    let pages = pages.map(|entry| entry.pages().saturating_sub(u64::from(entry.done))).sum();
+    let gpa = (first.frame + u64::from(first.done)) * PAGE_SIZE;
+    is_ram(memory, gpa, 1).then_some(Conversion { call: ConversionCall::Psc, to, gpa, pages })
+}
+
+/// The conversion that the MSR protocol requests.
+pub fn conversion_of_page(frame: u64, operation: u8, memory: &GuestMemory) -> Option<Conversion> {
+    let (gpa, (_, to)) = (frame.checked_mul(PAGE_SIZE)?, change_of(operation)?);
+    is_ram(memory, gpa, 1).then_some(Conversion { call: ConversionCall::MsrPsc, to, gpa, pages: 1 })
+}
+
+/// What an operation makes of a page.
+fn change_of(operation: u8) -> Option<(Cause, View)> {
+    match operation {
+        OPERATION_PRIVATE => Some((Cause::MakePrivate, View::Private)),
+        OPERATION_SHARED => Some((Cause::MakeShared, View::Shared)),
+        _ => None,
+    }
+}
+
+/// What is left of these entries was refused.
+fn note_refusal(entries: &[u8], indices: std::ops::RangeInclusive<u16>, memory: &GuestMemory) {
+    for entry in indices.filter_map(|index| entry_at(entries, index)) {
+        if let Some((_, to)) = change_of(entry.operation) {
+            let done = u64::from(entry.done).min(entry.pages());
+            memory.note_refusal(entry.frame * PAGE_SIZE + done * PAGE_SIZE, entry.pages() - done, to);
+        }
+    }
+}
+
+/// Carries out `pages` more of a large entry.
+fn apply_part(entry: Entry, pages: u64, memory: &GuestMemory) -> Result<(), (Outcome, String)> {
+    let gpa = entry.frame * PAGE_SIZE;
+    if !entry.frame.is_multiple_of(LARGE_PAGES) || !is_ram(memory, gpa, LARGE_PAGES) {
+        return Err((Outcome::InvalidEntry, format!("the 2 MiB page {gpa:#x} is not aligned, or not RAM")));
+    }
+    let Some((cause, _)) = change_of(entry.operation) else { return Ok(()) };
+    let first = gpa + u64::from(entry.done) * PAGE_SIZE;
+    memory.apply(first, pages, cause).map(|_| ()).map_err(|why| (Outcome::Failed, why.to_string()))
 }
 
 /// How many entries from `index` on can be carried out as one: the same change of single pages that follow each other. Linux lists

@@ -11,6 +11,7 @@ use super::{Snp, call, not_validated};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use crate::memory::protected::Cause;
 use crate::platform::PlatformModel;
+use crate::platform::failure::{Conversion, ConversionCall};
 use crate::platform::services::{Next, Services, Termination};
 use crate::x86::exception::Exception;
 
@@ -43,6 +44,8 @@ const OVERFLOW: u64 = 1 << 11;
 enum Fault {
     /// This in EAX, and the reason, if it is reported.
     Code(u32, Option<String>),
+    /// This in EAX, because a rule says so; success means that the carry flag is set.
+    Refused(u32),
     /// #PF at this address.
     NotMapped(u64),
     /// An exception at the instruction, or the end of the guest.
@@ -70,6 +73,14 @@ pub fn pvalidate(snp: &Snp, regs: &mut kvm_regs, services: &mut dyn Services) ->
     // hardware: only bit 0 counts.
     let cause = if regs.rdx & 1 == 1 { Cause::Accept } else { Cause::Rescind };
     let outcome = target(snp, regs, &*services).and_then(|target| {
+        let to = if cause == Cause::Accept { View::Private } else { View::Shared };
+        let Target { gpa, pages, .. } = target;
+        if let Some(refusal) =
+            services.refuse(&Conversion { call: ConversionCall::Pvalidate, to, gpa, pages })
+        {
+            services.memory().note_refusal(gpa, pages, to);
+            return Err(Fault::Refused(refusal.error.value as u32));
+        }
         let done = services
             .memory()
             .apply(target.gpa, target.pages, cause)
@@ -170,6 +181,11 @@ fn fail(fault: Fault, regs: &mut kvm_regs, call: &'static str, services: &mut dy
                 services.report_bad_call(call, why);
             }
             finish(regs, code);
+            Next::Resume
+        }
+        Fault::Refused(code) => {
+            finish(regs, code);
+            regs.rflags |= if code == SUCCESS { CARRY } else { 0 };
             Next::Resume
         }
         Fault::NotMapped(address) => Next::Fault(Exception::page_fault(address)),

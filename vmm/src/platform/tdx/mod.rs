@@ -14,7 +14,7 @@ pub use self::module::TdState;
 use super::guest_type::{GuestActivity, NoEvidence};
 use super::services::{Consequence, Next, Services, Termination};
 use super::sev::{LEAF_ENCRYPTED_MEMORY, LEAF_KVM_FEATURES, LEAF_LARGEST_EXTENDED};
-use super::{MsrRange, PlatformModel, PlatformState, plain};
+use super::{MsrRange, PlatformModel, PlatformState};
 use crate::memory::protected::Architecture;
 use crate::memory::{Content, GuestMemory, Mismatch};
 use crate::x86::cpuid::{CpuidTable, LEAF_ADDRESS_SIZES};
@@ -116,16 +116,6 @@ impl PlatformModel for Tdx {
 
     fn write_msr(&mut self, _vcpu: VcpuId, _index: u32, _value: u64, _memory: &GuestMemory) -> Option<()> {
         None
-    }
-
-    fn hypercall(
-        &mut self,
-        _vcpu: VcpuId,
-        _number: u64,
-        _arguments: &[u64; 6],
-        _memory: &GuestMemory,
-    ) -> u64 {
-        plain::KVM_ENOSYS
     }
 
     fn guest_type_evidence(&self, activity: &GuestActivity) -> Result<String, NoEvidence> {

@@ -10,6 +10,7 @@ use super::leaf::{field, status, tdcall};
 use super::{report, vmcall};
 use crate::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use crate::memory::protected::Cause;
+use crate::platform::failure::{Conversion, ConversionCall};
 use crate::platform::services::{Next, Services, Termination};
 
 /// VMX exit reason "EPT violation" (Intel SDM volume 3 appendix C).
@@ -204,6 +205,12 @@ impl Module {
         if state == PageState::Private {
             services.report_bad_call(CALL, format!("{gpa:#x} is accepted already: PAGE_ALREADY_ACCEPTED"));
             return Ok(status::PAGE_ALREADY_ACCEPTED);
+        }
+        let conversion =
+            Conversion { call: ConversionCall::Accept, to: View::Private, gpa, pages: size / PAGE_SIZE };
+        if let Some(refusal) = services.refuse(&conversion) {
+            services.memory().note_refusal(gpa, conversion.pages, View::Private);
+            return Ok(refusal.error.value);
         }
         if level == 0 {
             services.memory().smash(gpa);

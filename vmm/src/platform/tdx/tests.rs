@@ -223,7 +223,7 @@ fn the_hypervisor_answers_what_would_have_been_exits() {
         assert_eq!(vmcall(&mut fake, refused, [0; 4]).r10, answer::OPERAND_INVALID);
     }
     let regs = tdcall(&mut fake, kvm_regs { r10: 11, r11: sub::MAP_GPA, ..Default::default() });
-    assert_eq!((regs.rax, regs.r10), (0, plain::KVM_ENOSYS));
+    assert_eq!((regs.rax, regs.r10), (0, crate::platform::plain::KVM_ENOSYS));
 }
 
 #[test]
@@ -395,5 +395,55 @@ proptest! {
         if private == [0x5a; 8] {
             prop_assert_eq!(fake.memory.apply(CHUNK, 1, Cause::Accept).unwrap().unchanged, 1);
         }
+    }
+}
+
+proptest! {
+    /// A refused `MapGPA` converts the pages it reports in R11 and no others, and the next call goes on from there.
+    #[test]
+    fn a_refused_map_gpa_converts_what_it_reports(
+        pages in 1u64..40,
+        done in 0u32..50,
+        private: bool,
+        error in prop::sample::select(vec!["invalid-operand", "in-use", "align-error", "retry"]),
+    ) {
+        let mut fake = Fake::failing(Architecture::Tdx, &[&format!("map-gpa:nth=1,error={error},done={done}")]);
+        if private {
+            fake.memory.apply(CHUNK, pages, Cause::MakeShared).unwrap();
+        }
+        let (before, after) =
+            if private { (PageState::Shared, PageState::Unaccepted) } else { (PageState::Private, PageState::Shared) };
+        let bit = if private { 0 } else { SHARED };
+        let regs = vmcall(&mut fake, sub::MAP_GPA, [CHUNK | bit, pages * PAGE_SIZE, 0, 0]);
+        prop_assert_ne!(regs.r10, answer::SUCCESS);
+        let reached = regs.r11 & !SHARED;
+        prop_assert_eq!(regs.r11 & SHARED, bit);
+        let converted = (reached - CHUNK) / PAGE_SIZE;
+        prop_assert_eq!(converted, u64::from(done).min(pages - 1));
+        prop_assert!(states(&fake, CHUNK, converted, after));
+        prop_assert!(states(&fake, reached, pages - converted, before));
+        let rest = vmcall(&mut fake, sub::MAP_GPA, [reached | bit, (pages - converted) * PAGE_SIZE, 0, 0]);
+        prop_assert_eq!(rest.r10, answer::SUCCESS);
+        prop_assert!(states(&fake, CHUNK, pages, after));
+        prop_assert!(fake.bad_calls.is_empty());
+    }
+}
+
+#[test]
+fn a_refused_accept_changes_nothing_and_a_call_the_module_refuses_anyway_is_not_counted() {
+    for (error, value) in [
+        ("operand-invalid", RCX_INVALID),
+        ("operand-busy", 0x8000_0200_0000_0001),
+        ("size-mismatch", TOO_LARGE),
+    ] {
+        let mut fake = Fake::failing(Architecture::Tdx, &[&format!("accept:nth=1,error={error}")]);
+        fake.memory.launch_as(CHUNK, LARGE_PAGE_SIZE, PageState::Unaccepted).unwrap();
+        assert_eq!(accept(&mut fake, CHUNK + LARGE_PAGE_SIZE), status::PAGE_ALREADY_ACCEPTED);
+        fake.bad_calls.clear();
+        assert_eq!(accept(&mut fake, CHUNK | 1), value);
+        assert!(states(&fake, CHUNK, 512, PageState::Unaccepted));
+        assert_eq!(accept(&mut fake, CHUNK | 1), 0);
+        assert!(states(&fake, CHUNK, 512, PageState::Private));
+        assert!(fake.bad_calls.is_empty());
     }
 }

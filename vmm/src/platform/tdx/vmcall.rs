@@ -2,10 +2,12 @@
 //! The hypervisor's side of `TDG.VP.VMCALL`.
 
 use kvm_bindings::kvm_regs;
+use types::View;
 
 use super::leaf::{answer, status, vmcall};
 use crate::layout::PAGE_SIZE;
 use crate::memory::protected::Cause;
+use crate::platform::failure::{Conversion, ConversionCall};
 use crate::platform::services::{Next, Services, Termination};
 
 /// Most bytes one `MapGPA` converts before it answers `RETRY`: it bounds the time of one exit.
@@ -144,8 +146,20 @@ fn map_gpa(shared_bit: u8, regs: &mut kvm_regs, services: &mut dyn Services) -> 
         regs.r11 = device;
         return answer::OPERAND_INVALID;
     }
+    let (cause, to) =
+        if shared { (Cause::MakeShared, View::Shared) } else { (Cause::MakePrivate, View::Private) };
+    let pages = len / PAGE_SIZE;
+    if let Some(refusal) = services.refuse(&Conversion { call: ConversionCall::MapGpa, to, gpa, pages }) {
+        let part = refusal.done * PAGE_SIZE;
+        if services.memory().apply(gpa, refusal.done, cause).is_err() {
+            return answer::OPERAND_INVALID;
+        }
+        services.memory().note_refusal(gpa + part, pages - refusal.done, to);
+        // The first address that was not converted, with any status but success.
+        regs.r11 = regs.r12 + part;
+        return refusal.error.value;
+    }
     let part = len.min(MAP_GPA_AT_ONCE);
-    let cause = if shared { Cause::MakeShared } else { Cause::MakePrivate };
     if services.memory().apply(gpa, part / PAGE_SIZE, cause).is_err() {
         return answer::OPERAND_INVALID;
     }

@@ -173,3 +173,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_refused_call_makes_visible_the_pages_it_counts() {
+    for (rule, status, done) in [
+        ("host-visibility:nth=1", STATUS_INVALID_PARAMETER, 0),
+        ("host-visibility:nth=1,error=access-denied,done=1", 6, 1),
+        ("host-visibility:nth=1,error=insufficient-memory,done=9", 11, 2),
+    ] {
+        let mut fake = Fake::failing(Architecture::Vbs, &[rule]);
+        let pages = [PAGE, HIGH_RAM, PAGE + PAGE_SIZE];
+        assert_eq!(modify(&mut fake, VISIBLE, &pages, 0), (status, done), "{rule}");
+        let state = |place: usize| if place < done as usize { PageState::Shared } else { PageState::Private };
+        assert!((0..3).all(|place| fake.memory.state(pages[place]) == Some(state(place))), "{rule}");
+        // Linux makes the rest of a rep hypercall from the count on (`mshyperv.h:hv_do_rep_hypercall`).
+        assert_eq!(modify(&mut fake, VISIBLE, &pages, done), (0, 3));
+    }
+}

@@ -70,6 +70,26 @@ fn keys_that_may_be_left_out_have_sensible_values() {
 }
 
 #[test]
+fn conversions_that_fail_are_read_and_written_and_are_of_the_cases_platforms() {
+    let top = |platforms: &str, fail: &str| {
+        format!("platforms = {platforms}\nguest = {{ fail = {fail} }}\n{}", read("expect = 'zeros'"))
+    };
+    let rules = r#"["map-gpa:nth=3,error=retry,done=2", "accept:every=9"]"#;
+    let case = case(&top("['tdx']", rules));
+    assert_eq!(case.guest.fail.map(|fail| fail.iter().count()), Some(2));
+    let written = crate::case::write(&case);
+    assert!(written.contains(rules), "{written}");
+    assert_eq!(parse(&written, "test").unwrap(), case);
+    assert_eq!(
+        errors(&top("['tdx', 'snp']", "['map-gpa']")),
+        [
+            "test:1:1: the rule map-gpa is for platform tdx, and this is a snp guest: use psc, msr-psc, pvalidate"
+        ]
+    );
+    assert!(errors(&top("['tdx']", "['map-gpa:nht=1']"))[0].contains("did you mean `nth`"));
+}
+
+#[test]
 fn expectations_can_be_written_in_three_ways() {
     let expected = |expect: &str, policy, platform| {
         let case = case(&read(&format!("expect = {expect}")));

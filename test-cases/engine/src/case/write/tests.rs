@@ -225,6 +225,7 @@ fn needs_and_guest() -> impl Strategy<Value = (Needs, SetupOverrides)> {
         lockdown,
         iomem,
         mutant,
+        fail: None,
     });
     (needs, guest)
 }

@@ -31,7 +31,7 @@ fn header(bytes: &[u8]) -> (u16, u16) {
 fn run(current: u16, end: u16, entries: &[Entry]) -> (Outcome, Vec<u8>, GuestMemory) {
     let memory = Bench::new().unwrap().memory;
     let mut bytes = list(current, end, entries);
-    let (outcome, why) = process(&mut bytes, &memory);
+    let (outcome, why) = process(&mut bytes, &memory, None);
     assert_eq!(why.is_some(), outcome != Outcome::Done);
     (outcome, bytes, memory)
 }
@@ -76,7 +76,7 @@ fn a_list_that_does_not_fit_is_refused_whole() {
     }
     let memory = Bench::new().unwrap().memory;
     for len in 0..HEADER_SIZE + ENTRY_SIZE {
-        assert_eq!(process(&mut vec![0; len], &memory).0, Outcome::InvalidHeader);
+        assert_eq!(process(&mut vec![0; len], &memory, None).0, Outcome::InvalidHeader);
     }
 }
 
@@ -153,7 +153,7 @@ proptest! {
             buffer[..2].copy_from_slice(&current.to_le_bytes());
             buffer[2..4].copy_from_slice(&end.to_le_bytes());
         }
-        let (outcome, _) = process(&mut buffer, &bench.memory);
+        let (outcome, _) = process(&mut buffer, &bench.memory, None);
         if bytes.len() >= HEADER_SIZE {
             let (now, _) = header(&buffer);
             prop_assert!(now == current || now <= end + 1);
@@ -161,4 +161,61 @@ proptest! {
         }
         bench.check(0);
     }
+}
+
+fn states(memory: &GuestMemory, frame: u64, pages: u64, state: PageState) -> bool {
+    (frame..frame + pages).all(|frame| memory.state(frame * PAGE_SIZE) == Some(state))
+}
+
+proptest! {
+    /// A list that is refused converts the pages its header and entries report; the rest of it converts the others.
+    #[test]
+    fn a_refused_list_converts_what_it_reports(
+        small in 0u64..30,
+        large in any::<bool>(),
+        done in 0u64..600,
+        error in prop::sample::select(ConversionCall::Psc.errors().iter().collect::<Vec<_>>()),
+    ) {
+        // 4 KiB pages that follow each other, then perhaps one of 2 MiB.
+        let mut entries: Vec<Entry> = (0..small).map(|page| entry(SHARED, 0x300 + page, false)).collect();
+        if large || small == 0 {
+            entries.push(entry(SHARED, 0x1000, true));
+        }
+        let end = entries.len() as u16 - 1;
+        let memory = Bench::new().unwrap().memory;
+        let mut bytes = list(0, end, &entries);
+        let conversion = conversion_of_list(&bytes, &memory).unwrap();
+        let total: u64 = entries.iter().map(|entry| entry.pages()).sum();
+        prop_assert_eq!((conversion.pages, conversion.gpa), (total, entries[0].frame * PAGE_SIZE));
+        let done = done.min(total - 1);
+        let (outcome, why) = process(&mut bytes, &memory, Some(Refusal { error, done }));
+        prop_assert_eq!((outcome, why), (Outcome::Refused(error.value), None));
+        let (current, _) = header(&bytes);
+        prop_assert!(current <= end);
+        let reported: u64 = bytes[HEADER_SIZE..].chunks_exact(ENTRY_SIZE).take(entries.len())
+            .map(|entry| u64::from(Entry::parse(u64::from_le_bytes(entry.try_into().unwrap())).done)).sum();
+        prop_assert_eq!(reported, done);
+        let in_small = done.min(small);
+        prop_assert!(states(&memory, 0x300, in_small, PageState::Shared));
+        prop_assert!(states(&memory, 0x300 + in_small, small - in_small, PageState::Private));
+        prop_assert!(states(&memory, 0x1000, done - in_small, PageState::Shared));
+        prop_assert!(states(&memory, 0x1000 + (done - in_small), 512 - (done - in_small), PageState::Private));
+        prop_assert_eq!(process(&mut bytes, &memory, None).0, Outcome::Done);
+        prop_assert!(entries.iter().all(|entry| states(&memory, entry.frame, entry.pages(), PageState::Shared)));
+    }
+}
+
+#[test]
+fn a_list_that_means_nothing_requests_no_conversion() {
+    let memory = Bench::new().unwrap().memory;
+    for (current, end, entry) in [
+        (0, 253, entry(SHARED, 0x300, false)),
+        (1, 0, entry(SHARED, 0x300, false)),
+        (0, 0, entry(3, 0x1000, true)),
+    ] {
+        assert_eq!(conversion_of_list(&list(current, end, &[entry]), &memory), None);
+    }
+    assert_eq!(conversion_of_page(u64::MAX, SHARED, &memory), None);
+    assert_eq!(conversion_of_page(0x300, 7, &memory), None);
+    assert_eq!(conversion_of_page(0x300, SHARED, &memory).unwrap().gpa, 0x30_0000);
 }

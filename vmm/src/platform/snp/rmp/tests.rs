@@ -185,3 +185,22 @@ proptest! {
         bench.check(3);
     }
 }
+
+#[test]
+fn a_refused_pvalidate_changes_nothing() {
+    for (error, expected) in [
+        ("fail-input", (FAIL_INPUT, false)),
+        ("size-mismatch", (FAIL_SIZEMISMATCH, false)),
+        ("unchanged", (SUCCESS, true)),
+    ] {
+        let mut bench = Bench::new().unwrap();
+        bench.fail(&[&format!("pvalidate:nth=2,error={error}")]);
+        let page = PAGE | PRIVATE;
+        assert_eq!(validate(&mut bench, page, 0, 0), (SUCCESS, false));
+        assert_eq!(validate(&mut bench, page, 0, 1), expected, "{error}");
+        assert_eq!(bench.memory.state(PAGE), Some(PageState::Unaccepted));
+        assert_eq!(validate(&mut bench, page, 0, 1), (SUCCESS, false));
+        assert_eq!(bench.memory.state(PAGE), Some(PageState::Private));
+        assert_eq!(bench.bad_calls, []);
+    }
+}
