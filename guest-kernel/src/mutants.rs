@@ -5,7 +5,7 @@
 //! the policy (`copra_policy=NAME`), and that or `/sys/kernel/copra_mutant` one mistake by its number. `mutant:NAME` names
 //! this kernel with the mistake NAME, under the policy it belongs to; `mutant:POLICY` the same without a mistake.
 
-use crate::piece::Piece;
+use crate::piece::{Piece, Texts, texts};
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -23,10 +23,10 @@ pub struct Mutant {
     pub platform: String,
     /// What is wrong, in one line.
     pub wrong: String,
-    /// The case and the step that must fail, `CASE#STEP`; or `boot`, `explore`, `audit`.
+    /// The case and the step that must fail, `CASE#STEP`; or `boot`, `explore`, `audit`, `exec`, `suite`.
     pub killer: Option<String>,
     /// What that step sees, as a report says it; of `boot` a function or a manner of death, of `audit` a finding (`INVARIANT: NAME`),
-    /// of `explore` a part of the disagreement.
+    /// of `explore` a part of the disagreement, of `exec` the first access, of `suite` a test of the suite `dma_probe`.
     pub got: Option<String>,
     /// Why nothing can notice the mistake.
     pub equivalent: Option<String>,
@@ -111,7 +111,10 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The configuration beyond the base.
-pub(crate) const FRAGMENT: (&str, &str) = ("virtio.config", include_str!("../config/virtio.config"));
+pub(crate) const FRAGMENTS: Texts = texts!("config": "virtio.config", "dma-kunit.config");
+
+/// The KUnit suite of the DMA API.
+const SUITE: Texts = texts!("kunit": "0002-dma-kunit-tests.patch");
 
 /// Names and texts of the patches.
 macro_rules! patches {
@@ -125,11 +128,12 @@ pub(crate) fn patches() -> Vec<Piece> {
         "0002-dev-mem.patch",
         "0003-lockdown.patch",
         "0004-encryption.patch",
-        "0005-dma.patch"
+        "0005-dma.patch",
+        "0006-dma-api.patch"
     );
     let written = patches.map(|(name, text)| Piece { name: name.to_owned(), text: text.to_owned() });
     let numbers = Piece { name: "mutants/copra_mutants.h.patch".to_owned(), text: header() };
-    [numbers].into_iter().chain(written).collect()
+    [numbers].into_iter().chain(written).chain(SUITE.iter().map(Piece::of)).collect()
 }
 
 /// `range-short` as the kernel's source has it.

@@ -81,8 +81,8 @@ impl Recipe {
             base: base.series.to_owned(),
             policy: None,
             patches: mutants::patches(),
-            // Mistakes about memory that devices reach show with devices only.
-            fragments: vec![Piece::of(&mutants::FRAGMENT)],
+            // Mistakes about memory that devices reach show with devices only, some of them by a suite only.
+            fragments: mutants::FRAGMENTS.iter().map(Piece::of).collect(),
         }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use super::*;
+use crate::config::Config;
 use crate::recipe::Recipe;
 use crate::spec::{KernelSpec, Name};
 use std::collections::BTreeSet;
@@ -83,6 +84,8 @@ fn the_kernel_is_a_recipe() {
     assert_eq!(recipe.spec().unwrap(), KernelSpec::Build(crate::spec::MUTANTS.parse().unwrap()));
     assert_eq!(recipe.policy(), None);
     let upstream = Recipe::predefined("upstream").unwrap().with_variants(["virtio"].into_iter()).unwrap();
-    assert_eq!(recipe.config().unwrap(), upstream.config().unwrap());
+    let mut config = upstream.config().unwrap();
+    config.merge(&Config::parse(include_str!("../../config/dma-kunit.config")).unwrap());
+    assert_eq!(recipe.config().unwrap(), config);
     assert_eq!(recipe.patches().unwrap(), patches());
 }

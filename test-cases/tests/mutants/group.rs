@@ -18,6 +18,9 @@ const SEED: &str = "1";
 /// The guest ends at the first forbidden access; without one, its devices have read and written.
 const COMMAND: [&str; 5] = ["--fail-fast", "--strict", "--", "cat", "/etc/passwd"];
 
+/// The KUnit suite of the DMA API.
+const SUITE: [&str; 2] = ["--kunit", "dma_probe"];
+
 /// What kills a mutant.
 pub enum Killer<'a> {
     /// A case, in this step.
@@ -30,6 +33,8 @@ pub enum Killer<'a> {
     Audit,
     /// The devices of `copra exec`: a forbidden access of one.
     Exec,
+    /// This test of `copra suite --kunit dma_probe`.
+    Suite,
     /// Nothing can, and every case passes.
     Nothing,
 }
@@ -43,6 +48,7 @@ impl<'a> Killer<'a> {
             Some("explore") => Ok(Self::Explore),
             Some("audit") => Ok(Self::Audit),
             Some("exec") => Ok(Self::Exec),
+            Some("suite") => Ok(Self::Suite),
             Some(text) => match text.split_once('#') {
                 Some((case, step)) => Ok(Self::Case(case, step)),
                 None => Err(format!("mutants.toml names no killer of {} but `{text}`", mutant.name)),
@@ -77,7 +83,7 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
         let name = job_name(policy, platform);
         let cases = folder.join(&name).join("cases");
         let mut controls = BTreeSet::new();
-        let (mut explored, mut audited, mut executed) = (false, false, false);
+        let (mut explored, mut audited, mut executed, mut tested) = (false, false, false, false);
         for mutant in members {
             match Killer::of(mutant)? {
                 Killer::Case(case, _) => {
@@ -101,6 +107,10 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
                     jobs.push(job(&mutant.name, "exec", &mutant.name, platform, &COMMAND, folder));
                     executed = true;
                 }
+                Killer::Suite => {
+                    jobs.push(job(&mutant.name, "suite", &mutant.name, platform, &SUITE, folder));
+                    tested = true;
+                }
                 Killer::Nothing => {
                     jobs.push(job(&mutant.name, "run", &mutant.name, platform, &[], folder));
                 }
@@ -118,6 +128,9 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
         }
         if executed {
             jobs.push(job(&format!("{name}-exec"), "exec", policy, platform, &COMMAND, folder));
+        }
+        if tested {
+            jobs.push(job(&format!("{name}-suite"), "suite", policy, platform, &SUITE, folder));
         }
         if audited {
             jobs.push(job(&format!("{name}-audit"), "audit", policy, platform, &[], folder));

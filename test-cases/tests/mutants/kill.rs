@@ -34,6 +34,18 @@ pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
             ended(reports, &mutant.name, 1)?;
             is_of_device(&reports.json(&mutant.name)?, &expected(mutant))
         }
+        Killer::Suite => {
+            let control = format!("{group}-suite");
+            ended(reports, &control, 0)?;
+            ended(reports, &mutant.name, 1)?;
+            let test = format!("dma_probe/{}", expected(mutant));
+            passes(&reports.json(&control)?, &test)?;
+            let report = reports.json(&mutant.name)?;
+            match case(&report, &test)?["judged"]["verdict"].as_str() {
+                Some("unexpected") => Ok(()),
+                other => Err(format!("{test} is {other:?}")),
+            }
+        }
         Killer::Audit => {
             // The findings of an audit without a result for every place are incomplete.
             let has = |job: &str| {
