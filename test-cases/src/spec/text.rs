@@ -109,8 +109,10 @@ impl Writer {
         ));
         if self.form == Form::Markdown {
             self.gap();
-            let also: String =
-                others.iter().map(|other| format!(" --also {}", other.kernel.release)).collect();
+            let mut also = String::new();
+            for other in others {
+                let _ = write!(also, " --also {}", other.kernel.release);
+            }
             self.paragraph(&format!(
                 "`copra spec --markdown --release {}{also}` writes this page, and a test compares it with what is written here; \
                  `INSTA_UPDATE=always cargo test -p copra --lib spec` writes it anew.",

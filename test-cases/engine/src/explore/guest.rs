@@ -210,9 +210,9 @@ impl Kernel {
             encryption_bit: machine.platform().encryption_bit(),
             iomem: booted.iomem.clone(),
             memory: memory(machine),
-            uncached: uncached(machine.ram(), target.platform, release).into_iter().collect(),
+            uncached: uncached(*machine.ram(), target.platform, release).into_iter().collect(),
             kept: if options.get("DMI").is_some_and(|value| value == "y") {
-                vec![smbios_page(machine.platform().kind(), machine.ram())]
+                vec![smbios_page(machine.platform().kind(), *machine.ram())]
             } else {
                 Vec::new()
             },
@@ -252,13 +252,13 @@ fn iomem_checks(word: &str) -> Option<bool> {
 }
 
 /// The page of the SMBIOS table, which the kernel maps for good to show it in sysfs.
-pub(crate) fn smbios_page(platform: Platform, ram: &Ram) -> std::ops::Range<u64> {
-    let start = firmware::smbios_table(platform, ram);
+pub(crate) fn smbios_page(platform: Platform, ram: Ram) -> std::ops::Range<u64> {
+    let start = firmware::smbios_table(platform, &ram);
     start..start + PAGE
 }
 
 /// What the MTRRs do not cache, as the kernel reads them: some guests override the processor's MTRRs.
-pub(crate) fn uncached(ram: &Ram, platform: Platform, release: Release) -> Option<std::ops::Range<u64>> {
+pub(crate) fn uncached(ram: Ram, platform: Platform, release: Release) -> Option<std::ops::Range<u64>> {
     let since = |major, minor| release >= Release { major, minor };
     match platform {
         // `arch/x86/hyperv/ivm.c:hv_vtom_init()`: everything is cached.

@@ -65,7 +65,7 @@ impl Answer {
             Outcome::Refused(_) => return Self::not_reached(),
             Outcome::Value(_) | Outcome::Bytes { .. } => None,
         };
-        let word = if error.is_some() { Word::Failed } else { word(world, task, prediction) };
+        let gives = if error.is_some() { Word::Failed } else { word(world, task, prediction) };
         let mut contents = Contents::default();
         contents.start_operation();
         let mut forbidden = Vec::new();
@@ -80,7 +80,7 @@ impl Answer {
                 forbidden.push(access);
             }
         }
-        Self { word, error, forbidden, reasons: prediction.reasons.clone() }
+        Self { word: gives, error, forbidden, reasons: prediction.reasons.clone() }
     }
 
     /// The word that a table shows.

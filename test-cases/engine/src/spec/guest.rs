@@ -111,14 +111,14 @@ impl Guest {
             physical_bits: PHYSICAL_BITS,
             protection_keys: false,
             encryption_bit: model.encryption_bit(),
-            iomem: Iomem::parse(&iomem(&ram, platform, kernel.release))?,
+            iomem: Iomem::parse(&iomem(ram, platform, kernel.release))?,
             memory: Memory {
                 backed: ram.backed().iter().map(|(gpa, len)| *gpa..gpa + len).collect(),
                 page_states,
                 top: ram.end(),
             },
-            uncached: uncached(&ram, platform, kernel.release).into_iter().collect(),
-            kept: if has_table { vec![smbios_page(platform, &ram)] } else { Vec::new() },
+            uncached: uncached(ram, platform, kernel.release).into_iter().collect(),
+            kept: if has_table { vec![smbios_page(platform, ram)] } else { Vec::new() },
         };
         Ok(Self { world: with_command_line(world, &kernel.command_line), regions })
     }
@@ -131,7 +131,7 @@ impl Guest {
 
 /// /proc/iomem as the kernel makes it of the memory map and the devices. Page 0 is Reserved
 /// (`arch/x86/kernel/setup.c:trim_bios_range`); a SEV-SNP guest probes no ROMs (`arch/x86/kernel/probe_roms.c`).
-fn iomem(ram: &Ram, platform: Platform, release: Release) -> String {
+fn iomem(ram: Ram, platform: Platform, release: Release) -> String {
     let mut out = String::new();
     let mut line = |depth: usize, start: u64, end: u64, name: &str| {
         let _ = writeln!(out, "{:1$}{start:08x}-{2:08x} : {name}", "", depth * 2, end - 1);

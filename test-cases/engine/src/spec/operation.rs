@@ -22,8 +22,11 @@ pub struct Column {
     pub head: [&'static str; 2],
     /// What it tries.
     pub about: &'static str,
-    tries: fn(Spot) -> Vec<(&'static str, Vec<Op>)>,
+    tries: fn(Spot) -> Vec<Try>,
 }
+
+/// A name, and the operations of which the last one has the answer.
+type Try = (&'static str, Vec<Op>);
 
 impl Column {
     /// Its head in one line.

@@ -121,7 +121,7 @@ fn the_resource_tree_made_here_gives_what_that_of_a_booted_guest_gives() {
     for platform in Platform::ALL {
         // A SEV-SNP guest has no System ROM, and is as it is else.
         let booted = IOMEM.lines().filter(|line| *platform != Platform::Snp || !line.ends_with("System ROM"));
-        let booted = booted.map(|line| format!("{line}\n")).collect::<String>();
+        let booted = booted.collect::<Vec<_>>().join("\n");
         let guest = Guest::of(&stock_kernel("6.12"), *platform, Policy::Upstream, MEMORY).unwrap();
         let regions = placed(&guest);
         let made = Sheet::of(&guest.world, &regions);
