@@ -145,3 +145,47 @@ fn a_guest_that_is_restored_meets_the_same_refusal_again() {
     }
     assert_eq!(refusals(&machine).len(), 2);
 }
+
+#[test]
+fn a_shared_page_whose_conversion_was_refused_is_found_at_its_next_use_and_only_there() {
+    let next = PLAYGROUND + PAGE_SIZE;
+    let mut script = Script::new();
+    script.map_gpa(PLAYGROUND | bit(Tdx), 2 * PAGE_SIZE);
+    script.store(ALIAS, 7);
+    let refused = script.map_gpa(PLAYGROUND, PAGE_SIZE);
+    script.store(ALIAS + PAGE_SIZE, 9);
+    script.stop(2);
+    let load = script.load(ALIAS);
+    let again = script.load(ALIAS);
+    let mut machine =
+        script.machine(&failing(Tdx, "map-gpa:to=private,nth=1"), &[(Shared, PLAYGROUND), (Shared, next)]);
+    run(&mut machine);
+    assert_eq!(registers(&machine, refused).r10, OPERAND_INVALID);
+    assert_eq!(recorded(&machine), [], "the other page may be used");
+    // The VMM and devices see its contents.
+    assert_eq!(seen::<8>(&machine, Shared, PLAYGROUND), 7u64.to_le_bytes());
+    let saved = machine.save().unwrap();
+    for count in 1..=2 {
+        pass(&mut machine);
+        assert_eq!([load, again].map(|step| value(&machine, step)), [7; 2]);
+        assert_eq!(machine.events().len(), count, "{}", script::account(&machine));
+        let event = &machine.events().all()[count - 1];
+        assert_eq!((event.gpa, event.view, event.state), (PLAYGROUND, Shared, AccessTarget::Refused));
+        assert_eq!(machine.memory().state(PLAYGROUND), Some(PageState::Shared));
+        machine.restore(&saved).unwrap();
+    }
+}
+
+#[test]
+fn a_page_that_is_converted_after_all_may_be_used() {
+    let mut script = Script::new();
+    script.map_gpa(PLAYGROUND | bit(Tdx), PAGE_SIZE);
+    script.map_gpa(PLAYGROUND, PAGE_SIZE);
+    script.map_gpa(PLAYGROUND, PAGE_SIZE);
+    script.accept(PLAYGROUND, 0);
+    script.store(PLAYGROUND, 5);
+    let mut machine = script.machine(&failing(Tdx, "map-gpa:to=private,nth=1,error=retry"), &[]);
+    pass(&mut machine);
+    assert_eq!(recorded(&machine), []);
+    assert_eq!(seen::<8>(&machine, Private, PLAYGROUND), 5u64.to_le_bytes());
+}

@@ -23,6 +23,7 @@ pub mod matrix;
 pub mod merge;
 pub mod observation;
 pub mod place;
+pub mod refusals;
 pub mod report;
 pub mod requirements;
 pub mod run;

@@ -13,6 +13,7 @@ use super::guest::CommonOptions;
   copra audit                                    Debian's 6.12 kernel as SEV guest
   copra audit -k path:./bzImage -p tdx -v        your kernel, with the evidence
   copra audit -k build:open-eperm -p snp --cases found/
+  copra audit --conversions -p tdx               each conversion of a boot refused in turn
 
 Exit codes: 0 no hole, 1 a hole or a forbidden access while booting that is not known, 2 could not run or could not
 access every place, 130 interrupted. Notes are not holes.")]
@@ -20,6 +21,14 @@ pub struct AuditArgs {
     /// The guest
     #[command(flatten)]
     pub guest: CommonOptions,
+
+    /// Refuse the conversions of memory of a boot in turn, one of each call site, in a boot each (docs/conversions.md)
+    #[arg(long, conflicts_with_all = ["cases", "fail"])]
+    pub conversions: bool,
+
+    /// The same with every conversion, not one of each call site
+    #[arg(long, requires = "conversions")]
+    pub every: bool,
 
     /// Show the evidence of every finding
     #[arg(short, long)]

@@ -2,6 +2,7 @@
 //! `copra audit`: a search for unlisted holes, by invariants.
 
 mod cases;
+mod conversions;
 
 use std::fs;
 use std::path::Path;
@@ -25,6 +26,9 @@ const SHOWN: usize = 8;
 
 /// Accesses every region by every path, and reports each violated invariant.
 pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
+    if args.conversions {
+        return conversions::audit(args, quiet);
+    }
     if let Some(folder) = &args.cases {
         cases::make_folder(folder)?;
     }

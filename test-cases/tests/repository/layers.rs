@@ -90,6 +90,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "suite",
             "gdb",
             "explore",
+            "refusals",
             "audit",
             "identify",
             "matrix",

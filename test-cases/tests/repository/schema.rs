@@ -129,7 +129,7 @@ fn the_schema_lists_the_names_that_copra_has() {
         ("class", names!(Class)),
         ("memory_state", names!(MemoryState)),
         ("unwinder", names!(UnwindMethod)),
-        ("page_state", [names!(types::PageState), vec!["device"]].concat()),
+        ("page_state", [names!(types::PageState), vec!["shared-refused", "device"]].concat()),
     ] {
         assert_eq!(schema["$defs"][list]["enum"], json!(known), "{list}");
     }

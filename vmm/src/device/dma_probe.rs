@@ -136,7 +136,7 @@ impl DmaProbe {
             Command::Query { address } => {
                 self.last.state = match memory.state(address) {
                     AccessTarget::Device => 0,
-                    AccessTarget::Page(PageState::Shared) => 1,
+                    AccessTarget::Page(PageState::Shared) | AccessTarget::Refused => 1,
                     AccessTarget::Page(PageState::Private) => 2,
                     AccessTarget::Page(PageState::Unaccepted) => 3,
                 };

@@ -34,7 +34,7 @@ impl Machine {
             count: 1,
             gpa: mismatch.gpa,
             view: mismatch.view,
-            state: AccessTarget::Page(mismatch.state),
+            state: target(&mismatch),
             kind,
             operand,
             device: None,
@@ -61,7 +61,7 @@ impl Machine {
                 count: 1,
                 gpa: mismatch.gpa,
                 view: mismatch.view,
-                state: AccessTarget::Page(mismatch.state),
+                state: target(&mismatch),
                 kind: mismatch.kind,
                 operand: None,
                 device: None,
@@ -162,4 +162,9 @@ impl Machine {
         }
         Ok(None)
     }
+}
+
+/// What an access was made to.
+fn target(mismatch: &Mismatch) -> AccessTarget {
+    if mismatch.refused { AccessTarget::Refused } else { AccessTarget::Page(mismatch.state) }
 }

@@ -63,6 +63,7 @@ use crate::x86::walk::page_pieces;
 
 /// What machine to make.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct MachineConfig {
     /// Bytes of RAM.
     pub ram: u64,

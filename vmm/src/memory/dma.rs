@@ -178,13 +178,17 @@ impl GuestMemory {
                 let private = AccessTarget::Page(PageState::Private);
                 (&encryption.shared, if before.declared() == View::Shared { Ok(()) } else { Err(private) })
             }
-            Scheme::SeparateBacking(protection) => match protection.lock().state(offset) {
-                Some(PageState::Shared) => (&protection.shared, Ok(())),
-                state => {
-                    let state = state.map_or(AccessTarget::Device, AccessTarget::Page);
-                    return Ok(Found { state: Err(state), pointer: None });
+            Scheme::SeparateBacking(protection) => {
+                let mut states = protection.lock();
+                self.give_back(protection, &mut states, offset)?;
+                match states.state(offset) {
+                    Some(PageState::Shared) => (&protection.shared, Ok(())),
+                    state => {
+                        let state = state.map_or(AccessTarget::Device, AccessTarget::Page);
+                        return Ok(Found { state: Err(state), pointer: None });
+                    }
                 }
-            },
+            }
         };
         let at = offset + gpa % PAGE_SIZE;
         if kind == AccessKind::Write {

@@ -105,7 +105,7 @@ impl GuestMemory {
                 .map_err(failed)
         };
         let action = (access == AliasAccess::Mismatch).then(|| {
-            let mismatch = Mismatch { gpa, view, state: state.declared().into(), kind };
+            let mismatch = Mismatch { gpa, view, state: state.declared().into(), kind, refused: false };
             pages.pending.arrive(mismatch)
         });
         pages.counters.mismatches += u64::from(matches!(action, Some(FaultAction::Stop | FaultAction::Pass)));

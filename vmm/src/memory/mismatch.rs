@@ -14,4 +14,7 @@ pub struct Mismatch {
     pub state: PageState,
     /// What the access does.
     pub kind: AccessKind,
+    /// The page is shared, and its conversion to private was refused: the state admits the access, and the guest must not
+    /// make it.
+    pub refused: bool,
 }

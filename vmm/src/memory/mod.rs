@@ -236,7 +236,12 @@ impl GuestMemory {
                     }
                 }
                 Scheme::SeparateBacking(protection) => {
-                    let state = protection.lock();
+                    let mut state = protection.lock();
+                    if let Some(page) = state.refused_page(view, offset) {
+                        let start = ((gpa + range.start as u64) % PAGE_SIZE) as usize;
+                        page[start..start + range.len()].copy_from_slice(&bytes[range]);
+                        return Ok(());
+                    }
                     let admitted = state.state(offset).is_some_and(|s| s.admits(view));
                     if !admitted && !state.is_mapped_temporarily(view, offset) {
                         // The page is not present in this view.
@@ -340,7 +345,12 @@ impl GuestMemory {
 
     /// Where the state does not admit `view`: what an access would read if it completed.
     fn protected_part(&self, protection: &Protection, view: View, at: u64, part: &mut [u8]) {
-        let state = protection.lock();
+        let mut state = protection.lock();
+        if let Some(page) = state.refused_page(view, at) {
+            let start = (at % PAGE_SIZE) as usize;
+            part.copy_from_slice(&page[start..start + part.len()]);
+            return;
+        }
         let admitted = state.state(at).is_some_and(|s| s.admits(view));
         if admitted || state.is_mapped_temporarily(view, at & !(PAGE_SIZE - 1)) {
             self.view_mapping(protection, view).read(at, part);

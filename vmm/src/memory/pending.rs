@@ -83,7 +83,13 @@ mod tests {
     use types::{AccessKind, PageState, View};
 
     fn access(page: u64) -> Mismatch {
-        Mismatch { gpa: page << 12, view: View::Shared, state: PageState::Private, kind: AccessKind::Read }
+        Mismatch {
+            gpa: page << 12,
+            view: View::Shared,
+            state: PageState::Private,
+            kind: AccessKind::Read,
+            refused: false,
+        }
     }
 
     #[test]

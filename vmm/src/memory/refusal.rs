@@ -8,10 +8,16 @@ use super::history::StateChange;
 use crate::layout::PAGE_SIZE;
 
 impl GuestMemory {
-    /// The guest requested that these pages become `to`, and was refused. Pages that are not RAM are passed over.
+    /// The guest requested that these pages become `to`, and was refused. Pages that are not RAM are passed over. Those that stay
+    /// shared must not be used again: the first access to each is recorded as forbidden.
     pub fn note_refusal(&self, gpa: u64, pages: u64, to: View) {
         for offset in self.offsets(gpa, pages) {
             self.with_watch(|watch| watch.record(offset, StateChange::Refused(to)));
+        }
+        if to == View::Private
+            && let Err(error) = self.withhold(self.offsets(gpa, pages))
+        {
+            self.fail(error);
         }
     }
 

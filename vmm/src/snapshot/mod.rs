@@ -46,6 +46,8 @@ struct State {
     platform: PlatformState,
     /// Calls that the rules for failing conversions have counted.
     refused: Counted,
+    /// Shared pages whose conversion to private was refused, and that were not accessed since.
+    refused_pages: Vec<u64>,
     cpuid: CpuidTable,
     /// Kept as the sites of an image are.
     #[serde(skip)]
@@ -94,6 +96,7 @@ impl Machine {
             return Err(SnapshotError::Dma);
         }
         let entries = self.complete_exits()?;
+        let refused_pages = self.memory.give_back_refused()?;
         let state = State {
             vcpus: self.vcpus.iter().map(|vcpu| vcpu.save(&self.msrs)).collect::<Result<_, _>>()?,
             vm: VmImage::save(&self.vm)
@@ -101,6 +104,7 @@ impl Machine {
             devices: self.devices.save(),
             platform: self.platform.save(),
             refused: self.refuser.save(),
+            refused_pages,
             cpuid: self.cpuid.clone(),
             sites: self.sites.clone(),
             unserved_modules: self.unserved_modules.clone(),
@@ -109,6 +113,7 @@ impl Machine {
         self.start_dirty_log()?;
         self.memory.forget_touched();
         let memory = self.memory.save()?;
+        self.memory.withhold_refused(&state.refused_pages)?;
         self.resume(entries);
         Ok(Snapshot { state, memory })
     }
@@ -123,7 +128,7 @@ impl Machine {
         while self.vcpus.iter_mut().any(|vcpu| vcpu.next_coalesced().is_some()) {}
         self.restore_state(&snapshot.state)?;
         let mut dirty = PageSet::new(snapshot.memory.pages());
-        let stats = self.restore_memory(&snapshot.memory, &mut dirty, false)?;
+        let stats = self.restore_memory(snapshot, &mut dirty, false)?;
         self.resume(entries);
         Ok(stats)
     }
@@ -159,7 +164,7 @@ impl Machine {
         let entries = self.complete_exits()?;
         self.start_dirty_log()?;
         self.restore_state(&snapshot.state)?;
-        self.restore_memory(&snapshot.memory, &mut dirty, fresh)?;
+        self.restore_memory(snapshot, &mut dirty, fresh)?;
         self.resume(entries);
         Ok(())
     }
@@ -196,12 +201,14 @@ impl Machine {
     /// Memory, of which the pages in `dirty` and those in the log may have changed.
     fn restore_memory(
         &mut self,
-        image: &MemoryImage,
+        snapshot: &Snapshot,
         dirty: &mut PageSet,
         fresh: bool,
     ) -> Result<RestoreStats, SnapshotError> {
         self.collect_dirty(dirty)?;
-        let restored = self.memory.restore(image, dirty, fresh)?;
+        self.memory.give_back_refused()?;
+        let restored = self.memory.restore(&snapshot.memory, dirty, fresh)?;
+        self.memory.withhold_refused(&snapshot.state.refused_pages)?;
         self.record_changes(None);
         if let Some(log) = &mut self.dirty {
             log.settle(dirty, &restored.changed)

@@ -44,6 +44,7 @@ impl Snapshot {
             devices: DevicesImage::fresh(),
             platform: platform::make(platform, &HostFacts { physical_bits: 46 }, &options).save(),
             refused: Counted::default(),
+            refused_pages: Vec::new(),
             cpuid,
             sites: opcode::find_flat(&CODE, layout::FLAT_CODE),
             unserved_modules: vec![UnservedModule {

@@ -60,11 +60,16 @@ impl EventKind {
     }
 }
 
+/// Name of a page whose conversion to private was refused.
+const REFUSED: &str = "shared-refused";
+
 /// What an access is made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccessTarget {
     /// RAM, in a page of this state.
     Page(PageState),
+    /// RAM, in a shared page whose conversion to private was refused: the guest must not use it again.
+    Refused,
     /// No RAM: a device answers.
     Device,
 }
@@ -73,6 +78,7 @@ impl fmt::Display for AccessTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Page(state) => state.fmt(f),
+            Self::Refused => f.pad(REFUSED),
             Self::Device => f.pad("device"),
         }
     }
@@ -88,7 +94,11 @@ impl std::str::FromStr for AccessTarget {
     type Err = crate::names::UnknownName;
 
     fn from_str(given: &str) -> Result<Self, Self::Err> {
-        if given == "device" { Ok(Self::Device) } else { given.parse().map(Self::Page) }
+        match given {
+            "device" => Ok(Self::Device),
+            REFUSED => Ok(Self::Refused),
+            state => state.parse().map(Self::Page),
+        }
     }
 }
 

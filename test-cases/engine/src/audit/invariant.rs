@@ -145,6 +145,9 @@ pub(super) fn violation(event: &AccessEvent) -> (Invariant, String, View) {
         AccessTarget::Page(PageState::Unaccepted) => {
             (Invariant::AcceptedOnly, "memory never accepted".to_owned(), view)
         }
+        AccessTarget::Refused => {
+            (Invariant::OneView, "shared pages whose conversion to private was refused".to_owned(), view)
+        }
         AccessTarget::Device => (Invariant::OneView, "devices".to_owned(), view),
         AccessTarget::Page(state) => (Invariant::OneView, format!("{state} pages"), view),
     }

@@ -75,7 +75,7 @@ pub fn events(
     // page are one event, as `EventLog::repeat_device()` does, since KVM decides into how many it cuts them.
     let each = |event: &RecordedAccess| match event.state {
         AccessTarget::Device => 1,
-        AccessTarget::Page(_) => usize::try_from(event.count).unwrap_or(usize::MAX),
+        AccessTarget::Page(_) | AccessTarget::Refused => usize::try_from(event.count).unwrap_or(usize::MAX),
     };
     let mut rest = got.iter().flat_map(|event| std::iter::repeat_n(event, each(event))).peekable();
     let mut seen: Vec<&RecordedAccess> = Vec::new();

@@ -22,6 +22,7 @@ use crate::setup::Setup;
 
 /// A kernel and an initramfs, ready to be booted as guests of one platform.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct PreparedKernel {
     image: Arc<LazyImage>,
     names: Option<Arc<KernelNames>>,
@@ -36,6 +37,8 @@ pub struct PreparedKernel {
     fail_fast: bool,
     /// The time at their start, in seconds since 1970.
     clock: Option<u64>,
+    /// Every conversion of its guests is recorded, with the code that requests it.
+    record_conversions: bool,
     /// The debugger of its guests.
     debugger: Option<Arc<dyn Debugger>>,
 }
@@ -60,6 +63,7 @@ impl PreparedKernel {
             dma_probe: false,
             fail_fast: false,
             clock: None,
+            record_conversions: false,
             debugger: None,
         })
     }
@@ -110,6 +114,12 @@ impl PreparedKernel {
         Self { clock: since.ok().map(|time| time.as_secs()), ..self }
     }
 
+    /// Records every conversion of its guests.
+    #[must_use]
+    pub(crate) fn recording_conversions(self) -> Self {
+        Self { record_conversions: true, ..self }
+    }
+
     /// Has its guests debugged.
     #[must_use]
     pub(crate) fn with_debugger(self, debugger: Option<Arc<dyn Debugger>>) -> Self {
@@ -158,6 +168,7 @@ impl PreparedKernel {
             unaccepted_percent: setup.unaccepted,
             watch: target.watch,
             failures: setup.fail,
+            record_conversions: self.record_conversions,
             echo_console: target.console,
             clock: self.clock,
             virtio: self.devices.clone(),

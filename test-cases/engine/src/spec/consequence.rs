@@ -25,6 +25,10 @@ pub fn consequence(platform: Platform, access: Forbidden) -> Consequence {
         AccessTarget::Device => {
             return Consequence { what: denial(&model.private_device(0)), source: None };
         }
+        // The page's state admits it.
+        AccessTarget::Refused => {
+            return Consequence { what: "the access completes".to_owned(), source: None };
+        }
         AccessTarget::Page(state) => state,
     };
     let architecture = match platform {
@@ -40,7 +44,8 @@ pub fn consequence(platform: Platform, access: Forbidden) -> Consequence {
     };
     let what = match step.answer {
         Answer::Denied => {
-            let mismatch = Mismatch { gpa: 0, view: access.kind.view(), state, kind: access.kind.access() };
+            let (view, kind) = (access.kind.view(), access.kind.access());
+            let mismatch = Mismatch { gpa: 0, view, state, kind, refused: false };
             denial(&model.denied(&mismatch, 0, true))
         }
         _ if step.to != state && step.to == PageState::Shared => {
@@ -76,6 +81,9 @@ impl std::fmt::Display for Forbidden {
             AccessTarget::Device => write!(f, "{access} of a device through the {view} view"),
             AccessTarget::Page(PageState::Unaccepted) => {
                 write!(f, "{access} of memory never accepted, through the {view} view")
+            }
+            AccessTarget::Refused => {
+                write!(f, "{access} of a shared page whose conversion failed, through the {view} view")
             }
             AccessTarget::Page(state) => write!(f, "{access} of a {state} page through the {view} view"),
         }

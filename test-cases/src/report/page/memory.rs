@@ -47,7 +47,7 @@ const fn state_class(target: AccessTarget) -> &'static str {
     match target {
         AccessTarget::Page(PageState::Private) => STATES[0].0,
         AccessTarget::Page(PageState::Unaccepted) => STATES[1].0,
-        AccessTarget::Page(PageState::Shared) => STATES[2].0,
+        AccessTarget::Page(PageState::Shared) | AccessTarget::Refused => STATES[2].0,
         AccessTarget::Device => STATES[3].0,
     }
 }

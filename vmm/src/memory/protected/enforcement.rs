@@ -39,10 +39,11 @@ impl GuestMemory {
             let start = chunk as u64 * LARGE_PAGE_SIZE;
             let failed = |source| MemoryError::Move { gpa: self.ram.gpa(start), view, source };
             let admitted = state.table.admitted(chunk, view);
+            let has_refused = state.has_refused(chunk, view);
             // Pages present for one access only, with other bytes.
             let temporary = &state.mapped_temporarily;
             let registered = &mut state.registered[view.index()][chunk];
-            if admitted == PAGES_PER_CHUNK {
+            if admitted == PAGES_PER_CHUNK && !has_refused {
                 for page in granted.into_iter().flatten() {
                     let offset = page as u64 * PAGE_SIZE;
                     if temporary.contains(&(view, offset)) {

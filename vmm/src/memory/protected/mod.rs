@@ -7,10 +7,12 @@
 //! forbidden. A page the view loses is dropped, as hardware drops its contents.
 
 mod enforcement;
+mod refused;
 pub mod state;
 pub mod table;
 mod violation;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use types::{Mode, PageState, View};
@@ -43,6 +45,8 @@ pub(super) struct Protected {
     pub(super) pending: Pending,
     /// Pages present in a view that may not access them, for the access that is resolved.
     mapped_temporarily: Vec<(View, u64)>,
+    /// By offset in RAM, contents of shared pages whose conversion to private was refused, until they are accessed.
+    refused: BTreeMap<u64, Box<[u8; PAGE_SIZE as usize]>>,
     pub(super) counters: MemoryCounters,
     pub(super) failed: Option<MemoryError>,
     pub(super) watch: Watch,
@@ -78,6 +82,7 @@ impl Protection {
             registered: [vec![false; chunks], vec![true; chunks]],
             pending: Pending::default(),
             mapped_temporarily: Vec::new(),
+            refused: BTreeMap::new(),
             counters: MemoryCounters::default(),
             failed: None,
             watch: Watch::default(),
@@ -162,6 +167,9 @@ impl GuestMemory {
         let mut state = protection.lock();
         let mut applied = Applied::default();
         for (chunk, range) in self.chunks(gpa, pages) {
+            if let Err(error) = self.give_back_all(protection, &mut state, range.clone()) {
+                state.failed.get_or_insert(error);
+            }
             let before = state.states_of(&range);
             let whole = range.len() == table::PAGES_PER_CHUNK;
             for page in range.clone() {

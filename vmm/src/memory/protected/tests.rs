@@ -34,7 +34,7 @@ fn seen(memory: &GuestMemory, view: View, gpa: u64) -> [u8; 16] {
 fn access(memory: &GuestMemory, view: View, gpa: u64) -> Resolution {
     let protection = memory.protection().unwrap();
     let state = memory.state(gpa).unwrap();
-    protection.lock().pending.arrive(Mismatch { gpa, view, state, kind: AccessKind::Read });
+    protection.lock().pending.arrive(Mismatch { gpa, view, state, kind: AccessKind::Read, refused: false });
     memory.release().unwrap()
 }
 

@@ -35,11 +35,12 @@ impl GuestMemory {
         let failed = |source| MemoryError::Move { gpa, view, source };
         let wake = || uffd.wake(fault.address, PAGE_SIZE).map_err(failed);
         let stop = || mapping.set_accessible(offset, PAGE, false).map_err(failed).and_then(|()| wake());
-        let outcome = if page.admits(view) || state.is_mapped_temporarily(view, offset) {
+        let refused = state.refused_page(view, offset).is_some();
+        let outcome = if !refused && (page.admits(view) || state.is_mapped_temporarily(view, offset)) {
             // Only a page that is there already: a fault that raced with its grant.
             uffd.wake_present(fault.address).map_err(failed)
         } else {
-            let action = state.pending.arrive(Mismatch { gpa, view, state: page, kind });
+            let action = state.pending.arrive(Mismatch { gpa, view, state: page, kind, refused });
             state.counters.mismatches += u64::from(matches!(action, FaultAction::Stop | FaultAction::Pass));
             match action {
                 FaultAction::Stop => stop(),
@@ -48,6 +49,7 @@ impl GuestMemory {
                     let mapping = self.view_mapping(protection, earlier.view);
                     self.make_accessible(mapping, earlier).and_then(|()| stop())
                 }
+                FaultAction::Pass if refused => self.give_back(protection, &mut state, offset).map(|_| ()),
                 FaultAction::Pass => self.map_temporarily(protection, &mut state, view, offset),
             }
         };
@@ -68,6 +70,9 @@ impl GuestMemory {
         let Some(mismatch) = state.pending.take() else { return Ok(Resolution::Resumed) };
         let Some(offset) = self.ram.offset(mismatch.gpa) else { return Ok(Resolution::Resumed) };
         self.make_accessible(self.view_mapping(protection, mismatch.view), mismatch)?;
+        if self.give_back(protection, &mut state, offset)? {
+            return Ok(Resolution::Resumed);
+        }
         let page = (offset / PAGE_SIZE) as usize;
         let cause = Cause::access(mismatch.view);
         if state.permits_access(offset, mismatch.view) {

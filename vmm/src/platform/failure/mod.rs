@@ -100,6 +100,13 @@ impl Failures {
         Ok(Self(kept))
     }
 
+    /// This rule alone.
+    pub fn one(rule: ConversionFailure) -> Self {
+        let mut kept = [None; MAX_RULES];
+        kept[0] = Some(rule);
+        Self(kept)
+    }
+
     /// There is none.
     pub fn is_empty(&self) -> bool {
         self.0[0].is_none()

@@ -135,8 +135,13 @@ fn other_instructions_than_snps_are_reported() {
 
 #[test]
 fn a_denied_access_is_vc_404_and_a_private_device_ends_the_guest() {
-    let mismatch =
-        Mismatch { gpa: 0xf_0000, view: View::Private, state: PageState::Unaccepted, kind: AccessKind::Read };
+    let mismatch = Mismatch {
+        gpa: 0xf_0000,
+        view: View::Private,
+        state: PageState::Unaccepted,
+        kind: AccessKind::Read,
+        refused: false,
+    };
     assert_eq!(
         snp().denied(&mismatch, 0, true),
         Consequence::Exception(Exception { vector: 29, error_code: Some(0x404), address: None })

@@ -88,7 +88,7 @@ fn fields_are_read_and_one_of_them_written_under_a_mask() {
 }
 
 fn violation(kind: AccessKind) -> Mismatch {
-    Mismatch { gpa: CHUNK, view: View::Private, state: PageState::Unaccepted, kind }
+    Mismatch { gpa: CHUNK, view: View::Private, state: PageState::Unaccepted, kind, refused: false }
 }
 
 #[test]
