@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Embeds the case files, so that they are found wherever the program is called from, and names the code that reads the
+//! Embeds the files of cases and layouts, so that they are found wherever the program is called from, and names the code that reads the
 //! facts of a guest, so that what other code read and kept is not used.
 
 use std::fmt::Write as _;
@@ -8,8 +8,14 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../cases");
-    println!("cargo::rerun-if-changed={}", root.display());
+    println!("cargo::rustc-env=COPRA_ENGINE_BUILD={:016x}", code()?);
+    embed("cases")?;
+    embed("layouts")
+}
+
+/// Writes the list of name and text of each TOML file in a folder beside this crate.
+fn embed(folder: &str) -> io::Result<()> {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("..").join(folder);
     let mut files = Vec::new();
     collect(&root, "toml", &mut files)?;
     files.sort();
@@ -20,9 +26,8 @@ fn main() -> io::Result<()> {
         let _ = writeln!(list, "    ({name:?}, include_str!({file:?})),");
     }
     list.push_str("]\n");
-    println!("cargo::rustc-env=COPRA_ENGINE_BUILD={:016x}", code()?);
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    fs::write(out.join("cases.rs"), list)
+    fs::write(out.join(folder).with_extension("rs"), list)
 }
 
 /// A hash of this crate's sources.

@@ -2,6 +2,7 @@
 //! The command line of `copra`.
 
 mod audit;
+mod boot_audit;
 mod exec;
 mod explain;
 mod explore;
@@ -19,6 +20,7 @@ mod trace;
 use clap::{Args, Parser, Subcommand};
 
 pub use audit::AuditArgs;
+pub use boot_audit::BootAuditArgs;
 pub use exec::{ExecArgs, ExecOptions, ShellArgs};
 pub use explain::ExplainArgs;
 pub use explore::ExploreArgs;
@@ -80,6 +82,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// Search for unlisted holes: access every region by every path and check invariants
     Audit(AuditArgs),
+    /// Boot a kernel in many firmware layouts: forbidden accesses, warnings, deaths, each with the simplest layout
+    BootAudit(BootAuditArgs),
     /// Identify the policy a kernel follows from its behaviour
     Identify(IdentifyArgs),
     /// Compare kernels: what is denied, what leaks, what breaks, as tables for a mail and as a page
@@ -96,7 +100,7 @@ pub enum Command {
     Merge(MergeArgs),
     /// Write the reports of several runs as one HTML page: what changed, verdicts, accesses, memory, times
     Page(PageArgs),
-    /// List cases, kernels, platforms, policies and regions
+    /// List cases, kernels, platforms, policies, layouts and regions
     List(ListArgs),
     /// Check whether this machine can run copra, and what to do if not
     Doctor,
@@ -124,6 +128,9 @@ pub struct ListArgs {
     /// The policies a kernel can be checked against
     #[arg(long)]
     pub policies: bool,
+    /// The guest layouts that come with copra
+    #[arg(long)]
+    pub layouts: bool,
     /// The memory regions that cases name
     #[arg(long)]
     pub regions: bool,
@@ -135,7 +142,7 @@ pub struct ListArgs {
 impl ListArgs {
     /// Whether the cases are to be listed: they are also what is listed when nothing is named.
     pub const fn lists_cases(&self) -> bool {
-        self.cases || !(self.kernels || self.platforms || self.policies || self.regions)
+        self.cases || !(self.kernels || self.platforms || self.policies || self.layouts || self.regions)
     }
 }
 

@@ -8,6 +8,7 @@ use types::{Platform, Policy, Region};
 
 use crate::cli::ListArgs;
 use engine::case::Case;
+use engine::layouts::NamedLayout;
 
 /// One line: a name, its description, and both as JSON.
 struct Line {
@@ -17,11 +18,17 @@ struct Line {
 }
 
 /// Prints every list that the options name, except the kernels.
-pub fn write(args: &ListArgs, cases: &[Case], mut out: impl Write) -> io::Result<()> {
+pub fn write(
+    args: &ListArgs,
+    cases: &[Case],
+    layouts: &[NamedLayout],
+    mut out: impl Write,
+) -> io::Result<()> {
     let lists = [
         (args.lists_cases(), "cases", cases.iter().map(case).collect::<Vec<_>>()),
         (args.platforms, "platforms", named("platform", Platform::ALL, |it| (it.name(), it.about()))),
         (args.policies, "policies", named("policy", Policy::ALL, |it| (it.name(), it.about()))),
+        (args.layouts, "layouts", layouts.iter().map(layout).collect()),
         (args.regions, "regions", named("region", Region::ALL, |it| (it.name(), it.about()))),
     ];
     let several = lists.iter().filter(|(listed, ..)| *listed).count() + usize::from(args.kernels) > 1;
@@ -46,6 +53,11 @@ fn case(case: &Case) -> Line {
     Line { name: case.name.clone(), about: case.title.clone(), json: crate::report::json::case_line(case) }
 }
 
+fn layout(layout: &NamedLayout) -> Line {
+    let json = json!({ "kind": "layout", "name": layout.name, "about": layout.title, "file": layout });
+    Line { name: layout.name.clone(), about: layout.title.clone(), json }
+}
+
 fn named<T: Copy>(kind: &str, all: &[T], text: impl Fn(T) -> (&'static str, &'static str)) -> Vec<Line> {
     let line = |value: &T| {
         let (name, about) = text(*value);
@@ -61,13 +73,13 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use engine::library;
+    use engine::{layouts, library};
 
     fn list(options: &str) -> String {
         let words = ["copra", "list"].into_iter().chain(options.split_whitespace());
         let Command::List(args) = Cli::parse_from(words).command else { panic!() };
         let mut out = Vec::new();
-        write(&args, &library::all().unwrap(), &mut out).unwrap();
+        write(&args, &library::all().unwrap(), &layouts::all().unwrap(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -50,6 +50,9 @@ pub const VGA: u64 = 0xa_0000;
 pub const ROM: u64 = 0xc_0000;
 /// System ROM, with the SMBIOS entry point (SMBIOS 3.x §5.2.1).
 pub const SYSTEM_ROM: u64 = 0xf_0000;
+/// The MP floating pointer structure with its table, where a layout has one: behind the SMBIOS structures, where Linux looks for
+/// it (`arch/x86/kernel/mpparse.c:mpparse_find_mptable`).
+pub const MP_TABLE: u64 = SYSTEM_ROM + 0xe000;
 /// First byte above the first MiB.
 pub const HIGH_MEMORY: u64 = 0x10_0000;
 
@@ -63,8 +66,10 @@ pub const ACPI_DATA_SIZE: u64 = 0x1_0000;
 /// Where in the ACPI data a second copy of the SMBIOS entry point is, for the EFI tables to point to: on SEV-SNP the
 /// ROM area is not validated.
 pub const SMBIOS_ENTRY_OFFSET: u64 = 0x8000;
-/// Bytes kept for EFI tables below the reserved hole.
+/// Bytes kept for EFI tables below the reserved hole, at least.
 pub const EFI_SIZE: u64 = 0x4000;
+/// Bytes of them without the table of unaccepted memory.
+pub const EFI_OTHERS_SIZE: u64 = 0x2000;
 /// Where in the ACPI data the ACPI tables are, to the end of it.
 pub const ACPI_TABLES_OFFSET: u64 = 0xa000;
 /// Start of the 32-bit device hole; low RAM never reaches it.
@@ -94,11 +99,9 @@ pub const KVM_TSS: u64 = 0xfffb_d000;
 /// One page KVM needs for an identity map on Intel hosts.
 pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 
-/// RAM above the device hole, so that the hole lies below the kernel's `high_memory` and read(2)
+/// Start of the RAM above the device hole, which is there by default so that the hole lies below the kernel's `high_memory` and read(2)
 /// reaches device memory (`arch/x86/mm/mmap.c:valid_phys_addr_range`).
 pub const HIGH_RAM: u64 = 1 << 32;
-/// Bytes of [`HIGH_RAM`].
-pub const HIGH_RAM_SIZE: u64 = 64 << 20;
 /// Where the PCI bus has devices above 4 GiB: those at the two addresses below.
 pub const PCI_WINDOW_64: Range<u64> = BAR64..0x22_0000_0000;
 /// 64-bit memory BAR of the second PCI test device.
@@ -109,10 +112,12 @@ pub const VIRTIO_BARS: u64 = 0x21_0000_0000;
 /// 64-bit memory BAR of the device that tests a kernel's DMA API.
 pub const DMA_PROBE_BAR: u64 = 0x21_8000_0000;
 
-/// Least RAM a guest is started with: 57 MB of kernel image, a 64 MiB swiotlb, and room to live.
+/// Least RAM below the device hole; a kernel that needs more is refused with its size.
+pub const LEAST_LOW_RAM: u64 = 32 << 20;
+/// RAM that every stock kernel can live in: 57 MB of kernel image, a 64 MiB swiotlb, and room.
 pub const MIN_RAM: u64 = 192 << 20;
-/// Most RAM a guest is started with.
-pub const MAX_RAM: u64 = DEVICE_HOLE + HIGH_RAM_SIZE;
+/// Most RAM a guest is started with: the 64-bit BARs are behind it.
+pub const MAX_RAM: u64 = DEVICE_HOLE + (BAR64 - HIGH_RAM);
 
 /// First serial port, the kernel's console, 8 ports.
 pub const COM1: u16 = 0x3f8;

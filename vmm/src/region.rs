@@ -52,7 +52,6 @@ pub fn regions(ram: &Ram, platform: &dyn PlatformModel, physical_bits: u8) -> Ve
         ),
         region(Region::MmioUnclaimed, layout::UNCLAIMED_MMIO, 0x1_0000, "unclaimed device hole"),
         region(Region::Lapic, layout::LAPIC, PAGE_SIZE, "local APIC"),
-        region(Region::HighRam, layout::HIGH_RAM, layout::HIGH_RAM_SIZE, "System RAM above 4 GiB"),
         region(Region::AboveRam, ram.end(), 0x10_0000, "above the top of RAM"),
         region(Region::Bar64, layout::BAR64, PAGE_SIZE, "64-bit BAR of a PCI device without driver"),
         region(
@@ -62,6 +61,10 @@ pub fn regions(ram: &Ram, platform: &dyn PlatformModel, physical_bits: u8) -> Ve
             "above the processor's physical address bits",
         ),
     ];
+    if ram.high() > 0 {
+        let above = all.iter().position(|placed| placed.region == Region::AboveRam).unwrap_or(all.len());
+        all.insert(above, region(Region::HighRam, layout::HIGH_RAM, ram.high(), "System RAM above 4 GiB"));
+    }
     if let Some(bit) = platform.encryption_bit() {
         all.push(region(
             Region::CbitAliasRam,

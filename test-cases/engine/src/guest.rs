@@ -11,7 +11,7 @@ mod target;
 
 pub(crate) use self::command_line::command_line;
 pub use self::error::{EngineError, check, check_file};
-pub(crate) use self::facts::{placed, rom_state};
+pub(crate) use self::facts::placed;
 pub(crate) use self::guest_type::{GuestLog, check as check_guest_type};
 pub use self::kernel::PreparedKernel;
 pub use self::stored::KernelImage;

@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod boot;
+pub mod boot_audit;
 pub mod calls;
 pub mod case;
 pub mod diff;
@@ -18,11 +19,13 @@ pub mod guest;
 pub mod identify;
 pub mod judge;
 pub mod ktap;
+pub mod layouts;
 pub mod library;
 pub mod matrix;
 pub mod merge;
 pub mod observation;
 pub mod place;
+pub mod random;
 pub mod refusals;
 pub mod report;
 pub mod requirements;

@@ -23,7 +23,7 @@ pub(crate) use self::one_guest::{OneGuest, one_guest};
 use crate::boot::BootResult;
 use crate::case::{Case, Guest};
 use crate::guest::{EngineError, Target};
-use crate::guest::{PreparedKernel, command_line, rom_state};
+use crate::guest::{PreparedKernel, command_line};
 use crate::judge;
 use crate::observation::{CaseObservation, Counters, NotRun, PlatformFacts};
 use crate::report::{CaseResult, Report, RunEnd};
@@ -201,8 +201,8 @@ impl Engine<'_> {
         }
         let mut requested = self.target.setup.with(case.guest);
         // The platform's default needs no other guest.
-        requested.rom =
-            requested.rom.filter(|rom| self.target.platform.default_rom_state() != Some(rom_state(*rom)));
+        let usual = self.target.platform.default_rom_state();
+        requested.layout.rom = requested.layout.rom.filter(|rom| usual.is_none() || rom.state() != usual);
         requested
     }
 

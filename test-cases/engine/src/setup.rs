@@ -4,18 +4,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use types::Mode;
 use types::names::{UnknownName, named};
+use types::{GuestLayout, Mode, RomArea};
 use vmm::platform::failure::Failures;
-
-named! {
-    /// What the option ROM and system ROM area (0xC0000-0xFFFFF) is when the guest starts.
-    pub enum RomArea ("state of the ROM area") {
-        Validated = "validated", "private and accepted, with the firmware's bytes";
-        Unaccepted = "unaccepted", "assigned to the guest and never accepted: a private access is a violation";
-        Shared = "shared", "the hypervisor's: a private access is a violation, a shared one is not";
-    }
-}
 
 named! {
     /// How far the kernel locks itself down (`lockdown=` on its command line).
@@ -62,12 +53,10 @@ impl fmt::Display for Mutant {
 pub struct Setup {
     /// What follows a forbidden access.
     pub mode: Mode,
-    /// The ROM area; `None` for the platform's default.
-    pub rom: Option<RomArea>,
+    /// What firmware gives it.
+    pub layout: GuestLayout,
     /// The TD gets #VE for private memory it has not accepted, instead of ending (TD attribute `SEPT_VE_DISABLE` clear).
     pub sept_ve: bool,
-    /// Percent of the RAM unused at launch that is unaccepted, where the platform has such a thing.
-    pub unaccepted: u8,
     /// `lockdown=`.
     pub lockdown: Option<Lockdown>,
     /// `iomem=`.
@@ -82,9 +71,8 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             mode: Mode::Record,
-            rom: None,
+            layout: GuestLayout::default(),
             sept_ve: false,
-            unaccepted: 100,
             lockdown: None,
             iomem: None,
             mutant: None,
@@ -118,9 +106,8 @@ impl Setup {
     pub fn with(self, overrides: SetupOverrides) -> Self {
         Self {
             mode: overrides.mode.unwrap_or(self.mode),
-            rom: overrides.rom.or(self.rom),
+            layout: GuestLayout { rom: overrides.rom.or(self.layout.rom), ..self.layout },
             sept_ve: overrides.sept_ve.unwrap_or(self.sept_ve),
-            unaccepted: self.unaccepted,
             lockdown: overrides.lockdown.or(self.lockdown),
             iomem: overrides.iomem.or(self.iomem),
             mutant: overrides.mutant.or(self.mutant),
@@ -159,10 +146,12 @@ mod tests {
 
     #[test]
     fn a_case_overrides_what_it_sets_and_nothing_else() {
-        let run = Setup { unaccepted: 50, ..Setup::default() };
+        let mut run = Setup::default();
+        run.layout.unaccepted.percent = 50;
         let overrides = SetupOverrides { mode: Some(Mode::Faithful), ..SetupOverrides::default() };
         let case = run.with(overrides);
-        assert_eq!((case.mode, case.unaccepted, case.rom), (Mode::Faithful, 50, None));
+        let layout = case.layout;
+        assert_eq!((case.mode, layout.unaccepted.percent, layout.rom), (Mode::Faithful, 50, None));
         assert!(case.boots_like(run));
         let other = run.with(SetupOverrides { rom: Some(RomArea::Shared), ..SetupOverrides::default() });
         assert!(!other.boots_like(run));

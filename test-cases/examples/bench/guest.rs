@@ -59,9 +59,11 @@ pub fn config(platform: &str) -> Outcome<MachineConfig> {
 /// Boots to the agent.
 pub fn session(platform: &str, vmlinux: &str, more: &str) -> Outcome<Session> {
     let kernel = image::into_vmlinux(image::read(vmlinux.as_ref())?)?;
-    let command_line = format!("{} quiet loglevel=3 {more}", base_command_line(platform.parse()?, false));
+    let machine = config(platform)?;
+    let efi = machine.layout.has_efi(machine.platform);
+    let command_line = format!("{} quiet loglevel=3 {more}", base_command_line(efi, false));
     let plan = Plan {
-        machine: config(platform)?,
+        machine,
         kernel: &kernel,
         sites: None,
         names: None,

@@ -178,7 +178,8 @@ pub fn run(platform: &str, [vmlinux, initramfs, disk, share]: [&str; 4]) -> Outc
         ..guest::config(platform)?
     };
     let mut machine = Machine::new(&config)?;
-    let command_line = format!("{} {}", base_command_line(config.platform, true), command_line());
+    let command_line =
+        format!("{} {}", base_command_line(config.layout.has_efi(config.platform), true), command_line());
     let boot = LinuxBoot { kernel: &kernel, sites: None, initramfs: &initramfs, command_line: &command_line };
     machine.boot_linux(&boot, None)?;
     let until = Instant::now() + LIMIT;

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use types::Platform;
-
-use engine::setup::RomArea;
+use types::{Platform, RomArea};
 use vmm::platform::failure::ConversionFailure;
 
 /// A parser for an enum's names, with their descriptions in the help.
@@ -52,6 +50,10 @@ pub struct CommonOptions {
     /// The ROM area at launch [default: unaccepted on snp, validated elsewhere]
     #[arg(long, value_name = "STATE", value_parser = one_of!(RomArea))]
     pub rom: Option<RomArea>,
+
+    /// What firmware gives the guest: the name of a layout (`copra list --layouts`) or a file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub layout: Option<String>,
 
     /// Guest memory in MiB
     #[arg(long, default_value_t = DEFAULT_MEMORY, value_name = "MIB", value_parser = memory())]

@@ -94,9 +94,9 @@ pub struct RunArgs {
     #[arg(long)]
     pub sept_ve: bool,
 
-    /// SNP, TDX: percent of the free RAM that is launched unaccepted
-    #[arg(long, default_value_t = 100, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub unaccepted: u8,
+    /// SNP, TDX: percent of the free RAM that is launched unaccepted [default: 100, or the layout's]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub unaccepted: Option<u8>,
 
     /// Show the guest's console output as it is written
     #[arg(long)]

@@ -120,6 +120,9 @@ fn replay_command(args: &ExploreArgs, policy: Policy, path: &str) -> String {
     if let Some(config) = &guest.kernel_config {
         add("--kernel-config", config.display().to_string());
     }
+    if let Some(layout) = &guest.layout {
+        add("--layout", layout.clone());
+    }
     if let Some(rom) = guest.rom {
         add("--rom", rom.to_string());
     }

@@ -13,6 +13,7 @@ use super::{Failed, host, start_over};
 use crate::cli::{CommonOptions, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
 use engine::case::Case;
 use engine::guest::Target;
+use engine::layouts::{self, NamedLayout};
 use engine::observation::KvmHost;
 use engine::run::{Activity, Watcher};
 use engine::setup::Setup;
@@ -23,24 +24,26 @@ use vmm::platform::failure::{ConversionFailure, Failures};
 pub struct Ready {
     found: Found,
     programs: Programs,
+    layout: NamedLayout,
     fail: Failures,
 }
 
 impl Ready {
     /// Finds kernel and programs, fetched or built if need be. Options that no host can run are reported first.
     pub fn find(options: &CommonOptions, cases: &[Case], quiet: bool) -> Result<Self, Failed> {
-        engine::guest::check(options.memory).map_err(Failed::new)?;
+        let layout = layout(options)?;
+        layout.check(options.platform, options.memory).map_err(Failed::new)?;
         let fail = failures(&options.fail, options.platform)?;
         let found = kernels::find(&options.kernel, options.kernel_config.as_deref(), quiet)?;
-        Ok(Self { found, programs: kernels::programs(cases, quiet), fail })
+        Ok(Self { found, programs: kernels::programs(cases, quiet), layout, fail })
     }
 
     /// The guest of these options, checked against the policy its kernel was built for.
     pub fn target(self, options: &CommonOptions, host: &KvmHost) -> Target {
         let defaults = default_target(&self.found, options.platform, host);
         Target {
-            setup: Setup { rom: options.rom, fail: self.fail, ..defaults.setup },
-            memory_mib: options.memory,
+            setup: Setup { layout: self.layout.layout, fail: self.fail, ..defaults.setup },
+            memory_mib: self.layout.memory_mib.unwrap_or(options.memory),
             boots: options.boot,
             guests: options.guests.map_or_else(|| guests_for(options.memory), usize::from),
             command_line: [&defaults.command_line[..], &options.cmdline_append].concat(),
@@ -56,6 +59,16 @@ pub(super) fn failures(rules: &[ConversionFailure], platform: Platform) -> Resul
     let rules = Failures::new(rules).map_err(Failed::new)?;
     rules.check(platform).map_err(Failed::new)?;
     Ok(rules)
+}
+
+/// What firmware gives the guest of these options.
+fn layout(options: &CommonOptions) -> Result<NamedLayout, Failed> {
+    let mut layout = match &options.layout {
+        Some(given) => layouts::find(given).map_err(Failed::new)?,
+        None => NamedLayout::usual(),
+    };
+    layout.layout.rom = options.rom.or(layout.layout.rom);
+    Ok(layout)
 }
 
 /// The guest of these options, in this process or, where KVM does not work, in the same command on the KVM host in QEMU.
@@ -89,7 +102,7 @@ pub fn default_target(found: &Found, platform: Platform, host: &KvmHost) -> Targ
 }
 
 /// How many guests of this size this machine has processors and memory for.
-fn guests_for(memory_mib: u64) -> usize {
+pub fn guests_for(memory_mib: u64) -> usize {
     /// MiB that a guest takes beside its memory.
     const OVERHEAD: u64 = 64;
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);

@@ -7,12 +7,13 @@ use super::{Failed, kernels};
 use crate::cli::ListArgs;
 use crate::exit::Exit;
 use crate::list;
-use engine::library;
+use engine::{layouts, library};
 
 /// Prints the lists that the options name.
 pub fn list(args: &ListArgs) -> Result<Exit, Failed> {
     let cases = library::all().map_err(Failed::new)?;
-    list::write(args, &cases, io::stdout().lock())
+    let layouts = layouts::all().map_err(Failed::new)?;
+    list::write(args, &cases, &layouts, io::stdout().lock())
         .map_err(|error| Failed::new(format!("writing to standard output: {error}")))?;
     if args.kernels {
         kernels::list(args.json)?;

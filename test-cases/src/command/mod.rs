@@ -5,6 +5,7 @@
 mod print;
 
 mod audit;
+mod boot_audit;
 mod diff;
 pub mod doctor;
 mod exec;
@@ -52,6 +53,7 @@ pub fn dispatch(cli: &Cli) -> Exit {
         Command::Gdb(args) => gdb::gdb(args, quiet),
         Command::Trace(args) => trace::trace(args, quiet),
         Command::Audit(args) => audit::audit(args, quiet),
+        Command::BootAudit(args) => boot_audit::boot_audit(args, quiet),
         Command::Identify(args) => identify::identify(args, quiet),
         Command::Matrix(args) => matrix::matrix(args, quiet),
         Command::Spec(args) => spec::spec(args, quiet),

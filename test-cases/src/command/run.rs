@@ -66,14 +66,11 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
         }
     };
     let defaults = ready.target(&args.guest, &host);
+    let mut layout = defaults.setup.layout;
+    layout.unaccepted.percent = args.unaccepted.unwrap_or(layout.unaccepted.percent);
     let target = Target {
         policy: args.policy.unwrap_or(defaults.policy),
-        setup: Setup {
-            mode: args.mode,
-            sept_ve: args.sept_ve,
-            unaccepted: args.unaccepted,
-            ..defaults.setup
-        },
+        setup: Setup { mode: args.mode, sept_ve: args.sept_ve, layout, ..defaults.setup },
         console: args.console,
         shuffle: args.shuffle,
         ..defaults

@@ -74,7 +74,8 @@ fn options(args: &RunArgs) -> Vec<String> {
     add("policy", policy.map(|policy| policy.to_string()));
     add("mode", unless(args.mode.to_string(), defaults.mode.to_string()));
     add("rom", guest.rom.map(|rom| rom.to_string()));
-    add("unaccepted", unless(args.unaccepted.to_string(), defaults.unaccepted.to_string()));
+    add("layout", guest.layout.clone());
+    add("unaccepted", args.unaccepted.map(|percent| percent.to_string()));
     add("memory", unless(guest.memory.to_string(), DEFAULT_MEMORY.to_string()));
     add("kernel-config", guest.kernel_config.as_ref().map(|path| path.display().to_string()));
     add("timeout", unless(guest.timeout.to_string(), DEFAULT_TIMEOUT.to_string()));

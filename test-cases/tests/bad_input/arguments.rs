@@ -29,7 +29,7 @@ pub fn trials() -> Vec<Trial> {
             refused(&["--kernel", "debain:6.12"], &["debain:6.12", "debian:"])
         }),
         trial("arguments::too_little_memory", || {
-            refused(&["--memory", "64"], &["64 MiB", "too small", "192 MiB", "--memory"])
+            refused(&["--memory", "64"], &["64 MiB", "too small", "96 MiB", "--memory"])
         }),
         trial("arguments::too_much_memory", || {
             refused(&["--memory", "900000"], &["900000 MiB", "too much", "--memory"])

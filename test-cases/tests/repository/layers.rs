@@ -68,6 +68,8 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "test-cases/engine/src",
         &[
+            "random",
+            "layouts",
             "requirements",
             "setup",
             "timeline",
@@ -89,6 +91,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "exec",
             "suite",
             "gdb",
+            "boot_audit",
             "explore",
             "refusals",
             "audit",

@@ -4,10 +4,10 @@
 use engine::observation::DeathKind;
 use engine::report::document::{RunDocument, SCHEMA};
 use engine::report::fixture;
-use engine::setup::RomArea;
 use jsonschema::Validator;
 use model::class::{Class, MemoryState};
 use serde_json::{Value, json};
+use types::RomArea;
 use types::{EventKind, Mode, Platform, Policy, Region, UnwindMethod};
 
 fn schema() -> Value {
@@ -125,6 +125,11 @@ fn the_schema_lists_the_names_that_copra_has() {
         ("region", names!(Region)),
         ("event_kind", names!(EventKind)),
         ("rom", names!(RomArea)),
+        ("smbios_place", names!(types::SmbiosPlace)),
+        ("map_form", names!(types::MapForm)),
+        ("machine_tables", names!(types::Tables)),
+        ("unaccepted_pattern", names!(types::UnacceptedPattern)),
+        ("table_place", names!(types::TablePlace)),
         ("death_kind", names!(DeathKind)),
         ("class", names!(Class)),
         ("memory_state", names!(MemoryState)),

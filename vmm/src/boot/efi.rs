@@ -18,9 +18,9 @@ use linux_loader::bootparam::efi_info;
 use zerocopy::IntoBytes;
 
 use self::structures::{
-    ACPI_TABLE, ConfigurationTable, DESCRIPTOR_VERSION, Guid, MEMORY_WB, MemoryDescriptor, MemoryType,
-    REVISION, SMBIOS_TABLE, SYSTEM_TABLE_SIGNATURE, SystemTable, TableHeader, UNACCEPTED_TABLE,
-    UNACCEPTED_VERSION, UnacceptedTable,
+    ACPI_TABLE, ConfigurationTable, DESCRIPTOR_VERSION, Guid, MemoryDescriptor, MemoryType, REVISION,
+    SMBIOS_TABLE, SYSTEM_TABLE_SIGNATURE, SystemTable, TableHeader, UNACCEPTED_TABLE, UNACCEPTED_VERSION,
+    UnacceptedTable,
 };
 use crate::layout::PAGE_SIZE;
 use crate::memory::ram::{E820Entry, E820Type};
@@ -90,6 +90,8 @@ pub struct Params<'a> {
     pub base: u64,
     /// The memory map handed over by e820, sorted.
     pub memory: &'a [E820Entry],
+    /// Of the reserved ranges in it, the one that is runtime services data.
+    pub runtime: Option<Range<u64>>,
     /// The SMBIOS entry point. With EFI tables Linux looks for it nowhere else (`drivers/firmware/dmi_scan.c`).
     pub smbios: Option<u64>,
     /// The RSDP.
@@ -107,6 +109,8 @@ pub struct Unaccepted<'a> {
     pub unit_size: u32,
     /// What is unaccepted, in whole units.
     pub ranges: &'a [Range<u64>],
+    /// Where the table lies; `None` for a page of its own behind the others.
+    pub table: Option<u64>,
 }
 
 /// The tables, ready to be written to guest memory.
@@ -114,6 +118,8 @@ pub struct Unaccepted<'a> {
 pub struct Efi {
     /// Belongs at [`Params::base`]; whole pages.
     pub bytes: Vec<u8>,
+    /// The table of unaccepted memory, where it has another place.
+    pub unaccepted: Option<(u64, Vec<u8>)>,
     /// Its description for `boot_params`.
     pub info: EfiInfo,
 }
@@ -151,11 +157,15 @@ impl EfiInfo {
 
 /// Builds all tables.
 pub fn build(params: &Params<'_>) -> Result<Efi, EfiError> {
-    let unaccepted = params.unaccepted.as_ref().map(unaccepted).transpose()?;
-    let tables = [params.smbios.is_some(), params.acpi.is_some(), unaccepted.is_some()]
-        .map(usize::from)
-        .iter()
-        .sum::<usize>();
+    let table = params.unaccepted.as_ref().map(unaccepted).transpose()?;
+    let apart = params.unaccepted.as_ref().and_then(|unaccepted| unaccepted.table);
+    let (unaccepted, apart) = match apart {
+        Some(at) => (None, table.map(|table| (at, table))),
+        None => (table, None),
+    };
+    let has_table = params.unaccepted.is_some();
+    let tables =
+        [params.smbios.is_some(), params.acpi.is_some(), has_table].map(usize::from).iter().sum::<usize>();
     let vendor_at = size_of::<SystemTable>();
     let configuration_at = vendor_at + VENDOR_SIZE;
     let memmap_at = configuration_at + tables * size_of::<ConfigurationTable>();
@@ -166,7 +176,7 @@ pub fn build(params: &Params<'_>) -> Result<Efi, EfiError> {
     let size = unaccepted_at + unaccepted.as_ref().map_or(0, Vec::len).next_multiple_of(PAGE_SIZE as usize);
 
     let own = own_pages(params, size as u64)?;
-    let memmap = memory_map(params.memory, &own);
+    let memmap = memory_map(params.memory, &own, params.runtime.as_ref());
     let mut configuration = Vec::new();
     let mut point_to = |vendor_guid: Guid, address: u64| {
         configuration.push(ConfigurationTable { vendor_guid, vendor_table: address.into() });
@@ -177,8 +187,9 @@ pub fn build(params: &Params<'_>) -> Result<Efi, EfiError> {
     if let Some(rsdp) = params.acpi {
         point_to(ACPI_TABLE, rsdp);
     }
-    if unaccepted.is_some() {
-        point_to(UNACCEPTED_TABLE, params.base + unaccepted_at as u64);
+    if has_table {
+        let at = apart.as_ref().map_or(params.base + unaccepted_at as u64, |(at, _)| *at);
+        point_to(UNACCEPTED_TABLE, at);
     }
 
     let system = system_table(
@@ -205,7 +216,7 @@ pub fn build(params: &Params<'_>) -> Result<Efi, EfiError> {
         memdesc_size: size_of::<MemoryDescriptor>() as u32,
         memdesc_version: DESCRIPTOR_VERSION,
     };
-    Ok(Efi { bytes, info })
+    Ok(Efi { bytes, unaccepted: apart, info })
 }
 
 /// The pages the tables take, which have to be accepted RAM.
@@ -253,9 +264,13 @@ fn system_table(vendor: u64, configuration: u64, entries: u64) -> SystemTable {
 
 /// The memory map, in which `own` is the tables'. EFI has whole pages only: a page that is not all RAM is left out.
 ///
-/// Firmware's ranges are reserved, not runtime services data: the latter Linux maps private where it maps a reserved range
-/// shared (`arch/x86/mm/ioremap.c:__ioremap_check_other`), so EFI would change what /dev/mem shows.
-fn memory_map(entries: &[E820Entry], own: &Range<u64>) -> Vec<MemoryDescriptor> {
+/// Firmware's ranges are reserved but for `runtime`: runtime services data Linux maps private where it maps a reserved range
+/// shared (`arch/x86/mm/ioremap.c:__ioremap_check_other`), so EFI changes what /dev/mem shows.
+fn memory_map(
+    entries: &[E820Entry],
+    own: &Range<u64>,
+    runtime: Option<&Range<u64>>,
+) -> Vec<MemoryDescriptor> {
     let mut map = Vec::new();
     let mut covered = 0;
     let mut add = |range: Range<u64>, kind: MemoryType| {
@@ -269,7 +284,7 @@ fn memory_map(entries: &[E820Entry], own: &Range<u64>) -> Vec<MemoryDescriptor> 
                 physical_start: start.into(),
                 virtual_start: 0.into(),
                 number_of_pages: ((range.end - start) / PAGE_SIZE).into(),
-                attribute: MEMORY_WB.into(),
+                attribute: kind.attributes().into(),
                 beyond: 0.into(),
             });
         }
@@ -284,6 +299,9 @@ fn memory_map(entries: &[E820Entry], own: &Range<u64>) -> Vec<MemoryDescriptor> 
                 add(start..end.min(own.start), MemoryType::Conventional);
                 add(start.max(own.start)..end.min(own.end), MemoryType::BootServicesData);
                 add(start.max(own.end)..end, MemoryType::Conventional);
+            }
+            E820Type::Reserved if runtime == Some(&(start..end)) => {
+                add(start..end, MemoryType::RuntimeServicesData);
             }
             E820Type::Reserved => add(down(start)..up(end), MemoryType::Reserved),
             E820Type::Acpi => add(down(start)..up(end), MemoryType::AcpiReclaim),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What firmware leaves in memory: the BIOS data areas, SMBIOS tables, and markers everywhere else it owns.
 
-use types::{Platform, View};
+use types::{GuestLayout, Platform, SmbiosPlace, View};
 
 use super::smbios;
 use crate::layout::{self, PAGE_SIZE};
@@ -11,30 +11,30 @@ use crate::memory::{GuestMemory, MemoryError};
 
 /// Fills every firmware-owned page. Markers name view and GPA, so any byte of them that turns up elsewhere shows
 /// where it was read and through what.
-pub fn write(memory: &GuestMemory, platform: Platform) -> Result<(), MemoryError> {
+pub fn write(memory: &GuestMemory, platform: Platform, guest: &GuestLayout) -> Result<(), MemoryError> {
     let ram = *memory.ram();
-    let owned = [
-        (0, PAGE_SIZE),
-        (layout::EBDA, layout::VGA),
-        (layout::ROM, layout::HIGH_MEMORY),
-        (ram.reserved(), ram.low_end()),
-    ];
-    for (start, end) in owned {
+    let rom = ram.has_rom().then_some((layout::ROM, layout::HIGH_MEMORY));
+    let owned = [(0, PAGE_SIZE), (layout::EBDA, layout::VGA), (ram.reserved(), ram.low_end())];
+    for (start, end) in owned.into_iter().chain(rom) {
         let mut bytes = vec![0; (end - start) as usize];
         marker::fill(Tag::Private, start, &mut bytes);
         memory.write(start, &bytes)?;
     }
     bios_data_area(memory)?;
+    let place = guest.smbios_of(platform);
+    let Some(at) = smbios_table(place, &ram) else { return Ok(()) };
     let tables = smbios::build(&smbios::Params {
         platform: platform.name(),
-        table_address: smbios_table(platform, &ram) as u32,
+        table_address: at as u32,
         ram_mib: (ram.mapped_size() >> 20) as u32,
     });
-    memory.write(layout::SYSTEM_ROM, &tables.entry_point)?;
-    if platform.accepts_memory() {
-        memory.write(smbios_entry_beside_tables(&ram), &tables.entry_point)?;
+    if ram.has_rom() {
+        memory.write(layout::SYSTEM_ROM, &tables.entry_point)?;
     }
-    memory.write(smbios_table(platform, &ram), &tables.table)
+    if let Some(entry) = smbios_entry(place, &ram).filter(|_| guest.has_efi(platform)) {
+        memory.write(entry, &tables.entry_point)?;
+    }
+    memory.write(at, &tables.table)
 }
 
 /// Fills pages that firmware leaves shared: with markers of the shared view, so that what is read there is not taken for a
@@ -54,17 +54,22 @@ pub fn write_shared(memory: &GuestMemory, start: u64, end: u64) -> Result<(), Me
 /// so a table there would be ciphertext to the guest (`arch/x86/mm/ioremap.c:__ioremap_check_encrypted`); ACPI data it maps
 /// private. The price is that /dev/mem does not show them to anyone: ACPI data are busy
 /// (`arch/x86/kernel/e820.c:do_mark_busy`), which `IO_STRICT_DEVMEM` refuses. OVMF's table lies in runtime services data
-/// (edk2's `SmbiosDxe.c`), which Linux maps private and does not mark busy; there are none here, for the reason in `efi.rs`.
-pub fn smbios_table(platform: Platform, ram: &Ram) -> u64 {
-    match platform {
-        Platform::None => layout::SYSTEM_ROM + layout::SMBIOS_TABLE_OFFSET,
-        _ => ram.acpi(),
+/// (edk2's `SmbiosDxe.c`), which Linux maps private and does not mark busy; a layout can place it so.
+pub fn smbios_table(place: SmbiosPlace, ram: &Ram) -> Option<u64> {
+    match place {
+        SmbiosPlace::Rom => Some(layout::SYSTEM_ROM + layout::SMBIOS_TABLE_OFFSET),
+        SmbiosPlace::AcpiData => Some(ram.acpi()),
+        SmbiosPlace::Reserved | SmbiosPlace::RuntimeData => Some(ram.reserved()),
+        SmbiosPlace::Nowhere => None,
     }
 }
 
-/// The entry point's second place, for EFI tables.
-pub fn smbios_entry_beside_tables(ram: &Ram) -> u64 {
-    ram.acpi() + layout::SMBIOS_ENTRY_OFFSET
+/// The entry point's place for EFI tables, near the structures.
+pub fn smbios_entry(place: SmbiosPlace, ram: &Ram) -> Option<u64> {
+    match place {
+        SmbiosPlace::Rom => Some(layout::SYSTEM_ROM),
+        place => smbios_table(place, ram).map(|table| table + layout::SMBIOS_ENTRY_OFFSET),
+    }
 }
 
 /// Leaves in low RAM what boot loaders leave there: bytes that are no zeros. Only before the kernel starts.

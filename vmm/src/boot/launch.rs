@@ -4,64 +4,80 @@
 
 use std::ops::Range;
 
-use types::{PageState, Platform};
+use types::{GuestLayout, PageState, Platform, SmbiosPlace, Tables, UnacceptedPattern};
 
-use super::acpi;
 use super::efi::{self, EfiInfo};
-use super::firmware;
 use super::linux::LoadError;
 use super::snp_launch::{self, CpuidEntry};
+use super::{acpi, firmware, mp_table};
 use crate::layout::{self, LARGE_PAGE_SIZE, PAGE_SIZE};
 use crate::memory::GuestMemory;
+use crate::memory::ram::E820Type;
 use crate::x86::cpuid::{CpuidTable, Leaf};
 
-/// What may be chosen about a launch.
-#[derive(Debug, Clone, Copy)]
-pub struct Launch {
-    /// State of the option ROM and system ROM area; `None` takes the platform's usual.
-    pub rom: Option<PageState>,
-    /// Percent of the RAM that no boot data use that is launched unaccepted, the highest first.
-    pub unaccepted_percent: u8,
-}
-
-/// Unaccepted memory is listed in units of this, as by Linux' EFI stub.
-const UNIT: u64 = LARGE_PAGE_SIZE;
-
-/// Places the EFI tables of a platform with unaccepted memory. `used` is what the loader has put into RAM above 1 MiB.
+/// Places the EFI tables of a guest that has any. `used` is what the loader has put into RAM above 1 MiB.
 pub fn efi(
     memory: &GuestMemory,
     platform: Platform,
-    launch: Launch,
+    guest: &GuestLayout,
     used: &[Range<u64>],
 ) -> Result<Option<EfiInfo>, LoadError> {
-    if !platform.accepts_memory() {
+    if !guest.has_efi(platform) {
         return Ok(None);
     }
     let ram = *memory.ram();
-    let ranges = unaccepted(memory, launch, used);
+    let ranges = unaccepted(memory, guest, used);
     let e820 = ram.e820();
     let base = ram.efi();
-    let smbios = firmware::smbios_entry_beside_tables(&ram);
+    let place = ram.unaccepted_table();
+    let unaccepted = guest.has_unaccepted(platform).then(|| efi::Unaccepted {
+        phys_base: 0,
+        unit_size: unit(guest) as u32,
+        ranges: &ranges,
+        table: (!place.is_empty()).then(|| place.start + u64::from(guest.unaccepted.offset)),
+    });
+    let smbios = guest.smbios_of(platform);
     let tables = efi::build(&efi::Params {
         base,
         memory: &e820,
-        smbios: Some(smbios),
-        acpi: Some(ram.acpi_tables()),
-        unaccepted: Some(efi::Unaccepted { phys_base: 0, unit_size: UNIT as u32, ranges: &ranges }),
+        runtime: (smbios == SmbiosPlace::RuntimeData).then(|| ram.reserved()..ram.acpi()),
+        smbios: firmware::smbios_entry(smbios, &ram),
+        acpi: (guest.tables == Tables::Acpi).then(|| ram.acpi_tables()),
+        unaccepted,
     })
     .map_err(|e| LoadError::Efi(e.to_string()))?;
-    if tables.bytes.len() as u64 > layout::EFI_SIZE {
+    if tables.bytes.len() as u64 > ram.efi_size() {
         return Err(LoadError::Efi(format!(
             "they take {} bytes, more than their place has",
             tables.bytes.len()
         )));
     }
     memory.write(base, &tables.bytes)?;
+    if let Some((at, table)) = &tables.unaccepted {
+        memory.write(*at, table)?;
+    }
     Ok(Some(tables.info))
 }
 
+/// Bytes of a unit of unaccepted memory.
+fn unit(guest: &GuestLayout) -> u64 {
+    u64::from(guest.unaccepted.unit_kib) << 10
+}
+
+/// Places what tells of interrupt controllers and buses, and gives the address of the RSDP, if there is one.
+pub fn machine_tables(memory: &GuestMemory, tables: Tables) -> Result<Option<u64>, LoadError> {
+    match tables {
+        Tables::Acpi => acpi(memory).map(Some),
+        Tables::MpTable => {
+            memory.write(layout::MP_TABLE, &mp_table::build(layout::MP_TABLE))?;
+            Ok(None)
+        }
+        Tables::Nothing => Ok(None),
+    }
+}
+
 /// Places the ACPI tables, and gives the address of the RSDP.
-pub fn acpi(memory: &GuestMemory) -> Result<u64, LoadError> {
+fn acpi(memory: &GuestMemory) -> Result<u64, LoadError> {
     let base = memory.ram().acpi_tables();
     let tables = acpi::build(base);
     let place = layout::ACPI_DATA_SIZE - layout::ACPI_TABLES_OFFSET;
@@ -91,43 +107,62 @@ pub fn snp_pages(memory: &GuestMemory, cpuid: &CpuidTable) -> Result<u32, LoadEr
 pub fn states(
     memory: &GuestMemory,
     platform: Platform,
-    launch: Launch,
+    guest: &GuestLayout,
     used: &[Range<u64>],
 ) -> Result<(), LoadError> {
-    let rom = launch.rom.or(platform.default_rom_state()).unwrap_or(PageState::Private);
-    if platform == Platform::Vbs && rom == PageState::Unaccepted {
-        return Err(LoadError::RomState(platform));
-    }
-    if rom != PageState::Private {
+    let rom = guest.rom_of(platform).state().filter(|rom| *rom != PageState::Private);
+    if let Some(rom) = rom {
         memory.launch_as(layout::ROM, layout::HIGH_MEMORY - layout::ROM, rom)?;
     }
-    if rom == PageState::Shared {
+    if rom == Some(PageState::Shared) {
         firmware::write_shared(memory, layout::ROM, layout::HIGH_MEMORY)?;
     }
-    if platform.accepts_memory() {
-        for range in unaccepted(memory, launch, used) {
+    if guest.has_unaccepted(platform) {
+        for range in unaccepted(memory, guest, used) {
             memory.launch_as(range.start, range.end - range.start, PageState::Unaccepted)?;
         }
     }
     Ok(())
 }
 
-/// Whole units of e820 RAM above 1 MiB that hold nothing, the highest ones up to the share requested, ascending.
-fn unaccepted(memory: &GuestMemory, launch: Launch, used: &[Range<u64>]) -> Vec<Range<u64>> {
+/// Whole units of e820 RAM above 1 MiB that hold nothing, of them those that the layout selects, ascending.
+fn unaccepted(memory: &GuestMemory, guest: &GuestLayout, used: &[Range<u64>]) -> Vec<Range<u64>> {
     let ram = memory.ram();
-    let bounds = [(UNIT, ram.efi()), (layout::HIGH_RAM, ram.end())];
-    let free = |unit: &u64| used.iter().all(|u| u.end <= *unit || unit + UNIT <= u.start);
-    let units: Vec<u64> = bounds
+    let unit = unit(guest);
+    let tables = ram.efi()..ram.low_end();
+    let is_free = |at: &u64| {
+        let apart = |u: &Range<u64>| u.end <= *at || at + unit <= u.start;
+        used.iter().chain([&tables]).all(apart)
+    };
+    let units: Vec<u64> = ram
+        .e820()
         .into_iter()
-        .flat_map(|(start, end)| (start / UNIT..end / UNIT).map(|n| n * UNIT))
-        .filter(free)
+        .filter(|entry| entry.kind == E820Type::Ram && entry.start >= layout::HIGH_MEMORY)
+        .flat_map(|entry| {
+            let (start, end) = (entry.start.max(LARGE_PAGE_SIZE), entry.start + entry.len);
+            (start.div_ceil(unit)..end / unit).map(move |n| n * unit)
+        })
+        .filter(is_free)
         .collect();
-    let keep = units.len() * usize::from(launch.unaccepted_percent.min(100)) / 100;
+    let keep = units.len() * usize::from(guest.unaccepted.percent.min(100)) / 100;
+    let kept: Vec<u64> = match guest.unaccepted.pattern {
+        UnacceptedPattern::Highest => units[units.len() - keep..].to_vec(),
+        UnacceptedPattern::AboveFourGib => {
+            let first = units.partition_point(|unit| *unit < layout::HIGH_RAM);
+            units[first.max(units.len() - keep)..].to_vec()
+        }
+        UnacceptedPattern::Lowest => units[..keep].to_vec(),
+        UnacceptedPattern::Alternate => {
+            let mut kept: Vec<u64> = units.into_iter().rev().step_by(2).take(keep).collect();
+            kept.reverse();
+            kept
+        }
+    };
     let mut ranges: Vec<Range<u64>> = Vec::new();
-    for unit in &units[units.len() - keep..] {
+    for start in kept {
         match ranges.last_mut() {
-            Some(last) if last.end == *unit => last.end += UNIT,
-            _ => ranges.push(*unit..unit + UNIT),
+            Some(last) if last.end == start => last.end += unit,
+            _ => ranges.push(start..start + unit),
         }
     }
     ranges

@@ -9,12 +9,12 @@ use std::io::Cursor;
 use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::Elf;
-use types::Platform;
+use types::{GuestLayout, LayoutError, MapForm, Platform};
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{ByteValued, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 use super::image::{ElfFacts, Vmlinux};
-use super::launch::{self, Launch};
+use super::launch;
 use super::opcode::{self, OpcodeError, Sites};
 use super::{firmware, page_tables};
 use crate::layout::{self, PAGE_SIZE};
@@ -39,8 +39,8 @@ const KERNEL_ALIGNMENT: u32 = 2 << 20;
 /// reset through port 0xcf9, a panic that ends at once; and nothing for what is not there: a bounce buffer of 2 MiB where no
 /// device does DMA (else the kernel chooses its size), no machine-check banks, two serial ports, no self-tests of the crypto API
 /// (a third of the instructions of a distribution kernel's boot), no EFI runtime services where there are EFI tables.
-pub fn base_command_line(platform: Platform, dma: bool) -> String {
-    let efi = if platform.accepts_memory() { " efi=noruntime" } else { "" };
+pub fn base_command_line(efi: bool, dma: bool) -> String {
+    let efi = if efi { " efi=noruntime" } else { "" };
     let swiotlb = if dma { "" } else { " swiotlb=1024" };
     format!(
         "console=ttyS0 reboot=p panic=-1{swiotlb} mce=off 8250.nr_uarts=2 cryptomgr.notests reserve={:#x},{:#x}{efi}",
@@ -84,11 +84,9 @@ pub enum LoadError {
         "the kernel's segment at {0:#x} lies below 1 MiB, where boot data are: build it with the usual PHYSICAL_START"
     )]
     KernelTooLow(u64),
-    /// The ROM area cannot be so.
-    #[error(
-        "the ROM area cannot be launched unaccepted on {0}, which has no acceptance of pages: choose validated or shared"
-    )]
-    RomState(Platform),
+    /// The guest cannot be laid out so.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// ACPI tables do not fit.
     #[error("the guest's ACPI tables take {size} bytes, and their place has {place}")]
     Acpi {
@@ -157,7 +155,7 @@ pub fn load(
     memory: &GuestMemory,
     platform: &dyn PlatformModel,
     boot: &LinuxBoot<'_>,
-    launch: Launch,
+    guest: &GuestLayout,
     cpuid: &CpuidTable,
 ) -> Result<Entry, LoadError> {
     let ram = *memory.ram();
@@ -165,7 +163,8 @@ pub fn load(
     if boot.command_line.len() >= layout::COMMAND_LINE_SIZE {
         return Err(LoadError::CommandLineTooLong { len: boot.command_line.len() });
     }
-    firmware::write(memory, platform.kind())?;
+    guest.check(platform.kind())?;
+    firmware::write(memory, platform.kind(), guest)?;
     firmware::leave_residue(memory)?;
     let loaded = Elf::load(
         &loader_memory(memory)?,
@@ -179,7 +178,7 @@ pub fn load(
     command_line.push(0);
     memory.write(layout::COMMAND_LINE, &command_line)?;
     let sites = rewrite(memory, platform, boot)?;
-    let mut params = params(ram, boot, initramfs);
+    let mut params = params(ram, guest.map, boot, initramfs);
     let kind = platform.kind();
     let used = [
         launch::page_range(
@@ -188,16 +187,16 @@ pub fn load(
         ),
         launch::page_range(initramfs, boot.initramfs.len() as u64),
     ];
-    if let Some(info) = launch::efi(memory, kind, launch, &used)? {
+    if let Some(info) = launch::efi(memory, kind, guest, &used)? {
         params.efi_info = info.boot_params();
     }
-    params.acpi_rsdp_addr = launch::acpi(memory)?;
+    params.acpi_rsdp_addr = launch::machine_tables(memory, guest.tables)?.unwrap_or_default();
     if kind == Platform::Snp {
         params.cc_blob_address = launch::snp_pages(memory, cpuid)?;
     }
     memory.write(layout::BOOT_PARAMS, params.as_slice())?;
     let cr3 = page_tables::write(memory, platform.private_mask())?;
-    launch::states(memory, kind, launch, &used)?;
+    launch::states(memory, kind, guest, &used)?;
     let unserved_modules = unserved_modules(platform, boot.initramfs);
     Ok(Entry { unserved_modules, rip: loaded.kernel_load.0, boot_params: layout::BOOT_PARAMS, cr3, sites })
 }
@@ -256,7 +255,7 @@ fn place_initramfs(ram: Ram, kernel: &ElfFacts, len: u64) -> Result<u64, LoadErr
     }
 }
 
-fn params(ram: Ram, boot: &LinuxBoot<'_>, initramfs: u64) -> boot_params {
+fn params(ram: Ram, form: MapForm, boot: &LinuxBoot<'_>, initramfs: u64) -> boot_params {
     let mut header = setup_header {
         boot_flag: super::image::bzimage::BOOT_FLAG,
         header: HEADER_MAGIC,
@@ -274,7 +273,11 @@ fn params(ram: Ram, boot: &LinuxBoot<'_>, initramfs: u64) -> boot_params {
     header.ramdisk_image = initramfs as u32;
     header.ramdisk_size = boot.initramfs.len() as u32;
     let mut params = boot_params { hdr: header, ..Default::default() };
-    for (slot, entry) in params.e820_table.iter_mut().zip(ram.e820()) {
+    let mut map = ram.e820();
+    if form == MapForm::Descending {
+        map.reverse();
+    }
+    for (slot, entry) in params.e820_table.iter_mut().zip(map) {
         *slot = boot_e820_entry { addr: entry.start, size: entry.len, r#type: entry.kind as u32 };
         params.e820_entries += 1;
     }

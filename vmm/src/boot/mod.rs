@@ -8,6 +8,7 @@ pub mod flat;
 pub mod image;
 pub mod launch;
 pub mod linux;
+mod mp_table;
 pub mod opcode;
 pub mod page_tables;
 pub mod prepared;

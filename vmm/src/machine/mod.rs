@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvm_ioctls::VmFd;
-use types::{Mode, PageState, Platform, VcpuId, View};
+use types::{GuestLayout, Mode, Platform, VcpuId, View};
 
 use self::debug::Debugging;
 use self::dirty_log::{DirtyLog, LoggedSlot};
@@ -36,7 +36,6 @@ pub use self::vcpu::VmExit;
 use self::vcpu::heartbeat::INTERVAL;
 pub use self::vcpu::heartbeat::Kick;
 use self::vcpu::{Vcpu, VmEntry};
-use crate::boot::launch::Launch;
 use crate::boot::linux::{self, LinuxBoot, UnservedModule};
 use crate::boot::opcode::{self, Site, Sites};
 use crate::boot::page_tables;
@@ -77,10 +76,8 @@ pub struct MachineConfig {
     pub mode: Mode,
     /// TD attribute 28, `SEPT_VE_DISABLE`.
     pub sept_ve_disable: bool,
-    /// What the option ROM and system ROM area is, where pages have states; `None` takes the platform's usual.
-    pub rom: Option<PageState>,
-    /// Percent of the RAM no boot data use that is launched unaccepted, where the platform has such a thing.
-    pub unaccepted_percent: u8,
+    /// What firmware gives the guest, and where memory is.
+    pub layout: GuestLayout,
     /// GPA of a page whose changes are all recorded.
     pub watch: Option<u64>,
     /// Conversions that fail.
@@ -109,8 +106,7 @@ impl MachineConfig {
             seed: 0x0063_6f70_7261,
             mode: Mode::Faithful,
             sept_ve_disable: true,
-            rom: None,
-            unaccepted_percent: 100,
+            layout: GuestLayout::default(),
             watch: None,
             failures: Failures::default(),
             record_conversions: false,
@@ -151,7 +147,6 @@ pub struct Machine {
     /// Rewritten instructions of the kernel loaded.
     pub(crate) sites: Sites,
     pub(crate) unserved_modules: Vec<UnservedModule>,
-    launch: Launch,
     pub(crate) records: Records,
     debugging: Option<Box<Debugging>>,
     recording: Option<Box<Recording>>,
@@ -215,7 +210,8 @@ impl Machine {
         boot: &LinuxBoot<'_>,
         names: Option<Arc<KernelNames>>,
     ) -> Result<(), MachineError> {
-        let entry = linux::load(&self.memory, self.platform.as_ref(), boot, self.launch, &self.cpuid)?;
+        let entry =
+            linux::load(&self.memory, self.platform.as_ref(), boot, &self.config.layout, &self.cpuid)?;
         self.sites = entry.sites;
         self.unserved_modules = entry.unserved_modules;
         self.kernel = names;
@@ -278,6 +274,11 @@ impl Machine {
     pub fn guest_physical_bits(&self) -> u8 {
         let bit = self.platform.encryption_bit().map_or(0, |bit| bit + 1);
         self.host.physical_bits.max(bit)
+    }
+
+    /// What firmware gave the guest.
+    pub fn layout(&self) -> &GuestLayout {
+        &self.config.layout
     }
 
     /// Where RAM lies.

@@ -18,7 +18,6 @@ use types::VcpuId;
 use super::dirty_log::LoggedSlot;
 use super::vcpu::Vcpu;
 use super::{Machine, MachineConfig, MachineError, Parts, Records};
-use crate::boot::launch::Launch;
 use crate::boot::opcode::Sites;
 use crate::device::Devices;
 use crate::layout::{self, PAGE_SIZE};
@@ -55,7 +54,8 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         sept_ve_disable: config.sept_ve_disable,
     };
     let platform = platform::make(config.platform, &host, &options);
-    let ram = Ram::new(config.ram).map_err(crate::memory::MemoryError::Ram)?;
+    let ram = Ram::laid_out(config.ram, &config.layout, config.platform)
+        .map_err(crate::memory::MemoryError::Ram)?;
     check_encryption_bit(platform.as_ref(), host)?;
 
     let vm = Arc::new(kvm.create_vm().map_err(failed("creating a VM"))?);
@@ -135,7 +135,6 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         kernel: None,
         sites: Sites::default(),
         unserved_modules: Vec::new(),
-        launch: Launch { rom: config.rom, unaccepted_percent: config.unaccepted_percent },
         records,
         debugging: None,
         recording: None,

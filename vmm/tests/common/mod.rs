@@ -60,7 +60,7 @@ pub fn guest(platform: Platform, code: &[u8], aliases: &[(View, u64)]) -> Machin
 
 /// Makes a machine run `code`, firmware's pages in place.
 pub fn boot(machine: &mut Machine, code: &[u8], aliases: &[(View, u64)]) {
-    firmware::write(machine.memory(), machine.platform().kind()).unwrap();
+    firmware::write(machine.memory(), machine.platform().kind(), machine.layout()).unwrap();
     let aliases: Vec<u64> = aliases.iter().map(|(view, gpa)| machine.platform().alias(*view, *gpa)).collect();
     machine.boot_flat(code, &aliases).unwrap();
 }

@@ -21,6 +21,8 @@ pub mod candidates;
 mod dma;
 pub mod errno;
 #[cfg(feature = "std")]
+mod guest_layout;
+#[cfg(feature = "std")]
 pub mod json;
 #[cfg(feature = "std")]
 pub mod names;
@@ -48,6 +50,11 @@ pub use bad_call::BadCall;
 #[cfg(feature = "std")]
 pub use dma::{DeviceKind, DmaOrigin};
 pub use errno::{Errno, Signal};
+#[cfg(feature = "std")]
+pub use guest_layout::{
+    GuestLayout, LayoutError, MapForm, RomArea, SmbiosPlace, TablePlace, Tables, UnacceptedLayout,
+    UnacceptedPattern,
+};
 #[cfg(feature = "std")]
 pub use page::{PageState, View};
 #[cfg(feature = "std")]

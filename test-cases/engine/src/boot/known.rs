@@ -4,11 +4,10 @@
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use types::{AccessEvent, EventKind, Platform};
+use types::{AccessEvent, EventKind, Platform, RomArea};
 
 use super::Context;
 use crate::observation::SetupFacts;
-use crate::setup::RomArea;
 use model::release::Release;
 
 const LIST: &str = include_str!("../../../known-boot-accesses.toml");

@@ -70,6 +70,7 @@ fn setup(changes: &mut BTreeSet<Change>, old: &CompactReport, new: &CompactRepor
             ),
             ("#VE for memory not accepted", setup.sept_ve.to_string()),
             ("unaccepted at launch", format!("{} %", setup.unaccepted_percent)),
+            ("layout", setup.layout.map_or_else(|| "as usual".to_owned(), |layout| layout.to_string())),
             ("shard", text(run.shard.map(|shard| shard.to_string()))),
         ]
     };

@@ -11,8 +11,8 @@ use vmm::layout;
 
 use super::guest::Guest;
 use super::harmless::{self, Judge};
-use super::random::Random;
 use super::sequence::RESIDUE;
+use crate::random::Random;
 use model::iomem::Intersection;
 use model::{self, Node, Op, PAGE, Task, Through, World, kcore, pci};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use protocol::Step;
-use types::{Mode, PageState, Platform, View};
+use types::{GuestLayout, Mode, PageState, Platform, View};
 use vmm::boot::firmware;
 use vmm::layout;
 use vmm::machine::Machine;
@@ -212,7 +212,7 @@ impl Kernel {
             memory: memory(machine),
             uncached: uncached(*machine.ram(), target.platform, release).into_iter().collect(),
             kept: if options.get("DMI").is_some_and(|value| value == "y") {
-                vec![smbios_page(machine.platform().kind(), *machine.ram())]
+                smbios_page(machine.platform().kind(), machine.layout(), machine.ram()).into_iter().collect()
             } else {
                 Vec::new()
             },
@@ -252,9 +252,13 @@ fn iomem_checks(word: &str) -> Option<bool> {
 }
 
 /// The page of the SMBIOS table, which the kernel maps for good to show it in sysfs.
-pub(crate) fn smbios_page(platform: Platform, ram: Ram) -> std::ops::Range<u64> {
-    let start = firmware::smbios_table(platform, &ram);
-    start..start + PAGE
+pub(crate) fn smbios_page(
+    platform: Platform,
+    layout: &GuestLayout,
+    ram: &Ram,
+) -> Option<std::ops::Range<u64>> {
+    let start = firmware::smbios_table(layout.smbios_of(platform), ram)?;
+    Some(start..start + PAGE)
 }
 
 /// What the MTRRs do not cache, as the kernel reads them: some guests override the processor's MTRRs.
@@ -264,7 +268,7 @@ pub(crate) fn uncached(ram: Ram, platform: Platform, release: Release) -> Option
         // `arch/x86/hyperv/ivm.c:hv_vtom_init()`: everything is cached.
         Platform::Vbs if since(6, 6) => None,
         // `arch/x86/kernel/kvm.c:kvm_init_platform()`: nothing is from the end of e820 RAM below 4 GiB on.
-        Platform::Snp | Platform::Tdx if since(6, 12) => Some(ram.reserved()..layout::HIGH_RAM),
+        Platform::Snp | Platform::Tdx if since(6, 12) => Some(ram.unaccepted_table().start..layout::HIGH_RAM),
         _ => Some(layout::DEVICE_HOLE..layout::HIGH_RAM),
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Converts facts of a machine to report types, and a setup to machine types.
+//! Converts facts of a machine to report types.
 
 use std::time::Duration;
 
@@ -13,15 +13,6 @@ use vmm::trace::kernel::KernelNames;
 
 use crate::observation::{RewrittenOpcode, Unaccepted};
 use crate::session::{Ended, Session};
-use crate::setup::RomArea;
-
-pub(crate) fn rom_state(area: RomArea) -> types::PageState {
-    match area {
-        RomArea::Validated => types::PageState::Private,
-        RomArea::Unaccepted => types::PageState::Unaccepted,
-        RomArea::Shared => types::PageState::Shared,
-    }
-}
 
 pub(crate) fn rewritten(site: &Site) -> RewrittenOpcode {
     RewrittenOpcode {

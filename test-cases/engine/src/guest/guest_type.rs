@@ -33,7 +33,8 @@ impl GuestLog {
         Ok(Self::of(session.kernel_log(Worker::Same, limit)?))
     }
 
-    fn of(log: Result<String, Outcome>) -> Self {
+    /// Takes what the guest answered.
+    pub(crate) fn of(log: Result<String, Outcome>) -> Self {
         // A kernel without printk has no syslog(2) either (`kernel/sys_ni.c`).
         const NO_SYSLOG: Errno = Errno(libc::ENOSYS.cast_unsigned() as u16);
         match log {

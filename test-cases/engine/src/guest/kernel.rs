@@ -13,7 +13,6 @@ use vmm::trace::kernel::KernelNames;
 
 use super::command_line::command_line;
 use super::error::{EngineError, check};
-use super::facts::rom_state;
 use super::stored::LazyImage;
 use super::target::Target;
 use crate::requirements::{accepts_lazily, missing_option};
@@ -144,7 +143,11 @@ impl PreparedKernel {
     /// `setup` as guests of this kernel get it.
     #[must_use]
     pub fn effective(&self, setup: Setup) -> Setup {
-        Setup { unaccepted: if self.accepts_lazily { setup.unaccepted } else { 0 }, ..setup }
+        let mut setup = setup;
+        if !self.accepts_lazily {
+            setup.layout.unaccepted.percent = 0;
+        }
+        setup
     }
 
     /// The names, to be shared with a guest.
@@ -163,9 +166,8 @@ impl PreparedKernel {
         MachineConfig {
             ram: target.memory_mib << 20,
             mode: setup.mode,
-            rom: setup.rom.map(rom_state),
+            layout: setup.layout,
             sept_ve_disable: !setup.sept_ve,
-            unaccepted_percent: setup.unaccepted,
             watch: target.watch,
             failures: setup.fail,
             record_conversions: self.record_conversions,

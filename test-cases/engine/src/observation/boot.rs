@@ -29,7 +29,7 @@ pub struct BootObservation {
 impl BootObservation {
     /// A name that distinguishes it from boots with another setup.
     pub fn name(&self) -> String {
-        let SetupFacts { mode: _, rom, sept_ve, unaccepted_percent: _, fail } = self.setup;
+        let SetupFacts { mode: _, rom, sept_ve, unaccepted_percent: _, layout: _, fail } = self.setup;
         let rom = rom.map(|rom| format!(" rom={rom}")).unwrap_or_default();
         let mut name = format!("boot{rom}{}", if sept_ve { " sept-ve" } else { "" });
         for rule in fail.iter() {

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use types::{BadCall, Mode, PlacedRegion, Platform, Policy};
+use types::{BadCall, GuestLayout, Mode, PlacedRegion, Platform, Policy, RomArea};
 
-use crate::setup::{RomArea, Setup};
+use crate::setup::Setup;
 use vmm::platform::failure::Failures;
 
 /// The kernel under test.
@@ -139,6 +139,9 @@ pub struct SetupFacts {
     pub sept_ve: bool,
     /// Percent of the free RAM launched unaccepted.
     pub unaccepted_percent: u8,
+    /// What firmware gave the guest, where anything but the two before was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<GuestLayout>,
     /// The rules by which conversions of memory fail.
     #[serde(default, skip_serializing_if = "Failures::is_empty")]
     pub fail: Failures,
@@ -146,8 +149,12 @@ pub struct SetupFacts {
 
 impl From<Setup> for SetupFacts {
     fn from(setup: Setup) -> Self {
-        let Setup { mode, rom, sept_ve, unaccepted, lockdown: _, iomem: _, mutant: _, fail } = setup;
-        Self { mode, rom, sept_ve, unaccepted_percent: unaccepted, fail }
+        let Setup { mode, layout, sept_ve, lockdown: _, iomem: _, mutant: _, fail } = setup;
+        let unaccepted_percent = layout.unaccepted.percent;
+        let mut usual = GuestLayout { rom: layout.rom, ..GuestLayout::default() };
+        usual.unaccepted.percent = unaccepted_percent;
+        let chosen = (layout != usual).then_some(layout);
+        Self { mode, rom: layout.rom, sept_ve, unaccepted_percent, layout: chosen, fail }
     }
 }
 

@@ -20,10 +20,12 @@ use crate::observation::{
     Aborted, Answer, BootObservation, CaseObservation, Counters, Death, DeathKind, Deaths, During, GpaRange,
     KernelFacts, KvmHost, NotRun, PlatformFacts, StepObservation,
 };
-use crate::setup::{RomArea, Setup};
+use crate::setup::Setup;
 use model::class::Truth;
 use model::release::Release;
-use types::{AccessEvent, Errno, EventKind, Mode, PlacedRegion, Platform, Policy, Region};
+use types::{
+    AccessEvent, Errno, EventKind, GuestLayout, Mode, PlacedRegion, Platform, Policy, Region, RomArea,
+};
 
 const OPEN: &str = r#"
 title = "open(2) is refused"
@@ -217,7 +219,8 @@ pub fn boot_event(function: &str, gpa: u64) -> AccessEvent {
 
 /// A boot of a guest whose ROM area is not accepted, judged.
 pub fn boot(mode: Mode, events: Vec<AccessEvent>, death: Option<DeathKind>) -> BootResult {
-    let setup = Setup { mode, rom: Some(RomArea::Unaccepted), ..Setup::default() };
+    let layout = GuestLayout { rom: Some(RomArea::Unaccepted), ..GuestLayout::default() };
+    let setup = Setup { mode, layout, ..Setup::default() };
     let death = death.map(|kind| Death {
         kind: Deaths::of([kind]),
         text: "SEPT violation at 0xff000".to_owned(),

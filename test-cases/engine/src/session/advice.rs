@@ -14,7 +14,7 @@ pub(super) fn on(error: &MachineError) -> &'static str {
         | MachineError::Load(LoadError::KernelTooLarge { .. } | LoadError::InitramfsTooLarge { .. }) => {
             " (--memory)"
         }
-        MachineError::Load(LoadError::RomState(_)) => " (--rom)",
+        MachineError::Load(LoadError::Layout(_)) => " (--layout, --rom)",
         _ => "",
     }
 }

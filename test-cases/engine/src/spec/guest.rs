@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use types::{Mode, PageState, PlacedRegion, Platform, Policy, Region};
+use types::{GuestLayout, Mode, PageState, PlacedRegion, Platform, Policy, Region};
 use vmm::layout;
 use vmm::memory::ram::{E820Entry, E820Type, Ram, RamError};
 use vmm::platform::{self, HostFacts, Options, PlatformModel};
@@ -118,7 +118,11 @@ impl Guest {
                 top: ram.end(),
             },
             uncached: uncached(ram, platform, kernel.release).into_iter().collect(),
-            kept: if has_table { vec![smbios_page(platform, ram)] } else { Vec::new() },
+            kept: if has_table {
+                smbios_page(platform, &GuestLayout::default(), &ram).into_iter().collect()
+            } else {
+                Vec::new()
+            },
         };
         Ok(Self { world: with_command_line(world, &kernel.command_line), regions })
     }

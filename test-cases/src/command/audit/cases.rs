@@ -112,6 +112,9 @@ fn head(
     if let Some(config) = &args.kernel_config {
         let _ = write!(text, " --kernel-config {}", quoted(&config.display().to_string()));
     }
+    if let Some(layout) = &args.layout {
+        let _ = write!(text, " --layout {}", quoted(layout));
+    }
     if let Some(rom) = args.rom {
         let _ = write!(text, " --rom {rom}");
     }

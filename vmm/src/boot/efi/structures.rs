@@ -16,6 +16,8 @@ pub(super) const DESCRIPTOR_VERSION: u32 = 1;
 /// §7.2.3: `EFI_MEMORY_WB`. Without it `add_efi_memmap` takes RAM for reserved
 /// (`arch/x86/platform/efi/efi.c:do_add_efi_memmap`).
 pub(super) const MEMORY_WB: u64 = 8;
+/// §7.2.3: `EFI_MEMORY_RUNTIME`: used after the kernel has taken over.
+pub(super) const MEMORY_RUNTIME: u64 = 1 << 63;
 /// The version of [`UnacceptedTable`] that Linux reads (`drivers/firmware/efi/efi.c:efi_config_parse_tables`).
 pub(super) const UNACCEPTED_VERSION: u32 = 1;
 /// `SMBIOS_TABLE_GUID` (§4.6.1): the 32-bit entry point.
@@ -36,10 +38,22 @@ pub(super) enum MemoryType {
     Reserved = 0,
     /// The firmware's until the kernel takes over.
     BootServicesData = 4,
+    /// The firmware's, and used by its runtime services.
+    RuntimeServicesData = 6,
     /// Free.
     Conventional = 7,
     /// Free after ACPI's tables have been read.
     AcpiReclaim = 9,
+}
+
+impl MemoryType {
+    /// The attributes of a range of this type.
+    pub(super) const fn attributes(self) -> u64 {
+        match self {
+            Self::RuntimeServicesData => MEMORY_WB | MEMORY_RUNTIME,
+            _ => MEMORY_WB,
+        }
+    }
 }
 
 /// Appendix A: mixed-endian, as all of them.

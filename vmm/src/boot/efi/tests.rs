@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 use zerocopy::FromBytes;
 
+use super::structures::MEMORY_WB;
 use super::*;
 use crate::layout::{self, LARGE_PAGE_SIZE};
 use crate::memory::ram::Ram;
@@ -54,11 +55,12 @@ fn a_kernel_finds_its_way_from_efi_info_to_all_tables() {
     let ram = Ram::new(512 << 20).unwrap();
     let base = 0x1000_0000;
     let ranges = [base + (32 << 20)..ram.reserved() & !(UNIT - 1), layout::HIGH_RAM..ram.end()];
-    let unaccepted = Unaccepted { phys_base: 0, unit_size: UNIT as u32, ranges: &ranges };
+    let unaccepted = Unaccepted { phys_base: 0, unit_size: UNIT as u32, ranges: &ranges, table: None };
     let memory_map = ram.e820();
     let efi = build(&Params {
         base,
         memory: &memory_map,
+        runtime: None,
         smbios: Some(layout::SYSTEM_ROM),
         acpi: Some(ram.acpi_tables()),
         unaccepted: Some(unaccepted),
@@ -91,6 +93,34 @@ fn a_kernel_finds_its_way_from_efi_info_to_all_tables() {
 }
 
 #[test]
+fn runtime_data_is_marked_and_a_table_elsewhere_is_pointed_to() {
+    let ram = Ram::new(512 << 20).unwrap();
+    let memory_map = ram.e820();
+    let high = layout::HIGH_RAM..ram.end();
+    let ranges = std::slice::from_ref(&high);
+    let table = ram.acpi() + 0xfb0;
+    let efi = build(&Params {
+        base: 0x1000_0000,
+        memory: &memory_map,
+        runtime: Some(ram.reserved()..ram.acpi()),
+        smbios: Some(ram.reserved()),
+        acpi: None,
+        unaccepted: Some(Unaccepted { phys_base: 0, unit_size: UNIT as u32, ranges, table: Some(table) }),
+    })
+    .unwrap();
+    assert_eq!(find(&efi, UNACCEPTED_TABLE), Some(table));
+    let (at, bytes) = efi.unaccepted.as_ref().unwrap();
+    let size = crate::memory::ram::unaccepted_table_size(ram.end(), UNIT);
+    assert_eq!((*at, bytes.len() as u64), (table, size));
+    let count = efi.info.memmap_size / efi.info.memdesc_size;
+    let descriptors = (0..count)
+        .map(|n| read::<MemoryDescriptor>(&efi, efi.info.memmap + u64::from(n * efi.info.memdesc_size)));
+    let runtime: Vec<_> = descriptors.filter(|it| it.kind.get() == 6).collect();
+    assert_eq!(runtime.len(), 1);
+    assert_eq!((runtime[0].physical_start.get(), runtime[0].attribute.get()), (ram.reserved(), 1 << 63 | 8));
+}
+
+#[test]
 fn guids_are_in_memory_as_efi_has_them() {
     let expected =
         [0x3c, 0xde, 0xd1, 0xd5, 0x5c, 0x10, 0xf9, 0x44, 0x9e, 0xa9, 0xbc, 0xef, 0x98, 0x12, 0x00, 0x31];
@@ -102,8 +132,14 @@ fn guids_are_in_memory_as_efi_has_them() {
 #[test]
 fn efi_info_has_both_halves_of_addresses() {
     let entry = E820Entry { start: layout::HIGH_RAM, len: 64 << 20, kind: E820Type::Ram };
-    let params =
-        Params { base: layout::HIGH_RAM, memory: &[entry], smbios: None, acpi: None, unaccepted: None };
+    let params = Params {
+        base: layout::HIGH_RAM,
+        memory: &[entry],
+        runtime: None,
+        smbios: None,
+        acpi: None,
+        unaccepted: None,
+    };
     let efi = build(&params).unwrap();
     let info = efi.info.boot_params();
     let (signature, low, high) = (info.efi_loader_signature, info.efi_systab, info.efi_systab_hi);
@@ -115,7 +151,8 @@ fn efi_info_has_both_halves_of_addresses() {
 #[test]
 fn the_checksum_is_right() {
     let entry = E820Entry { start: 0, len: 64 << 20, kind: E820Type::Ram };
-    let params = Params { base: 0, memory: &[entry], smbios: Some(1), acpi: None, unaccepted: None };
+    let params =
+        Params { base: 0, memory: &[entry], runtime: None, smbios: Some(1), acpi: None, unaccepted: None };
     let mut table = build(&params).unwrap().bytes;
     table.truncate(size_of::<SystemTable>());
     let expected = u32::from_le_bytes(table[16..20].try_into().unwrap());
@@ -131,14 +168,15 @@ fn what_linux_could_not_read_is_refused() {
         E820Entry { start: 0, len: 64 << 20, kind: E820Type::Ram },
         E820Entry { start: 64 << 20, len: 64 << 20, kind: E820Type::Reserved },
     ];
-    let params = Params { base: 0x1000, memory: &memory, smbios: None, acpi: None, unaccepted: None };
+    let params =
+        Params { base: 0x1000, memory: &memory, runtime: None, smbios: None, acpi: None, unaccepted: None };
     for base in [0x1001, 64 << 20, (64 << 20) - PAGE_SIZE + 8, !(PAGE_SIZE - 1)] {
         let result = build(&Params { base, ..params.clone() });
         assert!(matches!(result, Err(EfiError::Place { .. })), "{base:#x}");
     }
     let with = |phys_base, unit_size, range: Range<u64>| {
         let ranges = [range];
-        let unaccepted = Some(Unaccepted { phys_base, unit_size, ranges: &ranges });
+        let unaccepted = Some(Unaccepted { phys_base, unit_size, ranges: &ranges, table: None });
         build(&Params { unaccepted, ..params.clone() }).unwrap_err()
     };
     let unit = UNIT as u32;
@@ -167,7 +205,7 @@ proptest! {
             entries.push(E820Entry { start: at + gap, len, kind });
             at += gap + len;
         }
-        let efi = build(&Params { base: 0x10_0000, memory: &entries, smbios: None, acpi: None, unaccepted: None }).unwrap();
+        let efi = build(&Params { base: 0x10_0000, memory: &entries, runtime: None, smbios: None, acpi: None, unaccepted: None }).unwrap();
         let map = memory(&efi);
         for pair in map.windows(2) {
             prop_assert!(pair[0].1.end <= pair[1].1.start);
@@ -207,9 +245,9 @@ proptest! {
         let ranges: Vec<_> = cuts.chunks(2).map(|c| c[0]..c[1]).collect();
         let entry = E820Entry { start: 0, len: 8 << 30, kind: E820Type::Ram };
         let unaccepted =
-            Some(Unaccepted { phys_base: phys_base * unit, unit_size: unit as u32, ranges: &ranges });
+            Some(Unaccepted { phys_base: phys_base * unit, unit_size: unit as u32, ranges: &ranges, table: None });
         let base = 4 << 30;
-        let efi = build(&Params { base, memory: &[entry], smbios: None, acpi: None, unaccepted }).unwrap();
+        let efi = build(&Params { base, memory: &[entry], runtime: None, smbios: None, acpi: None, unaccepted }).unwrap();
         let expected: Vec<_> = ranges.into_iter().flat_map(|r| r.step_by(unit as usize)).collect();
         prop_assert_eq!(units(&efi), expected);
     }
@@ -224,11 +262,11 @@ proptest! {
             E820Entry { start: len, len: start, kind: E820Type::Acpi },
         ];
         let ranges = [from >> shift..to >> shift, 0..0];
-        let unaccepted = Some(Unaccepted { phys_base: phys_base >> shift, unit_size, ranges: &ranges });
-        let _ = build(&Params { base, memory: &memory, smbios, acpi: None, unaccepted: unaccepted.clone() });
+        let unaccepted = Some(Unaccepted { phys_base: phys_base >> shift, unit_size, ranges: &ranges, table: None });
+        let _ = build(&Params { base, memory: &memory, runtime: None, smbios, acpi: None, unaccepted: unaccepted.clone() });
         let base = (start >> 12 << 12).saturating_add(PAGE_SIZE);
-        let unaccepted = Some(Unaccepted { phys_base: 0, unit_size: 1 << (shift % 32), ranges: &ranges });
-        let _ = build(&Params { base, memory: &memory, smbios, acpi: None, unaccepted });
-        let _ = build(&Params { base, memory: &memory, smbios, acpi: None, unaccepted: None });
+        let unaccepted = Some(Unaccepted { phys_base: 0, unit_size: 1 << (shift % 32), ranges: &ranges, table: None });
+        let _ = build(&Params { base, memory: &memory, runtime: None, smbios, acpi: None, unaccepted });
+        let _ = build(&Params { base, memory: &memory, runtime: None, smbios, acpi: None, unaccepted: None });
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 use proptest::prelude::*;
-use types::Mode;
+use types::{MapForm, Mode, RomArea, TablePlace, View};
 
 use super::*;
 use crate::layout::MIN_RAM;
@@ -14,8 +14,12 @@ fn memory(platform: Platform, ram: u64) -> GuestMemory {
     GuestMemory::unenforced(Ram::new(ram).unwrap(), platform.content()).unwrap()
 }
 
-fn launch(unaccepted_percent: u8) -> Launch {
-    Launch { rom: None, unaccepted_percent }
+const UNIT: u64 = LARGE_PAGE_SIZE;
+
+fn layout_of(percent: u8) -> GuestLayout {
+    let mut guest = GuestLayout::default();
+    guest.unaccepted.percent = percent;
+    guest
 }
 
 fn bytes(ranges: &[Range<u64>]) -> u64 {
@@ -27,12 +31,12 @@ fn nothing_or_everything_free_is_unaccepted_as_requested() {
     let memory = memory(Platform::Tdx, MIN_RAM);
     let kernel = 16 << 20..40 << 20;
     let used = std::slice::from_ref(&kernel);
-    assert_eq!(unaccepted(&memory, launch(0), used), []);
+    assert_eq!(unaccepted(&memory, &layout_of(0), used), []);
     let efi = memory.ram().efi() & !(UNIT - 1);
     let all = [UNIT..16 << 20, 40 << 20..efi, layout::HIGH_RAM..memory.ram().end()];
-    assert_eq!(unaccepted(&memory, launch(100), used), all);
-    assert_eq!(unaccepted(&memory, launch(255), used), all);
-    let half = unaccepted(&memory, launch(50), used);
+    assert_eq!(unaccepted(&memory, &layout_of(100), used), all);
+    assert_eq!(unaccepted(&memory, &layout_of(255), used), all);
+    let half = unaccepted(&memory, &layout_of(50), used);
     assert_eq!(bytes(&half), bytes(&all) / UNIT * 50 / 100 * UNIT);
     assert_eq!(half.last(), all.last(), "the highest first");
 }
@@ -43,7 +47,7 @@ fn each_platform_starts_with_the_states_its_firmware_leaves() {
     let used = std::slice::from_ref(&kernel);
     for &platform in Platform::ALL {
         let memory = memory(platform, MIN_RAM);
-        states(&memory, platform, launch(100), used).unwrap();
+        states(&memory, platform, &layout_of(100), used).unwrap();
         let at = |gpa| memory.state(gpa);
         let (free, rom) = match platform {
             Platform::None | Platform::Sev => (None, None),
@@ -63,14 +67,74 @@ fn each_platform_starts_with_the_states_its_firmware_leaves() {
 
 #[test]
 fn the_rom_area_is_what_was_requested() {
-    for rom in [PageState::Private, PageState::Shared, PageState::Unaccepted] {
+    for rom in [RomArea::Validated, RomArea::Shared, RomArea::Unaccepted] {
         for platform in [Platform::Snp, Platform::Tdx] {
             let memory = memory(platform, MIN_RAM);
-            states(&memory, platform, Launch { rom: Some(rom), unaccepted_percent: 0 }, &[]).unwrap();
-            assert_eq!(memory.state(layout::SYSTEM_ROM), Some(rom));
+            states(&memory, platform, &GuestLayout { rom: Some(rom), ..layout_of(0) }, &[]).unwrap();
+            assert_eq!(memory.state(layout::SYSTEM_ROM), rom.state());
             assert_eq!(memory.state(layout::HIGH_MEMORY), Some(PageState::Private));
         }
     }
+}
+
+fn laid_out(guest: &GuestLayout, platform: Platform) -> GuestMemory {
+    let options = Options { encryption_bit: Some(46), seed: 0, mode: Mode::Faithful, sept_ve_disable: true };
+    let content = make(platform, &HostFacts { physical_bits: 48 }, &options).content();
+    GuestMemory::unenforced(Ram::laid_out(512 << 20, guest, platform).unwrap(), content).unwrap()
+}
+
+#[test]
+fn a_rom_area_that_is_absent_has_no_page() {
+    let guest = GuestLayout { rom: Some(RomArea::Absent), ..GuestLayout::default() };
+    let memory = laid_out(&guest, Platform::Snp);
+    firmware::write(&memory, Platform::Snp, &guest).unwrap();
+    states(&memory, Platform::Snp, &guest, &[]).unwrap();
+    assert_eq!(memory.state(layout::SYSTEM_ROM), None);
+    assert!(memory.ram().e820().iter().all(|entry| entry.start != layout::SYSTEM_ROM));
+}
+
+#[test]
+fn the_unaccepted_table_lies_at_its_offset_in_acpi_data_and_crosses_into_the_next_page() {
+    let mut guest = GuestLayout::default();
+    (guest.unaccepted.table, guest.unaccepted.offset) = (TablePlace::AcpiData, 0xfb0);
+    let memory = laid_out(&guest, Platform::Tdx);
+    let place = memory.ram().unaccepted_table();
+    assert_eq!(place.end - place.start, 2 * PAGE_SIZE);
+    let entry = memory.ram().e820().into_iter().find(|entry| entry.start == place.start).unwrap();
+    assert_eq!((entry.kind, entry.len), (E820Type::Acpi, 2 * PAGE_SIZE));
+    efi(&memory, Platform::Tdx, &guest, &[]).unwrap().unwrap();
+    let mut version = [0; 4];
+    memory.read(View::Private, place.start + 0xfb0, &mut version).unwrap();
+    assert_eq!(u32::from_le_bytes(version), 1);
+}
+
+#[test]
+fn units_that_hold_what_is_not_ram_are_accepted() {
+    for map in [MapForm::Holes, MapForm::Ragged] {
+        let guest = GuestLayout { map, ..GuestLayout::default() };
+        let memory = laid_out(&guest, Platform::Snp);
+        let listed = |gpa: u64| {
+            let ram = memory.ram().e820().into_iter().filter(|entry| entry.kind == E820Type::Ram);
+            ram.into_iter().any(|entry| entry.start <= gpa && gpa < entry.start + entry.len)
+        };
+        let found = unaccepted(&memory, &guest, &[]);
+        assert!(!found.is_empty());
+        for range in found {
+            assert!((range.start..range.end).step_by(256).all(listed), "{map} {range:x?}");
+        }
+    }
+}
+
+#[test]
+fn patterns_select_from_either_end_or_every_other_unit() {
+    let of = |pattern, percent| {
+        let mut guest = layout_of(percent);
+        guest.unaccepted.pattern = pattern;
+        unaccepted(&memory(Platform::Tdx, MIN_RAM), &guest, &[])
+    };
+    assert_eq!(of(UnacceptedPattern::Lowest, 10)[0].start, UNIT);
+    assert!(of(UnacceptedPattern::AboveFourGib, 100).iter().all(|range| range.start >= layout::HIGH_RAM));
+    assert!(of(UnacceptedPattern::Alternate, 100).iter().all(|range| range.end - range.start == UNIT));
 }
 
 proptest! {
@@ -82,8 +146,8 @@ proptest! {
     ) {
         let memory = memory(Platform::Tdx, ram);
         let used: Vec<Range<u64>> = used.into_iter().map(|(start, len)| page_range(start, len)).collect();
-        let all = unaccepted(&memory, launch(100), &used);
-        let found = unaccepted(&memory, launch(percent), &used);
+        let all = unaccepted(&memory, &layout_of(100), &used);
+        let found = unaccepted(&memory, &layout_of(percent), &used);
         let units = bytes(&all) / UNIT * u64::from(percent.min(100)) / 100;
         prop_assert_eq!(bytes(&found), units * UNIT);
         for pair in found.windows(2) {

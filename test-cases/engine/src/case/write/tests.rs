@@ -2,14 +2,14 @@
 //! What is written reads back as the same case: every case there is, and cases made at random.
 
 use proptest::prelude::*;
-use types::{Errno, EventKind, Mode, Region, Signal};
+use types::{Errno, EventKind, Mode, Region, RomArea, Signal};
 
 use super::*;
 use crate::case::{
     ConfigNeed, ExpectedEvent, OpenFlags, Protection, ReleaseBound, Share, Term, Yield, parse,
 };
 use crate::place::{Base, Place};
-use crate::setup::{Iomem, Lockdown, Mutant, RomArea};
+use crate::setup::{Iomem, Lockdown, Mutant};
 use model::class::{Class, MemoryState};
 use model::release::Release;
 
