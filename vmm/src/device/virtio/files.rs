@@ -24,7 +24,8 @@ use crate::memory::dma::DmaMemory;
 
 /// §5.11.4: bytes of the tag in the configuration.
 pub const TAG_LEN: usize = 36;
-/// §5.11.2: the queue of requests that must not wait, and the queue of all others.
+/// §5.11.2: the queue of requests that must not wait, and the queue of all others, whose size limits the pages of a request
+/// (`fs/fuse/virtio_fs.c:virtio_fs_get_tree`).
 const HIGH_PRIORITY_SIZE: u16 = 128;
 const REQUESTS_SIZE: u16 = 1024;
 /// Bytes of one request or reply at most: 1 MiB of data (`FUSE_MAX_MAX_PAGES` of fs/fuse) with its headers.

@@ -17,6 +17,10 @@ use fuse_backend_rs::passthrough::{CachePolicy, Config, PassthroughFs};
 /// How long the guest may keep names and attributes: the folder is not expected to change meanwhile.
 const KEEP: Duration = Duration::from_secs(60);
 
+/// Requests of up to 1 MiB (`MAX_REQ_PAGES` of the library). The guest's kernel divides a write into requests of one page without the
+/// first, and all transfers into requests of 32 pages without the second (`fs/fuse/inode.c:process_init_reply`).
+const LARGE_REQUESTS: FsOptions = FsOptions::BIG_WRITES.union(FsOptions::MAX_PAGES);
+
 /// `O_DIRECT` is of the guest's page cache: the host's is used in any case, and the guest's buffers need not have the alignment that
 /// the host's file system wants.
 const fn without_direct(flags: u32) -> u32 {
@@ -118,7 +122,7 @@ impl FileSystem for Folder {
         let options = self.inner.init(capable);
         // SAFETY: as above.
         unsafe { libc::umask(mask) };
-        options
+        Ok(options? | LARGE_REQUESTS)
     }
 
     fn destroy(&self) {

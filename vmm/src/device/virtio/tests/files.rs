@@ -45,8 +45,11 @@ fn share_below(root: &Path, above: &[&Path], writable: bool) -> Machine {
     machine
 }
 
-fn init(machine: &mut Machine) {
-    call(machine, INIT, 0, &words(&[7, 31, 0, 0]), 256).unwrap();
+/// As Linux 6.12 begins (`fs/fuse/inode.c:fuse_new_init`), with a shared folder's flags.
+fn init(machine: &mut Machine) -> Vec<u8> {
+    let mut body = words(&[7, 41, 128 << 10, 0x7bff_fffb, 0x1df]);
+    body.resize(64, 0);
+    call(machine, INIT, 0, &body, 64 + 16).unwrap()
 }
 
 /// A folder with a file, a folder, a link and a FIFO.
@@ -105,6 +108,24 @@ fn open(machine: &mut Machine, node: u64, flags: i32) -> Result<u64, i32> {
 fn read(machine: &mut Machine, node: u64, handle: u64, offset: u64, size: u32) -> Reply {
     let body = [longs(&[handle, offset]), words(&[size, 0]), longs(&[0, 0])].concat();
     call(machine, READ, node, &body, 8192)
+}
+
+#[test]
+fn a_request_of_linux_has_up_to_a_mebibyte() {
+    const BIG_WRITES: u64 = 1 << 5;
+    const MAX_PAGES: u64 = 1 << 22;
+    let (folder, above) = (folder(), tempfile::tempdir().unwrap());
+    for mut machine in [share(folder.path(), true), share_below(folder.path(), &[above.path()], false)] {
+        let reply = init(&mut machine);
+        let (flags, max_write, max_pages) =
+            (long(&reply, 12) as u32, long(&reply, 20) as u32, reply[28..30].to_vec());
+        assert_eq!(u64::from(flags) & (BIG_WRITES | MAX_PAGES), BIG_WRITES | MAX_PAGES, "{flags:#x}");
+        assert_eq!((max_write, max_pages), (1 << 20, 256u16.to_le_bytes().to_vec()));
+        // `fs/fuse/virtio_fs.c:virtio_fs_get_tree`: without FUSE_HEADER_OVERHEAD, 4, a page has a descriptor.
+        machine.accept(VERSION_1);
+        machine.set_common(QUEUE_SELECT, 1);
+        assert!(machine.common(QUEUE_SIZE) >= 256 + 4);
+    }
 }
 
 #[test]

@@ -68,6 +68,33 @@ fn data_in_several_buffers_of_several_pages_are_read_and_written() {
 }
 
 #[test]
+fn a_mebibyte_in_a_buffer_for_each_page_is_written_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, "").unwrap();
+    let mut machine = started(folder.path(), Machine::new);
+    let offered = machine.offered();
+    assert!(machine.accept(offered));
+    machine.set_queue(1, 512);
+    machine.set_common(STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+    let file = opened(&mut machine, libc::O_RDWR);
+    let data = content(1 << 20);
+    let write = arguments(file, WRITE_FILE, 0, 1 << 20, libc::O_RDWR);
+    let parts: Vec<&[u8]> =
+        [&write[..40], &write[40..]].into_iter().chain(data.chunks(PAGE_SIZE as usize)).collect();
+    assert!(machine.submit(1, &parts, &[24]).accesses.is_empty());
+    let reply = written(&mut machine, 2 + 256, &[24]);
+    assert_eq!((long(&reply, 0), long(&reply, 8), long(&reply, 16)), (24, 9, 1 << 20));
+    assert!(std::fs::read(&path).unwrap() == data);
+    let read = arguments(file, READ, 0, 1 << 20, libc::O_RDWR);
+    let room = [&[16][..], &[4096; 256]].concat();
+    assert!(machine.submit(1, &[&read], &room).accesses.is_empty());
+    let reply = written(&mut machine, 1, &room);
+    assert_eq!((long(&reply, 0), long(&reply, 8)), (16 + (1 << 20), 9));
+    assert!(reply[16..] == data);
+}
+
+#[test]
 fn buffers_in_private_memory_are_recorded_as_far_as_they_are_accessed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
