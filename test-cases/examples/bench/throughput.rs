@@ -47,6 +47,8 @@ enum Pool {
 /// The programs that are compared with copra, and what all guests have.
 #[derive(Debug)]
 pub struct Tools {
+    /// This program, found before its root directory is another.
+    pub itself: PathBuf,
     /// QEMU.
     pub qemu: PathBuf,
     /// Its program that serves a shared folder.
@@ -66,7 +68,8 @@ impl Tools {
             )
             .into());
         }
-        Ok(Self { qemu: qemu.to_owned(), virtiofsd, initramfs: initramfs.into() })
+        let itself = std::env::current_exe()?;
+        Ok(Self { itself, qemu: qemu.to_owned(), virtiofsd, initramfs: initramfs.into() })
     }
 
     /// The folder that the initramfs is in, and nothing else.
@@ -91,7 +94,6 @@ type Rows = BTreeMap<String, f64>;
 /// Measures all guests in turn, `rounds` times.
 pub fn throughput(tools: &Tools, vmlinux: &Path, folder: &Path, rounds: usize) -> Outcome<()> {
     let given = Given::write(tools, vmlinux, folder)?;
-    let itself = std::env::current_exe()?;
     let mut seconds: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
     for _ in 0..rounds {
         let mut guests: Vec<(String, Rows)> = Vec::new();
@@ -99,7 +101,10 @@ pub fn throughput(tools: &Tools, vmlinux: &Path, folder: &Path, rounds: usize) -
             guests.push((pool.of_qemu().to_owned(), qemu::rows_of(tools, &given, pool)?));
         }
         for (platform, _) in GUESTS {
-            guests.push((platform.to_owned(), rows(given.copra(&itself, platform).stderr(Stdio::piped()))?));
+            guests.push((
+                platform.to_owned(),
+                rows(given.copra(&tools.itself, platform).stderr(Stdio::piped()))?,
+            ));
         }
         for (guest, rows) in guests {
             for (row, time) in rows {
