@@ -23,7 +23,11 @@ pub struct Mutant {
     pub platform: String,
     /// What is wrong, in one line.
     pub wrong: String,
-    /// The case and the step that must fail, `CASE#STEP`; or `boot`, `explore`, `audit`, `exec`, `suite`.
+    /// The commit of the fix that is taken back.
+    pub commit: Option<String>,
+    /// The layout in which the mistake shows, if not in the usual one; of killer `boot-audit`.
+    pub layout: Option<String>,
+    /// The case and the step that must fail, `CASE#STEP`; or `boot`, `boot-audit`, `explore`, `audit`, `exec`, `suite`.
     pub killer: Option<String>,
     /// What that step sees, as a report says it; of `boot` a function or a manner of death, of `audit` a finding (`INVARIANT: NAME`),
     /// of `explore` a part of the disagreement, of `exec` the first access, of `suite` a test of the suite `dma_probe`.
@@ -129,7 +133,8 @@ pub(crate) fn patches() -> Vec<Piece> {
         "0003-lockdown.patch",
         "0004-encryption.patch",
         "0005-dma.patch",
-        "0006-dma-api.patch"
+        "0006-dma-api.patch",
+        "0007-history.patch"
     );
     let written = patches.map(|(name, text)| Piece { name: name.to_owned(), text: text.to_owned() });
     let numbers = Piece { name: "mutants/copra_mutants.h.patch".to_owned(), text: header() };

@@ -27,6 +27,8 @@ pub enum Killer<'a> {
     Case(&'a str, &'a str),
     /// The boot: a forbidden access, or its end.
     Boot,
+    /// `copra boot-audit`, in the mutant's layout.
+    BootAudit(&'a str),
     /// `copra explore`.
     Explore,
     /// `copra audit`.
@@ -45,6 +47,7 @@ impl<'a> Killer<'a> {
         match mutant.killer.as_deref() {
             None => Ok(Self::Nothing),
             Some("boot") => Ok(Self::Boot),
+            Some("boot-audit") => Ok(Self::BootAudit(mutant.layout.as_deref().unwrap_or("usual"))),
             Some("explore") => Ok(Self::Explore),
             Some("audit") => Ok(Self::Audit),
             Some("exec") => Ok(Self::Exec),
@@ -72,6 +75,11 @@ pub fn job_name(policy: &str, platform: &str) -> String {
     format!("{policy}-{platform}")
 }
 
+/// The job of a group's boot without a mistake in a layout.
+pub fn in_layout(group: &str, layout: &str) -> String {
+    format!("{group}-in-{layout}")
+}
+
 /// All jobs for these mutants, with the cases they need written below `folder`.
 pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
     let mut groups: BTreeMap<(&str, &str), Vec<&Mutant>> = BTreeMap::new();
@@ -82,7 +90,7 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
     for ((policy, platform), members) in groups {
         let name = job_name(policy, platform);
         let cases = folder.join(&name).join("cases");
-        let mut controls = BTreeSet::new();
+        let (mut controls, mut layouts) = (BTreeSet::new(), BTreeSet::new());
         let (mut explored, mut audited, mut executed, mut tested) = (false, false, false, false);
         for mutant in members {
             match Killer::of(mutant)? {
@@ -94,6 +102,11 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
                 Killer::Boot => {
                     jobs.push(job(&mutant.name, "run", &mutant.name, platform, &["open/zero"], folder));
                     controls.insert("open/zero");
+                }
+                Killer::BootAudit(layout) => {
+                    let options = ["--no-shrink", "--layout", layout];
+                    jobs.push(job(&mutant.name, "boot-audit", &mutant.name, platform, &options, folder));
+                    layouts.insert(layout);
                 }
                 Killer::Explore => {
                     jobs.push(job(&mutant.name, "explore", &mutant.name, platform, &[], folder));
@@ -122,6 +135,10 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
         if !controls.is_empty() {
             let cases = cases.to_string_lossy().into_owned();
             jobs.push(job(&name, "run", policy, platform, &[&cases], folder));
+        }
+        for layout in layouts {
+            let options = ["--no-shrink", "--layout", layout];
+            jobs.push(job(&in_layout(&name, layout), "boot-audit", policy, platform, &options, folder));
         }
         if explored {
             jobs.push(job(&format!("{name}-explore"), "explore", policy, platform, &[], folder));

@@ -24,6 +24,11 @@ pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
             passes(&control, &group::control("open/zero"))?;
             at_boot(mutant, reports)
         }
+        Killer::BootAudit(layout) => {
+            ended(reports, &group::in_layout(&group, layout), 0)?;
+            ended(reports, &mutant.name, 1)?;
+            has_finding(&reports.json(&mutant.name)?, &expected(mutant))
+        }
         Killer::Explore => {
             ended(reports, &format!("{group}-explore"), 0)?;
             ended(reports, &mutant.name, 1)?;
@@ -120,6 +125,13 @@ fn disagrees(printed: &str, expected: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("another disagreement than {expected}: {found}"))
+}
+
+/// A boot audit has the named finding.
+fn has_finding(report: &Value, expected: &str) -> Result<(), String> {
+    let findings = report["audit"]["findings"].as_array().ok_or("the audit has no list of findings")?;
+    let places: Vec<&str> = findings.iter().filter_map(|it| it["signature"]["place"].as_str()).collect();
+    if places.contains(&expected) { Ok(()) } else { Err(format!("the boot audit finds only {places:?}")) }
 }
 
 /// The boot is a finding, for what is named: an access that is not known, from a function that is on the stack for certain,

@@ -18,17 +18,6 @@ pub enum RamError {
         /// Bytes needed.
         least: u64,
     },
-    /// The table of unaccepted memory takes more than half of it.
-    #[error(
-        "the table of unaccepted memory takes {} KiB, too much for {} MiB of low RAM: choose larger units (unaccepted.unit-kib)",
-        .size >> 10, .low >> 20
-    )]
-    Table {
-        /// Bytes of table.
-        size: u64,
-        /// Bytes of low RAM.
-        low: u64,
-    },
     /// Low RAM would run into the device hole.
     #[error("{} MiB of guest RAM is too much: copra places at most {} MiB", .0 >> 20, layout::MAX_RAM >> 20)]
     TooLarge(u64),
@@ -108,9 +97,6 @@ impl Ram {
             let unit = u64::from(layout.unaccepted.unit_kib) << 10;
             let size = u64::from(layout.unaccepted.offset) + unaccepted_table_size(ram.end(), unit);
             let size = size.next_multiple_of(PAGE_SIZE);
-            if size + layout::LEAST_LOW_RAM / 2 > low_end {
-                return Err(RamError::Table { size, low: low_end });
-            }
             match layout.unaccepted.table {
                 TablePlace::AcpiData => ram.table = size,
                 TablePlace::Ram => ram.efi = ram.efi.max(layout::EFI_OTHERS_SIZE + size),
