@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # PID 1 of the guests whose devices are measured: requests of 1 MiB to a disk or to a file of a shared folder, past the guest's
 # page cache. A line before and after each row; the times are taken outside. "mib" comes from the kernel's command line.
+# shellcheck shell=dash disable=SC2154 # mib: see above
 
 copy() { # NAME ARGUMENT...: arguments of dd
 	name=$1
