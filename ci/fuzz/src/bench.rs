@@ -16,6 +16,8 @@ pub const BIT: u8 = 46;
 pub const SECRET: u64 = 0x60_0000;
 const SECRET_BYTE: u8 = 0x5e;
 
+/// Bytes of RAM above 4 GiB in the usual layout.
+const HIGH_RAM_SIZE: u64 = 64 << 20;
 /// Addresses at which something begins or ends.
 const PLACES: [u64; 12] = [
     0,
@@ -28,7 +30,7 @@ const PLACES: [u64; 12] = [
     128 << 20,
     layout::BAR32,
     layout::HIGH_RAM,
-    layout::HIGH_RAM + layout::HIGH_RAM_SIZE - LARGE_PAGE_SIZE,
+    layout::HIGH_RAM + HIGH_RAM_SIZE - LARGE_PAGE_SIZE,
     1 << BIT,
 ];
 

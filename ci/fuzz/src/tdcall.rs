@@ -43,8 +43,13 @@ pub fn run(bytes: &[u8]) {
         let Some(mut regs) = registers(&mut program) else { break };
         if regs.r9 & 1 == 1 {
             let gpa = regs.r12 & !0xfff;
-            let access =
-                Mismatch { gpa, view: View::Private, state: PageState::Unaccepted, kind: AccessKind::Read };
+            let access = Mismatch {
+                gpa,
+                view: View::Private,
+                state: PageState::Unaccepted,
+                kind: AccessKind::Read,
+                refused: false,
+            };
             let _ = td.denied(&access, regs.r13, regs.r13 & 1 == 0);
         }
         let before = bench.bad_calls;

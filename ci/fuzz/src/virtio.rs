@@ -67,7 +67,12 @@ fn kind(number: u8) -> Option<VirtioKind> {
         0 => VirtioKind::Random,
         1 => VirtioKind::Console(vec![]),
         2 => VirtioKind::Block { file: folder.join("disk"), writable: true },
-        _ => VirtioKind::Files { tag: "share".to_owned(), root: folder.join("share"), above: Vec::new(), writable: false },
+        _ => VirtioKind::Files {
+            tag: "share".to_owned(),
+            root: folder.join("share"),
+            above: Vec::new(),
+            writable: false,
+        },
     })
 }
 
