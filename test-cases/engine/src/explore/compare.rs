@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use types::{AccessKind, AccessTarget, Signal};
+use vmm::layout::PAGE_SIZE;
 use vmm::trace::RecordedAccess;
 
 use crate::judge::{Rigour, Weakening};
@@ -63,7 +64,8 @@ fn contents(predicted: &[Option<u8>], got: &[u8]) -> Option<String> {
 /// The first difference between predicted and recorded events, if any.
 ///
 /// `temporary`: a page accessed against its state stays mapped until the next `KVM_RUN`, which any interrupt causes.
-/// So an event recorded once may be missing later, and that of an interrupted copy is recorded twice.
+/// So an event recorded once may be missing later, and that of an interrupted copy is recorded twice. An access across the
+/// end of a mapped page ends that page's mapping with the event of the second page, and is an event of the first again.
 pub fn events(
     predicted: &[Event],
     got: &[RecordedAccess],
@@ -83,8 +85,7 @@ pub fn events(
     for event in predicted {
         let before = before.replace(event);
         if temporary {
-            let again = |got: &&RecordedAccess| seen.last().is_some_and(|last| same(last, got));
-            while rest.next_if(|got| again(got) && !matches(event, got)).is_some() {
+            while rest.next_if(|got| is_repeated(&seen, got) && !matches(event, got)).is_some() {
                 optional += 1;
             }
         }
@@ -106,8 +107,7 @@ pub fn events(
         // event.
         optional += u64::from(event.optional || before.is_none_or(|before| !consecutive(before, event)));
     }
-    let (again, others): (Vec<_>, Vec<_>) =
-        rest.partition(|got| temporary && seen.last().is_some_and(|last| same(last, got)));
+    let (again, others): (Vec<_>, Vec<_>) = rest.partition(|got| temporary && is_repeated(&seen, got));
     rigour.weakened(Weakening::OptionalEvent, optional + again.len() as u64);
     others.first().map(|got| format!("predicted no event, got {got}"))
 }
@@ -122,6 +122,13 @@ fn consecutive(one: &Event, other: &Event) -> bool {
 
 fn same(one: &RecordedAccess, other: &RecordedAccess) -> bool {
     (one.gpa, one.view, one.kind) == (other.gpa, other.view, other.kind)
+}
+
+/// Whether an event is that of the last access once more, or of the page before it, which the same access may begin in.
+fn is_repeated(seen: &[&RecordedAccess], got: &RecordedAccess) -> bool {
+    let Some((last, earlier)) = seen.split_last() else { return false };
+    let before = earlier.iter().rev().find(|one| !same(one, last));
+    same(last, got) || before.is_some_and(|one| same(one, got) && one.gpa + PAGE_SIZE == last.gpa)
 }
 
 fn describe(event: &Event) -> String {
@@ -169,6 +176,13 @@ mod tests {
         Event { gpa, view: types::View::Shared, write: false, optional }
     }
 
+    fn read(gpa: u64, state: AccessTarget, count: u64) -> RecordedAccess {
+        let (view, kind) = (types::View::Shared, AccessKind::Read);
+        RecordedAccess { number: 0, count, gpa, view, state, kind, operand: None, device: None, at: None }
+    }
+
+    const UNACCEPTED: AccessTarget = AccessTarget::Page(types::PageState::Unaccepted);
+
     #[test]
     fn a_forbidden_access_that_need_not_come_is_counted_whether_it_comes_or_not() {
         let mut rigour = Rigour::default();
@@ -179,35 +193,29 @@ mod tests {
 
     #[test]
     fn accesses_in_a_row_count_once_for_a_device_and_each_for_memory() {
-        let seen = |state| RecordedAccess {
-            number: 0,
-            count: 7,
-            gpa: 0x1000,
-            view: types::View::Shared,
-            state,
-            kind: AccessKind::Read,
-            operand: None,
-            device: None,
-            at: None,
-        };
-        let compared = |state| events(&[event(0x1000, false)], &[seen(state)], false, &mut Rigour::default());
+        let compared =
+            |state| events(&[event(0x1000, false)], &[read(0x1000, state, 7)], false, &mut Rigour::default());
         assert_eq!(compared(AccessTarget::Device), None);
-        assert!(compared(AccessTarget::Page(types::PageState::Unaccepted)).is_some());
+        assert!(compared(UNACCEPTED).is_some());
+    }
+
+    #[test]
+    fn an_access_across_two_pages_is_an_event_of_the_first_once_more() {
+        let elements = [0x1000, 0x1000, 0x2000, 0x2000].map(|gpa| event(gpa, false));
+        let compared = |got: &[u64]| {
+            let got: Vec<_> = got.iter().map(|gpa| read(*gpa, UNACCEPTED, 1)).collect();
+            events(&elements, &got, true, &mut Rigour::default())
+        };
+        assert_eq!(compared(&[0x1000, 0x2000]), None);
+        assert_eq!(compared(&[0x1000, 0x2000, 0x1000]), None);
+        assert_eq!(compared(&[0x1000, 0x2000, 0x1000, 0x2000]), None);
+        assert!(compared(&[0x1000, 0x2000, 0x3000]).is_some());
+        assert!(compared(&[0x1000]).is_some(), "the second page has to come");
     }
 
     #[test]
     fn an_access_in_elements_to_a_page_that_is_temporarily_mapped_is_one_comparison() {
-        let seen = RecordedAccess {
-            number: 0,
-            count: 1,
-            gpa: 0x1000,
-            view: types::View::Shared,
-            state: AccessTarget::Page(types::PageState::Unaccepted),
-            kind: AccessKind::Read,
-            operand: None,
-            device: None,
-            at: None,
-        };
+        let seen = read(0x1000, UNACCEPTED, 1);
         let elements = [0x1000, 0x1000, 0x1000].map(|gpa| event(gpa, false));
         let mut rigour = Rigour::default();
         assert_eq!(events(&elements, &[seen], true, &mut rigour), None);
