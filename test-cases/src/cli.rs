@@ -25,7 +25,7 @@ pub use exec::{ExecArgs, ExecOptions, ShellArgs};
 pub use explain::ExplainArgs;
 pub use explore::ExploreArgs;
 pub use gdb::{GdbArgs, StartPoint};
-pub use guest::{CommonOptions, DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
+pub use guest::{CommonOptions, DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT, ManyOptions};
 pub use identify::IdentifyArgs;
 pub use kernel::{KernelArgs, KernelBuildArgs, KernelCommand, KernelFetchArgs, KernelSourceArgs};
 pub use matrix::MatrixArgs;

@@ -12,6 +12,7 @@ pub mod ktap;
 pub mod page;
 pub mod plain;
 pub mod repeat;
+pub mod shell;
 pub mod style;
 pub mod terminal;
 pub mod totals;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::guest::CommonOptions;
+use super::guest::{CommonOptions, ManyOptions};
 
 /// Which kernel as which guest.
 #[derive(Debug, Args)]
@@ -21,6 +21,10 @@ pub struct AuditArgs {
     /// The guest
     #[command(flatten)]
     pub guest: CommonOptions,
+
+    /// How many guests
+    #[command(flatten)]
+    pub many: ManyOptions,
 
     /// Refuse the conversions of memory of a boot in turn, one of each call site, in a boot each (docs/conversions.md)
     #[arg(long, conflicts_with_all = ["cases", "fail"])]

@@ -5,11 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use types::Platform;
-use vmm::platform::failure::ConversionFailure;
 
-use super::guest::{DEFAULT_KERNEL, DEFAULT_MEMORY, DEFAULT_TIMEOUT, memory, one_of};
+use super::guest::CommonOptions;
 
 /// Which command, in which guest.
 #[derive(Debug, Args)]
@@ -58,34 +55,9 @@ pub struct ShellArgs {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct ExecOptions {
-    /// The kernel: `debian:SERIES`, `build:NAME`, `path:FILE` or `tree:DIR`
-    #[arg(short, long, default_value = DEFAULT_KERNEL, value_name = "KERNEL")]
-    pub kernel: String,
-
-    /// The platform that is simulated for the guest
-    #[arg(short, long, default_value = "sev", value_name = "PLATFORM", value_parser = one_of!(Platform))]
-    pub platform: Platform,
-
-    /// The kernel's .config, where it cannot be found next to the image
-    #[arg(long, value_name = "FILE")]
-    pub kernel_config: Option<PathBuf>,
-
-    /// Guest memory in MiB
-    #[arg(long, default_value_t = DEFAULT_MEMORY, value_name = "MIB", value_parser = memory())]
-    pub memory: u64,
-
-    /// Seconds the guest may take to come up
-    #[arg(long, default_value_t = DEFAULT_TIMEOUT, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub timeout: u64,
-
-    /// A conversion of memory that fails, `CALL[:KEY=VALUE,...]`, as in map-gpa:nth=3,error=retry (docs/conversions.md); may be
-    /// given several times
-    #[arg(long, value_name = "RULE")]
-    pub fail: Vec<ConversionFailure>,
-
-    /// Add to the kernel's command line; may be given several times
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub cmdline_append: Vec<String>,
+    /// Which kernel as which guest
+    #[command(flatten)]
+    pub guest: CommonOptions,
 
     /// A Debian package, by its name or as the path of a .deb; may be given several times. Its files are seen in place of this
     /// machine's, with the packages it depends on and this machine does not have; nothing is installed here

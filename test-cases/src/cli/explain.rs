@@ -5,7 +5,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use types::Mode;
 
-use super::guest::{CommonOptions, one_of};
+use super::guest::{CommonOptions, ManyOptions, one_of};
 use engine::place::parse_number;
 
 /// Which page, in which guest, and the cases to run there.
@@ -27,6 +27,10 @@ pub struct ExplainArgs {
     /// The guest
     #[command(flatten)]
     pub guest: CommonOptions,
+
+    /// How many guests
+    #[command(flatten)]
+    pub many: ManyOptions,
 
     /// The consequence of a forbidden access; a case that depends on one sets its own mode
     #[arg(long, default_value = "faithful", value_name = "MODE", value_parser = one_of!(Mode))]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::guest::{CommonOptions, one_of};
+use super::guest::{CommonOptions, ManyOptions, one_of};
 use types::Policy;
 
 /// How many steps, in which guest, and where a disagreement is written.
@@ -30,6 +30,10 @@ pub struct ExploreArgs {
     /// The guest
     #[command(flatten)]
     pub guest: CommonOptions,
+
+    /// How many guests
+    #[command(flatten)]
+    pub many: ManyOptions,
 
     /// The policy the model follows [default: the one the kernel was built for, else upstream]
     #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]

@@ -68,6 +68,14 @@ pub struct CommonOptions {
     #[arg(long, value_name = "RULE")]
     pub fail: Vec<ConversionFailure>,
 
+    /// Add to the kernel's command line; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline_append: Vec<String>,
+}
+
+/// How many such guests, and where they come from; neither changes a result.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ManyOptions {
     /// Guests that run cases at the same time [default: one per processor, as far as memory allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub guests: Option<u16>,
@@ -75,8 +83,28 @@ pub struct CommonOptions {
     /// Boot the guests, even if an earlier run has kept them as they were when they came up
     #[arg(long)]
     pub boot: bool,
+}
 
-    /// Add to the kernel's command line; may be given several times
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub cmdline_append: Vec<String>,
+impl CommonOptions {
+    /// The options that make another guest of a kernel than the default one, with their values, for a command that repeats
+    /// this one. The kernel is left to the caller: a command that is kept in a file has to name it in any case.
+    pub fn changed(&self) -> Vec<(&'static str, String)> {
+        // Every field is named, so that none is left out by a new option.
+        let Self { kernel: _, platform, kernel_config, rom, layout, memory, timeout, fail, cmdline_append } =
+            self;
+        // Always named: a reader must see which guest it is.
+        let mut changed = vec![("--platform", platform.to_string())];
+        changed.extend(kernel_config.iter().map(|path| ("--kernel-config", path.display().to_string())));
+        changed.extend(rom.iter().map(|state| ("--rom", state.to_string())));
+        changed.extend(layout.iter().map(|layout| ("--layout", layout.clone())));
+        if *memory != DEFAULT_MEMORY {
+            changed.push(("--memory", memory.to_string()));
+        }
+        if *timeout != DEFAULT_TIMEOUT {
+            changed.push(("--timeout", timeout.to_string()));
+        }
+        changed.extend(fail.iter().map(|rule| ("--fail", rule.to_string())));
+        changed.extend(cmdline_append.iter().map(|text| ("--cmdline-append", text.clone())));
+        changed
+    }
 }

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use engine::report::shard::Shard;
 use types::{Mode, Platform, Policy};
 
-use super::guest::{CommonOptions, DEFAULT_KERNEL, one_of};
+use super::guest::{CommonOptions, DEFAULT_KERNEL, ManyOptions, one_of};
 use types::names::named;
 
 named! {
@@ -57,6 +57,10 @@ pub struct RunArgs {
     /// The guest
     #[command(flatten)]
     pub guest: CommonOptions,
+
+    /// How many guests
+    #[command(flatten)]
+    pub many: ManyOptions,
 
     /// The policy the kernel is checked against [default: the one the kernel was built for, else upstream]
     #[arg(long, value_name = "POLICY", value_parser = one_of!(Policy))]

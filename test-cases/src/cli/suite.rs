@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 use types::Mode;
 
-use super::guest::{CommonOptions, one_of};
+use super::guest::{CommonOptions, ManyOptions, one_of};
 
 /// Which suite, in which guest.
 #[derive(Debug, Args)]
@@ -29,6 +29,10 @@ pub struct SuiteArgs {
     /// The guest
     #[command(flatten)]
     pub guest: CommonOptions,
+
+    /// How many guests
+    #[command(flatten)]
+    pub many: ManyOptions,
 
     /// Run the KUnit suites that are built into the kernel, or those that FILTER names: `SUITE.TEST`, with `*` and `?`
     #[arg(long, value_name = "FILTER", num_args = 0..=1)]

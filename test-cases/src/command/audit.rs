@@ -32,7 +32,7 @@ pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     if let Some(folder) = &args.cases {
         cases::make_folder(folder)?;
     }
-    let defaults = guests::target(&args.guest, &[], quiet)?;
+    let defaults = guests::target(&args.guest, &args.many, &[], quiet)?;
     let interrupt = interrupt::flag()?;
     let target = Target { policy: Policy::Upstream, ..defaults.clone() };
     let mut watcher = guests::Silent::new(quiet);

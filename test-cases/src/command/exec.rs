@@ -14,7 +14,6 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use engine::exec::{CommandEnd, Disk, Executed, Order, StandardFiles, Writable};
 use engine::guest::Target;
@@ -35,7 +34,7 @@ use self::terminal::RawTerminal;
 use super::host::Place;
 use super::output::Output;
 use super::{Failed, guests, host, interrupt, kernels};
-use crate::cli::{ExecArgs, ExecOptions, ShellArgs};
+use crate::cli::{ExecArgs, ExecOptions, ManyOptions, ShellArgs};
 use crate::exit::Exit;
 use crate::report::plain::plain;
 
@@ -96,17 +95,17 @@ fn run_with(
             "copra shell needs a terminal as standard input; copra exec takes a pipe or a file",
         ));
     }
-    engine::guest::check(args.memory).map_err(Failed::new)?;
+    engine::guest::check(args.guest.memory).map_err(Failed::new)?;
     for path in args.reports().into_iter().flatten() {
         Output::check(path)?;
     }
-    let found = kernels::find(&args.kernel, args.kernel_config.as_deref(), quiet)?;
-    let above = kernels::above(&found, &args.package, quiet)?;
-    let host = match host::choose_for(args.platform) {
+    let ready = guests::Ready::find(&args.guest, &[], quiet)?;
+    let above = kernels::above(ready.found(), &args.package, quiet)?;
+    let host = match host::choose_for(args.guest.platform) {
         Place::Here(host) => host,
         Place::Elsewhere(_) => return relay::run(terminal).map(Exit::Program),
     };
-    let mut target = target(args, &found, &host)?;
+    let mut target = target(args, ready, &host);
     prepare(&mut target)?;
     let (mut order, _copies) = order(args, command, above, no_input())?;
     let confined = confine::confine(&args.reports(), &order, quiet)?;
@@ -125,17 +124,10 @@ fn run_with(
 }
 
 /// The guest of these options.
-pub(super) fn target(args: &ExecOptions, found: &kernels::Found, host: &KvmHost) -> Result<Target, Failed> {
-    let defaults = guests::default_target(found, args.platform, host);
+pub(super) fn target(args: &ExecOptions, ready: guests::Ready, host: &KvmHost) -> Target {
+    let defaults = ready.target(&args.guest, &ManyOptions::default(), host);
     let mode = if args.faithful { Mode::Faithful } else { Mode::Record };
-    let fail = guests::failures(&args.fail, args.platform)?;
-    Ok(Target {
-        setup: Setup { mode, fail, ..defaults.setup },
-        memory_mib: args.memory,
-        command_line: [&defaults.command_line[..], &args.cmdline_append].concat(),
-        limit: Duration::from_secs(args.timeout),
-        ..defaults
-    })
+    Target { setup: Setup { mode, ..defaults.setup }, ..defaults }
 }
 
 /// Reports what was executed; the exit code.

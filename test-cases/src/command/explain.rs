@@ -21,7 +21,7 @@ pub fn explain(args: &ExplainArgs, quiet: bool) -> Result<Exit, Failed> {
         [] => Vec::new(),
         named => library::select(named).map_err(Failed::new)?.cases,
     };
-    let defaults = guests::target(&args.guest, &cases, quiet)?;
+    let defaults = guests::target(&args.guest, &args.many, &cases, quiet)?;
     let target =
         Target { setup: Setup { mode: args.mode, ..defaults.setup }, watch: Some(args.gpa), ..defaults };
     let report = engine::run::run(&target, &cases, &mut guests::Silent::new(quiet), &interrupt::flag()?)

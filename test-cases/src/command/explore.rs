@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Failed, guests, interrupt};
-use crate::cli::{DEFAULT_MEMORY, DEFAULT_TIMEOUT, ExploreArgs};
+use crate::cli::ExploreArgs;
 use crate::exit::Exit;
 use crate::report::count;
+use crate::report::shell;
 use engine::explore::coverage::Operation;
 use engine::explore::{self, Disagreement, Explored, Guest, Listener, Plan, Replay};
 use engine::guest::Target;
@@ -24,7 +25,7 @@ const SHOWN: usize = 24;
 
 /// Explores and prints the results.
 pub fn explore(args: &ExploreArgs, quiet: bool) -> Result<Exit, Failed> {
-    let defaults = guests::target(&args.guest, &[], quiet)?;
+    let defaults = guests::target(&args.guest, &args.many, &[], quiet)?;
     let target = Target { policy: args.policy.unwrap_or(defaults.policy), ..defaults };
     let plan = Plan { seed: args.seed, steps: args.steps };
     let mut screen =
@@ -111,41 +112,10 @@ fn rate(steps: u64, elapsed: Duration) -> f64 {
 
 /// The command that runs the case in the same guest: every option that differs from its default.
 fn replay_command(args: &ExploreArgs, policy: Policy, path: &str) -> String {
-    let guest = &args.guest;
-    let mut words = vec!["copra".to_owned(), "run".to_owned()];
-    let mut add = |option: &str, value: String| words.extend([option.to_owned(), quoted(&value)]);
-    add("--kernel", guest.kernel.clone());
-    add("--platform", guest.platform.to_string());
-    add("--policy", policy.to_string());
-    if let Some(config) = &guest.kernel_config {
-        add("--kernel-config", config.display().to_string());
-    }
-    if let Some(layout) = &guest.layout {
-        add("--layout", layout.clone());
-    }
-    if let Some(rom) = guest.rom {
-        add("--rom", rom.to_string());
-    }
-    if guest.memory != DEFAULT_MEMORY {
-        add("--memory", guest.memory.to_string());
-    }
-    if guest.timeout != DEFAULT_TIMEOUT {
-        add("--timeout", guest.timeout.to_string());
-    }
-    for text in &guest.cmdline_append {
-        add("--cmdline-append", text.clone());
-    }
-    words.extend(["-v".to_owned(), quoted(path)]);
-    words.join(" ")
-}
-
-/// A word quoted for a shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
+    let changed = args.guest.changed().into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+    let run = ["copra", "run", "--kernel", &args.guest.kernel].map(str::to_owned).into_iter().chain(changed);
+    let case = ["--policy".to_owned(), policy.to_string(), "-v".to_owned(), path.to_owned()];
+    shell::line(run.chain(case))
 }
 
 fn show(args: &ExploreArgs, policy: Policy, found: &Disagreement) -> Result<(), Failed> {
@@ -250,18 +220,19 @@ mod tests {
             "iomem=relaxed nopat",
             "--cmdline-append",
             "quiet",
+            "--fail",
+            "map-gpa:nth=3",
         ];
         let replay = command(&all);
         assert_eq!(
             replay,
-            "copra run --kernel path:./bzImage --platform tdx --policy open-eperm --kernel-config 'my config' --rom \
-             shared --memory 1024 --timeout 9 --cmdline-append 'iomem=relaxed nopat' --cmdline-append quiet -v \
-             ./explore-1.toml"
+            "copra run --kernel path:./bzImage --platform tdx --kernel-config 'my config' --rom shared --memory 1024 \
+             --timeout 9 --fail map-gpa:nth=3 --cmdline-append 'iomem=relaxed nopat' --cmdline-append quiet --policy \
+             open-eperm -v ./explore-1.toml"
         );
         // The command parses.
         let words =
             replay.replace('\'', "").replace("my config", "my-config").replace("relaxed nopat", "relaxed");
         assert!(Cli::try_parse_from(words.split(' ')).is_ok(), "{words}");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
     }
 }

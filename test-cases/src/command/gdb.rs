@@ -21,33 +21,33 @@ use self::front::{Front, Transport};
 use super::exec::{self, Frame, is_framed};
 use super::host::{self, Place};
 use super::output::Output;
-use super::{Failed, interrupt, kernels};
+use super::{Failed, guests, interrupt, kernels};
 use crate::cli::{GdbArgs, StartPoint};
 use crate::exit::Exit;
 
 /// Boots a guest, and lets gdb debug it.
 pub fn gdb(args: &GdbArgs, quiet: bool) -> Result<Exit, Failed> {
-    engine::guest::check(args.options.memory).map_err(Failed::new)?;
+    engine::guest::check(args.options.guest.memory).map_err(Failed::new)?;
     for path in args.options.reports().into_iter().flatten() {
         Output::check(path)?;
     }
-    let found = kernels::find(&args.options.kernel, args.options.kernel_config.as_deref(), quiet)?;
+    let ready = guests::Ready::find(&args.options.guest, &[], quiet)?;
     let above = kernels::packages(&args.options.package, quiet)?;
-    let place = host::choose_for(args.options.platform);
+    let place = host::choose_for(args.options.guest.platform);
     if is_framed() {
         let Place::Here(host) = place else { return Err(Failed::new("KVM does not work on the KVM host")) };
         let back = Back::of_standard_files();
-        return debug(args, &exec::target(&args.options, &found, &host)?, above, back, quiet);
+        return debug(args, &exec::target(&args.options, ready, &host), above, back, quiet);
     }
     let front = Front {
         transport: if args.stdio { Transport::Stdio } else { Transport::listen(args.listen)? },
-        symbols: symbols::find(args, &found)?,
-        what: format!("{} as {} guest", args.options.kernel, args.options.platform),
+        symbols: symbols::find(args, ready.found())?,
+        what: format!("{} as {} guest", args.options.guest.kernel, args.options.guest.platform),
     };
     match place {
         Place::Elsewhere(_) => front.run_elsewhere().map(Exit::Program),
         Place::Here(host) => {
-            let target = exec::target(&args.options, &found, &host)?;
+            let target = exec::target(&args.options, ready, &host);
             let (ours, theirs) = UnixStream::pair().map_err(front::failed)?;
             let serving = front.serve(&ours)?;
             let exit = debug(args, &target, above, Back::of_stream(&theirs).map_err(front::failed)?, quiet);

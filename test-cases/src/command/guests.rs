@@ -10,7 +10,7 @@ use types::{Platform, Policy};
 
 use super::kernels::{self, Found};
 use super::{Failed, host, start_over};
-use crate::cli::{CommonOptions, DEFAULT_MEMORY, DEFAULT_TIMEOUT};
+use crate::cli::{CommonOptions, DEFAULT_MEMORY, DEFAULT_TIMEOUT, ManyOptions};
 use engine::case::Case;
 use engine::guest::Target;
 use engine::layouts::{self, NamedLayout};
@@ -38,14 +38,20 @@ impl Ready {
         Ok(Self { found, programs: kernels::programs(cases, quiet), layout, fail })
     }
 
+    /// The kernel.
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
     /// The guest of these options, checked against the policy its kernel was built for.
-    pub fn target(self, options: &CommonOptions, host: &KvmHost) -> Target {
+    pub fn target(self, options: &CommonOptions, many: &ManyOptions, host: &KvmHost) -> Target {
         let defaults = default_target(&self.found, options.platform, host);
+        let memory_mib = self.layout.memory_mib.unwrap_or(options.memory);
         Target {
             setup: Setup { layout: self.layout.layout, fail: self.fail, ..defaults.setup },
-            memory_mib: self.layout.memory_mib.unwrap_or(options.memory),
-            boots: options.boot,
-            guests: options.guests.map_or_else(|| guests_for(options.memory), usize::from),
+            memory_mib,
+            boots: many.boot,
+            guests: many.guests.map_or_else(|| guests_for(memory_mib), usize::from),
             command_line: [&defaults.command_line[..], &options.cmdline_append].concat(),
             limit: Duration::from_secs(options.timeout),
             programs: self.programs,
@@ -55,7 +61,7 @@ impl Ready {
 }
 
 /// The rules of `--fail`, which must be for the guest's platform.
-pub(super) fn failures(rules: &[ConversionFailure], platform: Platform) -> Result<Failures, Failed> {
+fn failures(rules: &[ConversionFailure], platform: Platform) -> Result<Failures, Failed> {
     let rules = Failures::new(rules).map_err(Failed::new)?;
     rules.check(platform).map_err(Failed::new)?;
     Ok(rules)
@@ -72,10 +78,15 @@ fn layout(options: &CommonOptions) -> Result<NamedLayout, Failed> {
 }
 
 /// The guest of these options, in this process or, where KVM does not work, in the same command on the KVM host in QEMU.
-pub fn target(options: &CommonOptions, cases: &[Case], quiet: bool) -> Result<Target, Failed> {
+pub fn target(
+    options: &CommonOptions,
+    many: &ManyOptions,
+    cases: &[Case],
+    quiet: bool,
+) -> Result<Target, Failed> {
     let ready = Ready::find(options, cases, quiet)?;
     let host = start_over::kvm_host(host::choose_for(options.platform))?;
-    Ok(ready.target(options, &host))
+    Ok(ready.target(options, many, &host))
 }
 
 /// A kernel as a guest with every option at its default, checked against the policy the kernel was built for.

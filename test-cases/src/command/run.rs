@@ -65,7 +65,7 @@ fn run_cases(args: &RunArgs, quiet: bool) -> Result<Exit, Failed> {
             start_over::end_with(code)
         }
     };
-    let defaults = ready.target(&args.guest, &host);
+    let defaults = ready.target(&args.guest, &args.many, &host);
     let mut layout = defaults.setup.layout;
     layout.unaccepted.percent = args.unaccepted.unwrap_or(layout.unaccepted.percent);
     let target = Target {

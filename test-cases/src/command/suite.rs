@@ -39,7 +39,7 @@ pub fn suite(args: &SuiteArgs, quiet: bool) -> Result<Exit, Failed> {
             start_over::end_with(start_over::code(Reader::NotNeeded)?)
         }
     };
-    let defaults = ready.target(&args.guest, &host);
+    let defaults = ready.target(&args.guest, &args.many, &host);
     let setup = Setup { mode: args.mode, ..defaults.setup };
     let target = Target { setup, console: args.console, ..defaults };
     let mut screen = screen(args, quiet);

@@ -7,7 +7,7 @@ use engine::guest::Target;
 use engine::library;
 use engine::timeline::TraceFile;
 
-use super::{Failed, exec, guests, host, interrupt, kernels, start_over};
+use super::{Failed, exec, guests, host, interrupt, start_over};
 use crate::cli::{ExecOptions, TraceArgs};
 use crate::exit::Exit;
 
@@ -50,18 +50,16 @@ fn cases(args: &TraceArgs, quiet: bool) -> Result<Exit, Failed> {
         [] => Vec::new(),
         named => library::select(named).map_err(Failed::new)?.cases,
     };
-    engine::guest::check(args.options.memory).map_err(Failed::new)?;
-    let found = kernels::find(&args.options.kernel, args.options.kernel_config.as_deref(), quiet)?;
-    let programs = kernels::programs(&cases, quiet);
-    let host = start_over::kvm_host(host::choose_for(args.options.platform))?;
+    engine::guest::check(args.options.guest.memory).map_err(Failed::new)?;
+    let ready = guests::Ready::find(&args.options.guest, &cases, quiet)?;
+    let host = start_over::kvm_host(host::choose_for(args.options.guest.platform))?;
     let file = start(args)?;
     // One guest at a time: its moments come one after another.
     let target = Target {
-        programs,
         boots: true,
         guests: 1,
         timeline: Some(Arc::clone(&file) as _),
-        ..exec::target(&args.options, &found, &host)?
+        ..exec::target(&args.options, ready, &host)
     };
     if cases.is_empty() {
         let booted = engine::exec::boot(&target, &interrupt::signals()?);
@@ -76,7 +74,7 @@ fn cases(args: &TraceArgs, quiet: bool) -> Result<Exit, Failed> {
 }
 
 fn start(args: &TraceArgs) -> Result<Arc<TraceFile>, Failed> {
-    let what = format!("{} as {} guest", args.options.kernel, args.options.platform);
+    let what = format!("{} as {} guest", args.options.guest.kernel, args.options.guest.platform);
     let file = TraceFile::create(&args.output, &what);
     file.map(Arc::new).map_err(|error| of_file(args, &error))
 }

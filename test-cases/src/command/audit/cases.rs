@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::super::{Failed, guests};
-use crate::cli::{CommonOptions, DEFAULT_MEMORY};
+use crate::cli::CommonOptions;
+use crate::report::shell;
 use engine::audit::Finding;
 use engine::case::{self, Case};
 use engine::guest::Target;
@@ -108,62 +109,14 @@ fn head(
             one_line(got)
         ),
     };
-    let _ = write!(text, ":\n#   copra run --kernel {} --platform {}", quoted(&args.kernel), target.platform);
-    if let Some(config) = &args.kernel_config {
-        let _ = write!(text, " --kernel-config {}", quoted(&config.display().to_string()));
-    }
-    if let Some(layout) = &args.layout {
-        let _ = write!(text, " --layout {}", quoted(layout));
-    }
-    if let Some(rom) = args.rom {
-        let _ = write!(text, " --rom {rom}");
-    }
-    if args.memory != DEFAULT_MEMORY {
-        let _ = write!(text, " --memory {}", args.memory);
-    }
-    for words in &args.cmdline_append {
-        let _ = write!(text, " --cmdline-append {}", quoted(words));
-    }
-    let _ = writeln!(text, " -v ./{}", quoted(file));
+    let changed = args.changed().into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+    let run = ["copra", "run", "--kernel", &args.kernel].map(str::to_owned).into_iter().chain(changed);
+    let command = shell::line(run.chain(["-v".to_owned(), format!("./{file}")]));
+    // A comment ends with its line.
+    let _ = writeln!(text, ":\n#   {}", command.replace(char::is_control, " "));
     text
-}
-
-/// A text quoted for a shell, on one line.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+=,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("'{}'", shown.replace('\'', "'\\''"))
 }
 
 fn failed(folder: &Path, error: &std::io::Error) -> Failed {
     Failed::new(format!("writing cases to {}: {error}; give another folder", folder.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn words_with_blanks_are_quoted() {
-        assert_eq!(quoted("debian:6.12"), "debian:6.12");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        assert_eq!(quoted(""), "''");
-    }
-
-    proptest! {
-        /// A shell gives back the quoted text, and a comment remains one line.
-        #[test]
-        fn a_quoted_word_is_one_word_on_one_line(text in "[ -~\n]{0,20}") {
-            let quoted = quoted(&text);
-            prop_assert!(!quoted.contains('\n'));
-            let output = std::process::Command::new("sh").args(["-c", &format!("printf %s {quoted}")]).output().unwrap();
-            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), text.replace('\n', " "));
-        }
-    }
 }

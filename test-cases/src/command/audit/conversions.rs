@@ -20,7 +20,7 @@ pub(super) fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     if let Some(path) = &args.json {
         Output::check(path)?;
     }
-    let target = guests::target(&args.guest, &[], quiet)?;
+    let target = guests::target(&args.guest, &args.many, &[], quiet)?;
     let flag = interrupt::flag()?;
     let learned = refusals::learn(&target, &flag).map_err(Failed::new)?;
     let mut progress = |done: usize, all: usize| {

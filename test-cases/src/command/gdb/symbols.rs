@@ -27,7 +27,7 @@ impl SymbolFile {
 /// Finds or writes it. A source tree has its vmlinux, with types and lines; it runs at the addresses it was linked for.
 pub fn find(args: &GdbArgs, found: &Found) -> Result<SymbolFile, Failed> {
     if args.symbols.is_none()
-        && let Ok(KernelSpec::Tree(folder)) = args.options.kernel.parse()
+        && let Ok(KernelSpec::Tree(folder)) = args.options.guest.kernel.parse()
     {
         let vmlinux = Path::new(&folder).join("vmlinux");
         if vmlinux.is_file() {
@@ -40,7 +40,10 @@ pub fn find(args: &GdbArgs, found: &Found) -> Result<SymbolFile, Failed> {
     };
     let names = found.image.names();
     let Some(symbols) = names.symbols().filter(|symbols| !symbols.is_empty()) else {
-        eprintln!("copra: {} has no symbols that copra can read (CONFIG_KALLSYMS)", args.options.kernel);
+        eprintln!(
+            "copra: {} has no symbols that copra can read (CONFIG_KALLSYMS)",
+            args.options.guest.kernel
+        );
         return Ok(SymbolFile(None));
     };
     let bytes = engine::gdb::symbols::write(symbols).map_err(Failed::new)?;
