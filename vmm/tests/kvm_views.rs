@@ -4,7 +4,7 @@
 
 mod common;
 
-use types::Platform::{None as Plain, Sev};
+use types::Platform::{None as Plain, Sev, Snp};
 use types::View::{Private, Shared};
 use vmm::guest_code;
 use vmm::layout;
@@ -219,6 +219,33 @@ fn page_tables_are_walked_through_the_view_their_parent_names() {
         machine.memory().write(target + 8, &[1, 2, 3, 4]).unwrap();
         pass(&mut machine);
         assert_eq!(result(&machine, 0), 0x0403_0201, "{view} table at {table:#x}");
+    }
+}
+
+guest_code!(
+    load_with_a_root_table_without_the_encryption_bit,
+    "mov rax, cr3",
+    // Only the low half remains.
+    "mov eax, eax",
+    "mov cr3, rax",
+    "mov eax, [0x40000008]",
+    "mov [0x200000], eax",
+    "mov al, 0x4b",
+    "mov dx, 0x501",
+    "out dx, al"
+);
+
+#[test]
+fn the_root_of_page_tables_is_private_whatever_cr3_says() {
+    let code = load_with_a_root_table_without_the_encryption_bit;
+    for platform in [Sev, Snp] {
+        let mut machine = guest(platform, code(), &[(Private, PLAYGROUND)]);
+        // Before a SEV guest reports its conversions, an access through the other view is one.
+        machine.memory().map_gpa_range_enabled();
+        machine.memory().write(PLAYGROUND + 8, &[1, 2, 3, 4]).unwrap();
+        pass(&mut machine);
+        assert_eq!(result(&machine, 0), 0x0403_0201, "{platform}");
+        assert_eq!(recorded(&machine), [], "{platform}");
     }
 }
 

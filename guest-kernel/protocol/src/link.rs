@@ -234,6 +234,12 @@ impl Link {
         self.understand(Kind::Results, payload)
     }
 
+    /// The agent is replaced by another: the results of a batch do not come any more, and a greeting does.
+    pub fn restart(&mut self) {
+        self.expected = None;
+        self.order = None;
+    }
+
     fn understand(&mut self, kind: Kind, payload: Result<Vec<u8>, LinkError>) -> Option<Event> {
         let lost = |error: LinkError| Some(Event::Lost(error));
         match (kind, payload) {

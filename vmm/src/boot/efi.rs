@@ -15,7 +15,8 @@ use std::mem::size_of;
 use std::ops::Range;
 
 use linux_loader::bootparam::efi_info;
-use zerocopy::IntoBytes;
+use types::View;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use self::structures::{
     ACPI_TABLE, ConfigurationTable, DESCRIPTOR_VERSION, Guid, MemoryDescriptor, MemoryType, REVISION,
@@ -23,6 +24,7 @@ use self::structures::{
     UnacceptedTable,
 };
 use crate::layout::PAGE_SIZE;
+use crate::memory::GuestMemory;
 use crate::memory::ram::{E820Entry, E820Type};
 
 mod structures;
@@ -137,6 +139,8 @@ pub struct EfiInfo {
     pub memdesc_size: u32,
     /// The descriptors' version.
     pub memdesc_version: u32,
+    /// Address of the table of unaccepted memory; the kernel finds it by the system table.
+    pub unaccepted_table: Option<u64>,
 }
 
 impl EfiInfo {
@@ -187,8 +191,9 @@ pub fn build(params: &Params<'_>) -> Result<Efi, EfiError> {
     if let Some(rsdp) = params.acpi {
         point_to(ACPI_TABLE, rsdp);
     }
-    if has_table {
-        let at = apart.as_ref().map_or(params.base + unaccepted_at as u64, |(at, _)| *at);
+    let table_at = apart.as_ref().map_or(params.base + unaccepted_at as u64, |(at, _)| *at);
+    let unaccepted_table = has_table.then_some(table_at);
+    if let Some(at) = unaccepted_table {
         point_to(UNACCEPTED_TABLE, at);
     }
 
@@ -215,6 +220,7 @@ pub fn build(params: &Params<'_>) -> Result<Efi, EfiError> {
         memmap_size: memmap.as_bytes().len() as u32,
         memdesc_size: size_of::<MemoryDescriptor>() as u32,
         memdesc_version: DESCRIPTOR_VERSION,
+        unaccepted_table,
     };
     Ok(Efi { bytes, unaccepted: apart, info })
 }
@@ -308,6 +314,24 @@ fn memory_map(
         }
     }
     map
+}
+
+/// Whether the table at `table` lists the page at `gpa` as unaccepted, as the kernel has it now
+/// (`drivers/firmware/efi/unaccepted_memory.c:range_contains_unaccepted_memory`); `None` where there is no such table.
+pub fn lists_as_unaccepted(memory: &GuestMemory, table: u64, gpa: u64) -> Option<bool> {
+    let mut header = [0; size_of::<UnacceptedTable>()];
+    memory.read(View::Private, table, &mut header).ok()?;
+    let header = UnacceptedTable::read_from_bytes(&header).ok()?;
+    if header.version.get() != UNACCEPTED_VERSION || header.unit_size.get() == 0 {
+        return None;
+    }
+    let unit =
+        gpa.checked_sub(header.phys_base.get()).map(|offset| offset / u64::from(header.unit_size.get()));
+    let Some(unit) = unit.filter(|unit| unit / 8 < header.size.get()) else { return Some(false) };
+    let mut byte = [0];
+    let at = table.checked_add(size_of::<UnacceptedTable>() as u64 + unit / 8)?;
+    memory.read(View::Private, at, &mut byte).ok()?;
+    Some(byte[0] & 1 << (unit % 8) != 0)
 }
 
 /// The table of unaccepted memory. Linux takes everything the bitmap does not reach to as accepted.

@@ -134,6 +134,8 @@ pub struct Entry {
     pub boot_params: u64,
     /// Page tables.
     pub cr3: u64,
+    /// Where the table of unaccepted memory is, if there is one.
+    pub unaccepted_table: Option<u64>,
     /// Instructions that were found; those of the platform are rewritten.
     pub sites: Sites,
     /// Modules in the initramfs that contain some of the platform's instructions: not rewritten, as it is not known where they
@@ -187,7 +189,8 @@ pub fn load(
         ),
         launch::page_range(initramfs, boot.initramfs.len() as u64),
     ];
-    if let Some(info) = launch::efi(memory, kind, guest, &used)? {
+    let efi = launch::efi(memory, kind, guest, &used)?;
+    if let Some(info) = &efi {
         params.efi_info = info.boot_params();
     }
     params.acpi_rsdp_addr = launch::machine_tables(memory, guest.tables)?.unwrap_or_default();
@@ -198,7 +201,14 @@ pub fn load(
     let cr3 = page_tables::write(memory, platform.private_mask())?;
     launch::states(memory, kind, guest, &used)?;
     let unserved_modules = unserved_modules(platform, boot.initramfs);
-    Ok(Entry { unserved_modules, rip: loaded.kernel_load.0, boot_params: layout::BOOT_PARAMS, cr3, sites })
+    Ok(Entry {
+        rip: loaded.kernel_load.0,
+        boot_params: layout::BOOT_PARAMS,
+        cr3,
+        unaccepted_table: efi.and_then(|info| info.unaccepted_table),
+        sites,
+        unserved_modules,
+    })
 }
 
 /// Rewrites the platform's instructions in the loaded kernel.

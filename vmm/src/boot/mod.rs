@@ -9,6 +9,7 @@ pub mod image;
 pub mod launch;
 pub mod linux;
 mod mp_table;
+pub mod next_kernel;
 pub mod opcode;
 pub mod page_tables;
 pub mod prepared;

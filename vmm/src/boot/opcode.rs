@@ -118,6 +118,16 @@ impl Sites {
         &self.rejected
     }
 
+    /// The same in a kernel that is `by` bytes higher in physical memory.
+    #[must_use]
+    pub fn moved(&self, by: u64) -> Self {
+        let mut moved = Self { rejected: self.rejected.clone(), ..Self::default() };
+        for site in &self.found {
+            moved.push(Site { physical: site.physical.wrapping_add(by), ..site.clone() });
+        }
+        moved
+    }
+
     fn push(&mut self, site: Site) {
         for address in [site.address, site.physical] {
             self.by_address.insert(address, self.found.len());

@@ -21,6 +21,9 @@ impl Machine {
         let Some(mismatch) = self.memory.pending() else { return Ok(None) };
         self.records.stats.memory_faults += u64::from(exact);
         let state = self.vcpu_state(id)?;
+        if exact && self.forces_root_private(id, &state, &mismatch)? {
+            return Ok(None);
+        }
         let at = self.instruction(&state, exact);
         if exact && self.vcpus[id.index()].begins_instruction(&state.regs) && !self.memory.has_passed() {
             // The pages of earlier instructions: were they left, what later ones access there would be missing.

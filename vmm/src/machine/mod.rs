@@ -7,6 +7,10 @@ pub(crate) mod dirty_log;
 mod dma;
 mod error;
 mod events;
+pub mod kimage;
+mod left_over;
+mod next_kernel;
+mod root_table;
 mod run;
 mod services;
 mod setup;
@@ -147,6 +151,8 @@ pub struct Machine {
     /// Rewritten instructions of the kernel loaded.
     pub(crate) sites: Sites,
     pub(crate) unserved_modules: Vec<UnservedModule>,
+    /// Where the kernel that was loaded finds the table of unaccepted memory.
+    unaccepted_table: Option<u64>,
     pub(crate) records: Records,
     debugging: Option<Box<Debugging>>,
     recording: Option<Box<Recording>>,
@@ -214,6 +220,7 @@ impl Machine {
             linux::load(&self.memory, self.platform.as_ref(), boot, &self.config.layout, &self.cpuid)?;
         self.sites = entry.sites;
         self.unserved_modules = entry.unserved_modules;
+        self.unaccepted_table = entry.unaccepted_table;
         self.kernel = names;
         self.enter(entry.rip, entry.boot_params, entry.cr3)
     }

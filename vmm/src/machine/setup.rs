@@ -135,6 +135,7 @@ pub(super) fn machine(config: &MachineConfig, parts: Parts) -> Result<Machine, M
         kernel: None,
         sites: Sites::default(),
         unserved_modules: Vec::new(),
+        unaccepted_table: None,
         records,
         debugging: None,
         recording: None,

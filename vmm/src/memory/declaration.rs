@@ -15,6 +15,13 @@ impl GuestMemory {
         }
     }
 
+    /// Another kernel starts, which has not enabled it yet.
+    pub fn map_gpa_range_disabled(&self) {
+        if let Some(encryption) = self.encryption() {
+            encryption.lock().map_gpa_range_enabled = false;
+        }
+    }
+
     /// The guest declares `[gpa, gpa + pages × 4 KiB)`; pages that are not RAM are passed over.
     pub fn declare(&self, gpa: u64, page_count: u64, view: View) {
         let Some(encryption) = self.encryption() else { return };

@@ -65,6 +65,22 @@ impl GuestMemory {
         }
     }
 
+    /// The pending access was not the guest's: it goes on, and makes another.
+    pub(crate) fn dismiss_pending(&self) -> Result<(), MemoryError> {
+        let Some(mismatch) = self.with_pending(Pending::take).flatten() else { return Ok(()) };
+        match &self.scheme {
+            Scheme::OneView => Ok(()),
+            Scheme::EncryptedAlias(encryption) => {
+                encryption.lock().counters.mismatches -= 1;
+                self.make_accessible(self.mapping(encryption, mismatch.view), mismatch)
+            }
+            Scheme::SeparateBacking(protection) => {
+                protection.lock().counters.mismatches -= 1;
+                self.make_accessible(self.view_mapping(protection, mismatch.view), mismatch)
+            }
+        }
+    }
+
     fn release_encrypted(&self, encryption: &Encryption) -> Result<(), MemoryError> {
         let mut pages = encryption.lock();
         let Some(mismatch) = pages.pending.take() else { return Ok(()) };

@@ -77,8 +77,7 @@ pub fn not_simulated(platform: Platform) -> &'static [&'static str] {
     }
 }
 
-const WALKS: &str =
-    "page walks and instruction fetches use the view the page tables name; hardware forces them private";
+const WALKS: &str = "instruction fetches, and page walks below the root, use the view the page tables name; hardware forces them private";
 
 /// What the host's processor allows.
 #[derive(Debug, Clone, Copy)]

@@ -25,6 +25,8 @@ const MSR_SEV_STATUS: u32 = 0xc001_0131;
 const MSR_SEV_ES_GHCB: u32 = 0xc001_0130;
 /// `kvm_para.h:MSR_KVM_MIGRATION_CONTROL`; the guest writes 1 once its list of shared pages is complete.
 const MSR_KVM_MIGRATION_CONTROL: u32 = 0x4b56_4d08;
+/// `kvm_para.h:KVM_MIGRATION_READY`.
+const MIGRATION_READY: u64 = 1;
 
 /// `kvm_para.h:KVM_HC_MAP_GPA_RANGE`: RBX = GPA, RCX = 4 KiB pages, RDX bit 4 = encrypted.
 pub const HYPERCALL_MAP_GPA_RANGE: u64 = 12;
@@ -105,10 +107,14 @@ impl PlatformModel for Sev {
         }
     }
 
-    fn write_msr(&mut self, _vcpu: VcpuId, index: u32, _value: u64, memory: &GuestMemory) -> Option<()> {
+    fn write_msr(&mut self, _vcpu: VcpuId, index: u32, value: u64, memory: &GuestMemory) -> Option<()> {
         match index {
             MSR_KVM_MIGRATION_CONTROL => {
-                memory.map_gpa_range_enabled();
+                // `arch/x86/kernel/kvm.c:kvm_guest_cpu_offline` writes 0 before the next kernel starts: what this one declared
+                // stays true until then.
+                if value & MIGRATION_READY != 0 {
+                    memory.map_gpa_range_enabled();
+                }
                 Some(())
             }
             _ => None,

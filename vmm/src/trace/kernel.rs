@@ -116,6 +116,17 @@ impl KernelNames {
         Self { source: Source::Load(Box::new(load)), data: OnceLock::new() }
     }
 
+    /// The same of a kernel that is `by` bytes higher in physical memory, at the same virtual addresses.
+    #[must_use]
+    pub fn moved(&self, by: u64) -> Self {
+        let mut data = self.data().clone();
+        for part in &mut data.parts {
+            part.gpa = part.gpa.wrapping_add(by);
+        }
+        let known = data.clone();
+        Self { source: Source::Load(Box::new(move || known.clone())), data: OnceLock::from(data) }
+    }
+
     fn data(&self) -> &NameData {
         self.data.get_or_init(|| match &self.source {
             Source::Image(image) => NameData::find(image),

@@ -179,6 +179,26 @@ impl Machine {
         self.apply_debugging(VcpuId::BOOT)
     }
 
+    /// Stops the guest at an instruction that is still where it will be copied from: `bytes` are those of the instruction now, `rip` its
+    /// address when it is executed.
+    pub fn add_breakpoint_before_copy(
+        &mut self,
+        rip: u64,
+        bytes: impl Iterator<Item = DebugAddress>,
+    ) -> Result<(), BreakpointError> {
+        let instruction: &[u8] = if host_is_tcg() { &OUT } else { &INT3 };
+        let mut planted = Vec::new();
+        for (place, new) in bytes.zip(instruction) {
+            let mut original = [0];
+            if !self.read_at(place, &mut original) || !self.write_at(place, &[*new]) {
+                return Err(BreakpointError::NotMapped(rip));
+            }
+            planted.push((place, *new, original[0]));
+        }
+        self.debugging_mut()?.breakpoints.planted.insert(rip, Planted { bytes: planted });
+        self.apply_debugging(VcpuId::BOOT)
+    }
+
     /// Removes it; returns whether there was one. Memory that the guest has written meanwhile is left as it is.
     pub fn remove_breakpoint(&mut self, address: u64) -> Result<bool, BreakpointError> {
         let Some(planted) = self.debugging_mut()?.breakpoints.planted.remove(&address) else {
