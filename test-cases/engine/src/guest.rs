@@ -15,4 +15,5 @@ pub(crate) use self::facts::placed;
 pub(crate) use self::guest_type::{GuestLog, check as check_guest_type};
 pub use self::kernel::PreparedKernel;
 pub use self::stored::KernelImage;
+pub(crate) use self::stored::LazyImage;
 pub use self::target::Target;

@@ -18,6 +18,7 @@ pub mod gdb;
 pub mod guest;
 pub mod identify;
 pub mod judge;
+pub mod kexec;
 pub mod ktap;
 pub mod layouts;
 pub mod library;

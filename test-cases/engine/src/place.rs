@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use types::names::UnknownName;
 use types::{PlacedRegion, Region};
+use vmm::layout::PAGE_SIZE;
 
 /// What a place is counted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +112,15 @@ pub fn parse_number(text: &str) -> Option<u64> {
         Some(_) => None,
         None => digits.parse().ok(),
     }
+}
+
+/// The smallest region that holds a page.
+pub fn region_of(page: u64, regions: &[PlacedRegion]) -> Option<&'static str> {
+    let holds = |placed: &&PlacedRegion| {
+        let last = placed.gpa.saturating_add(placed.len.max(1) - 1);
+        placed.gpa & !(PAGE_SIZE - 1) <= page && page <= last
+    };
+    regions.iter().filter(holds).min_by_key(|placed| placed.len).map(|placed| placed.region.name())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod cases;
 mod conversions;
+mod kexec;
 
 use std::fs;
 use std::path::Path;
@@ -28,6 +29,9 @@ const SHOWN: usize = 8;
 pub fn audit(args: &AuditArgs, quiet: bool) -> Result<Exit, Failed> {
     if args.conversions {
         return conversions::audit(args, quiet);
+    }
+    if args.kexec {
+        return kexec::audit(args, quiet);
     }
     if let Some(folder) = &args.cases {
         cases::make_folder(folder)?;

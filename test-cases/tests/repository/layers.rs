@@ -94,6 +94,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "boot_audit",
             "explore",
             "refusals",
+            "kexec",
             "audit",
             "identify",
             "matrix",

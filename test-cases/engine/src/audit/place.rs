@@ -7,6 +7,8 @@ use serde::{Serialize, Serializer};
 use types::PlacedRegion;
 use vmm::layout::{HIGH_MEMORY, PAGE_SIZE};
 
+use crate::place::region_of;
+
 /// Guest physical pages, each by its first address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pages(BTreeSet<u64>);
@@ -71,15 +73,6 @@ impl Serialize for Pages {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.ranges().iter().map(|(start, end)| format!("{start:#x}-{end:#x}")))
     }
-}
-
-/// The smallest region that holds a page.
-fn region_of(page: u64, regions: &[PlacedRegion]) -> Option<&'static str> {
-    let holds = |placed: &&PlacedRegion| {
-        let last = placed.gpa.saturating_add(placed.len.max(1) - 1);
-        placed.gpa & !(PAGE_SIZE - 1) <= page && page <= last
-    };
-    regions.iter().filter(holds).min_by_key(|placed| placed.len).map(|placed| placed.region.name())
 }
 
 #[cfg(test)]

@@ -77,6 +77,11 @@ impl PreparedKernel {
         self.image.get()
     }
 
+    /// The kernel, to be shared with what starts it once more.
+    pub(crate) fn shared_image(&self) -> Arc<LazyImage> {
+        Arc::clone(&self.image)
+    }
+
     /// Names functions and tasks in the events of its guests. Each event then costs a backtrace.
     #[must_use]
     pub fn with_names(self) -> Self {

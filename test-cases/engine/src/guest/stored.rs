@@ -127,7 +127,7 @@ impl KernelImage {
 
 /// An image that is loaded when it is needed first: a run that restores a guest needs none.
 #[derive(Debug)]
-pub(super) struct LazyImage {
+pub(crate) struct LazyImage {
     source: KernelImage,
     loaded: OnceLock<PreparedImage>,
 }
@@ -138,7 +138,7 @@ impl LazyImage {
     }
 
     /// The kernel to boot.
-    pub(super) fn get(&self) -> Result<&PreparedImage, EngineError> {
+    pub(crate) fn get(&self) -> Result<&PreparedImage, EngineError> {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
         }

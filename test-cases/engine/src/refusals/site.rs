@@ -27,6 +27,11 @@ pub struct Site {
 impl Site {
     /// The functions of the kernel's that say why: those that neither make the call nor are part of changing page tables.
     pub fn purpose(&self) -> String {
+        Self::purpose_of(&self.frames)
+    }
+
+    /// The same of these functions, innermost first.
+    pub fn purpose_of(frames: &[String]) -> String {
         const GENERAL: [&str; 18] = [
             "__tdcall",
             "tdcall",
@@ -47,11 +52,12 @@ impl Site {
             "hv_",
             "sev_",
         ];
-        let names =
-            self.frames.iter().map(|frame| frame.split_once("+0x").map_or(frame.as_str(), |(name, _)| name));
+        let certain = frames.iter().map(|frame| frame.strip_prefix("? ").unwrap_or(frame));
+        let known = certain.filter(|frame| !frame.starts_with("0x"));
+        let names = known.map(|frame| frame.split_once("+0x").map_or(frame, |(name, _)| name));
         let names: Vec<&str> =
             names.filter(|name| !GENERAL.iter().any(|prefix| name.starts_with(prefix))).take(3).collect();
-        if names.is_empty() { self.frames.first().cloned().unwrap_or_default() } else { names.join(" ← ") }
+        if names.is_empty() { frames.first().cloned().unwrap_or_default() } else { names.join(" ← ") }
     }
 }
 

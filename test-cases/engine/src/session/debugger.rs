@@ -25,6 +25,8 @@ pub enum DebugPoint {
 pub enum DebugNext {
     /// The guest runs on.
     Run,
+    /// It runs on as another kernel, whose agent is another too.
+    RunNextKernel,
     /// It does not.
     End,
 }
@@ -41,6 +43,10 @@ impl Session {
         let Some(debugger) = &self.debugger else { return Ok(()) };
         match debugger.at(&mut self.machine, point) {
             DebugNext::Run => Ok(()),
+            DebugNext::RunNextKernel => {
+                self.link.restart();
+                Ok(())
+            }
             DebugNext::End => Err(Ended::by(&self.machine, &Stop::Interrupted)),
         }
     }

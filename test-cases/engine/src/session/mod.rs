@@ -260,6 +260,32 @@ impl Session {
         })
     }
 
+    /// Gives the guest a debugger from now on, or none.
+    pub fn set_debugger(&mut self, debugger: Option<Arc<dyn Debugger>>) {
+        self.debugger = debugger;
+    }
+
+    /// Has the agent execute a step that starts another kernel, and waits until the agent of that one answers. `Some` is the step's
+    /// outcome, where the kernel ran on.
+    pub fn start_next_kernel(&mut self, step: &Step<'_>, limit: Duration) -> Result<Option<Outcome>, Ended> {
+        let until = Instant::now() + limit;
+        let mut batch = Batch::new();
+        batch.push(step);
+        let sent = self.link.send(&batch, &mut AgentMemory(self.machine.memory()));
+        let bytes =
+            sent.map_err(|error| self.ended(&format!("a batch could not be sent to its agent: {error}")))?;
+        self.machine.send_to_agent(&bytes);
+        loop {
+            match self.next_event(until)? {
+                Event::Hello(_) => return Ok(None),
+                Event::Results(results) => {
+                    return Ok(Some(results.outcomes.into_iter().next().unwrap_or(Outcome::NotRun)));
+                }
+                Event::Lost(_) | Event::Refused(_) => {}
+            }
+        }
+    }
+
     /// Lets the guest run until it ends.
     pub fn await_end(&mut self, limit: Duration) -> Ended {
         let until = Instant::now() + limit;
