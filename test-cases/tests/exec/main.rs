@@ -136,6 +136,10 @@ fn ctrl_c_ends_a_command_and_what_was_found_until_then_is_listed() {
 /// Mebibytes copied; `COPRA_COPY_MIB` copies more.
 const COPIED: u64 = 8;
 
+/// One zone. With the usual 64 MiB above 4 GiB, a guest whose page cache fills its memory may hang by a weakness of the kernel's
+/// reclaim, which docs/field.md describes: where the only zone is above its high watermark, no task is throttled.
+const ONE_ZONE: &str = "title = \"No RAM above 4 GiB\"\nwhy = \"docs/field.md\"\n\n[layout]\nhigh-mib = 0\n";
+
 /// A kernel with the drivers built in mounts a file system on a disk and copies a file in it, and nothing but what is shared is
 /// accessed by a device.
 #[test]
@@ -163,6 +167,8 @@ fn a_disk_is_mounted_written_and_read_on_every_platform() {
         big = content.join("big").display()
     );
     let memory = (512 + mib).to_string();
+    let layout = folder.path().join("one-zone.toml");
+    std::fs::write(&layout, ONE_ZONE).unwrap();
     for platform in PLATFORMS {
         let options = [
             "-k",
@@ -170,6 +176,8 @@ fn a_disk_is_mounted_written_and_read_on_every_platform() {
             "--strict",
             "--memory",
             &memory,
+            "--layout",
+            layout.to_str().unwrap(),
             "--writable-disk",
             disk.to_str().unwrap(),
         ];
