@@ -27,10 +27,13 @@ pub struct Mutant {
     pub commit: Option<String>,
     /// The layout in which the mistake shows, if not in the usual one; of killer `boot-audit`.
     pub layout: Option<String>,
+    /// The conversions that must be refused for the mistake to show, as rules of `--fail`; of killer `suite`.
+    #[serde(default)]
+    pub fail: Vec<String>,
     /// The case and the step that must fail, `CASE#STEP`; or `boot`, `boot-audit`, `explore`, `audit`, `exec`, `suite`.
     pub killer: Option<String>,
     /// What that step sees, as a report says it; of `boot` a function or a manner of death, of `audit` a finding (`INVARIANT: NAME`),
-    /// of `explore` a part of the disagreement, of `exec` the first access, of `suite` a test of the suite `dma_probe`.
+    /// of `explore` a part of the disagreement, of `exec` the first access, of `suite` a test (`SUITE/TEST`).
     pub got: Option<String>,
     /// Why nothing can notice the mistake.
     pub equivalent: Option<String>,
@@ -115,10 +118,11 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The configuration beyond the base.
-pub(crate) const FRAGMENTS: Texts = texts!("config": "virtio.config", "dma-kunit.config");
+pub(crate) const FRAGMENTS: Texts = texts!("config": "virtio.config", "copra-kunit.config");
 
-/// The KUnit suite of the DMA API.
-const SUITE: Texts = texts!("kunit": "0002-dma-kunit-tests.patch");
+/// The KUnit suites of the DMA API and of unaccepted memory.
+const SUITES: Texts =
+    texts!("kunit": "0002-dma-kunit-tests.patch", "0003-unaccepted-memory-kunit-tests.patch");
 
 /// Names and texts of the patches.
 macro_rules! patches {
@@ -138,7 +142,7 @@ pub(crate) fn patches() -> Vec<Piece> {
     );
     let written = patches.map(|(name, text)| Piece { name: name.to_owned(), text: text.to_owned() });
     let numbers = Piece { name: "mutants/copra_mutants.h.patch".to_owned(), text: header() };
-    [numbers].into_iter().chain(written).chain(SUITE.iter().map(Piece::of)).collect()
+    [numbers].into_iter().chain(written).chain(SUITES.iter().map(Piece::of)).collect()
 }
 
 /// `range-short` as the kernel's source has it.

@@ -85,7 +85,7 @@ fn the_kernel_is_a_recipe() {
     assert_eq!(recipe.policy(), None);
     let upstream = Recipe::predefined("upstream").unwrap().with_variants(["virtio"].into_iter()).unwrap();
     let mut config = upstream.config().unwrap();
-    config.merge(&Config::parse(include_str!("../../config/dma-kunit.config")).unwrap());
+    config.merge(&Config::parse(include_str!("../../config/copra-kunit.config")).unwrap());
     assert_eq!(recipe.config().unwrap(), config);
     assert_eq!(recipe.patches().unwrap(), patches());
 }

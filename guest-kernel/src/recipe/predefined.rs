@@ -90,9 +90,12 @@ const fn changes(policy: Policy) -> (Texts, Texts) {
 /// The policy without changes; its build is what every other build of the same base starts from.
 pub(crate) const UPSTREAM: &str = "upstream";
 
-/// The KUnit suites for /dev/mem and for the DMA API, and what turns these and other suites on.
-pub(super) const KUNIT_PATCHES: Texts =
-    texts!("kunit": "0001-char-mem-kunit-tests.patch", "0002-dma-kunit-tests.patch");
+/// The KUnit suites for /dev/mem, the DMA API and unaccepted memory, and what turns these and other suites on.
+pub(super) const KUNIT_PATCHES: Texts = texts!(
+    "kunit": "0001-char-mem-kunit-tests.patch",
+    "0002-dma-kunit-tests.patch",
+    "0003-unaccepted-memory-kunit-tests.patch"
+);
 pub(super) const KUNIT_FRAGMENTS: Texts = texts!("config": "kunit.config");
 /// In one line.
 pub(crate) const KUNIT_SUMMARY: &str =

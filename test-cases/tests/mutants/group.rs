@@ -18,9 +18,6 @@ const SEED: &str = "1";
 /// The guest ends at the first forbidden access; without one, its devices have read and written.
 const COMMAND: [&str; 5] = ["--fail-fast", "--strict", "--", "cat", "/etc/passwd"];
 
-/// The KUnit suite of the DMA API.
-const SUITE: [&str; 2] = ["--kunit", "dma_probe"];
-
 /// What kills a mutant.
 pub enum Killer<'a> {
     /// A case, in this step.
@@ -35,8 +32,8 @@ pub enum Killer<'a> {
     Audit,
     /// The devices of `copra exec`: a forbidden access of one.
     Exec,
-    /// This test of `copra suite --kunit dma_probe`.
-    Suite,
+    /// A test of `copra suite --kunit`.
+    Suite(KunitTest<'a>),
     /// Nothing can, and every case passes.
     Nothing,
 }
@@ -51,12 +48,44 @@ impl<'a> Killer<'a> {
             Some("explore") => Ok(Self::Explore),
             Some("audit") => Ok(Self::Audit),
             Some("exec") => Ok(Self::Exec),
-            Some("suite") => Ok(Self::Suite),
+            Some("suite") => Ok(Self::Suite(KunitTest::of(mutant)?)),
             Some(text) => match text.split_once('#') {
                 Some((case, step)) => Ok(Self::Case(case, step)),
                 None => Err(format!("mutants.toml names no killer of {} but `{text}`", mutant.name)),
             },
         }
+    }
+}
+
+/// A KUnit test, and the conversions that are refused meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KunitTest<'a> {
+    suite: &'a str,
+    test: &'a str,
+    refused: &'a [String],
+}
+
+impl<'a> KunitTest<'a> {
+    fn of(mutant: &'a Mutant) -> Result<Self, String> {
+        let test = mutant.got.as_deref().and_then(|got| got.split_once('/'));
+        let (suite, test) =
+            test.ok_or_else(|| format!("mutants.toml names no SUITE/TEST as what {} fails in", mutant.name))?;
+        Ok(Self { suite, test, refused: &mutant.fail })
+    }
+
+    /// The suites or tests to run. With refused conversions it is one test: others would fail for that reason alone.
+    fn filter(self) -> String {
+        if self.refused.is_empty() { self.suite.to_owned() } else { format!("{}.{}", self.suite, self.test) }
+    }
+
+    fn options(self) -> Vec<String> {
+        let rules = self.refused.iter().flat_map(|rule| ["--fail".to_owned(), rule.clone()]);
+        ["--kunit".to_owned(), self.filter()].into_iter().chain(rules).collect()
+    }
+
+    /// The job of a group that runs it without a mistake.
+    pub fn control(self, group: &str) -> String {
+        format!("{group}-{}", self.filter())
     }
 }
 
@@ -90,8 +119,8 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
     for ((policy, platform), members) in groups {
         let name = job_name(policy, platform);
         let cases = folder.join(&name).join("cases");
-        let (mut controls, mut layouts) = (BTreeSet::new(), BTreeSet::new());
-        let (mut explored, mut audited, mut executed, mut tested) = (false, false, false, false);
+        let (mut controls, mut layouts, mut suites) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        let (mut explored, mut audited, mut executed) = (false, false, false);
         for mutant in members {
             match Killer::of(mutant)? {
                 Killer::Case(case, _) => {
@@ -120,9 +149,13 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
                     jobs.push(job(&mutant.name, "exec", &mutant.name, platform, &COMMAND, folder));
                     executed = true;
                 }
-                Killer::Suite => {
-                    jobs.push(job(&mutant.name, "suite", &mutant.name, platform, &SUITE, folder));
-                    tested = true;
+                Killer::Suite(test) => {
+                    let options = test.options();
+                    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+                    jobs.push(job(&mutant.name, "suite", &mutant.name, platform, &options, folder));
+                    let control = test.control(&name);
+                    suites
+                        .insert(control.clone(), job(&control, "suite", policy, platform, &options, folder));
                 }
                 Killer::Nothing => {
                     jobs.push(job(&mutant.name, "run", &mutant.name, platform, &[], folder));
@@ -146,9 +179,7 @@ pub fn jobs(mutants: &[&Mutant], folder: &Path) -> Result<Vec<Job>, String> {
         if executed {
             jobs.push(job(&format!("{name}-exec"), "exec", policy, platform, &COMMAND, folder));
         }
-        if tested {
-            jobs.push(job(&format!("{name}-suite"), "suite", policy, platform, &SUITE, folder));
-        }
+        jobs.extend(suites.into_values());
         if audited {
             jobs.push(job(&format!("{name}-audit"), "audit", policy, platform, &[], folder));
         }

@@ -39,11 +39,11 @@ pub fn check(mutant: &Mutant, reports: &Reports) -> Result<(), String> {
             ended(reports, &mutant.name, 1)?;
             is_of_device(&reports.json(&mutant.name)?, &expected(mutant))
         }
-        Killer::Suite => {
-            let control = format!("{group}-suite");
+        Killer::Suite(test) => {
+            let control = test.control(&group);
             ended(reports, &control, 0)?;
             ended(reports, &mutant.name, 1)?;
-            let test = format!("dma_probe/{}", expected(mutant));
+            let test = expected(mutant);
             passes(&reports.json(&control)?, &test)?;
             let report = reports.json(&mutant.name)?;
             match case(&report, &test)?["judged"]["verdict"].as_str() {
