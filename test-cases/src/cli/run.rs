@@ -17,6 +17,7 @@ named! {
         MmapHole = "mmap-hole", "mmap(2) of low memory gives bytes that read(2) denies, through another encryption view";
         SeptViolation = "sept-violation", "one byte read from /dev/mem, and the guest is terminated at its reboot";
         RomSigbus = "rom-sigbus", "a load from the unvalidated ROM area of an SNP guest ends in SIGBUS";
+        KexecUnaccepted = "kexec-unaccepted", "kexec in a TD puts the next kernel into memory that was never accepted";
     }
 }
 
@@ -25,7 +26,7 @@ impl ReproSubject {
     pub const fn platform(self) -> Platform {
         match self {
             Self::MmapHole => Platform::Sev,
-            Self::SeptViolation => Platform::Tdx,
+            Self::SeptViolation | Self::KexecUnaccepted => Platform::Tdx,
             Self::RomSigbus => Platform::Snp,
         }
     }
@@ -119,6 +120,7 @@ pub struct RunArgs {
   copra repro mmap-hole --no-build       without the patched kernel, whose build takes some minutes
   copra repro sept-violation             the first report: a TDX guest is terminated after a read
   copra repro rom-sigbus                 the report for SEV-SNP
+  copra repro kexec-unaccepted           kexec in a TD; there is no patched kernel for it
 
 Exit codes: 0 the documented behaviour was reproduced, the patch's denial included; 1 it was not;
 2 could not run.")]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `copra repro`: the documented behaviour, step by step, and the effect of the patch.
 
+mod kexec;
 mod narrative;
 mod observed;
 mod transcript;
@@ -47,6 +48,11 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     }
     // Kernels are fetched and built where there are a network and a compiler.
     let stock = kernels::find(&args.kernel, None, quiet)?;
+    if args.subject == ReproSubject::KexecUnaccepted {
+        let host = start_over::kvm_host(place)?;
+        let platform = args.platform.unwrap_or(args.subject.platform());
+        return exit(kexec::reproduce(&stock, platform, &host, &interrupt::flag()?));
+    }
     let patched = PATCHED
         .parse()
         .map_err(Failed::new)
@@ -58,7 +64,11 @@ pub fn repro(args: &ReproArgs, quiet: bool) -> Result<Exit, Failed> {
     let host = start_over::kvm_host(place)?;
     let cases = library::select(&[format!("repro/{}", args.subject)]).map_err(Failed::new)?.cases;
     let guests = Guests { args, cases, host, interrupt: interrupt::flag()?, quiet };
-    match guests.reproduce(&stock, patched) {
+    exit(guests.reproduce(&stock, patched))
+}
+
+fn exit(reproduced: Result<Exit, Stopped>) -> Result<Exit, Failed> {
+    match reproduced {
         Ok(exit) => Ok(exit),
         Err(Stopped::Interrupted) => Ok(Exit::Interrupted),
         Err(Stopped::Failed(failed)) => Err(failed),
@@ -92,7 +102,7 @@ impl Guests<'_> {
         let stock = self.run(stock, platform)?;
         let mut reproduced = match subject {
             ReproSubject::MmapHole => narrative::describe(&stock, platform),
-            ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::describe(&stock, platform),
+            _ => transcript::describe(&stock, platform),
         };
         let Some(patched) = patched? else {
             outln!("\nThe patched kernel was not run (--no-build); to see the denial: copra repro {subject}");
@@ -106,7 +116,7 @@ impl Guests<'_> {
             platforms.into_iter().map(|platform| self.run(&patched, platform)).collect::<Result<_, _>>()?;
         reproduced &= match subject {
             ReproSubject::MmapHole => narrative::contrast(&stock, &patched, platform),
-            ReproSubject::SeptViolation | ReproSubject::RomSigbus => transcript::contrast(&patched),
+            _ => transcript::contrast(&patched),
         };
         Ok(verdict(reproduced))
     }

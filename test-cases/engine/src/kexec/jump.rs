@@ -94,6 +94,13 @@ impl Jump {
         self.lock().clone()
     }
 
+    /// Names the code that the guest is at: where an access has ended it, there was no stop.
+    pub(super) fn name_code(&self, machine: &Machine) {
+        if let Ok(registers) = machine.debug_registers() {
+            self.lock().name_code(machine, registers.general.rip);
+        }
+    }
+
     fn stop(&self, machine: &mut Machine) -> Result<DebugNext, String> {
         let mut found = self.lock();
         let text = |error: BreakpointError| error.to_string();
@@ -134,9 +141,7 @@ impl Debugger for Jump {
                 DebugNext::Run
             }),
             DebugPoint::Stop(DebugStop::Access) => {
-                if let Ok(registers) = machine.debug_registers() {
-                    self.lock().name_code(machine, registers.general.rip);
-                }
+                self.name_code(machine);
                 DebugNext::Run
             }
             _ => DebugNext::Run,

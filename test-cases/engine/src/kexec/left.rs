@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Pages that the next kernel takes for private and that are not, as ranges with the code that left them so.
 
-use types::{AccessEvent, PageState, PlacedRegion, View};
+use types::{PageState, PlacedRegion, View};
 use vmm::layout::PAGE_SIZE;
 use vmm::trace::conversion::RecordedConversion;
 use vmm::trace::kernel::KernelNames;
@@ -36,11 +36,6 @@ impl Left {
             purpose if purpose.is_empty() => String::new(),
             purpose => format!(", by {purpose}"),
         }
-    }
-
-    /// An event is of one of these pages.
-    pub fn holds(&self, event: &AccessEvent) -> bool {
-        (self.gpa..self.gpa + self.len).contains(&event.gpa)
     }
 }
 

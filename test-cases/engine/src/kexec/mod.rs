@@ -145,6 +145,7 @@ pub fn hand_over(target: &Target, way: Way, interrupt: &Arc<AtomicBool>) -> Resu
         Ok(Some(outcome)) => return Err(KexecError::NotStarted(answer(&outcome))),
         Err(ended) => Next::Ended(ended.text),
     };
+    jump.name_code(session.machine());
     let found = jump.found();
     let Some([with_table, without]) = found.pages else {
         let how = match next {

@@ -113,7 +113,7 @@ pub fn mark(observed: &Observed, id: &str, call: &str, what: &str) -> bool {
     good
 }
 
-fn sign(good: bool) -> char {
+pub fn sign(good: bool) -> char {
     if good { '✓' } else { '✗' }
 }
 
