@@ -307,8 +307,7 @@ impl Link {
 
     /// Requests a new hello; what the agent was doing is dropped.
     pub fn attach(&mut self) -> Vec<u8> {
-        self.expected = None;
-        self.order = None;
+        self.restart();
         self.frame(Kind::Attach, false, Payload::Inline(&[]))
     }
 

@@ -107,4 +107,10 @@ impl CommonOptions {
         changed.extend(cmdline_append.iter().map(|text| ("--cmdline-append", text.clone())));
         changed
     }
+
+    /// `copra run` of the same kernel as the same guest, as words.
+    pub fn run_words(&self) -> impl Iterator<Item = String> {
+        let changed = self.changed().into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+        ["copra", "run", "--kernel", &self.kernel].map(str::to_owned).into_iter().chain(changed)
+    }
 }

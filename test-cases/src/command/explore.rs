@@ -112,10 +112,8 @@ fn rate(steps: u64, elapsed: Duration) -> f64 {
 
 /// The command that runs the case in the same guest: every option that differs from its default.
 fn replay_command(args: &ExploreArgs, policy: Policy, path: &str) -> String {
-    let changed = args.guest.changed().into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
-    let run = ["copra", "run", "--kernel", &args.guest.kernel].map(str::to_owned).into_iter().chain(changed);
     let case = ["--policy".to_owned(), policy.to_string(), "-v".to_owned(), path.to_owned()];
-    shell::line(run.chain(case))
+    shell::line(args.guest.run_words().chain(case))
 }
 
 fn show(args: &ExploreArgs, policy: Policy, found: &Disagreement) -> Result<(), Failed> {

@@ -22,12 +22,15 @@ use crate::session::{DebugNext, DebugPoint, Debugger};
 
 /// The function that is called at the first stop.
 pub const FUNCTION: &str = "machine_kexec";
-/// The code that it copies to a page of its own, which puts the next kernel into its place.
+/// The code that it copies to a page of its own, which puts the next kernel into its place
+/// (`arch/x86/kernel/relocate_kernel_64.S`).
 pub const RELOCATOR: &str = "relocate_kernel";
 /// Bytes by which a copy is recognized.
 const RECOGNIZED: usize = 32;
-/// Purgatory begins with this symbol, and has no more bytes of code than this.
-const PURGATORY: (&str, u64) = ("purgatory_start", 0x1_0000);
+/// The first symbol of purgatory, which checks the next kernel in its place (`arch/x86/purgatory/purgatory.c`).
+pub const PURGATORY: &str = "purgatory_start";
+/// Purgatory has no more bytes of code.
+const PURGATORY_LEN: u64 = 0x1_0000;
 
 /// What was found on the way.
 #[derive(Debug, Clone, Default)]
@@ -56,11 +59,10 @@ impl Found {
         if self.pages.is_none() || rip > u64::MAX / 2 || self.names.contains_key(&rip) {
             return;
         }
-        let (start, len) = PURGATORY;
         let page = rip & !(PAGE_SIZE - 1);
         let mut code = [0; RECOGNIZED];
-        let name = if (self.purgatory..self.purgatory + len).contains(&rip) {
-            format!("{start}+{:#x}", rip - self.purgatory)
+        let name = if (self.purgatory..self.purgatory + PURGATORY_LEN).contains(&rip) {
+            format!("{PURGATORY}+{:#x}", rip - self.purgatory)
         } else if machine.read_virtual(page, &mut code) == code.len() && code == self.relocator {
             format!("{RELOCATOR}+{:#x}", rip - page)
         } else {

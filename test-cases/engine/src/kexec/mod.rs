@@ -18,7 +18,8 @@ use types::names::named;
 use types::{AccessEvent, PageState};
 use vmm::machine::debug::BreakpointError;
 
-use self::jump::{FUNCTION, Jump, RELOCATOR};
+use self::jump::{FUNCTION, Jump};
+pub use self::jump::{PURGATORY, RELOCATOR};
 pub use self::left::Left;
 use self::load::{IMAGE, INITRAMFS};
 use crate::guest::{EngineError, PreparedKernel, Target, command_line, placed};

@@ -109,9 +109,7 @@ fn head(
             one_line(got)
         ),
     };
-    let changed = args.changed().into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
-    let run = ["copra", "run", "--kernel", &args.kernel].map(str::to_owned).into_iter().chain(changed);
-    let command = shell::line(run.chain(["-v".to_owned(), format!("./{file}")]));
+    let command = shell::line(args.run_words().chain(["-v".to_owned(), format!("./{file}")]));
     // A comment ends with its line.
     let _ = writeln!(text, ":\n#   {}", command.replace(char::is_control, " "));
     text

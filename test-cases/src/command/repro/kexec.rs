@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::guest::Target;
-use engine::kexec::{self, Handover, Next, Way};
+use engine::kexec::{self, Handover, Next, PURGATORY, RELOCATOR, Way};
 use engine::observation::KvmHost;
 use types::{AccessEvent, AccessTarget, Mode, PageState, Platform, SimilarAccesses};
 
@@ -18,10 +18,6 @@ use crate::exit::Exit;
 /// MiB of the guest's memory. All of it is below 4 GiB, so that its end, where kexec puts the next kernel, is not accepted when the
 /// kernel has booted.
 const MEMORY: u64 = 1024;
-/// What copies the next kernel into its place (`arch/x86/kernel/relocate_kernel_64.S`), and what checks it there
-/// (`arch/x86/purgatory/purgatory.c`).
-const RELOCATOR: &str = "relocate_kernel";
-const PURGATORY: &str = "purgatory_start";
 
 /// Reproduces it, in a guest that hardware would end and in one that runs on.
 pub fn reproduce(

@@ -30,6 +30,11 @@ const REGISTERS: usize = 4;
 /// DR7.GE and bit 10, which reads as 1 (Intel SDM volume 3 §17.2.4).
 const DR7_FIXED: u64 = 0x600;
 
+/// What stops the guest on this host.
+fn instruction() -> &'static [u8] {
+    if host_is_tcg() { &OUT } else { &INT3 }
+}
+
 /// What a debug register watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watched {
@@ -155,7 +160,7 @@ impl Machine {
         if breakpoints.is_at(address) {
             return Ok(());
         }
-        let instruction: &[u8] = if host_is_tcg() { &OUT } else { &INT3 };
+        let instruction = instruction();
         if breakpoints.overlap(address, instruction.len()) {
             return Err(BreakpointError::Overlaps(address));
         }
@@ -186,7 +191,7 @@ impl Machine {
         rip: u64,
         bytes: impl Iterator<Item = DebugAddress>,
     ) -> Result<(), BreakpointError> {
-        let instruction: &[u8] = if host_is_tcg() { &OUT } else { &INT3 };
+        let instruction = instruction();
         let mut planted = Vec::new();
         for (place, new) in bytes.zip(instruction) {
             let mut original = [0];
